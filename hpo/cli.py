@@ -1,0 +1,238 @@
+"""The command line: `hpo run`, `list`, `show`, `report`, `doctor`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hpo import doctor, runs, studies, tables
+from hpo.progress import Display, Interrupted, duration
+from hpo.report import write_report
+from hpo.spec import StudySpec
+from hpo.storage import StorageError, mask
+from hpo.study import Controller
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OUT = "runs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    console = Console(highlight=False)
+    try:
+        command: Callable[[argparse.Namespace, Console], int] = arguments.command
+        return command(arguments, console)
+    except ValueError as error:
+        return _complain(error, USAGE)
+    except (RuntimeError, OSError) as error:
+        return _complain(error, FAILED)
+    except (Interrupted, KeyboardInterrupt):
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="hpo", description="Searches pretraining hyperparameters for plasticity."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    run = _command(commands, "run", _run, "start a study, or continue it")
+    run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
+    run.add_argument("--trials", type=int, metavar="N", help="trials in all, baselines included")
+    run.add_argument("--budget", type=_seconds, metavar="TIME", help="such as 90s, 30m, 2h")
+    run.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
+        help="fix a hyperparameter; may be repeated",
+    )  # fmt: skip
+    run.add_argument("--executor", choices=["inline"], default="inline", help="where trials run")
+    run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
+    run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
+    run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
+    run.add_argument("--fork", action="store_true", help="start a new run beside the old one")
+    commands_on_runs = [
+        _command(commands, "list", _list, "studies that ship, and runs with their progress"),
+        _command(commands, "show", _show, "the front as a table"),
+        _command(commands, "report", _report, "write the HTML report, print its path"),
+    ]
+    for each in commands_on_runs[1:]:
+        each.add_argument("run", metavar="RUN", help="a run's name or folder")
+    commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
+    for each in [run, *commands_on_runs, _command(commands, "doctor", _doctor, "what works here")]:
+        each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
+        each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
+    return top
+
+
+def _command(
+    commands: Any, name: str, function: Callable[..., int], text: str
+) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    added.set_defaults(command=function)
+    return added
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    spec = _spec(arguments)
+    if arguments.fork:
+        spec = dataclasses.replace(spec, name=runs.free_name(arguments.out, spec.name))
+    place = runs.make_place(arguments.out, spec.name, arguments.storage)
+    controller = Controller(spec, place.url)
+    before = runs.read(place)
+    finished = sum(trial.state != "running" for trial in before.trials)
+    if finished:
+        console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
+    display = Display(console, spec.trials, finished)
+    try:
+        with display:
+            run = controller.run(display)
+    except (Interrupted, KeyboardInterrupt):
+        line = shlex.join(["hpo", *sys.argv[1:]])
+        console.print(Text(f"Stopped; what was finished is kept. To continue: {line}"))
+        return INTERRUPTED
+    except Exception:
+        log = place.folder / "error.log"
+        log.write_text(mask(traceback.format_exc()), encoding="utf-8")
+        raise
+    if len(run.trials) == finished:
+        console.print(
+            Text(f"The study is finished with {finished} trials; for more: --trials {finished + 8}")
+        )
+    else:
+        console.print(f"Done in {duration(display.elapsed_s)}.")
+    _print_front(run, console)
+    write_report(run, place.report)
+    console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
+    return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
+
+
+def _spec(arguments: argparse.Namespace) -> StudySpec:
+    spec = studies.load(arguments.study)
+    for name in ("trials", "lanes"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    changes: dict[str, Any] = {}
+    if arguments.trials is not None:
+        changes["trials"] = arguments.trials
+    if arguments.budget is not None:
+        changes["budget_s"] = arguments.budget
+    if arguments.seed is not None:
+        changes["seed"] = arguments.seed
+    fixed = dict(arguments.settings)
+    objective = spec.objective.with_params(fixed) if fixed else spec.objective
+    return dataclasses.replace(
+        spec,
+        **changes,
+        objective=objective.configure(
+            device=arguments.device, lanes=arguments.lanes, store=str(arguments.out / "store")
+        ),
+        space={path: domain for path, domain in spec.space.items() if path not in fixed},
+        baselines=tuple(
+            dataclasses.replace(
+                each, params={path: v for path, v in each.params.items() if path not in fixed}
+            )
+            for each in spec.baselines
+        ),
+    )
+
+
+def _list(arguments: argparse.Namespace, console: Console) -> int:
+    table = Table("study", "what it does", title="Studies", title_justify="left")
+    for name, line in studies.shipped().items():
+        table.add_row(Text(name), Text(line))
+    console.print(table)
+    places = runs.all_places(arguments.out)
+    if not places:
+        console.print(Text(f"No runs in {arguments.out} yet. Start one: hpo run quickstart"))
+        return DONE
+    table = Table("run", "finished", "failed", "of", title="Runs", title_justify="left")
+    for place in places:
+        run = runs.read(place)
+        states = [trial.state for trial in run.trials]
+        finished = states.count("complete") + states.count("failed")
+        cells = (place.name, finished, states.count("failed"), run.planned)
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    console.print(table)
+    return DONE
+
+
+def _show(arguments: argparse.Namespace, console: Console) -> int:
+    run = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
+    if arguments.json:
+        print(json.dumps(tables.run_json(run), indent=1, allow_nan=False))
+    else:
+        _print_front(run, console)
+    return DONE
+
+
+def _report(arguments: argparse.Namespace, console: Console) -> int:
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    print(write_report(runs.read(place), place.report).absolute())
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace, console: Console) -> int:
+    table = Table("check", "", "found", title="What works here", title_justify="left")
+    checks = doctor.checks(arguments.out, arguments.storage)
+    for check in checks:
+        table.add_row(Text(check.name), "ok" if check.ok else "PROBLEM", Text(check.found))
+    console.print(table)
+    return DONE if all(check.ok for check in checks) else FAILED
+
+
+def _print_front(run: Any, console: Console) -> None:
+    console.print(tables.front_table(run))
+    failed = tables.failed_table(run)
+    if failed is not None:
+        console.print(failed)
+
+
+def _complain(error: Exception, code: int) -> int:
+    expected = isinstance(error, ValueError | StorageError) or type(error).__name__ == "StoreError"
+    text = mask(" ".join(str(error).split())) or type(error).__name__
+    print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
+    return code
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a time such as 90s, 30m or 2h, got {text!r}")
+    return value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """PATH=VALUE; the value is JSON where it reads as JSON, else text."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"PATH=VALUE, got {text!r}")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

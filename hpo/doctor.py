@@ -1,0 +1,91 @@
+"""What will work here: device, versions, free disk, the folder and storage for runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from hpo.storage import StorageError, guarded, mask
+from hpo.study import PACKAGES
+
+LEAST_FREE_GB = 2.0
+DEVICE = (
+    "import torch; c = torch.cuda.is_available(); "
+    "print(torch.cuda.get_device_name() + ', %.0f GiB' % "
+    "(torch.cuda.get_device_properties(0).total_memory / 2**30) if c "
+    "else 'CPU, %d threads (no GPU)' % torch.get_num_threads())"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+def checks(out: Path, storage: str | None) -> list[Check]:
+    """All checks."""
+    found = [
+        _check("Python", lambda: sys.version.split()[0]),
+        *(_check(name, lambda name=name: metadata.version(name)) for name in PACKAGES),  # type: ignore[misc]
+        _check("device", _device),
+        _check("free disk", lambda: _disk(out)),
+        _check(f"folder {out}", lambda: _writable(out)),
+    ]
+    if storage is not None:
+        found.append(_check("storage", lambda: _storage(storage)))
+    return found
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except metadata.PackageNotFoundError:
+        return Check(name, False, "not installed; run pip install -e .")
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        return Check(name, False, mask(str(error)))
+
+
+def _device() -> str:
+    """Asked of another process: this package does not import torch."""
+    command = [sys.executable, "-c", DEVICE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return done.stdout.strip()
+
+
+def _disk(out: Path) -> str:
+    existing = next(path for path in [out.absolute(), *out.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    if free < LEAST_FREE_GB:
+        raise ValueError(f"{free:.1f} GB; free at least {LEAST_FREE_GB:g} GB")
+    return f"{free:.0f} GB"
+
+
+def _writable(out: Path) -> str:
+    existing = next(path for path in [out.absolute(), *out.absolute().parents] if path.exists())
+    with tempfile.TemporaryFile(dir=existing):
+        return "can be written"
+
+
+def _storage(url: str) -> str:
+    try:
+        with guarded(url):
+            engine = create_engine(url)
+            with engine.connect() as connection:
+                connection.execute(text("select 1"))
+    except StorageError as error:
+        raise ValueError(str(error)) from None
+    return f"{mask(url)} answers"

@@ -1,0 +1,198 @@
+"""What the report's figures show, as plain data; `hpo.drawing` draws each of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from hpo import wording
+from hpo.record import Run, Trial
+from hpo.scoring import Front, sem
+
+Group: TypeAlias = Literal[
+    "front", "dominated", "outside limits", "not measured", "partial", "failed"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trial in the plane of two metrics; errors are standard errors or None."""
+
+    trial: int
+    group: Group
+    x: float
+    y: float
+    x_error: float | None
+    y_error: float | None
+    baseline: str | None
+    hover: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontData:
+    """Trials in the plane of two metrics, the front's in the order of the first goal."""
+
+    x: str
+    y: str
+    points: tuple[Point, ...]
+    knee: int | None
+    missing: tuple[int, ...]
+    """Trials without a number for both metrics."""
+    joined: bool
+    """Whether the axes are the study's only goals: then a line along the front means something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One trial's values over steps."""
+
+    trial: int
+    label: str
+    shown: bool
+    """Drawn before anyone selects: the front and the baselines."""
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskGain:
+    """One trial on one task: the score before and after fine-tuning."""
+
+    task: str
+    before: float
+    after: float
+    error: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainData:
+    """Scores by task; chance as task -> level."""
+
+    tasks: tuple[str, ...]
+    chance: dict[str, float]
+    trials: tuple[tuple[Trial, bool, tuple[TaskGain, ...]], ...]
+    """Trial, drawn before anyone selects, its tasks."""
+
+
+def plane(run: Run) -> tuple[str, str]:
+    """The metrics of the front's axes: the first two goals, or the goal and what it leaves open."""
+    names = [goal.metric for goal in run.goals]
+    names += [name for name in ("gain", "base_loss", "finetuned") if name not in names]
+    return names[0], names[1]
+
+
+def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
+    """Every trial that has both metrics, and what is known of it."""
+    order = {trial.number: place for place, trial in enumerate(front.trials)}
+    trials = sorted(run.trials, key=lambda trial: (order.get(trial.number, -1), trial.number))
+    placed = [trial for trial in trials if _finite(trial, x) and _finite(trial, y)]
+    placed = [trial for trial in placed if front.standings[trial.number] != "running"]
+    numbers = {trial.number for trial in placed}
+    tasks = wording.task_names(run)
+    return FrontData(
+        x=x,
+        y=y,
+        points=tuple(_point(trial, front, x, y, tasks) for trial in placed),
+        knee=None if front.knee is None else front.knee.number,
+        missing=tuple(trial.number for trial in run.trials if trial.number not in numbers),
+        joined=[goal.metric for goal in run.goals] == [x, y],
+    )
+
+
+def curve_names(run: Run) -> list[str]:
+    """The curves some trial has: validation, training, others, fine-tuning."""
+    seen = {name for trial in run.trials for name in trial.curves}
+    first = {"val_loss": 0, "train_loss": 1}
+    return sorted(seen, key=lambda name: (name.startswith("finetune."), first.get(name, 2), name))
+
+
+def curve_data(run: Run, front: Front, name: str) -> tuple[Curve, ...]:
+    """One curve of every trial that has it, all points kept."""
+    return tuple(
+        Curve(
+            trial=trial.number,
+            label=wording.title(trial),
+            shown=shown(trial, front),
+            steps=tuple(point[0] for point in trial.curves[name]),
+            values=tuple(_rounded(point[1]) for point in trial.curves[name]),
+        )
+        for trial in run.trials
+        if trial.curves.get(name)
+    )
+
+
+def gain_data(run: Run, front: Front) -> GainData:
+    """Before and after by task for every trial that has both."""
+    tasks = tuple(wording.task_names(run))
+    levels = {
+        task: trial.metrics[f"task.{task}.chance"]
+        for task in tasks
+        for trial in run.trials
+        if _finite(trial, f"task.{task}.chance")
+    }
+    rows = ((trial, shown(trial, front), _task_gains(trial, tasks)) for trial in run.trials)
+    return GainData(tasks=tasks, chance=levels, trials=tuple(row for row in rows if row[2]))
+
+
+def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Point:
+    group = front.standings[trial.number]
+    assert group != "running"
+    return Point(
+        trial=trial.number,
+        group=group,
+        x=trial.metrics[x],
+        y=trial.metrics[y],
+        x_error=_error(trial, x),
+        y_error=_error(trial, y),
+        baseline=trial.baseline,
+        hover=_hover(trial, front, tasks),
+    )
+
+
+def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
+    standing = front.standings[trial.number]
+    knee = ", knee" if trial is front.knee else ""
+    lines = [f"{wording.title(trial)} ({standing}{knee})"]
+    lines += [f"{path} = {wording.setting(value)}" for path, value in trial.params.items()]
+    plain = [n for n in trial.metrics if not n.endswith("_sem") and not n.startswith("task.")]
+    lines += [f"{name}: {wording.measured(trial, name)}" for name in plain]
+    for gain in _task_gains(trial, tuple(tasks)):
+        after = wording.measured(trial, f"task.{gain.task}.after")
+        lines.append(f"{gain.task}: {wording.number(gain.before, 3)} → {after}")
+    return tuple(lines)
+
+
+def _task_gains(trial: Trial, tasks: tuple[str, ...]) -> tuple[TaskGain, ...]:
+    return tuple(
+        TaskGain(
+            task=task,
+            before=trial.metrics[f"task.{task}.before"],
+            after=trial.metrics[f"task.{task}.after"],
+            error=_error(trial, f"task.{task}.after"),
+        )
+        for task in tasks
+        if _finite(trial, f"task.{task}.before") and _finite(trial, f"task.{task}.after")
+    )
+
+
+def shown(trial: Trial, front: Front) -> bool:
+    """Whether figures of single trials draw it before anyone selects."""
+    return front.standings[trial.number] == "front" or trial.baseline is not None
+
+
+def _finite(trial: Trial, metric: str) -> bool:
+    return math.isfinite(trial.metrics.get(metric, math.nan))
+
+
+def _error(trial: Trial, metric: str) -> float | None:
+    return _plain(sem(trial, metric))
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: more than a loss has, and half the bytes."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,136 @@
+"""Pareto dominance, exactly, over a matrix of losses.
+
+Every function takes losses Y_NG: N trials, G goals, all to be made small. A row that holds a NaN
+was not measured: it never dominates and is never on a front. Infinities are ordinary values of the
+order. Equal rows do not dominate each other: duplicates are kept, as in Optuna's `best_trials`.
+
+Hypervolume: slabs along the last goal, each as deep as the gap to the next row and as wide as the
+volume, in the other goals, of the rows before it; a plain sweep for G = 2 (While et al. 2006,
+"A faster algorithm for calculating hypervolume").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Losses = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+def non_dominated(Y_NG: npt.ArrayLike) -> Mask:
+    """Which rows no other row dominates: N booleans."""
+    Y = _matrix(Y_NG)
+    mask = _measured(Y)
+    mask[mask] = ~_dominates(Y[mask]).any(axis=0)
+    return mask
+
+
+def ranks(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Non-domination ranks: 0 on the front, 1 on the front of the rest, and so on; N integers.
+
+    Rows with a NaN share the last rank, one after the worst measured row's.
+    """
+    Y = _matrix(Y_NG)
+    measured = _measured(Y)
+    dominates = _dominates(Y[measured])
+    rank = np.full(len(dominates), -1, dtype=np.int64)
+    level = 0
+    while (rank < 0).any():
+        left = rank < 0
+        rank[left & ~dominates[left].any(axis=0)] = level
+        level += 1
+    out = np.full(len(Y), level, dtype=np.int64)
+    out[measured] = rank
+    return out
+
+
+def hypervolume(Y_NG: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Volume that the rows dominate below the reference point (G values), exactly.
+
+    A row that is not strictly below the reference in every goal adds nothing. Infinite where a row
+    that counts, or the reference, is infinite. Raises ValueError if the reference does not have G
+    values or holds a NaN.
+    """
+    Y = _matrix(Y_NG)
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape != (Y.shape[1],) or np.isnan(corner).any():
+        raise ValueError(
+            f"a reference point needs one number for each of {Y.shape[1]} goals, got {reference!r}."
+        )
+    below = Y[(corner > Y).all(axis=1)]
+    if not len(below):
+        return 0.0
+    if np.isinf(below).any() or np.isinf(corner).any():
+        return float("inf")
+    return _volume(below[non_dominated(below)], corner)
+
+
+def knee(Y_NG: npt.ArrayLike) -> int | None:
+    """Row of the front where giving up a little of one goal stops buying much of another.
+
+    The front's finite rows are scaled to [0, 1] in each goal. G = 2: the row farthest from the
+    chord between the two extremes, on the side of the ideal point (Das 1999, "On characterizing
+    the knee of the Pareto curve"). G > 2: the row nearest to the ideal point. The first row of
+    several equal ones.
+
+    None where there is no knee: no finite row on the front, or, for G = 2, different rows of which
+    none lies below the chord (two points, or a front that bulges away from the ideal).
+    """
+    Y = _matrix(Y_NG)
+    rows = np.flatnonzero(non_dominated(Y) & np.isfinite(Y).all(axis=1))
+    if not len(rows):
+        return None
+    front = Y[rows]
+    low, high = front.min(axis=0), front.max(axis=0)
+    if (low == high).all():
+        return int(rows[0])
+    # Halved before the difference: the span of two finite numbers may overflow.
+    span = high / 2 - low / 2
+    scaled = (front / 2 - low / 2) / np.where(span > 0, span, 1.0)
+    if Y.shape[1] != 2:
+        return int(rows[np.argmin(np.linalg.norm(scaled, axis=1))])
+    depth = 1.0 - scaled.sum(axis=1)
+    best = int(np.argmax(depth))
+    return int(rows[best]) if depth[best] > _ON_THE_CHORD else None
+
+
+_ON_THE_CHORD = 1e-12  # Rounding of the scaled sum; assumed.
+
+
+def _matrix(Y_NG: npt.ArrayLike) -> Losses:
+    Y = np.asarray(Y_NG, dtype=np.float64)
+    if Y.ndim != 2 or not Y.shape[1]:
+        raise ValueError(f"losses need the shape (trials, goals), got {Y.shape}.")
+    return Y
+
+
+def _measured(Y_NG: Losses) -> Mask:
+    return np.asarray(~np.isnan(Y_NG).any(axis=1))
+
+
+def _dominates(Y_NG: Losses) -> Mask:
+    """N x N: row i is nowhere worse than row j and somewhere better. Needs rows without NaN."""
+    no_worse = np.ones((len(Y_NG), len(Y_NG)), dtype=np.bool_)
+    better = np.zeros_like(no_worse)
+    for column in Y_NG.T:
+        no_worse &= column[:, None] <= column[None, :]
+        better |= column[:, None] < column[None, :]
+    return no_worse & better
+
+
+def _volume(Y_NG: Losses, corner: Losses) -> float:
+    """Volume below the corner of rows that all lie strictly below it."""
+    if Y_NG.shape[1] == 1:
+        return float(corner[0] - Y_NG.min())
+    order = np.argsort(Y_NG[:, -1], kind="stable")
+    last = Y_NG[order, -1]
+    depths = np.diff(np.append(last, corner[-1]))
+    if Y_NG.shape[1] == 2:
+        return float(depths @ (corner[0] - np.minimum.accumulate(Y_NG[order, 0])))
+    slabs = [
+        depth * _volume(Y_NG[order[: above + 1], :-1], corner[:-1])
+        for above, depth in enumerate(depths)
+        if depth > 0
+    ]
+    return float(sum(slabs))

@@ -1,0 +1,127 @@
+"""What a person sees while a study runs: trial, stage, step, loss, tokens a second, time left.
+
+In a terminal one live line a wave; elsewhere a plain line every few seconds. An interruption
+(Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where the objective can keep
+what it has; a second one stops at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from hpo.spec import Event
+
+LINE_S = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Interrupted(BaseException):
+    """The person or the system asked to stop."""
+
+
+class Display:
+    """A context that shows events and turns signals into `Interrupted`."""
+
+    def __init__(self, console: Console, trials: int, finished: int) -> None:
+        self.console, self.trials, self.finished = console, trials, finished
+        self.started = time.monotonic()
+        self.already = finished
+        self.numbers: list[int] = []
+        self.wave_frac = 0.0
+        self.stage = ""
+        self.line_at = 0.0
+        self.stopped = False
+        self.live = Live(console=console, refresh_per_second=4, transient=True)
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> Display:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.old[number] = signal.signal(number, self._on_signal)
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.stop()
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event.
+
+        Raises:
+            Interrupted: a signal came since the last one.
+        """
+        if self.stopped:
+            raise Interrupted
+        if "wave" in event:
+            self.numbers, self.finished, self.wave_frac = event["wave"], event["finished"], 0.0
+        elif "recorded" in event:
+            self.finished, self.wave_frac = event["finished"], 0.0
+        else:
+            self.wave_frac = max(self.wave_frac, event.get("done_frac", 0.0))
+            self._show(event)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            raise Interrupted
+        self.stopped = True
+        self.console.print("Stopping at the end of this step; once more to stop at once.")
+
+    def _show(self, event: Event) -> None:
+        line = self.line(event)
+        if self.console.is_terminal:
+            self.live.update(Text(line, overflow="ellipsis", no_wrap=True))
+        elif event["stage"] != self.stage or time.monotonic() - self.line_at > LINE_S:
+            self.stage, self.line_at = event["stage"], time.monotonic()
+            self.console.print(Text(line), soft_wrap=True)
+
+    def line(self, event: Event) -> str:
+        """One line for an event."""
+        first, last = (self.numbers[0], self.numbers[-1]) if self.numbers else (0, 0)
+        parts = [f"trials {first}-{last} of {self.trials}", event["stage"]]
+        if event["steps"] > 1:
+            parts.append(f"step {event['step']}/{event['steps']}")
+        if "lanes" in event:
+            parts.append(f"{event['lanes']} lanes")
+        if "loss" in event:
+            parts.append(f"loss {event['loss']:.3f}")
+        if event.get("tokens_per_s"):
+            parts.append(f"{event['tokens_per_s']:,.0f} tokens/s")
+        left = self._left_s()
+        if left is not None:
+            parts.append(f"{duration(left)} left")
+        return " | ".join(parts)
+
+    def _left_s(self) -> float | None:
+        """From the pace so far; unknown in the first moments."""
+        done = self.finished - self.already + self.wave_frac * len(self.numbers)
+        elapsed = self.elapsed_s
+        if done < 0.02 * max(1, len(self.numbers)) or elapsed < 2:
+            return None
+        return elapsed / done * max(0.0, self.trials - self.already - done)
+
+
+def duration(seconds: float) -> str:
+    """Such as 1h02m, 3m20s, 7s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"

@@ -1,0 +1,51 @@
+"""What a run has measured, as plain data: the one shape that front, tables and report read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from hpo.spec import Goal, Limit, Value
+
+State: TypeAlias = Literal["complete", "failed", "running"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial as recorded."""
+
+    number: int
+    state: State
+    params: dict[str, Value]
+    baseline: str | None = None
+    """The baseline's name; None for a proposed trial."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Flat; the standard error of `gain` stands beside it as `gain_sem`."""
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Curve name -> points [step, value]."""
+    cost: dict[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+    fidelity: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A study's record."""
+
+    name: str
+    description: str
+    goals: tuple[Goal, ...]
+    limits: tuple[Limit, ...]
+    trials: list[Trial]
+    planned: int
+    """Trials the run was asked for."""
+    space: dict[str, Any]
+    """Recipe path -> domain as data, {"kind": "float", "low": ..., "high": ..., "log": ...}."""
+    reproduce: dict[str, Any]
+    """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
+
+    def complete(self) -> list[Trial]:
+        """The trials that were measured to the end."""
+        return [trial for trial in self.trials if trial.state == "complete"]

@@ -1,0 +1,107 @@
+"""Runs on disk: one folder a run, with what is needed to find its record again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.record import Run
+from hpo.storage import DATABASE, guarded, load_study, mask, read_run, url_of
+
+NOTE = "run.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's folder and the name and storage of its study."""
+
+    folder: Path
+    name: str
+    url: str
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes."""
+        return self.folder / REPORT
+
+
+def make_place(out: Path, name: str, url: str | None) -> Place:
+    """The run's folder, made and noted.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    folder = out / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        note = {"name": name, "storage": None if url is None else mask(url)}
+        partial = folder / f"{NOTE}.{os.getpid()}"
+        partial.write_text(json.dumps(note), encoding="utf-8")
+        os.replace(partial, folder / NOTE)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to the output folder {folder} ({error.strerror}); choose another with "
+            "--out."
+        ) from None
+    return Place(folder, name, url or url_of(folder))
+
+
+def find_place(run: str, out: Path, url: str | None) -> Place:
+    """A run by its name in the output folder, or by its path.
+
+    Raises:
+        ValueError: there is no such run, or its storage has to be given.
+    """
+    for folder in (out / run, Path(run)):
+        if (folder / NOTE).is_file():
+            return _read_place(folder, url)
+    known = [place.name for place in all_places(out)]
+    hint = f"runs there are {', '.join(known)}" if known else "there are none; start one: hpo run"
+    raise ValueError(f"no run {run!r} in {out}; {hint}.")
+
+
+def all_places(out: Path) -> list[Place]:
+    """Runs in the output folder whose record can be opened without a password."""
+    places = []
+    for note in sorted(out.glob(f"*/{NOTE}")):
+        try:
+            places.append(_read_place(note.parent, None))
+        except ValueError:
+            continue
+    return places
+
+
+def read(place: Place) -> Run:
+    """A run's record.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with guarded(place.url):
+        return read_run(load_study(place.url, place.name))
+
+
+def free_name(out: Path, name: str) -> str:
+    """The name, or the first of name-2, name-3, ... that no run has."""
+    if not (out / name).exists():
+        return name
+    number = 2
+    while (out / f"{name}-{number}").exists():
+        number += 1
+    return f"{name}-{number}"
+
+
+def _read_place(folder: Path, url: str | None) -> Place:
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        name, stored = note["name"], note["storage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{folder / NOTE} cannot be read; run the study again.") from None
+    if url is None and stored is not None and "***" in stored:
+        raise ValueError(f"this run's record is in {stored}; give it with --storage.")
+    if url is None and stored is None and not (folder / DATABASE).is_file():
+        raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
+    return Place(folder, name, url or stored or url_of(folder))

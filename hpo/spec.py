@@ -1,0 +1,201 @@
+"""What a study is: a Python value that names the objective, the space and the goals.
+
+A study file is complete and importable; variations are made with `dataclasses.replace`. Nothing
+here knows how a trial is measured: the objective is anything with the four methods of `Objective`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+
+Value: TypeAlias = float | int | str | bool | None
+Params: TypeAlias = Mapping[str, Value]
+Event: TypeAlias = dict[str, Any]
+
+
+class Request(TypedDict):
+    """One trial to measure."""
+
+    params: dict[str, Value]
+    fidelity: float
+    """Share of the full pretraining horizon in (0, 1]."""
+    seed: int
+
+
+class Result(Protocol):
+    """What came of one request; everything JSON-able."""
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+    @property
+    def curves(self) -> dict[str, list[list[float]]]: ...
+    @property
+    def cost(self) -> dict[str, float]: ...
+    @property
+    def failure(self) -> str | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+
+
+class Objective(Protocol):
+    """What a study needs of the thing it optimizes."""
+
+    def check(self, params: Params) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+
+    def values(self) -> Mapping[str, Value]:
+        """The value of every hyperparameter where a request does not set it."""
+
+    def with_params(self, params: Params) -> Objective:
+        """The same objective with these values as its fixed ones."""
+
+    def configure(
+        self, *, device: str | None = None, lanes: int | None = None, store: str | None = None
+    ) -> Objective:
+        """The same objective told where to compute and where to keep its stages."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able: all that decides the results."""
+
+    def machine(self) -> dict[str, Any]:
+        """JSON-able: where it computes, for the record."""
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> Sequence[Result]:
+        """Measure a batch; one result a request, in order.
+
+        `on_event` is told of progress; an exception it raises stops the work at a safe point.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float:
+    """A real parameter in [low, high]."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"Float needs finite low <= high, got {self.low} and {self.high}.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"Float with log=True needs low > 0, got {self.low}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int:
+    """An integer parameter in [low, high]."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"Int needs low <= high, got {self.low} and {self.high}.")
+        if self.log and self.low < 1:
+            raise ValueError(f"Int with log=True needs low >= 1, got {self.low}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of a few JSON-able values."""
+
+    options: tuple[float | int | str | bool, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) < len(self.options):
+            raise ValueError(f"Choice needs different options, got {self.options}.")
+
+
+Domain: TypeAlias = Float | Int | Choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A metric to make small or large."""
+
+    metric: str
+    direction: Literal["down", "up"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A metric that a trial must keep within bounds to count for the front."""
+
+    metric: str
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A named trial that runs before the search, to compare with."""
+
+    name: str
+    params: Params
+
+
+BASE_LOSS_DOWN = Goal(metric="base_loss", direction="down")
+GAIN_UP = Goal(metric="gain", direction="up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """A study, complete."""
+
+    name: str
+    objective: Objective
+    space: Mapping[str, Domain]
+    """Recipe path -> domain."""
+    goals: tuple[Goal, ...] = (BASE_LOSS_DOWN, GAIN_UP)
+    limits: tuple[Limit, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    trials: int = 24
+    """Trials in all, baselines included."""
+    budget_s: float | None = None
+    """Seconds of measuring after which no new wave starts; None is without limit."""
+    wave: int = 6
+    """Trials proposed and measured together."""
+    sampler: Literal["gp", "tpe", "nsga2", "random"] = "gp"
+    seed: int = 0
+    description: str = field(default="")
+
+    def __post_init__(self) -> None:
+        self._check_shape()
+        self._check_params()
+
+    def _check_shape(self) -> None:
+        if not self.name or set(self.name) - set(_NAME_CHARACTERS):
+            raise ValueError(
+                f"a study's name may hold letters, digits, '-', '_' and '.', got {self.name!r}."
+            )
+        if self.trials < 1 or self.wave < 1:
+            raise ValueError(
+                f"a study needs trials and wave of at least 1, got {self.trials} and {self.wave}."
+            )
+        metrics = [goal.metric for goal in self.goals]
+        if not metrics or len(set(metrics)) < len(metrics):
+            raise ValueError(f"a study needs different goals, got {metrics}.")
+        names = [baseline.name for baseline in self.baselines]
+        if len(set(names)) < len(names):
+            raise ValueError(f"baselines need different names, got {names}.")
+
+    def _check_params(self) -> None:
+        for path, domain in self.space.items():
+            for value in _ends(domain):
+                self.objective.check({path: value})
+        for baseline in self.baselines:
+            self.objective.check(baseline.params)
+
+
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+
+def _ends(domain: Domain) -> tuple[Value, ...]:
+    return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)

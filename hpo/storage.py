@@ -1,0 +1,172 @@
+"""The record: a study's trials in Optuna's own storage, read into plain data.
+
+Values that Optuna knows (params, goal values, constraints) are written where every Optuna tool
+finds them; the rest (all metrics, curves, cost, reasons) stands in user attributes. A password in a
+storage URL is never shown: `mask` stands between a URL and everything a person reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpo.record import Run, State, Trial
+from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
+
+DATABASE = "study.db"
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+}
+
+
+class StorageError(RuntimeError):
+    """The storage cannot be used; the message says how to mend it, without any password."""
+
+
+def mask(text: str) -> str:
+    """The text with every password in a URL replaced."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
+
+
+def url_of(folder: Path) -> str:
+    """The URL of the SQLite file in a run's folder."""
+    return f"sqlite:///{(folder / DATABASE).absolute()}"
+
+
+def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
+    """The study of this name, made if it is not there.
+
+    Raises:
+        StorageError: the database cannot be reached.
+    """
+    down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+    directions = [down if goal.direction == "down" else up for goal in goals]
+    with guarded(url):
+        return optuna.create_study(
+            storage=_storage(url), study_name=name, directions=directions, load_if_exists=True
+        )
+
+
+def load_study(url: str, name: str) -> Study:
+    """The study of this name.
+
+    Raises:
+        StorageError: it is not there, or the database cannot be reached.
+    """
+    with guarded(url):
+        try:
+            return optuna.load_study(storage=_storage(url), study_name=name)
+        except KeyError:
+            raise StorageError(
+                f"the storage {mask(url)} holds no study {name!r}; check --storage and the name."
+            ) from None
+
+
+@contextlib.contextmanager
+def guarded(url: str) -> Iterator[None]:
+    """Turn what a database throws into one sentence without passwords."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        cause = error.__cause__ or error
+        reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
+        raise StorageError(
+            f"the storage {mask(url)} cannot be used ({reason}); check that it is reachable and "
+            "run the same command to go on."
+        ) from None
+
+
+def _storage(url: str) -> RDBStorage:
+    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **connect})
+
+
+def spec_data(spec: StudySpec) -> dict[str, Any]:
+    """What decides a study's proposals and results, JSON-able. Trial count and budget do not."""
+    return {
+        "objective": spec.objective.describe(),
+        "space": {path: domain_data(domain) for path, domain in spec.space.items()},
+        "goals": [[goal.metric, goal.direction] for goal in spec.goals],
+        "limits": [[limit.metric, _bound(limit.low), _bound(limit.high)] for limit in spec.limits],
+        "baselines": [[each.name, dict(each.params)] for each in spec.baselines],
+        "wave": spec.wave,
+        "sampler": spec.sampler,
+        "seed": spec.seed,
+    }
+
+
+def domain_data(domain: Domain) -> dict[str, Any]:
+    """A domain as JSON-able data."""
+    if isinstance(domain, Choice):
+        return {"kind": "choice", "options": list(domain.options)}
+    kind = "float" if isinstance(domain, Float) else "int"
+    return {"kind": kind, "low": domain.low, "high": domain.high, "log": domain.log}
+
+
+def _bound(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None
+
+
+def read_run(study: Study) -> Run:
+    """All that a study has recorded."""
+    with guarded(""):
+        attrs = study.user_attrs
+        trials = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    data = attrs["spec"]
+    return Run(
+        name=study.study_name,
+        description=attrs.get("description", ""),
+        goals=tuple(Goal(metric=metric, direction=way) for metric, way in data["goals"]),
+        limits=tuple(
+            Limit(
+                metric=metric,
+                low=float("-inf") if low is None else low,
+                high=float("inf") if high is None else high,
+            )
+            for metric, low, high in data["limits"]
+        ),
+        trials=trials,
+        planned=attrs.get("planned", len(trials)),
+        space=data["space"],
+        reproduce={"study": data, **attrs.get("reproduce", {})},
+    )
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    attrs: Mapping[str, Any] = frozen.user_attrs
+    return Trial(
+        number=frozen.number,
+        state=STATES[frozen.state],
+        params=attrs.get("params", frozen.params),
+        baseline=attrs.get("baseline"),
+        metrics=attrs.get("metrics", {}),
+        curves=attrs.get("curves", {}),
+        cost=attrs.get("cost", {}),
+        failure=attrs.get("failure"),
+        notes=attrs.get("notes", []),
+        seed=attrs.get("seed", 0),
+        fidelity=attrs.get("fidelity", 1.0),
+    )
+
+
+def plain(data: Any) -> Any:
+    """JSON-able data as it comes back from the storage (tuples as lists)."""
+    return json.loads(json.dumps(data))

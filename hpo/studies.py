@@ -1,0 +1,79 @@
+"""Finding a study: by its name among those that ship, or in a Python file. A study file is code."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+from hpo.spec import StudySpec
+
+VARIABLE = "STUDY"
+
+
+def load(study: str) -> StudySpec:
+    """The study of this name or file.
+
+    Raises:
+        ValueError: there is none, or the file does not give one.
+    """
+    if study.endswith(".py"):
+        path = Path(study)
+        if not path.is_file():
+            raise ValueError(f"no study file {study!r}; check the path.")
+    elif study in shipped():
+        path = folder() / f"{study}.py"
+    else:
+        known = ", ".join(shipped())
+        raise ValueError(f"no study {study!r}; studies are {known}, or give a path ending in .py.")
+    spec = getattr(_execute(path), VARIABLE, None)
+    if not isinstance(spec, StudySpec):
+        raise ValueError(f"{path} defines no {VARIABLE}; add a line {VARIABLE} = StudySpec(...).")
+    return spec
+
+
+def shipped() -> dict[str, str]:
+    """Names of the studies that ship, and the first line of each one's docstring."""
+    found = {}
+    for path in sorted(folder().glob("*.py")):
+        if not path.stem.startswith("_"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found[path.stem] = text.split("\n")[0]
+    return found
+
+
+def folder() -> Path:
+    """Where the studies that ship lie."""
+    found = importlib.util.find_spec("studies")
+    if found is None or not found.submodule_search_locations:
+        raise ValueError("the package `studies` is not installed; run pip install -e . again.")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _execute(path: Path) -> types.ModuleType:
+    name = f"_study_{path.stem}"
+    loaded = importlib.util.spec_from_file_location(name, path)
+    if loaded is None or loaded.loader is None:
+        raise ValueError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(loaded)
+    sys.modules[name] = module
+    try:
+        loaded.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
+    return module
+
+
+def _where(error: Exception, path: Path) -> str:
+    """The error's kind, place in the file and first line."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    place = f"line {line}: " if line is not None else ""
+    return f"{place}{type(error).__name__}: {text}"

@@ -1,0 +1,137 @@
+"""The front for the terminal and for programs: `hpo show` and `hpo show --json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from hpo import wording
+from hpo.record import Run, Trial
+from hpo.scoring import Front, disagreements, front
+
+
+def front_table(run: Run) -> Table:
+    """The front, the best by the first goal first: scores ± standard error and parameters."""
+    found = front(run)
+    params = wording.param_names(run, found.trials)
+    table = Table(title=Text(f"{run.name}: {wording.progress(run)}"), title_justify="left")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("baseline")
+    for metric in wording.score_names(run):
+        table.add_column(Text(metric), justify="right")
+    for short in params.values():
+        table.add_column(Text(short), justify="right")
+    for trial in found.trials:
+        table.add_row(*_cells(run, found, trial, list(params)))
+    if not found.trials:
+        table.caption = Text("No complete trial counts for the front yet.")
+    elif found.knee is not None:
+        table.caption = Text("* knee")
+    return table
+
+
+def failed_table(run: Run) -> Table | None:
+    """The failed trials with their reasons; None if none failed."""
+    failed = [trial for trial in run.trials if trial.state == "failed"]
+    if not failed:
+        return None
+    table = Table(title=Text(f"{len(failed)} failed"), title_justify="left")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("reason")
+    table.add_column("params")
+    for trial in failed:
+        params = ", ".join(f"{k}={wording.setting(v)}" for k, v in trial.params.items())
+        table.add_row(
+            Text(wording.title(trial)), Text(trial.failure or "no reason given"), Text(params)
+        )
+    return table
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """The run as JSON-able data; a number that is not finite is null.
+
+    {"name": str,
+     "goals": [{"metric": str, "direction": "down" | "up"}],
+     "limits": [{"metric": str, "low": float | null, "high": float | null}],
+     "trials": {"complete": int, "failed": int, "running": int, "planned": int},
+     "hypervolume": float, "reference": {goal metric: float} | null,
+     "knee": int | null,
+     "front": [TRIAL], the best by the first goal first,
+     "trials_all": [TRIAL], by number,
+     "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
+                      "top_by_gain": [int], "top_by_finetuned": [int]}}
+
+    TRIAL = {"trial": int, "baseline": str | null, "state": "complete" | "failed" | "running",
+             "standing": see `hpo.scoring.Standing`, "knee": bool, "params": {path: value},
+             "metrics": {name: float | null}, "cost": {name: float | null}, "failure": str | null,
+             "notes": [str], "seed": int, "fidelity": float}
+
+    `complete` counts trials at full fidelity. The reference point is in the goals' own units.
+    """
+    found = front(run)
+    apart = disagreements(run)
+    reference = None
+    if found.reference is not None:
+        metrics = [goal.metric for goal in run.goals]
+        reference = dict(zip(metrics, found.reference, strict=True))
+    return {
+        "name": run.name,
+        "goals": [{"metric": goal.metric, "direction": goal.direction} for goal in run.goals],
+        "limits": [
+            {"metric": each.metric, "low": finite(each.low), "high": finite(each.high)}
+            for each in run.limits
+        ],
+        "trials": wording.run_counts(run),
+        "hypervolume": finite(found.hypervolume),
+        "reference": reference,
+        "knee": None if found.knee is None else found.knee.number,
+        "front": [_trial_json(trial, found) for trial in found.trials],
+        "trials_all": [_trial_json(trial, found) for trial in run.trials],
+        "disagreement": {
+            "num_trials": apart.num_trials,
+            "kendall_tau": finite(apart.tau),
+            "num_pairs": len(apart.pairs),
+            "top_by_gain": [trial.number for trial in apart.top_by_gain],
+            "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
+        },
+    }
+
+
+def finite(value: Any) -> Any:
+    """The value with every number in it that JSON has no word for as None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
+
+
+def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
+    mark = "*" if trial is found.knee else ""
+    cells = [f"{trial.number}{mark}", trial.baseline or ""]
+    cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
+    cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
+    return [Text(cell) for cell in cells]
+
+
+def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "baseline": trial.baseline,
+        "state": trial.state,
+        "standing": found.standings[trial.number],
+        "knee": trial is found.knee,
+        "params": finite(trial.params),
+        "metrics": finite(trial.metrics),
+        "cost": finite(trial.cost),
+        "failure": trial.failure,
+        "notes": list(trial.notes),
+        "seed": trial.seed,
+        "fidelity": trial.fidelity,
+    }

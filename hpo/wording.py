@@ -1,0 +1,210 @@
+"""How numbers, trials and findings read, the same in the terminal, in hover text and in the report.
+
+Everything returned here is plain text: whoever puts it into markup escapes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from hpo.record import Run, Trial
+from hpo.scoring import Comparison, Front, compare, sem
+from hpo.spec import Goal, Limit, Value
+
+UNITS = {
+    "base_loss": "nats/token",
+    "base_bits_per_byte": "bits/byte",
+    "train_loss": "nats/token",
+    "forgetting_nats": "nats/token",
+}
+ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with this many significant digits; `n/a` where there is none."""
+    if value is None or math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if float(value).is_integer() and abs(value) < 10**6:
+        return str(int(value))
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return text
+
+
+def with_sem(value: float, error: float, signed: bool = False) -> str:
+    """`value ± error`: two significant digits of the error, and the value to the same place."""
+    sign = "+" if signed and value > 0 else ""
+    if not math.isfinite(value):
+        return sign + number(value)
+    if not 0 < error < math.inf:
+        return sign + (
+            f"{value:#.{3 if signed else 4}g}" if 1e-4 <= abs(value) < 1e4 else number(value)
+        ).rstrip(".")
+    places = min(max(0, 1 - math.floor(math.log10(error))), 8)
+    return f"{sign}{value:.{places}f} ± {error:.{places}f}"
+
+
+def measured(trial: Trial, metric: str) -> str:
+    """A trial's metric with its standard error."""
+    return with_sem(trial.metrics.get(metric, math.nan), sem(trial, metric))
+
+
+def setting(value: Value) -> str:
+    """A parameter's value."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def title(trial: Trial) -> str:
+    """A trial's number, and its name if it is a baseline."""
+    return f"#{trial.number}" + (f" {trial.baseline}" if trial.baseline is not None else "")
+
+
+def named(metric: str) -> str:
+    """A metric's name with its unit."""
+    return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric
+
+
+def metric_names(run: Run) -> list[str]:
+    """Every metric some trial has, without standard errors: goals, plain ones, tasks."""
+    seen = {name for trial in run.trials for name in trial.metrics}
+    plain = {name for name in seen if not name.endswith("_sem")}
+    first = [goal.metric for goal in run.goals]
+    first += [name for name in ("gain", "finetuned") if name in plain and name not in first]
+    rest = sorted(plain - set(first), key=lambda name: (name.startswith("task."), name))
+    return first + rest
+
+
+def score_names(run: Run) -> list[str]:
+    """The metrics of every table: the goals, and gain and the absolute score beside it."""
+    goals = [goal.metric for goal in run.goals]
+    return goals + [name for name in ("gain", "finetuned") if name not in goals]
+
+
+def param_names(run: Run, trials: Iterable[Trial]) -> dict[str, str]:
+    """Path -> its shortest unambiguous ending, for what is searched or set by these trials."""
+    paths = list(dict.fromkeys([*run.space, *(path for trial in trials for path in trial.params)]))
+    endings = Counter(end for path in paths for end in _endings(path))
+    return {path: next(e for e in _endings(path) if endings[e] == 1 or e == path) for path in paths}
+
+
+def task_names(run: Run) -> list[str]:
+    """The tasks that some trial was measured on."""
+    names = {name for trial in run.trials for name in trial.metrics if name.startswith("task.")}
+    return sorted({name.removeprefix("task.").rpartition(".")[0] for name in names})
+
+
+def bounds(limit: Limit) -> str:
+    """A limit as an inequality."""
+    low = f"{number(limit.low)} ≤ " if limit.low > -math.inf else ""
+    high = f" ≤ {number(limit.high)}" if limit.high < math.inf else ""
+    return f"{low}{limit.metric}{high}" if low or high else f"{limit.metric} is measured"
+
+
+def progress(run: Run) -> str:
+    """How many of the planned trials are done."""
+    counts = run_counts(run)
+    text = f"{counts['complete']} of {counts['planned']} trials complete"
+    return text + "".join(f", {counts[s]} {s}" for s in ("failed", "running") if counts[s]) + "."
+
+
+def run_counts(run: Run) -> dict[str, int]:
+    """Trials complete at full fidelity, failed, running, and planned."""
+    states = [trial.state for trial in run.trials]
+    return {
+        "complete": sum(trial.fidelity == 1.0 for trial in run.complete()),
+        "failed": states.count("failed"),
+        "running": states.count("running"),
+        "planned": run.planned,
+    }
+
+
+def summary(run: Run, front: Front) -> list[str]:
+    """The findings in sentences with numbers."""
+    if not front.trials:
+        return [progress(run), "No complete trial counts for the front yet."]
+    compared = [compare(run, goal) for goal in run.goals]
+    lines = [progress(run), *(_finding(each, run) for each in compared if each is not None)]
+    if None in compared:
+        lines.append("No baseline is complete, so nothing says what the search has won.")
+    lines += [_front_sentence(front), _knee_sentence(front)]
+    if any(each is not None and each.best is not each.baseline for each in compared):
+        lines.append(
+            "± is one standard error over fine-tuning seeds; those of a difference are taken as "
+            f"independent. The best of {len(front.trials) + len(front.dominated)} trials was "
+            "chosen after the fact, so its lead is on average smaller than it looks."
+        )
+    return lines
+
+
+def verdict(difference: float, error: float) -> str:
+    """Whether a difference stands out of its standard error."""
+    if not error > 0:
+        return "no standard error known"
+    ratio = abs(difference) / error
+    return f"{ratio:.1f} standard errors" + ("" if ratio >= ENOUGH_SEMS else ", within noise")
+
+
+def _endings(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+
+
+def _finding(found: Comparison, run: Run) -> str:
+    metric = found.goal.metric
+    if found.best is found.baseline:
+        return (
+            f"Best {metric}: the baseline {title(found.baseline)} with "
+            f"{measured(found.baseline, metric)}; no searched trial is better."
+        )
+    difference, error = found.differences[metric], found.sems[metric]
+    text = (
+        f"Best {metric}: {title(found.best)} with {measured(found.best, metric)}, against "
+        f"{measured(found.baseline, metric)} of {title(found.baseline)}, the best baseline: "
+        f"{with_sem(difference, error, signed=True)} ({verdict(difference, error)})"
+    )
+    others = [goal for goal in run.goals if goal.metric != metric]
+    return text + "".join(f", {_price(found, goal)}" for goal in others) + "."
+
+
+def _price(found: Comparison, goal: Goal) -> str:
+    difference, error = found.differences[goal.metric], found.sems[goal.metric]
+    if difference == 0:
+        return f"at the same {goal.metric}"
+    worse = (difference > 0) == (goal.direction == "down")
+    amount = with_sem(difference, error, signed=True)
+    unit = UNITS.get(goal.metric, "")
+    return f"{'paid with' if worse else 'and also better by'} {amount} {goal.metric}" + (
+        f" {unit}" if unit else ""
+    )
+
+
+def _front_sentence(front: Front) -> str:
+    count = len(front.trials) + len(front.dominated)
+    text = f"The front holds {len(front.trials)} of the {count} trials that count"
+    if front.reference is None:
+        return text + "."
+    corner = ", ".join(
+        f"{goal.metric} {number(value)}"
+        for goal, value in zip(front.goals, front.reference, strict=True)
+    )
+    return f"{text}; hypervolume {number(front.hypervolume)} against the worst seen ({corner})."
+
+
+def _knee_sentence(front: Front) -> str:
+    if len(front.trials) == 1:
+        return f"{title(front.trials[0])} is best by every goal, so there is nothing to trade."
+    if front.knee is None:
+        return "The front has no knee: no trial lies below the line between its two ends."
+    values = ", ".join(f"{goal.metric} {measured(front.knee, goal.metric)}" for goal in front.goals)
+    meaning = "where a little of one goal stops buying much of another"
+    return f"Knee, {meaning}: {title(front.knee)}, {values}."

@@ -1,0 +1,41 @@
+"""Measures one recipe: short pretraining, fine-tuning, and what came of both."""
+
+from objectives.measures import Request, Result
+from objectives.plasticity import Execution, PlasticityObjective
+from objectives.recipe import (
+    BuiltinTask,
+    Corpus,
+    Files,
+    FileTask,
+    Finetune,
+    HubDataset,
+    HubTask,
+    Lora,
+    Model,
+    Pretrain,
+    Probes,
+    Recipe,
+    Schedule,
+    Stdlib,
+)
+
+__all__ = [
+    "BuiltinTask",
+    "Corpus",
+    "Execution",
+    "FileTask",
+    "Files",
+    "Finetune",
+    "HubDataset",
+    "HubTask",
+    "Lora",
+    "Model",
+    "PlasticityObjective",
+    "Pretrain",
+    "Probes",
+    "Recipe",
+    "Request",
+    "Result",
+    "Schedule",
+    "Stdlib",
+]

@@ -1,0 +1,344 @@
+"""A batch of requests, measured together.
+
+1. Requests become jobs; one that cannot be run (a warmup longer than its horizon) fails by itself.
+2. Bases are pretrained, all that can share a program as its lanes.
+3. Bases of one shape and seed are fine-tuned and scored together.
+4. Each base with its fine-tunes is a stage of the store, from which its result is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from objectives import corpus as corpora
+from objectives import evaluate, measures, models
+from objectives import tasks as task_loading
+from objectives.corpus import Corpus
+from objectives.finetune import Finetuner, Outcome, curve
+from objectives.measures import Request, Result
+from objectives.pretrain import Base, Job, pretrain
+from objectives.recipe import Recipe
+from objectives.store import Store, key_of, read_json, write_json
+from objectives.tasks import Task
+from objectives.train import NEVER
+
+CURVE_POINTS = 64
+HOPELESS = 2.0
+"""A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
+TELL_S = 0.2
+"""Seconds between two progress events."""
+
+Event: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A request whose base is there."""
+
+    index: int
+    job: Job
+    base: Base
+    key: str
+    """The stage of its measures."""
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of the base, tied ones once."""
+        return sum(p.numel() for p in self.base.params.values())
+
+
+class Progress:
+    """Turns training steps into events a person can read, a few a second."""
+
+    def __init__(self, on_event: Callable[[Event], None], total_tokens: float) -> None:
+        self.on_event, self.total = on_event, max(total_tokens, 1.0)
+        self.tokens, self.since, self.told_at = 0.0, 0.0, time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Tell of a step; an exception of `on_event` passes through."""
+        tokens = event.pop("tokens", 0)
+        self.tokens += tokens
+        self.since += tokens
+        elapsed = time.monotonic() - self.told_at
+        if elapsed < TELL_S and event["step"] < event["steps"]:
+            return
+        loss = event.pop("loss", None)
+        if loss is not None:
+            event["loss"] = float(loss.float().nanmedian())
+        event["tokens_per_s"] = self.since / max(elapsed, 1e-9)
+        event["done_frac"] = min(1.0, self.tokens / self.total)
+        self.since, self.told_at = 0.0, time.monotonic()
+        self.on_event(event)
+
+
+class Batch:
+    """One call of `PlasticityObjective.evaluate`."""
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        requests: Sequence[Request],
+        store: Store,
+        device: str,
+        max_lanes: int,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.store, self.device, self.max_lanes = store, device, max_lanes
+        self.on_event = on_event
+        self.jobs = [_job(recipe, request) for request in requests]
+        self.results: dict[int, Result] = {}
+        self.started = time.monotonic()
+
+    def run(self) -> list[Result]:
+        """All results, in the order of the requests."""
+        groups: dict[str, list[int]] = {}
+        for index, job in enumerate(self.jobs):
+            try:
+                _ = job.lr
+            except ValueError as error:
+                self.results[index] = Result(failure=str(error))
+                continue
+            data = job.recipe.to_dict()
+            key = key_of(data["corpus"], job.recipe.pretrain.seq_len, data["finetune"])
+            groups.setdefault(key, []).append(index)
+        for members in groups.values():
+            self._measure(members)
+        return [self.results[index] for index in range(len(self.jobs))]
+
+    def _measure(self, members: list[int]) -> None:
+        """Requests with the same corpus and tasks."""
+        recipe = self.jobs[members[0]].recipe
+        self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
+        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, self.store)
+        tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+        jobs = [self.jobs[index] for index in members]
+        progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
+        bases = pretrain(jobs, corpus, self.store, self.device, progress, self.max_lanes)
+        groups: dict[str, list[_Measured]] = {}
+        for index, base in zip(members, bases, strict=True):
+            job = self.jobs[index]
+            one = _Measured(index, job, base, _stage_key(job, base, corpus, tasks))
+            if base.lost_at != NEVER:
+                reason = f"pretraining diverged: loss not finite at step {base.lost_at + 1}"
+                self._fail(one, reason)
+            elif (folder := self.store.get("finetune", one.key)) is not None:
+                self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
+            else:
+                groups.setdefault(_shape_key(job), []).append(one)
+        for some in groups.values():
+            self._finetune(some, corpus, tasks, progress)
+
+    def _finetune(
+        self, group: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
+    ) -> None:
+        """Bases of one shape and seed."""
+        recipe = group[0].job.recipe
+        finetuner = Finetuner(
+            models.build_config(recipe.model, corpus.vocab_size),
+            recipe.finetune,
+            tasks,
+            seed=group[0].job.seed,
+            bf16=recipe.pretrain.precision == "bf16",
+            device=self.device,
+            report=progress,
+            max_lanes=self.max_lanes,
+        )
+        losses = [self._base_losses(finetuner, one, corpus) for one in group]
+        sane: list[_Measured] = []
+        for one, loss in zip(group, losses, strict=True):
+            if loss["base_loss"] > HOPELESS * math.log(corpus.vocab_size):
+                self._fail(
+                    one,
+                    f"pretraining diverged: base loss {loss['base_loss']:.3g} nats, more than "
+                    f"{HOPELESS:g} times that of guessing; lower pretrain.lr",
+                )
+            else:
+                sane.append(one)
+        if not sane:
+            return
+        tokens = recipe.probes.forgetting_tokens
+        sample = corpus.sample("validation", tokens, recipe.pretrain.seq_len) if tokens else None
+        outcomes = finetuner.run([one.base.params for one in sane], sample)
+        kept = [loss for one, loss in zip(group, losses, strict=True) if one in sane]
+        for one, loss, tuned in zip(sane, kept, outcomes, strict=True):
+            measured = {
+                **loss,
+                "finetune_tokens": finetuner.tokens / len(sane),
+                "outcomes": [_without_adapters(outcome) for outcome in tuned],
+            }
+            self.store.put("finetune", one.key, _writer(measured, tasks, tuned))
+            self._finish(one, measured, corpus, tasks, fresh=True)
+
+    def _base_losses(
+        self, finetuner: Finetuner, one: _Measured, corpus: Corpus
+    ) -> dict[str, float]:
+        """Loss of a base on the fixed samples, nats a token."""
+        pre = one.job.recipe.pretrain
+        params = {name: p[None].to(self.device) for name, p in one.base.params.items()}
+        scored = evaluate.Lanes(finetuner.plain, params)
+        sizes: dict[str, tuple[corpora.Split, int]] = {
+            "base_loss": ("validation", pre.eval_tokens),
+            "train_loss": ("train", pre.eval_tokens),
+            "sample_loss": ("validation", one.job.recipe.probes.forgetting_tokens),
+        }
+        found = {}
+        for name, (split, tokens) in sizes.items():
+            if tokens:
+                sample = corpus.sample(split, tokens, pre.seq_len)
+                found[name] = float(evaluate.mean_loss(scored, sample)[0])
+        return found
+
+    def _finish(
+        self,
+        one: _Measured,
+        measured: dict[str, Any],
+        corpus: Corpus,
+        tasks: list[Task],
+        fresh: bool = False,
+    ) -> None:
+        """The result of a request from what was measured."""
+        outcomes = [Outcome.from_dict(data) for data in measured["outcomes"]]
+        dead = [
+            task.name
+            for task, outcome in zip(tasks, outcomes, strict=True)
+            if math.isnan(outcome.lr)
+        ]
+        if dead:
+            self._fail(one, f"fine-tuning on {', '.join(dead)} diverged at every learning rate")
+            return
+        job = one.job
+        pre = job.recipe.pretrain
+        metrics = measures.base_metrics(
+            job.recipe,
+            job.steps,
+            base_loss=measured["base_loss"],
+            train_loss=measured["train_loss"],
+            bytes_per_token=corpus.bytes_per_token,
+            num_params=one.num_params,
+        ) | measures.task_metrics(tasks, outcomes, measured.get("sample_loss", math.nan))
+        tuned = zip(tasks, outcomes, strict=True)
+        self.results[one.index] = Result(
+            metrics=metrics,
+            curves={
+                **self._base_curves(one),
+                "val_loss": [*one.base.validation, [float(job.steps), measured["base_loss"]]],
+                **{f"finetune.{task.name}": outcome.curve for task, outcome in tuned},
+            },
+            cost=self._cost(one, measured["finetune_tokens"], fresh),
+            notes=measures.notes(
+                tasks,
+                outcomes,
+                corpus.epochs(job.steps * pre.batch_size * pre.seq_len, pre.seq_len),
+            ),
+        )
+
+    def _fail(self, one: _Measured, reason: str) -> None:
+        self.results[one.index] = Result(
+            failure=reason, curves=self._base_curves(one), cost=self._cost(one, 0.0, True)
+        )
+
+    def _base_curves(self, one: _Measured) -> dict[str, list[list[float]]]:
+        steps = np.arange(1, one.job.steps + 1)
+        picked = np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS).round().astype(int))
+        lr = [[float(steps[place]), float(one.job.lr[place])] for place in picked]
+        losses = curve(one.base.losses, CURVE_POINTS)
+        return {
+            "train_loss": [point for point in losses if math.isfinite(point[1])],
+            "lr": lr,
+        }
+
+    def _cost(self, one: _Measured, finetune_tokens: float, fresh: bool) -> dict[str, float]:
+        """What this request took now, and what it found done; shared work is split evenly.
+
+        `flops` counts training only: 6 N + attention for each pretraining token, the same for each
+        fine-tuning token (an upper bound for adapters).
+        """
+        job, pre = one.job, one.job.recipe.pretrain
+        a_step = pre.batch_size * pre.seq_len
+        pretrained = one.base.trained_steps * a_step
+        tuned = finetune_tokens if fresh else 0.0
+        config = models.build_config(job.recipe.model, 1)
+        a_token = models.flops_per_token(config, one.num_params, pre.seq_len)
+        return {
+            "tokens": pretrained + tuned,
+            "tokens_reused": job.steps * a_step - pretrained + finetune_tokens - tuned,
+            "flops": a_token * (pretrained + tuned),
+            "time_s": (time.monotonic() - self.started) / len(self.jobs),
+            "peak_memory_gib": _peak_memory_gib(self.device),
+        }
+
+
+def _job(recipe: Recipe, request: Request) -> Job:
+    fidelity = request["fidelity"]
+    if not 0 < fidelity <= 1:
+        raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
+    changed = recipe.with_params(request["params"])
+    return Job(changed, request["seed"], max(1, round(changed.pretrain.steps * fidelity)))
+
+
+def _shape_key(job: Job) -> str:
+    """Equal for bases that can be fine-tuned together."""
+    data = job.recipe.to_dict()
+    return key_of(data["model"], data["probes"], job.recipe.pretrain.precision, job.seed)
+
+
+def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:
+    """The stage of a base's measures and fine-tunes."""
+    data = job.recipe.to_dict()
+    data["finetune"].pop("tasks")
+    return key_of(
+        "finetune-1", base.key, data["finetune"], data["probes"], job.seed,
+        [[task.name, task.key] for task in tasks], corpus.key,
+    )  # fmt: skip
+
+
+def _tokens(job: Job, tasks: list[Task]) -> float:
+    """Tokens a job will train on, its learning-rate grid without extensions; for progress only."""
+    pre, fine = job.recipe.pretrain, job.recipe.finetune
+    tuned = 0.0
+    for task in tasks:
+        steps = fine.steps or round((fine.epochs or 0) * len(task.train.ids) / fine.batch_size)
+        tuned += (
+            steps
+            * task.length
+            * fine.batch_size
+            * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
+        )
+    return job.steps * pre.batch_size * pre.seq_len + tuned
+
+
+def _without_adapters(outcome: Outcome) -> dict[str, Any]:
+    data = dataclasses.asdict(dataclasses.replace(outcome, adapters=[]))
+    data["tried"] = [[rate, loss] for rate, loss in outcome.tried.items()]
+    return data
+
+
+def _writer(
+    measured: dict[str, Any], tasks: list[Task], outcomes: list[Outcome]
+) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        write_json(folder / "measures.json", measured)
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            for place, adapters in enumerate(outcome.adapters):
+                save_file(adapters, folder / f"{task.name}-{place}.safetensors")
+
+    return write
+
+
+def _peak_memory_gib(device: str) -> float:
+    """Most memory in use so far: the GPU's, or on a CPU the process's."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

@@ -1,0 +1,270 @@
+"""The corpus as tokens: split, tokenizer, memory-mapped token files, and batches.
+
+1. Each document falls into train or validation by its hash, so no text is in both.
+2. A byte-level BPE is trained on the training documents (or a Hugging Face tokenizer is used).
+3. Tokens of all documents, each followed by the end mark, are written once to flat files.
+4. The batch of a step is a pure function of (seed, step): nothing about the position needs saving.
+
+N sequences, B batch, T tokens of a sequence.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from objectives import recipe, sources
+from objectives.store import Store, key_of, read_json, write_json
+
+END = "<|endoftext|>"
+TOKENIZER_BYTES = 20_000_000
+"""Training text that the BPE sees at most; assumed: merges hardly change beyond."""
+BLOCK = 1000
+"""Sequences over which the sources' weights are met exactly."""
+
+Split = Literal["train", "validation"]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens ready to train on."""
+
+    key: str
+    """Identity of the tokens and the tokenizer."""
+    tokenizer: PreTrainedTokenizerBase
+    train: tuple[NDArray[Any], ...]
+    """One memory-mapped row of tokens a source."""
+    weights: tuple[float, ...]
+    validation: NDArray[Any]
+    bytes_per_token: float
+    """UTF-8 bytes a token of the validation text."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary."""
+        return len(self.tokenizer)
+
+    def batch(self, seed: int, step: int, batch_size: int, seq_len: int) -> Ids:
+        """The training batch of a step; [B, T + 1].
+
+        Every source runs through its sequences in a new random order each epoch; which source a
+        sequence comes from follows a pattern that meets the weights exactly every BLOCK sequences.
+        """
+        slots = range(step * batch_size, (step + 1) * batch_size)
+        return np.stack([self._sequence(seed, slot, seq_len) for slot in slots])
+
+    def epochs(self, tokens: int, seq_len: int) -> float:
+        """How often a run over this many tokens sees the source it repeats most."""
+        shares = np.array(self.weights) / sum(self.weights)
+        held = [_count(row, seq_len) * seq_len for row in self.train]
+        return float(max(tokens * share / size for share, size in zip(shares, held, strict=True)))
+
+    def sample(self, split: Split, tokens: int, seq_len: int) -> Ids:
+        """Fixed, evenly spaced sequences of about this many tokens, fewer if there are no more.
+
+        [N, T + 1].
+        """
+        rows = (self.validation,) if split == "validation" else self.train
+        each = math.ceil(tokens / seq_len / len(rows))
+        picked = []
+        for row in rows:
+            count = _count(row, seq_len)
+            for index in np.linspace(0, count - 1, min(each, count)).round().astype(int):
+                picked.append(_window(row, int(index), seq_len))
+        return np.stack(picked)
+
+    def _sequence(self, seed: int, slot: int, seq_len: int) -> Ids:
+        source, nth = _source_of(seed, slot, self.weights)
+        row = self.train[source]
+        epoch, position = divmod(nth, _count(row, seq_len))
+        order = shuffled(seed, source, epoch, _count(row, seq_len))
+        return _window(row, int(order[position]), seq_len)
+
+
+def prepare(corpus: recipe.Corpus, seq_len: int, store: Store) -> Corpus:
+    """The recipe's corpus as tokens, from the store where it is there.
+
+    Raises:
+        ValueError: the corpus is empty or too small for one sequence, or cannot be read.
+    """
+    prints = [sources.fingerprint(source) for source in corpus.sources]
+    if corpus.tokenizer is None:
+        tokenizer_key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
+        folder = store.get("tokenizer", tokenizer_key) or store.put(
+            "tokenizer", tokenizer_key, lambda path: _train_tokenizer(corpus, path)
+        )
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), eos_token=END, pad_token=END
+        )
+    else:
+        tokenizer = _load_tokenizer(corpus.tokenizer)
+        tokenizer_key = key_of(tokenizer.get_vocab(), str(tokenizer))
+    key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
+    entry = store.get("tokens", key) or store.put(
+        "tokens", key, lambda path: _write_tokens(corpus, tokenizer, path)
+    )
+    weights = tuple(source.weight for source in corpus.sources)
+    return _open(entry, key, tokenizer, weights, seq_len)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without marks."""
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _open(
+    entry: Path,
+    key: str,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: tuple[float, ...],
+    seq_len: int,
+) -> Corpus:
+    info = read_json(entry / "info.json")
+    dtype = np.dtype(info["dtype"])
+    names = [f"train-{index}.bin" for index in range(len(weights))]
+    rows = [_map(entry / name, dtype) for name in [*names, "validation.bin"]]
+    for name, row in zip([*names, "validation.bin"], rows, strict=True):
+        if _count(row, seq_len) < 1:
+            raise ValueError(
+                f"{name.split('.')[0]} holds {row.size} tokens, fewer than one sequence of "
+                f"{seq_len}; give more text, or change corpus.validation_frac or pretrain.seq_len."
+            )
+    return Corpus(
+        key=key,
+        tokenizer=tokenizer,
+        train=tuple(rows[:-1]),
+        weights=weights,
+        validation=rows[-1],
+        bytes_per_token=info["validation_bytes"] / rows[-1].size,
+    )
+
+
+def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The file as an array; an empty file cannot be mapped."""
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _split_of(text: str, validation_frac: float) -> Split:
+    digest = hashlib.sha256(text.encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return "validation" if share < validation_frac else "train"
+
+
+def _train_tokenizer(corpus: recipe.Corpus, folder: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=corpus.vocab_size,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_training_text(corpus), trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _training_text(corpus: recipe.Corpus) -> Iterator[str]:
+    """Training documents, the sources in turn, up to TOKENIZER_BYTES of each."""
+    for source in corpus.sources:
+        left = TOKENIZER_BYTES
+        for text in sources.documents(source):
+            if _split_of(text, corpus.validation_frac) == "train":
+                yield text
+                left -= len(text)
+            if left <= 0:
+                break
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"corpus.tokenizer {name!r} cannot be read ({reason}); give a folder with "
+            "tokenizer.json, or None to train one."
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"tokenizer {name!r} has no end-of-text token; choose one that has.")
+    return tokenizer
+
+
+def _write_tokens(corpus: recipe.Corpus, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    validation_bytes = 0
+    with (folder / "validation.bin").open("wb") as validation:
+        for index, source in enumerate(corpus.sources):
+            held = 0
+            with (folder / f"train-{index}.bin").open("wb") as train:
+                for texts in _chunks(sources.documents(source), 256):
+                    splits = [_split_of(text, corpus.validation_frac) for text in texts]
+                    ids = encode(tokenizer, texts)
+                    for text, split, row in zip(texts, splits, ids, strict=True):
+                        file: BinaryIO = train if split == "train" else validation
+                        np.array([*row, tokenizer.eos_token_id], dtype).tofile(file)
+                        validation_bytes += len(text.encode()) if split == "validation" else 0
+                        held += 1
+            if not held:
+                raise ValueError(
+                    f"corpus.sources.{index} ({source.kind}) holds no text; give documents that "
+                    "are not empty."
+                )
+    write_json(folder / "info.json", {"dtype": dtype.name, "validation_bytes": validation_bytes})
+
+
+def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _count(row: NDArray[Any], seq_len: int) -> int:
+    """Sequences of T tokens and their targets in a row."""
+    return max(0, (row.size - 1) // seq_len)
+
+
+def _window(row: NDArray[Any], index: int, seq_len: int) -> Ids:
+    window: Ids = row[index * seq_len : (index + 1) * seq_len + 1].astype(np.int64)
+    return window
+
+
+@functools.lru_cache(maxsize=64)
+def shuffled(seed: int, source: int, epoch: int, count: int) -> Ids:
+    """The order of a source's `count` items in an epoch; not to be changed in place."""
+    return np.random.default_rng([seed, source, epoch]).permutation(count)
+
+
+def _source_of(seed: int, slot: int, weights: tuple[float, ...]) -> tuple[int, int]:
+    """Which source the slot-th sequence comes from, and the how-manieth of that source it is."""
+    if len(weights) == 1:
+        return 0, slot
+    block, place = divmod(slot, BLOCK)
+    pattern = _pattern(seed, block, weights)
+    source = int(pattern[place])
+    a_block = int((pattern == source).sum())
+    return source, block * a_block + int((pattern[:place] == source).sum())
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern(seed: int, block: int, weights: tuple[float, ...]) -> Ids:
+    ends = np.round(np.cumsum(weights) / sum(weights) * BLOCK).astype(int)
+    counts = np.diff(ends, prepend=0)
+    return np.random.default_rng([seed, block]).permutation(
+        np.repeat(np.arange(len(weights)), counts)
+    )

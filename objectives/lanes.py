@@ -1,0 +1,218 @@
+"""Lanes: K models trained as one program.
+
+The parameters of K models lie as rows of one matrix. The forward pass is `torch.func.vmap` over an
+ordinary transformers (or PEFT) module called with those parameters; the gradient is ordinary
+autograd of the summed lane losses, outside vmap. Lanes are independent, so the gradient of the sum
+holds each lane's own gradient. One model is the case K = 1 of the same code.
+
+Adapters on frozen bases are two nested levels: G bases, each shared by A adapters, K = G * A. A
+base is passed once to its adapters, never copied.
+
+K lanes, G bases, A adapters a base, P parameters of a lane in one row, B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token rows, and which of their targets count.
+
+    Shared by all lanes: ids [B, T + 1]. Without `positions` all T targets count. With them, the
+    targets at `positions` [B, C] count by `weights` [B, C], and nothing is computed for the others.
+    With each lane's own data a leading axis K (under frozen bases: A) stands before B.
+    """
+
+    ids: Tensor
+    positions: Tensor | None = None
+    weights: Tensor | None = None
+
+    def split(self, parts: int) -> list[Batch]:
+        """`parts` batches along B."""
+        pieces = [
+            [None] * parts if x is None else x.chunk(parts, dim=-2)
+            for x in (self.ids, self.positions, self.weights)
+        ]
+        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+
+    @property
+    def data(self) -> tuple[Tensor, ...]:
+        """What goes through the model."""
+        return (self.ids,) if self.positions is None else (self.ids, self.positions)
+
+
+class Rows:
+    """The trained parameters of K lanes as rows of one matrix, with views by name.
+
+    `values` and `grads` are [K, P]. `views` are leaves of the graph, `grad_views` where their
+    gradients go.
+    """
+
+    def __init__(self, shapes: Mapping[str, torch.Size], values_KP: Tensor) -> None:
+        self.shapes = dict(shapes)
+        self.values = values_KP
+        self.grads = torch.zeros_like(values_KP)
+        self.views = {
+            name: view.detach().requires_grad_()
+            for name, view in split_rows(self.shapes, self.values).items()
+        }
+        self.grad_views = list(split_rows(self.shapes, self.grads).values())
+
+    @property
+    def lanes(self) -> int:
+        """K."""
+        return self.values.shape[0]
+
+
+def split_rows(shapes: Mapping[str, torch.Size], rows_KP: Tensor) -> dict[str, Tensor]:
+    """Name -> view [K, *shape] of the rows."""
+    parts = rows_KP.split([shape.numel() for shape in shapes.values()], dim=1)
+    return {
+        name: part.unflatten(1, shape) if len(shape) else part.squeeze(1)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def join_rows(lanes: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The inverse for a list of lanes: [K, P]."""
+    return torch.stack([torch.cat([p.reshape(-1) for p in lane.values()]) for lane in lanes])
+
+
+def stack(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Name -> [K, *shape]."""
+    return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
+
+
+class Program:
+    """A module and how to run it for all lanes at once.
+
+    Logits are only computed where targets count: a hook before the output layer picks the hidden
+    states at the batch's positions. Fine-tuning on short completions is cheaper by most of the
+    vocabulary's share.
+    """
+
+    def __init__(self, module: nn.Module, *, bf16: bool = False, compiled: bool = False) -> None:
+        """`bf16`: matrix products under bf16 autocast; `compiled`: the training pass compiled."""
+        self.module = module
+        self.bf16 = bf16
+        self._positions_BC: Tensor | None = None
+        self._loss_pass = torch.compile(self._nats, dynamic=False) if compiled else self._nats
+        head = module.get_output_embeddings()  # type: ignore[operator]
+        head.register_forward_pre_hook(self._pick_positions)
+
+    def losses(
+        self, params: Mapping[str, Tensor], frozen: Mapping[str, Tensor] | None, batch: Batch
+    ) -> Tensor:
+        """Mean nats a counted target; [K] (or [G * A] with `frozen`)."""
+        with self._precision(batch):
+            nats = self._loss_pass(dict(params), frozen, batch.data)
+        if batch.weights is None:
+            return nats.mean((-1, -2))
+        weights = _align(batch.weights, nats)
+        return (nats * weights).sum((-1, -2)) / weights.sum((-1, -2)).clamp(min=1)
+
+    def scores(
+        self, params: Mapping[str, Tensor], frozen: Mapping[str, Tensor] | None, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """For each row: summed nats of its counted targets, and whether each of them is the argmax.
+
+        Both [K, B].
+        """
+        with torch.no_grad(), self._precision(batch):
+            nats, hits = _over_lanes(self._lane_scores, dict(params), frozen, batch.data)
+        if batch.weights is None:
+            return nats.sum(-1), hits.all(-1)
+        weights = _align(batch.weights, nats)
+        return (nats * weights).sum(-1), (hits | (weights == 0)).all(-1)
+
+    def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(batch.ids.device.type, torch.bfloat16)
+
+    def _nats(
+        self,
+        params: dict[str, Tensor],
+        frozen: Mapping[str, Tensor] | None,
+        data: tuple[Tensor, ...],
+    ) -> Tensor:
+        return _over_lanes(self._lane_nats, params, frozen, data)[0]
+
+    def _lane_nats(
+        self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor
+    ) -> tuple[Tensor]:
+        """One lane: nats of every counted target, [B, C]."""
+        return (_nats(*self._logits(params, frozen, *data)),)
+
+    def _lane_scores(
+        self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One lane: nats and argmax hits of every counted target, [B, C] each."""
+        logits_BCV, targets_BC = self._logits(params, frozen, *data)
+        return _nats(logits_BCV, targets_BC), logits_BCV.argmax(-1) == targets_BC
+
+    def _logits(
+        self,
+        params: dict[str, Tensor],
+        frozen: dict[str, Tensor],
+        ids_BT1: Tensor,
+        positions_BC: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B, C, V] and targets [B, C] at the positions; all T of them without positions."""
+        self._positions_BC = positions_BC
+        output = functional_call(
+            self.module, {**frozen, **params}, (), {"input_ids": ids_BT1[:, :-1]}
+        )
+        self._positions_BC = None
+        logits, targets = output.logits, ids_BT1[:, 1:]
+        if positions_BC is not None:
+            targets = targets.gather(1, positions_BC)
+        half = logits.dtype in (torch.bfloat16, torch.float16)
+        return logits.float() if half else logits, targets
+
+    def _pick_positions(self, head: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
+        if self._positions_BC is None:
+            return None
+        (hidden_BTC,) = args
+        index = self._positions_BC[..., None].expand(-1, -1, hidden_BTC.shape[-1])
+        return (hidden_BTC.gather(1, index),)
+
+
+def _nats(logits_BCV: Tensor, targets_BC: Tensor) -> Tensor:
+    flat = F.cross_entropy(logits_BCV.flatten(0, 1), targets_BC.flatten(), reduction="none")
+    return flat.view(targets_BC.shape)
+
+
+def _align(weights: Tensor, nats_KBC: Tensor) -> Tensor:
+    """Weights for every lane: shared ones, or each adapter's repeated over the bases."""
+    if weights.dim() == 2:
+        return weights.expand_as(nats_KBC)
+    return weights.repeat(nats_KBC.shape[0] // weights.shape[0], 1, 1)
+
+
+def _over_lanes(
+    lane: Callable[..., tuple[Tensor, ...]],
+    params: dict[str, Tensor],
+    frozen: Mapping[str, Tensor] | None,
+    data: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Run `lane` for all K lanes; every output gets a leading axis K."""
+    over_data = tuple(0 if x.dim() == 3 else None for x in data)
+    adapters = vmap(lane, in_dims=(0, None, *over_data), randomness="different")
+    if frozen is None:
+        out: tuple[Tensor, ...] = adapters(params, {}, *data)
+        return out
+    bases = next(iter(frozen.values())).shape[0]
+    nested = {name: p.unflatten(0, (bases, -1)) for name, p in params.items()}
+    over_bases = vmap(adapters, in_dims=(0, 0, *[None] * len(data)), randomness="different")
+    out = over_bases(nested, dict(frozen), *data)
+    return tuple(x.flatten(0, 1) for x in out)

@@ -1,0 +1,126 @@
+"""From what was measured on a base and its fine-tunes to a flat result. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import numpy as np
+
+from objectives.finetune import Outcome
+from objectives.recipe import Recipe, Value
+from objectives.tasks import Task
+
+
+class Request(TypedDict):
+    """One trial to measure."""
+
+    params: dict[str, Value]
+    fidelity: float
+    """Share of the full pretraining horizon in (0, 1]."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a request; all JSON-able."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds."""
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Name -> points [step, value]."""
+    cost: dict[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    """Why there are no metrics."""
+    notes: list[str] = field(default_factory=list)
+
+
+def base_metrics(
+    recipe: Recipe,
+    steps: int,
+    *,
+    base_loss: float,
+    train_loss: float,
+    bytes_per_token: float,
+    num_params: int,
+) -> dict[str, float]:
+    """Metrics of the pretrained model.
+
+    `tau_frac` is the AdamW timescale 1 / (lr wd) over the run's steps (arXiv 2405.13698; infinite
+    without decay, then left out); `tokens_per_param` counts all parameters.
+    """
+    pre = recipe.pretrain
+    tokens = steps * pre.batch_size * pre.seq_len
+    metrics = {
+        "base_loss": base_loss,
+        "base_bits_per_byte": base_loss / math.log(2) / bytes_per_token,
+        "train_loss": train_loss,
+        "train_validation_gap": base_loss - train_loss,
+        "tokens_per_param": tokens / num_params,
+    }
+    if pre.weight_decay > 0:
+        metrics["tau_frac"] = 1 / (pre.lr * pre.weight_decay * steps)
+    return metrics
+
+
+def task_metrics(
+    task_list: Sequence[Task], outcomes: Sequence[Outcome], sample_loss: float
+) -> dict[str, float]:
+    """Metrics of the fine-tunes: each task's, and means over tasks with errors over seeds.
+
+    `finetuned` is the mean score after, `gain` that minus the score before, `loss_gain_nats` the
+    drop in completion loss, `forgetting_nats` the rise of the base loss on the same sample.
+    """
+    metrics: dict[str, float] = {}
+    for task, outcome in zip(task_list, outcomes, strict=True):
+        name = f"task.{task.name}"
+        metrics[f"{name}.before"] = outcome.before
+        _put(metrics, f"{name}.after", outcome.after)
+        _put(metrics, f"{name}.gain", [score - outcome.before for score in outcome.after])
+        metrics[f"{name}.chance"] = task.chance
+        metrics[f"{name}.lr"] = outcome.lr
+        metrics[f"{name}.loss_before_nats"] = outcome.loss_before
+        _put(metrics, f"{name}.loss_after_nats", outcome.loss_after)
+    before = float(np.mean([outcome.before for outcome in outcomes]))
+    loss_before = float(np.mean([outcome.loss_before for outcome in outcomes]))
+    _put(metrics, "finetuned", _over_tasks(outcomes, "after"))
+    _put(metrics, "gain", [score - before for score in _over_tasks(outcomes, "after")])
+    loss_after = _over_tasks(outcomes, "loss_after")
+    _put(metrics, "finetuned_loss_nats", loss_after)
+    _put(metrics, "loss_gain_nats", [loss_before - loss for loss in loss_after])
+    if outcomes[0].base_loss_after:
+        kept = _over_tasks(outcomes, "base_loss_after")
+        _put(metrics, "forgetting_nats", [loss - sample_loss for loss in kept])
+    return metrics
+
+
+def notes(task_list: Sequence[Task], outcomes: Sequence[Outcome], epochs: float) -> list[str]:
+    """What a reader of the result should know."""
+    found = []
+    if epochs > 1:
+        found.append(f"the run sees its training text {epochs:.1f} times")
+    for task, outcome in zip(task_list, outcomes, strict=True):
+        if task.left_out:
+            found.append(f"task {task.name}: {task.left_out} rows were too long and left out")
+        if outcome.at_edge and len(outcome.tried) > 1:
+            found.append(
+                f"task {task.name}: the best learning rate {outcome.lr:g} still lies at the edge "
+                "of the grid; raise finetune.max_extensions"
+            )
+    return found
+
+
+def _over_tasks(outcomes: Sequence[Outcome], name: str) -> list[float]:
+    """Mean over tasks, one a seed."""
+    scores: Any = [getattr(outcome, name) for outcome in outcomes]
+    means: list[float] = np.mean(scores, axis=0).tolist()
+    return means
+
+
+def _put(metrics: dict[str, float], name: str, over_seeds: Sequence[float]) -> None:
+    values = np.asarray(over_seeds, float)
+    metrics[name] = float(values.mean())
+    if len(values) > 1:
+        metrics[f"{name}_sem"] = float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,0 +1,136 @@
+"""The objective: pretrain, fine-tune, measure; many requests as one batch.
+
+    objective = PlasticityObjective(Recipe())
+    objective({"pretrain.weight_decay": 0.3}).metrics["gain"]
+
+It is stateless but for the store's folder: the same request gives the same result, and stages that
+were done before are not done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from objectives.batch import Batch, Event
+from objectives.measures import Request, Result
+from objectives.recipe import Recipe, Value
+from objectives.store import Store
+
+DEFAULT_STORE = Path("runs") / "store"
+DEFAULT_LANES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how to compute; nothing here is meant to change a result."""
+
+    device: str | None = None
+    """cpu or cuda; None takes a GPU if there is one."""
+    lanes: int = DEFAULT_LANES
+    """Most lanes in one program."""
+    store: Path = DEFAULT_STORE
+
+    @property
+    def device_name(self) -> str:
+        """The device that is used."""
+        if self.device is not None:
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class PlasticityObjective:
+    """Measures recipes: base loss, and what fine-tuning makes of the base."""
+
+    def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
+        self.recipe = recipe
+        self.execution = execution or Execution()
+
+    def __call__(
+        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
+    ) -> Result:
+        """Measure one trial."""
+        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
+
+    def check(self, params: Mapping[str, Value]) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+        self.recipe.with_params(params)
+
+    def with_params(self, params: Mapping[str, Value]) -> PlasticityObjective:
+        """The same objective with these values as its fixed ones."""
+        return PlasticityObjective(self.recipe.with_params(params), self.execution)
+
+    def configure(
+        self, *, device: str | None = None, lanes: int | None = None, store: str | None = None
+    ) -> PlasticityObjective:
+        """The same objective told where to compute and where to keep its stages.
+
+        Raises:
+            ValueError: the device is not there.
+        """
+        if device is not None:
+            _check_device(device)
+        changes = {
+            "device": device,
+            "lanes": lanes,
+            "store": None if store is None else Path(store),
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        return PlasticityObjective(self.recipe, dataclasses.replace(self.execution, **given))  # type: ignore[arg-type]
+
+    def values(self) -> dict[str, Value]:
+        """The value of every hyperparameter where a request does not set it."""
+        return self.recipe.paths()
+
+    def machine(self) -> dict[str, Any]:
+        """Where it computes."""
+        device = torch.device(self.execution.device_name)
+        cuda = device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "lanes": self.execution.lanes,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the results, JSON-able."""
+        return {"objective": "plasticity", "recipe": self.recipe.to_dict()}
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[Result]:
+        """Measure a batch; one result a request, in order.
+
+        `on_event` is told of progress after every step; an exception it raises stops the work
+        there, with all that is finished kept in the store.
+
+        Raises:
+            ValueError: a request that cannot be understood, or a corpus, task or model that cannot
+                be had.
+            StoreError: the store cannot be written.
+        """
+        batch = Batch(
+            recipe=self.recipe,
+            requests=requests,
+            store=Store(self.execution.store),
+            device=self.execution.device_name,
+            max_lanes=self.execution.lanes,
+            on_event=on_event or (lambda event: None),
+        )
+        return batch.run()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {device!r} cannot be used ({reason}); use cpu, or leave it to the default."
+        ) from None

@@ -1,0 +1,354 @@
+"""The recipe: everything one trial does, as one frozen tree of values.
+
+A hyperparameter's name is its dotted path in this tree (`pretrain.schedule.decay_frac`), and there
+is no second name. `Recipe.with_params` sets paths, `to_dict` and `from_dict` make the JSON round
+trip. Types and ranges are checked by pydantic on every construction from outside, strictly: a
+string is never taken for a number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+Value: TypeAlias = float | int | str | bool | None
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Stdlib:
+    """Text that ships with the running Python: documentation topics, docstrings and source."""
+
+    kind: Literal["stdlib"] = "stdlib"
+    max_bytes: Count = 8_000_000
+    """Documents are taken in hash order until this many bytes of UTF-8."""
+    weight: Positive = 1.0
+    """Share of the training sequences, relative to the other sources."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Files:
+    """Local files or globs: .txt (one document a file), .jsonl, .parquet; also .gz, .xz, .zst."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...]
+    text_field: str = "text"
+    max_bytes: Count | None = None
+    weight: Positive = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HubDataset:
+    """A Hugging Face dataset by hub name, or a folder written by `save_to_disk`."""
+
+    kind: Literal["hub"] = "hub"
+    name: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    text_field: str = "text"
+    streaming: bool = True
+    max_bytes: Count | None = 100_000_000
+    weight: Positive = 1.0
+
+
+Source: TypeAlias = Annotated[Stdlib | Files | HubDataset, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Corpus:
+    """Pretraining text, its split and its tokenizer."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (Stdlib(),)
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer (hub name or folder); None trains a byte-level BPE on the corpus."""
+    vocab_size: Annotated[int, Field(ge=257)] = 1024
+    """Size of the trained BPE; not used with `tokenizer`."""
+    validation_frac: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of documents, picked by their hash, that are held out."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """A causal language model, from a preset's or a Hugging Face config's shape."""
+
+    preset: str | None = "llama-0.2m"
+    """A name in `objectives.models.PRESETS`."""
+    config: str | None = None
+    """A Hugging Face config (hub name or folder) instead of a preset."""
+    weights: str | None = None
+    """Pretrained weights (hub name or folder) to continue from; None starts at random."""
+
+
+Shape = Literal["cosine", "linear", "sqrt", "inverse_sqrt"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Schedule:
+    """One curve for the learning rate: warm up, hold, decay. See `objectives.schedules`."""
+
+    warmup_steps: CountOrZero = 0
+    decay_frac: Fraction = 1.0
+    """Share of the run in which the rate decays; 0 is Warmup-Stable-Only, 1 decays from warmup."""
+    shape: Shape = "cosine"
+    floor_ratio: Fraction = 0.1
+    """Final rate over peak rate."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pretrain:
+    """AdamW pretraining of the base model."""
+
+    steps: Count = 400
+    """Optimizer steps at fidelity 1, the full horizon."""
+    batch_size: Count = 16
+    """Sequences a step."""
+    seq_len: Count = 64
+    """Tokens a sequence."""
+    lr: Positive = 3e-3
+    """Peak learning rate."""
+    weight_decay: NonNegative = 0.1
+    """Decoupled: each step shrinks the weights by lr_t * weight_decay (torch's AdamW)."""
+    decayed: Literal["all", "matrices_and_embeddings", "matrices"] = "all"
+    """Which parameters decay; "all" as in arXiv 2602.11137."""
+    schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
+    beta1: Beta = 0.9
+    beta2: Beta = 0.95
+    eps: Positive = 1e-8
+    clip_norm: Positive | None = 1.0
+    """Gradient norm at which a step is clipped; None leaves it."""
+    accumulation: Count = 1
+    """Micro-batches a step; divides batch_size."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: weights in fp32, matrix products under bf16 autocast."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    eval_tokens: Count = 32_768
+    """Tokens of the fixed validation sample, and of the fixed training sample."""
+    evals: Count = 8
+    """Points of the validation curve."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BuiltinTask:
+    """A task made from the running Python; a name in `objectives.builtin_tasks.TASKS`."""
+
+    kind: Literal["builtin"] = "builtin"
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FileTask:
+    """JSON Lines with `prompt`, `completion` and, for classification, `label`."""
+
+    kind: Literal["file"] = "file"
+    name: str
+    train: str
+    validation: str | None = None
+    """None holds out a tenth of train, picked by the prompt's hash."""
+    test: str
+    metric: Literal["auto", "accuracy", "exact_match"] = "auto"
+    """auto: accuracy over the label set where rows carry labels, else exact match."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HubTask:
+    """A Hugging Face dataset and templates that turn a row into prompt and completion."""
+
+    kind: Literal["hub"] = "hub"
+    name: str
+    dataset: str
+    config: str | None = None
+    revision: str | None = None
+    prompt: str
+    """A `str.format` template over the row's fields, such as "Review: {text}\\nSentiment:"."""
+    completion: str
+    label_field: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str = "test"
+    metric: Literal["auto", "accuracy", "exact_match"] = "auto"
+
+
+Task: TypeAlias = Annotated[BuiltinTask | FileTask | HubTask, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Lora:
+    """Low-rank adapters by PEFT."""
+
+    rank: Count = 8
+    alpha: Positive = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
+    """Module names as PEFT takes them, or "all-linear"."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Finetune:
+    """Fine-tuning of every base on every task, over a grid of learning rates and seeds."""
+
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = (
+        BuiltinTask(name="token_kind"),
+        BuiltinTask(name="code_module"),
+        BuiltinTask(name="list_ops"),
+        BuiltinTask(name="commands"),
+    )
+    method: Literal["lora", "full"] = "lora"
+    lora: Lora = field(default_factory=Lora)
+    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3e-3, 1e-2, 3e-2)
+    """Learning rates tried for each base and task; the best on validation loss is reported."""
+    max_extensions: CountOrZero = 3
+    """How often the grid grows by its own ratio while the best rate lies at its edge."""
+    steps: Count | None = 100
+    """Optimizer steps; None asks for `epochs`."""
+    epochs: Positive | None = None
+    batch_size: Count = 16
+    seeds: Count = 2
+    """Adapter initialisations and data orders; metrics are means over them."""
+    selection_seeds: Count = 1
+    """How many of the seeds the learning rate is chosen with; the others run at that rate only."""
+    weight_decay: NonNegative = 0.0
+    beta1: Beta = 0.9
+    beta2: Beta = 0.999
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(warmup_steps=10, shape="linear", floor_ratio=0.0)
+    )
+    clip_norm: Positive | None = 1.0
+    max_length: Count = 256
+    """Rows longer than this many tokens are left out, and counted in the result."""
+    train_rows: Count | None = None
+    validation_rows: Count = 64
+    test_rows: Count = 128
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Probes:
+    """What is measured on the base besides its losses."""
+
+    forgetting_tokens: CountOrZero = 8192
+    """Tokens on which the base loss after fine-tuning is compared with before; 0 leaves it out."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """Everything one trial does."""
+
+    model: Model = field(default_factory=Model)
+    corpus: Corpus = field(default_factory=Corpus)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    finetune: Finetune = field(default_factory=Finetune)
+    probes: Probes = field(default_factory=Probes)
+
+    def __post_init__(self) -> None:
+        pre, fine = self.pretrain, self.finetune
+        if pre.batch_size % pre.accumulation:
+            raise ValueError(
+                f"pretrain.accumulation must divide pretrain.batch_size, got {pre.accumulation} "
+                f"and {pre.batch_size}; choose a divisor."
+            )
+        if (fine.steps is None) == (fine.epochs is None):
+            raise ValueError(
+                "exactly one of finetune.steps and finetune.epochs must be set, got "
+                f"{fine.steps} and {fine.epochs}; set the other to None."
+            )
+        if (self.model.preset is None) == (self.model.config is None):
+            raise ValueError(
+                "exactly one of model.preset and model.config must be set, got "
+                f"{self.model.preset!r} and {self.model.config!r}; set the other to None."
+            )
+        if fine.selection_seeds > fine.seeds:
+            raise ValueError(
+                f"finetune.selection_seeds must be at most finetune.seeds, got "
+                f"{fine.selection_seeds} and {fine.seeds}."
+            )
+        names = [task.name for task in fine.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-able data."""
+        data: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return data
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Recipe:
+        """The recipe from `to_dict`'s data.
+
+        Raises:
+            ValueError: an unknown path, a wrong type, a value out of range.
+        """
+        try:
+            return TypeAdapter(Recipe).validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            raise ValueError(_explain(error)) from None
+
+    def paths(self) -> dict[str, Value]:
+        """Every hyperparameter: dotted path -> value."""
+        return dict(_leaves(self.to_dict(), ""))
+
+    def with_params(self, params: Mapping[str, Any]) -> Recipe:
+        """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
+
+        Raises:
+            ValueError: an unknown path (the nearest ones are named), a wrong type or range.
+        """
+        data = self.to_dict()
+        for path, value in params.items():
+            _set(data, path, value)
+        return Recipe.from_dict(data)
+
+
+def _leaves(node: Any, prefix: str) -> list[tuple[str, Value]]:
+    items = _children(node)
+    if items is None:
+        return [(prefix, node)]
+    return [leaf for key, value in items for leaf in _leaves(value, f"{prefix}.{key}".lstrip("."))]
+
+
+def _children(node: Any) -> list[tuple[str, Any]] | None:
+    if isinstance(node, dict):
+        return list(node.items())
+    if isinstance(node, list):
+        return [(str(index), value) for index, value in enumerate(node)]
+    return None
+
+
+def _set(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    node: Any = data
+    for key in parents:
+        node = dict(_children(node) or []).get(key)
+    if last not in dict(_children(node) or []):
+        raise ValueError(_unknown(path, [known for known, _ in _leaves(data, "")]))
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+def _unknown(path: str, known: list[str]) -> str:
+    same_name = [name for name in known if name.split(".")[-1] == path.split(".")[-1]]
+    near = list(dict.fromkeys(same_name + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"paths are {', '.join(known)}."
+    return f"unknown hyperparameter {path!r}; {hint}"
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence for the first thing that is wrong."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return _unknown(path, list(Recipe().paths()))
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    return f"{path}: {first['msg']}, got {first['input']!r}."

@@ -1,0 +1,114 @@
+"""The training loop: pretraining and fine-tuning both run here, for K lanes at once.
+
+A step is: gradient of the summed lane losses, then AdamW with each lane's own rate and decay. A
+lane whose loss or gradient is no longer finite is frozen at its last weights and the step is noted;
+nothing about the other lanes changes.
+
+S steps, K lanes, P parameters of a lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from objectives import adamw
+from objectives.lanes import Batch, Program, Rows
+
+NEVER = -1
+
+
+@dataclass
+class State:
+    """Where K lanes stand; everything that a later step depends on."""
+
+    rows: Rows
+    moments: adamw.Moments
+    step: int = 0
+    lost_at: Tensor = field(default_factory=lambda: torch.empty(0))
+    """[K] the step at which a lane diverged, NEVER for the living."""
+
+    @staticmethod
+    def fresh(shapes: Mapping[str, torch.Size], values_KP: Tensor) -> State:
+        """Lanes before their first step; takes the rows over."""
+        lost_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
+        return State(Rows(shapes, values_KP), adamw.Moments.zeros_like(values_KP), 0, lost_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of the loop does."""
+
+    lr_SK: Tensor
+    decay_SK: Tensor
+    constants: adamw.Constants
+    accumulation: int = 1
+
+
+def train(
+    program: Program,
+    state: State,
+    plan: Plan,
+    batch_at: Callable[[int], Batch],
+    *,
+    until: int,
+    frozen: Mapping[str, Tensor] | None = None,
+    after_step: Callable[[int, Tensor], None] = lambda step, loss_K: None,
+) -> None:
+    """Train from `state.step` to step `until`.
+
+    `batch_at(s)` gives the batch of step s (from 0). `after_step(s, loss_K)` is called when s steps
+    are done, with the training losses of the last one in nats.
+    """
+    device = state.rows.values.device
+    lr_SK = plan.lr_SK.to(device=device, dtype=state.rows.values.dtype)
+    decay_SK = plan.decay_SK.to(device=device, dtype=state.rows.values.dtype)
+    for step in range(state.step, until):
+        loss_K = _gradient(program, state.rows, frozen, batch_at(step), plan.accumulation)
+        alive_K1 = _mark_lost(state, loss_K, step)
+        adamw.step_(
+            state.rows.values,
+            state.rows.grads,
+            state.moments,
+            plan.constants,
+            t=step + 1,
+            lr_K1=lr_SK[step, :, None] * alive_K1,
+            decay_K1=decay_SK[step, :, None],
+        )
+        state.step = step + 1
+        after_step(state.step, loss_K)
+
+
+def _gradient(
+    program: Program,
+    rows: Rows,
+    frozen: Mapping[str, Tensor] | None,
+    batch: Batch,
+    accumulation: int,
+) -> Tensor:
+    """Fill `rows.grads`; returns each lane's mean loss, [K]."""
+    parts = batch.split(accumulation)
+    losses: list[Tensor] = []
+    for part in parts:
+        loss_K = program.losses(rows.views, frozen, part) / len(parts)
+        grads = torch.autograd.grad(loss_K.sum(), list(rows.views.values()))
+        write = torch._foreach_add_ if losses else torch._foreach_copy_
+        write(rows.grad_views, grads)
+        losses.append(loss_K.detach())
+    return torch.stack(losses).sum(0)
+
+
+def _mark_lost(state: State, loss_K: Tensor, step: int) -> Tensor:
+    """Note lanes that just diverged and clear their gradients; 1 for the living, [K, 1]."""
+    grads = state.rows.grads
+    finite = torch.isfinite(loss_K) & torch.isfinite(grads.sum(1))
+    state.lost_at = torch.where(
+        (state.lost_at == NEVER) & ~finite, torch.full_like(state.lost_at, step), state.lost_at
+    )
+    alive = state.lost_at == NEVER
+    if grads.is_cuda or not bool(alive.all()):
+        grads.masked_fill_(~alive[:, None], 0.0)
+    return alive[:, None].to(grads.dtype)

@@ -1,0 +1,54 @@
+"""A few minutes on two CPU cores: decay, rate and schedule of a 0.2M-parameter model."""
+
+from hpo.spec import Baseline, Choice, Float, StudySpec
+from objectives import (
+    BuiltinTask,
+    Finetune,
+    Model,
+    PlasticityObjective,
+    Pretrain,
+    Recipe,
+    Schedule,
+)
+
+RECIPE = Recipe(
+    model=Model(preset="llama-0.2m"),
+    pretrain=Pretrain(
+        steps=400,
+        batch_size=16,
+        seq_len=64,
+        lr=1e-2,
+        weight_decay=0.1,
+        schedule=Schedule(warmup_steps=40, decay_frac=1.0, shape="cosine", floor_ratio=0.1),
+    ),
+    finetune=Finetune(
+        tasks=(
+            BuiltinTask(name="token_kind"),
+            BuiltinTask(name="code_module"),
+            BuiltinTask(name="list_ops"),
+            BuiltinTask(name="commands"),
+        ),
+        lrs=(3e-3, 1e-2, 3e-2),
+        steps=100,
+        batch_size=8,
+        seeds=2,
+    ),
+)
+
+STUDY = StudySpec(
+    name="quickstart",
+    description="Which weight decay and schedule make the better base, and the better fine-tune?",
+    objective=PlasticityObjective(RECIPE),
+    space={
+        "pretrain.weight_decay": Float(low=0.003, high=3.0, log=True),
+        "pretrain.lr": Float(low=1e-3, high=3e-2, log=True),
+        "pretrain.schedule.decay_frac": Choice(options=(0.0, 0.25, 1.0)),
+    },
+    baselines=(
+        Baseline(name="standard: decay 0.1, cosine to 10 %", params={}),
+        Baseline(name="no decay", params={"pretrain.weight_decay": 0.0}),
+        Baseline(name="Warmup-Stable-Only", params={"pretrain.schedule.decay_frac": 0.0}),
+    ),
+    trials=12,
+    wave=6,
+)

@@ -1,0 +1,128 @@
+"""The data behind the figures, by equality, and what drawing must keep."""
+
+from __future__ import annotations
+
+import math
+
+from hpo import drawing, figures
+from hpo.record import Run
+from hpo.scoring import front
+from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Goal
+from tests.hpo import toy
+
+
+def plane_of(run: Run) -> figures.FrontData:
+    return figures.front_data(run, front(run), *figures.plane(run))
+
+
+def test_front_data_places_every_measured_trial_with_its_errors() -> None:
+    data = plane_of(toy.mixed())
+    rows = [(p.trial, p.group, p.x, p.y, p.x_error, p.y_error, p.baseline) for p in data.points]
+    assert rows == [
+        (1, "dominated", 3.7, 0.22, None, 0.01, "constant rate"),
+        (5, "dominated", 3.9, 0.1, None, 0.01, None),
+        (8, "partial", 3.0, 0.9, None, 0.01, None),
+        (2, "front", 3.45, 0.15, None, 0.01, None),
+        (0, "front", 3.5, 0.2, None, 0.01, "standard"),
+        (3, "front", 3.55, 0.3, None, 0.01, None),
+        (4, "front", 3.8, 0.33, None, 0.01, None),
+    ]
+    assert (data.knee, data.missing, data.joined) == (3, (6, 7, 9), True)
+
+
+def test_a_failed_trial_with_both_numbers_is_drawn_as_failed() -> None:
+    data = plane_of(toy.run([toy.trial(0, 3.5, 0.2, state="failed")]))
+    assert [(point.trial, point.group) for point in data.points] == [(0, "failed")]
+    assert [trace.name for trace in drawing.draw_front(data).data] == ["failed (1)"]
+
+
+def test_hover_tells_all_params_and_metrics() -> None:
+    point = next(p for p in plane_of(toy.mixed()).points if p.trial == 3)
+    assert point.hover == (
+        "#3 (front, knee)",
+        "pretrain.weight_decay = 0.04",
+        "pretrain.lr = 0.003",
+        "base_loss: 3.550",
+        "gain: 0.300 ± 0.010",
+        "finetuned: 0.500 ± 0.010",
+        "arithmetic: 0.2 → 0.500 ± 0.010",
+        "grammar: 0.2 → 0.500 ± 0.010",
+    )
+
+
+def test_a_single_goal_is_drawn_against_what_it_leaves_open() -> None:
+    assert figures.plane(toy.run([], goals=(BASE_LOSS_DOWN,))) == ("base_loss", "gain")
+    assert figures.plane(toy.run([], goals=(GAIN_UP,))) == ("gain", "base_loss")
+    three = (BASE_LOSS_DOWN, GAIN_UP, Goal(metric="finetuned", direction="up"))
+    data = plane_of(toy.run(toy.mixed().trials, goals=three))
+    assert (data.x, data.y, data.joined) == ("base_loss", "gain", False)
+
+
+def test_front_figure_names_groups_baselines_and_knee() -> None:
+    traces = drawing.draw_front(plane_of(toy.mixed())).data
+    assert [trace.name for trace in traces] == [
+        "dominated (2)", "partial (1)", "front (4)", "baseline", "knee",
+    ]  # fmt: skip
+    by_name = {trace.name: trace for trace in traces}
+    assert list(by_name["front (4)"].customdata) == [2, 0, 3, 4]
+    assert list(by_name["front (4)"].error_y.array) == [0.01] * 4
+    assert list(by_name["baseline"].text) == ["standard", "constant rate"]
+    assert list(by_name["knee"].customdata) == [3]
+
+
+def test_an_empty_run_draws_empty_figures() -> None:
+    run = toy.run([])
+    assert drawing.draw_front(plane_of(run)).data == ()
+    assert figures.curve_names(run) == []
+    assert drawing.draw_gain(figures.gain_data(run, front(run))).data == ()
+
+
+def test_curves_keep_every_point_and_show_the_front_and_baselines_first() -> None:
+    run = toy.mixed()
+    curves = figures.curve_data(run, front(run), "train_loss")
+    assert [curve.trial for curve in curves if curve.shown] == [0, 1, 2, 3, 4]
+    assert [curve.trial for curve in curves if not curve.shown] == [5, 6, 7, 8, 9]
+    assert [curve.label for curve in curves][:3] == ["#0 standard", "#1 constant rate", "#2"]
+    steps, values = zip(*run.trials[0].curves["train_loss"], strict=True)
+    assert curves[0].steps == steps
+    assert all(
+        math.isclose(a, b, rel_tol=1e-5) for a, b in zip(curves[0].values, values, strict=True)
+    )
+    visible = [trace.visible for trace in drawing.draw_curves(curves, "train_loss").data]
+    assert visible == [True] * 5 + ["legendonly"] * 5
+
+
+def test_curve_names_start_with_validation_and_end_with_fine_tuning() -> None:
+    run = toy.run([toy.trial(0, 3.5, 0.2, curves=toy.curves(3.5) | {"lr": [[0, 0.1]]})])
+    assert figures.curve_names(run) == [
+        "val_loss", "train_loss", "lr", "finetune.arithmetic", "finetune.grammar",
+    ]  # fmt: skip
+
+
+def test_a_diverged_curve_has_a_gap_where_it_is_not_finite() -> None:
+    points = [[0, 5.0], [1, math.inf], [2, math.nan]]
+    run = toy.run([toy.trial(0, 3.5, 0.2, curves={"train_loss": points})])
+    data = figures.curve_data(run, front(run), "train_loss")
+    assert list(drawing.draw_curves(data, "train_loss").data[0].y) == [5.0, None, None]
+
+
+def test_gain_by_task_goes_from_before_to_after_with_chance() -> None:
+    run = toy.mixed()
+    data = figures.gain_data(run, front(run))
+    assert data.tasks == toy.TASKS
+    assert data.chance == {"arithmetic": 0.1, "grammar": 0.1}
+    trial, shown, gains = data.trials[0]
+    assert (trial.number, shown) == (0, True)
+    assert gains[0] == figures.TaskGain(task="arithmetic", before=0.2, after=0.4, error=0.01)
+    figure = drawing.draw_gain(data)
+    assert list(figure.data[0].y) == [0.2, 0.4, None, 0.2, 0.4, None]
+    assert len(figure.layout.shapes) == 2
+
+
+def test_names_that_look_like_markup_are_escaped_in_figures() -> None:
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE, params={toy.HOSTILE: toy.HOSTILE})])
+    data = figures.curve_data(run, front(run), "val_loss")
+    for figure in (drawing.draw_front(plane_of(run)), drawing.draw_curves(data, "val_loss")):
+        text = figure.to_json()
+        assert "<img" not in text.replace("\\u003c", "<")
+        assert "&lt;img" in text.replace("\\u0026", "&")

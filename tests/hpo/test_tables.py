@@ -1,0 +1,86 @@
+"""The terminal's tables and the documented JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from hpo.spec import Limit
+from hpo.tables import failed_table, front_table, run_json
+from tests.hpo import toy
+
+
+def text_of(table: Table) -> str:
+    out = io.StringIO()
+    Console(width=160, file=out).print(table)
+    return out.getvalue()
+
+
+def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
+    text = text_of(front_table(toy.mixed()))
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+    assert cells == [
+        ["2", "", "3.450", "0.150 ± 0.010", "0.350 ± 0.010", "0.03", "0.003"],
+        ["0", "standard", "3.500", "0.200 ± 0.010", "0.400 ± 0.010", "0.01", "0.003"],
+        ["3*", "", "3.550", "0.300 ± 0.010", "0.500 ± 0.010", "0.04", "0.003"],
+        ["4", "", "3.800", "0.330 ± 0.010", "0.530 ± 0.010", "0.05", "0.003"],
+    ]
+    for word in ("base_loss", "gain", "finetuned", "weight_decay", "* knee"):
+        assert word in text
+    assert "toy: 7 of 12 trials complete, 1 failed, 1 running." in text
+
+
+def test_an_empty_front_says_so() -> None:
+    assert "No complete trial counts for the front yet." in text_of(front_table(toy.run([])))
+
+
+def test_failed_trials_are_listed_with_their_reasons() -> None:
+    table = failed_table(toy.mixed())
+    assert table is not None
+    assert "loss is not finite at step 40" in text_of(table)
+    assert failed_table(toy.run([])) is None
+
+
+def test_names_that_look_like_console_markup_stay_text() -> None:
+    name = "[bold red]x[/] [link=file:///]y"
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline=name, params={name: name})])
+    assert text_of(front_table(run)).count(name) == 3
+
+
+def test_json_has_the_documented_shape() -> None:
+    data = run_json(toy.mixed())
+    assert list(data) == [
+        "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
+        "trials_all", "disagreement",
+    ]  # fmt: skip
+    assert data["goals"] == [
+        {"metric": "base_loss", "direction": "down"},
+        {"metric": "gain", "direction": "up"},
+    ]
+    assert data["trials"] == {"complete": 7, "failed": 1, "running": 1, "planned": 12}
+    assert data["reference"] == {"base_loss": 3.9, "gain": 0.10}
+    assert [(row["trial"], row["knee"]) for row in data["front"]] == [
+        (2, False), (0, False), (3, True), (4, False),
+    ]  # fmt: skip
+    assert list(data["front"][1]) == [
+        "trial", "baseline", "state", "standing", "knee", "params", "metrics", "cost", "failure",
+        "notes", "seed", "fidelity",
+    ]  # fmt: skip
+    assert data["front"][1]["baseline"] == "standard"
+    assert data["front"][1]["metrics"]["gain_sem"] == 0.01
+    assert [row["trial"] for row in data["trials_all"]] == list(range(10))
+
+
+def test_numbers_that_json_cannot_say_become_null() -> None:
+    trial = toy.trial(0, math.inf, math.nan, params={"x": math.nan}, cost={"time_s": math.inf})
+    data = run_json(toy.run([trial], limits=(Limit(metric="gain", low=0.1),)))
+    parsed = json.loads(json.dumps(data, allow_nan=False))
+    assert parsed["trials_all"][0]["metrics"]["gain"] is None
+    assert parsed["trials_all"][0]["params"] == {"x": None}
+    assert parsed["limits"] == [{"metric": "gain", "low": 0.1, "high": None}]
+    assert parsed["disagreement"]["kendall_tau"] is None

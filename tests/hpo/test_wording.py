@@ -1,0 +1,88 @@
+"""How numbers and findings read."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hpo.scoring import front
+from hpo.spec import Limit
+from hpo.wording import bounds, number, param_names, setting, summary, task_names, verdict, with_sem
+from tests.hpo import toy
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, "0"), (3.14159, "3.142"), (1e-5, "1e-5"), (1.5e9, "1.5e9"), (12.0, "12"),
+     (math.inf, "∞"), (-math.inf, "-∞"), (NAN, "n/a"), (None, "n/a")],
+)  # fmt: skip
+def test_a_number_has_four_significant_digits(value: float | None, expected: str) -> None:
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [(3.48512, 0.0123, "3.485 ± 0.012"), (0.5, 0.0, "0.5000"), (3.5, NAN, "3.500"),
+     (123.4, 20.0, "123 ± 20"), (NAN, 0.1, "n/a"), (math.inf, 0.1, "∞"), (0.0, NAN, "0")],
+)  # fmt: skip
+def test_a_value_ends_where_its_standard_error_ends(
+    value: float, error: float, expected: str
+) -> None:
+    assert with_sem(value, error) == expected
+
+
+def test_settings_read_as_words() -> None:
+    values = (None, True, False, 0.1, 8, "cosine")
+    assert [setting(value) for value in values] == ["none", "yes", "no", "0.1", "8", "cosine"]
+
+
+def test_parameters_are_named_by_their_shortest_unambiguous_ending() -> None:
+    params = {"pretrain.lr": 0.1, "finetune.lr": 0.1, "lr": 0.1, "lora.rank": 8}
+    run = toy.run([toy.trial(0, 3.5, 0.2, params=params)], space={})
+    assert param_names(run, run.trials) == {
+        "pretrain.lr": "pretrain.lr", "finetune.lr": "finetune.lr", "lr": "lr", "lora.rank": "rank",
+    }  # fmt: skip
+
+
+def test_a_tasks_name_may_hold_dots() -> None:
+    run = toy.run([toy.trial(0, 3.5, 0.2, metrics={"task.a.b.before": 0.1})])
+    assert task_names(run) == ["a.b", "arithmetic", "grammar"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "expected"),
+    [(0.3, 0.1, "3.0 standard errors"), (-0.1, 0.1, "1.0 standard errors, within noise"),
+     (0.1, NAN, "no standard error known"), (0.1, 0.0, "no standard error known")],
+)  # fmt: skip
+def test_a_difference_is_judged_by_its_standard_error(
+    difference: float, error: float, expected: str
+) -> None:
+    assert verdict(difference, error) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(Limit(metric="m", low=1), "1 ≤ m"), (Limit(metric="m", high=2), "m ≤ 2"),
+     (Limit(metric="m", low=1, high=2), "1 ≤ m ≤ 2"), (Limit(metric="m"), "m is measured")],
+)  # fmt: skip
+def test_a_limit_reads_as_an_inequality(limit: Limit, expected: str) -> None:
+    assert bounds(limit) == expected
+
+
+def test_summary_says_when_no_searched_trial_beats_the_baseline() -> None:
+    run = toy.run([toy.trial(0, 3.4, 0.3, baseline="standard"), toy.trial(1, 3.5, 0.2)])
+    lines = summary(run, front(run))
+    assert (
+        "Best base_loss: the baseline #0 standard with 3.400; no searched trial is better." in lines
+    )
+    assert not [line for line in lines if "chosen after the fact" in line]
+
+
+def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
+    run = toy.run([toy.trial(0, 3.4, 0.3)])
+    assert "No baseline is complete, so nothing says what the search has won." in summary(
+        run, front(run)
+    )
