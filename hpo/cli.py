@@ -22,20 +22,27 @@ from rich.text import Text
 
 from hpo import doctor, runs, studies, tables
 from hpo.progress import Display, Interrupted, duration
+from hpo.record import Run
 from hpo.report import write_report
 from hpo.spec import StudySpec
 from hpo.storage import StorageError, mask
-from hpo.study import Controller
+from hpo.study import Controller, StudyChanged
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OUT = "runs"
+WIDTH = 140
+"""Columns where no terminal says how many there are."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(words)
+    arguments.line = mask(shlex.join(["hpo", *words]))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
     try:
         command: Callable[[argparse.Namespace, Console], int] = arguments.command
         return command(arguments, console)
@@ -89,11 +96,8 @@ def _command(
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
-    spec = _spec(arguments)
-    if arguments.fork:
-        spec = dataclasses.replace(spec, name=runs.free_name(arguments.out, spec.name))
-    place = runs.make_place(arguments.out, spec.name, arguments.storage)
-    controller = Controller(spec, place.url)
+    place, controller = _open(_spec(arguments), arguments)
+    spec = controller.spec
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
@@ -103,23 +107,45 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         with display:
             run = controller.run(display)
     except (Interrupted, KeyboardInterrupt):
-        line = shlex.join(["hpo", *sys.argv[1:]])
-        console.print(Text(f"Stopped; what was finished is kept. To continue: {line}"))
+        console.print(Text("Stopped; what was finished is kept. To continue:"))
+        console.print(Text(arguments.line), soft_wrap=True)
         return INTERRUPTED
     except Exception:
         log = place.folder / "error.log"
         log.write_text(mask(traceback.format_exc()), encoding="utf-8")
         raise
-    if len(run.trials) == finished:
-        console.print(
-            Text(f"The study is finished with {finished} trials; for more: --trials {finished + 8}")
-        )
-    else:
-        console.print(f"Done in {duration(display.elapsed_s)}.")
+    console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
     _print_front(run, console)
     write_report(run, place.report)
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
     return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
+
+
+def _open(spec: StudySpec, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
+    """The run's folder and its controller.
+
+    A fork is the first of name, name-2, ... that is new or was started with these settings, so
+    that the same command continues it.
+    """
+    for name in runs.fork_names(spec.name):
+        place = runs.make_place(arguments.out, name, arguments.storage)
+        try:
+            return place, Controller(dataclasses.replace(spec, name=name), place.url)
+        except StudyChanged:
+            if not arguments.fork:
+                raise
+    raise AssertionError("names do not end")
+
+
+def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:
+    """Why the study stopped, and how to go on."""
+    total = len(run.trials)
+    if total < spec.trials:
+        spent = duration(spec.budget_s or 0)
+        return f"The budget of {spent} is used up after {total} trials; for more: --budget TIME"
+    if total == finished:
+        return f"The study is finished with {total} trials; for more: --trials {total + 8}"
+    return f"Done in {duration(display.elapsed_s)}."
 
 
 def _spec(arguments: argparse.Namespace) -> StudySpec:
@@ -164,13 +190,20 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
         return DONE
     table = Table("run", "finished", "failed", "of", title="Runs", title_justify="left")
     for place in places:
-        run = runs.read(place)
-        states = [trial.state for trial in run.trials]
-        finished = states.count("complete") + states.count("failed")
-        cells = (place.name, finished, states.count("failed"), run.planned)
-        table.add_row(*(Text(str(cell)) for cell in cells))
+        table.add_row(*(Text(str(cell)) for cell in _progress(place)))
     console.print(table)
     return DONE
+
+
+def _progress(place: runs.Place) -> tuple[str | int, ...]:
+    """A run's row: name, trials finished, failed and planned; or that it cannot be read."""
+    try:
+        run = runs.read(place)
+    except StorageError:
+        return (place.name, "cannot be read; see hpo show")
+    states = [trial.state for trial in run.trials]
+    failed = states.count("failed")
+    return (place.name, states.count("complete") + failed, failed, run.planned)
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
@@ -197,7 +230,7 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     return DONE if all(check.ok for check in checks) else FAILED
 
 
-def _print_front(run: Any, console: Console) -> None:
+def _print_front(run: Run, console: Console) -> None:
     console.print(tables.front_table(run))
     failed = tables.failed_table(run)
     if failed is not None:

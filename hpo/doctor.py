@@ -86,6 +86,7 @@ def _storage(url: str) -> str:
             engine = create_engine(url)
             with engine.connect() as connection:
                 connection.execute(text("select 1"))
+            engine.dispose()
     except StorageError as error:
         raise ValueError(str(error)) from None
     return f"{mask(url)} answers"

@@ -1,8 +1,8 @@
 """What a person sees while a study runs: trial, stage, step, loss, tokens a second, time left.
 
 In a terminal one live line a wave; elsewhere a plain line every few seconds. An interruption
-(Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where the objective can keep
-what it has; a second one stops at once.
+(Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where the objective
+can keep what it has; a second one stops at once.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpo.record import Run
@@ -20,7 +22,7 @@ class Place:
 
     folder: Path
     name: str
-    url: str
+    url: str = field(repr=False)
 
     @property
     def report(self) -> Path:
@@ -84,14 +86,10 @@ def read(place: Place) -> Run:
         return read_run(load_study(place.url, place.name))
 
 
-def free_name(out: Path, name: str) -> str:
-    """The name, or the first of name-2, name-3, ... that no run has."""
-    if not (out / name).exists():
-        return name
-    number = 2
-    while (out / f"{name}-{number}").exists():
-        number += 1
-    return f"{name}-{number}"
+def fork_names(name: str) -> Iterator[str]:
+    """name, name-2, name-3, ..."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def _read_place(folder: Path, url: str | None) -> Place:

@@ -35,11 +35,15 @@ from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from hpo.record import Trial
-from hpo.spec import Choice, Domain, Float, Limit, StudySpec, Value
+from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
 
 START_UP_PER_PARAMETER = 2
 """Sobol points before a model is trusted, a parameter; assumed."""
 START_UP_LEAST = 4
+POPULATION = 8
+"""NSGA-II's generation; Optuna's 50 would leave a proxy study without a second one; assumed."""
+GENERATION = "NSGAIISampler:generation"
+"""Where NSGA-II looks for a trial's generation; it ignores trials without one."""
 MISSING = 1e9
 """Constraint of a trial without the metric: as infeasible as can be said in a finite number."""
 
@@ -66,6 +70,7 @@ def _shadow(spec: StudySpec, trials: Sequence[Trial], sampler: BaseSampler) -> o
     down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
     ways = [down if goal.direction == "down" else up for goal in spec.goals]
     study = optuna.create_study(directions=ways, sampler=sampler)
+    num_done = 0
     for trial in trials:
         values = {path: trial.params.get(path) for path in spec.space}
         goals = [trial.metrics.get(goal.metric, math.nan) for goal in spec.goals]
@@ -79,8 +84,10 @@ def _shadow(spec: StudySpec, trials: Sequence[Trial], sampler: BaseSampler) -> o
                 distributions=distributions(spec.space),
                 values=[float(goal) for goal in goals] if done else None,
                 constraints=constraints(spec.limits, trial.metrics) if done else None,
+                system_attrs={GENERATION: num_done // POPULATION},
             )
         )
+        num_done += done
     return study
 
 
@@ -97,7 +104,7 @@ def constraints(limits: Sequence[Limit], metrics: Mapping[str, float]) -> dict[s
 
 
 def _finite(value: float) -> float:
-    return value if math.isfinite(value) else MISSING
+    return MISSING if math.isnan(value) else max(-MISSING, min(value, MISSING))
 
 
 def start_up(spec: StudySpec) -> int:
@@ -146,17 +153,18 @@ def _at(domain: Domain, unit: float) -> Value:
         if domain.log:
             low, high = math.log(domain.low), math.log(domain.high)
             return min(max(math.exp(low + unit * (high - low)), domain.low), domain.high)
-        return domain.low + unit * (domain.high - domain.low)
+        return min(domain.low + unit * (domain.high - domain.low), domain.high)
     if domain.log:
         low, high = math.log(domain.low), math.log(domain.high + 1)
-        return min(int(math.exp(low + unit * (high - low))), domain.high)
+        return min(max(int(math.exp(low + unit * (high - low))), domain.low), domain.high)
     return min(domain.low + int(unit * (domain.high - domain.low + 1)), domain.high)
 
 
 def _contains(domain: Domain, value: Value) -> bool:
     if isinstance(domain, Choice):
         return value in domain.options
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    kinds = int if isinstance(domain, Int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
         return False
     return domain.low <= value <= domain.high
 
@@ -172,6 +180,6 @@ def _distribution(domain: Domain) -> BaseDistribution:
 _MODELS: dict[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=START_UP_LEAST),
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=START_UP_LEAST),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
     "random": lambda seed: RandomSampler(seed=seed),
 }

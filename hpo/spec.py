@@ -132,6 +132,12 @@ class Limit:
     low: float = -math.inf
     high: float = math.inf
 
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(
+                f"Limit on {self.metric} needs low <= high, got {self.low} and {self.high}."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
@@ -171,17 +177,23 @@ class StudySpec:
         self._check_params()
 
     def _check_shape(self) -> None:
-        if not self.name or set(self.name) - set(_NAME_CHARACTERS):
+        if self.name.strip(".") == "" or set(self.name) - set(_NAME_CHARACTERS):
             raise ValueError(
-                f"a study's name may hold letters, digits, '-', '_' and '.', got {self.name!r}."
+                "a study's name holds letters, digits, '-', '_' and '.', and not only dots; got "
+                f"{self.name!r}."
             )
         if self.trials < 1 or self.wave < 1:
             raise ValueError(
                 f"a study needs trials and wave of at least 1, got {self.trials} and {self.wave}."
             )
+        if self.budget_s is not None and not self.budget_s > 0:
+            raise ValueError(f"a study needs a budget_s above 0 or None, got {self.budget_s}.")
         metrics = [goal.metric for goal in self.goals]
         if not metrics or len(set(metrics)) < len(metrics):
             raise ValueError(f"a study needs different goals, got {metrics}.")
+        limited = [limit.metric for limit in self.limits]
+        if len(set(limited)) < len(limited):
+            raise ValueError(f"limits need different metrics, got {limited}; join their bounds.")
         names = [baseline.name for baseline in self.baselines]
         if len(set(names)) < len(names):
             raise ValueError(f"baselines need different names, got {names}.")

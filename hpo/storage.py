@@ -40,8 +40,9 @@ class StorageError(RuntimeError):
 
 
 def mask(text: str) -> str:
-    """The text with every password in a URL replaced."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
+    """The text with every password in a URL replaced, also one that holds an '@' unquoted."""
+    text = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text)
+    return re.sub(r"([?&](?:password|passwd|pwd)=)[^&\s'\"]*", r"\1***", text)
 
 
 def url_of(folder: Path) -> str:
@@ -126,10 +127,17 @@ def _bound(value: float) -> float | None:
 
 
 def read_run(study: Study) -> Run:
-    """All that a study has recorded."""
-    with guarded(""):
-        attrs = study.user_attrs
-        trials = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    """All that a study has recorded.
+
+    Raises:
+        StorageError: the study was not started by this program, or not to the end.
+    """
+    attrs = study.user_attrs
+    trials = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    if "spec" not in attrs:
+        raise StorageError(
+            f"the storage holds no settings of study {study.study_name!r}; run the study again."
+        )
     data = attrs["spec"]
     return Run(
         name=study.study_name,

@@ -20,7 +20,7 @@ def load(study: str) -> StudySpec:
         ValueError: there is none, or the file does not give one.
     """
     if study.endswith(".py"):
-        path = Path(study)
+        path = Path(study).absolute()
         if not path.is_file():
             raise ValueError(f"no study file {study!r}; check the path.")
     elif study in shipped():

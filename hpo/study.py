@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hpo import search
 from hpo.record import Run
-from hpo.spec import Choice, Domain, Event, Float, Request, Result, StudySpec, Value
+from hpo.spec import Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
 
 PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
@@ -53,9 +53,9 @@ class Controller:
             started = self.study.user_attrs.get("spec")
             now = plain(spec_data(spec))
             if started is None:
-                self.study.set_user_attr("spec", now)
                 self.study.set_user_attr("description", spec.description)
                 self.study.set_user_attr("reproduce", reproduce(spec))
+                self.study.set_user_attr("spec", now)
             elif started != now:
                 raise StudyChanged(_changes(started, now))
             self.study.set_user_attr("planned", spec.trials)
@@ -63,9 +63,10 @@ class Controller:
     def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
         """Measure until the trials or the budget are used up; returns the record."""
         while True:
-            wave = self._running() or self._propose()
-            if not wave:
-                return read_run(self.study)
+            with guarded(self.url):
+                wave = self._wave()
+                if not wave:
+                    return read_run(self.study)
             numbers = [trial.number for trial in wave]
             on_event({"wave": numbers, "trials": self.spec.trials, "finished": numbers[0]})
             with guarded(self.url):
@@ -75,29 +76,30 @@ class Controller:
                 self._record(trial, result)
             on_event({"recorded": numbers, "finished": numbers[-1] + 1})
 
-    def spent_s(self) -> float:
+    def _spent_s(self) -> float:
         """Seconds of measuring recorded so far."""
         return sum(trial.cost.get("time_s", 0.0) for trial in read_run(self.study).trials)
 
-    def _running(self) -> list[Trial]:
-        """Trials begun and not finished, in order; their proposals completed where cut short."""
-        with guarded(self.url):
-            left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            return [self._complete(frozen._trial_id, frozen.number) for frozen in left]
+    def _wave(self) -> list[Trial]:
+        """Trials begun and not finished, and new ones up to the end of the wave; empty when done.
 
-    def _propose(self) -> list[Trial]:
-        """The next wave: up to the next multiple of the wave's width; empty when done."""
-        with guarded(self.url):
-            begun = len(self.study.get_trials(deepcopy=False))
-            if self.spec.budget_s is not None and self.spent_s() >= self.spec.budget_s:
-                return []
-            width = self.spec.wave
-            end = min(self.spec.trials, begun // width * width + width)
-            wave = []
-            for number in range(begun, end):
-                trial_id = self.study._storage.create_new_trial(self.study._study_id)
-                wave.append(self._complete(trial_id, number))
-            return wave
+        A wave ends at a multiple of its width, also where its proposing was cut short, so that each
+        of its trials is proposed from the results that the undisturbed study would have had.
+        """
+        frozen = self.study.get_trials(deepcopy=False)
+        running = [each for each in frozen if each.state == TrialState.RUNNING]
+        width, begun = self.spec.wave, len(frozen)
+        if running:
+            end = -(-begun // width) * width
+        elif self.spec.budget_s is not None and self._spent_s() >= self.spec.budget_s:
+            end = begun
+        else:
+            end = begun // width * width + width
+        wave = [self._complete(each._trial_id, each.number) for each in running]
+        for number in range(begun, min(end, self.spec.trials)):
+            trial_id = self.study._storage.create_new_trial(self.study._study_id)
+            wave.append(self._complete(trial_id, number))
+        return wave
 
     def _complete(self, trial_id: int, number: int) -> Trial:
         """Propose params for a trial that has been begun; the same ones however often called."""
@@ -127,13 +129,7 @@ class Controller:
         goals = [float(result.metrics.get(goal.metric, math.nan)) for goal in self.spec.goals]
         failure = result.failure
         if failure is None and any(map(math.isnan, goals)):
-            missing = [
-                goal.metric
-                for goal, value in zip(self.spec.goals, goals, strict=True)
-                if math.isnan(value)
-            ]
-            known = ", ".join(sorted(result.metrics))
-            failure = f"the objective gave no {' and no '.join(missing)}; it gave {known}"
+            failure = _unmeasured(self.spec.goals, result.metrics)
         with guarded(self.url):
             for name in ("metrics", "curves", "cost", "notes"):
                 trial.set_user_attr(name, plain(getattr(result, name)))
@@ -141,10 +137,20 @@ class Controller:
                 trial.set_user_attr("failure", failure)
                 self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 return
+            known = self._frozen(trial).constraints  # some, where a recording was cut short
             limits = search.constraints(self.spec.limits, result.metrics)
             for name, value in limits.items():
-                trial.set_constraint(name, value)
+                if name not in known:
+                    trial.set_constraint(name, value)
             self.study.tell(trial, goals, skip_if_finished=True)
+
+
+def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
+    """Why a result cannot be placed: goals without a number, and what there is."""
+    numbers = [name for name, value in sorted(metrics.items()) if not math.isnan(value)]
+    missing = [goal.metric for goal in goals if goal.metric not in numbers]
+    known = ", ".join(numbers) or "nothing"
+    return f"the objective gave no number for {' and '.join(missing)}; it gave {known}"
 
 
 def _request(frozen: FrozenTrial) -> Request:

@@ -9,25 +9,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from objectives import corpus as corpora
 from objectives import evaluate, measures, models
 from objectives import tasks as task_loading
+from objectives.checkpoints import Base
 from objectives.corpus import Corpus
-from objectives.finetune import Finetuner, Outcome, curve
+from objectives.finetune import NOTHING, Finetuner, Outcome, Work, curve
+from objectives.jobs import Job
 from objectives.measures import Request, Result
-from objectives.pretrain import Base, Job, pretrain
+from objectives.pretrain import pretrain
+from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.store import Store, key_of, read_json, write_json
 from objectives.tasks import Task
@@ -36,10 +39,6 @@ from objectives.train import NEVER
 CURVE_POINTS = 64
 HOPELESS = 2.0
 """A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
-TELL_S = 0.2
-"""Seconds between two progress events."""
-
-Event: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,35 +50,12 @@ class _Measured:
     base: Base
     key: str
     """The stage of its measures."""
+    flops_per_token: float
 
     @property
     def num_params(self) -> int:
         """Parameters of the base, tied ones once."""
         return sum(p.numel() for p in self.base.params.values())
-
-
-class Progress:
-    """Turns training steps into events a person can read, a few a second."""
-
-    def __init__(self, on_event: Callable[[Event], None], total_tokens: float) -> None:
-        self.on_event, self.total = on_event, max(total_tokens, 1.0)
-        self.tokens, self.since, self.told_at = 0.0, 0.0, time.monotonic()
-
-    def __call__(self, event: Event) -> None:
-        """Tell of a step; an exception of `on_event` passes through."""
-        tokens = event.pop("tokens", 0)
-        self.tokens += tokens
-        self.since += tokens
-        elapsed = time.monotonic() - self.told_at
-        if elapsed < TELL_S and event["step"] < event["steps"]:
-            return
-        loss = event.pop("loss", None)
-        if loss is not None:
-            event["loss"] = float(loss.float().nanmedian())
-        event["tokens_per_s"] = self.since / max(elapsed, 1e-9)
-        event["done_frac"] = min(1.0, self.tokens / self.total)
-        self.since, self.told_at = 0.0, time.monotonic()
-        self.on_event(event)
 
 
 class Batch:
@@ -97,7 +73,7 @@ class Batch:
     ) -> None:
         self.store, self.device, self.max_lanes = store, device, max_lanes
         self.on_event = on_event
-        self.jobs = [_job(recipe, request) for request in requests]
+        self.jobs = [_job(recipe, request, device) for request in requests]
         self.results: dict[int, Result] = {}
         self.started = time.monotonic()
 
@@ -125,11 +101,12 @@ class Batch:
         tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
         jobs = [self.jobs[index] for index in members]
         progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
-        bases = pretrain(jobs, corpus, self.store, self.device, progress, self.max_lanes)
+        bases = pretrain(jobs, corpus, self.store, progress, self.max_lanes)
         groups: dict[str, list[_Measured]] = {}
         for index, base in zip(members, bases, strict=True):
             job = self.jobs[index]
-            one = _Measured(index, job, base, _stage_key(job, base, corpus, tasks))
+            key = _stage_key(job, base, corpus, tasks)
+            one = _Measured(index, job, base, key, _flops_per_token(job, base, corpus))
             if base.lost_at != NEVER:
                 reason = f"pretraining diverged: loss not finite at step {base.lost_at + 1}"
                 self._fail(one, reason)
@@ -152,6 +129,7 @@ class Batch:
             seed=group[0].job.seed,
             bf16=recipe.pretrain.precision == "bf16",
             device=self.device,
+            store=self.store,
             report=progress,
             max_lanes=self.max_lanes,
         )
@@ -170,16 +148,18 @@ class Batch:
             return
         tokens = recipe.probes.forgetting_tokens
         sample = corpus.sample("validation", tokens, recipe.pretrain.seq_len) if tokens else None
-        outcomes = finetuner.run([one.base.params for one in sane], sample)
+        outcomes = finetuner.run([(one.base.key, one.base.params) for one in sane], sample)
         kept = [loss for one, loss in zip(group, losses, strict=True) if one in sane]
-        for one, loss, tuned in zip(sane, kept, outcomes, strict=True):
+        for place, (one, loss, tuned) in enumerate(zip(sane, kept, outcomes, strict=True)):
+            total, now = finetuner.total[place], finetuner.now[place]
             measured = {
                 **loss,
-                "finetune_tokens": finetuner.tokens / len(sane),
-                "outcomes": [_without_adapters(outcome) for outcome in tuned],
+                "tuning": dataclasses.asdict(total),
+                "outcomes": [outcome.to_dict() for outcome in tuned],
             }
-            self.store.put("finetune", one.key, _writer(measured, tasks, tuned))
-            self._finish(one, measured, corpus, tasks, fresh=True)
+            write = functools.partial(_write_measures, measured)
+            self.store.put("finetune", one.key, write)
+            self._finish(one, measured, corpus, tasks, now)
 
     def _base_losses(
         self, finetuner: Finetuner, one: _Measured, corpus: Corpus
@@ -206,15 +186,12 @@ class Batch:
         measured: dict[str, Any],
         corpus: Corpus,
         tasks: list[Task],
-        fresh: bool = False,
+        now: Work = NOTHING,
     ) -> None:
         """The result of a request from what was measured."""
         outcomes = [Outcome.from_dict(data) for data in measured["outcomes"]]
-        dead = [
-            task.name
-            for task, outcome in zip(tasks, outcomes, strict=True)
-            if math.isnan(outcome.lr)
-        ]
+        pairs = list(zip(tasks, outcomes, strict=True))
+        dead = [task.name for task, outcome in pairs if math.isnan(outcome.lr)]
         if dead:
             self._fail(one, f"fine-tuning on {', '.join(dead)} diverged at every learning rate")
             return
@@ -228,15 +205,14 @@ class Batch:
             bytes_per_token=corpus.bytes_per_token,
             num_params=one.num_params,
         ) | measures.task_metrics(tasks, outcomes, measured.get("sample_loss", math.nan))
-        tuned = zip(tasks, outcomes, strict=True)
         self.results[one.index] = Result(
             metrics=metrics,
             curves={
                 **self._base_curves(one),
                 "val_loss": [*one.base.validation, [float(job.steps), measured["base_loss"]]],
-                **{f"finetune.{task.name}": outcome.curve for task, outcome in tuned},
+                **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
-            cost=self._cost(one, measured["finetune_tokens"], fresh),
+            cost=self._cost(one, Work(**measured["tuning"]), now),
             notes=measures.notes(
                 tasks,
                 outcomes,
@@ -246,7 +222,7 @@ class Batch:
 
     def _fail(self, one: _Measured, reason: str) -> None:
         self.results[one.index] = Result(
-            failure=reason, curves=self._base_curves(one), cost=self._cost(one, 0.0, True)
+            failure=reason, curves=self._base_curves(one), cost=self._cost(one)
         )
 
     def _base_curves(self, one: _Measured) -> dict[str, list[list[float]]]:
@@ -259,33 +235,46 @@ class Batch:
             "lr": lr,
         }
 
-    def _cost(self, one: _Measured, finetune_tokens: float, fresh: bool) -> dict[str, float]:
+    def _cost(
+        self, one: _Measured, tuning: Work = NOTHING, now: Work = NOTHING
+    ) -> dict[str, float]:
         """What this request took now, and what it found done; shared work is split evenly.
 
         `flops` counts training only: 6 N + attention for each pretraining token, the same for each
-        fine-tuning token (an upper bound for adapters).
+        fine-tuning token (an upper bound for adapters). `device_s` are seconds of training,
+        `time_s` the wall time of the batch over its requests.
         """
-        job, pre = one.job, one.job.recipe.pretrain
+        base, pre = one.base, one.job.recipe.pretrain
         a_step = pre.batch_size * pre.seq_len
-        pretrained = one.base.trained_steps * a_step
-        tuned = finetune_tokens if fresh else 0.0
-        config = models.build_config(job.recipe.model, 1)
-        a_token = models.flops_per_token(config, one.num_params, pre.seq_len)
+        tokens = base.trained_steps * a_step + now.tokens
         return {
-            "tokens": pretrained + tuned,
-            "tokens_reused": job.steps * a_step - pretrained + finetune_tokens - tuned,
-            "flops": a_token * (pretrained + tuned),
+            "tokens": tokens,
+            "tokens_reused": len(base.losses) * a_step + tuning.tokens - tokens,
+            "device_s": base.trained_s + now.seconds,
+            "device_s_saved": base.device_s + tuning.seconds - base.trained_s - now.seconds,
+            "flops": one.flops_per_token * tokens,
             "time_s": (time.monotonic() - self.started) / len(self.jobs),
             "peak_memory_gib": _peak_memory_gib(self.device),
         }
 
 
-def _job(recipe: Recipe, request: Request) -> Job:
+def _write_measures(measured: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "measures.json", measured)
+
+
+def _job(recipe: Recipe, request: Request, device: str) -> Job:
     fidelity = request["fidelity"]
     if not 0 < fidelity <= 1:
         raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
     changed = recipe.with_params(request["params"])
-    return Job(changed, request["seed"], max(1, round(changed.pretrain.steps * fidelity)))
+    steps = max(1, round(changed.pretrain.steps * fidelity))
+    return Job(changed, request["seed"], steps, device)
+
+
+def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:
+    config = models.build_config(job.recipe.model, corpus.vocab_size)
+    num_params = sum(p.numel() for p in base.params.values())
+    return models.flops_per_token(config, num_params, job.recipe.pretrain.seq_len)
 
 
 def _shape_key(job: Job) -> str:
@@ -317,24 +306,6 @@ def _tokens(job: Job, tasks: list[Task]) -> float:
             * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
         )
     return job.steps * pre.batch_size * pre.seq_len + tuned
-
-
-def _without_adapters(outcome: Outcome) -> dict[str, Any]:
-    data = dataclasses.asdict(dataclasses.replace(outcome, adapters=[]))
-    data["tried"] = [[rate, loss] for rate, loss in outcome.tried.items()]
-    return data
-
-
-def _writer(
-    measured: dict[str, Any], tasks: list[Task], outcomes: list[Outcome]
-) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        write_json(folder / "measures.json", measured)
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            for place, adapters in enumerate(outcome.adapters):
-                save_file(adapters, folder / f"{task.name}-{place}.safetensors")
-
-    return write
 
 
 def _peak_memory_gib(device: str) -> float:

@@ -81,7 +81,7 @@ def _scores(lanes: Lanes, rows: Encoded) -> tuple[NDArray[np.float64], NDArray[n
     nats, hits = [], []
     for start in range(0, len(order), ROWS):
         picked = order[start : start + ROWS]
-        width = min(rows.length, -(-(int(last[picked].max()) + 1) // 8) * 8)
+        width = rows.width(picked)
         parts = (rows.ids[picked, : width + 1], rows.positions[picked], rows.weights[picked])
         batch = Batch(*(torch.from_numpy(part).to(lanes.device) for part in parts))
         some_nats, some_hits = lanes.program.scores(lanes.params, lanes.frozen, batch)

@@ -12,24 +12,30 @@ G bases, A arms (task, rate, seed) on each base, K = G * A lanes, S seeds.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from objectives import adamw, evaluate, lanes, lora, models, schedules, train
+from objectives import adamw, evaluate, lanes, lora, memory, models, schedules, train
 from objectives.corpus import shuffled
 from objectives.recipe import Finetune
+from objectives.store import Store, key_of, read_json, write_json
 from objectives.tasks import Task
 
 CURVE_POINTS = 40
+STAGE = "tune"
 Parameters = dict[str, Tensor]
 Report = Callable[[dict[str, Any]], None]
 
@@ -44,6 +50,22 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What training took."""
+
+    tokens: float = 0.0
+    """Padding included."""
+    seconds: float = 0.0
+    """Of the device, a lane's share."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.tokens + other.tokens, self.seconds + other.seconds)
+
+
+NOTHING = Work()
+
+
+@dataclass(frozen=True)
 class Tuned:
     """One base fine-tuned on one task at one rate, over some seeds."""
 
@@ -51,6 +73,9 @@ class Tuned:
     """Trained parameters on the CPU; one a seed."""
     losses: list[NDArray[np.float64]]
     """Training loss of each step; one a seed."""
+    validation_loss: float
+    """Mean over seeds; inf where one diverged."""
+    work: Work
 
 
 @dataclass
@@ -71,12 +96,16 @@ class Outcome:
     """Nats a token on the pretraining sample, if one was given; one a seed."""
     curve: list[list[float]] = field(default_factory=list)
     """[step, training loss], mean over seeds."""
-    adapters: list[Parameters] = field(default_factory=list)
-    """Trained parameters on the CPU; one a seed."""
+    stages: list[str] = field(default_factory=list)
+    """Keys of the stored fine-tunes; their seeds in order are the seeds of the lists above."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able data."""
+        return dataclasses.asdict(self) | {"tried": [list(item) for item in self.tried.items()]}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Outcome:
-        """An outcome without its adapters, from JSON-able data."""
+        """The inverse of `to_dict`."""
         return Outcome(**{**data, "tried": dict(data["tried"])})
 
     @property
@@ -97,12 +126,13 @@ class Finetuner:
         seed: int,
         bf16: bool,
         device: str,
+        store: Store,
         report: Report,
         max_lanes: int,
     ) -> None:
         self.fine, self.tasks, self.device, self.report = fine, list(tasks), device, report
         self.seeds = [seed * 1000 + index for index in range(fine.seeds)]
-        self.max_lanes = max_lanes
+        self.max_lanes, self.store, self.bf16 = max_lanes, store, bf16
         self.adapted = None
         module = models.build_module(config, device)
         self.plain = lanes.Program(module, bf16=bf16)
@@ -111,20 +141,30 @@ class Finetuner:
             self.adapted = lora.Adapted(config, fine.lora, device)
             self.program = lanes.Program(self.adapted.module, bf16=bf16)
             self.shapes = self.adapted.shapes
+        self.keys: list[str] = []
         self.bases: list[Parameters] = []
         self.tried: dict[tuple[int, int], dict[float, float]] = {}
         self.best: dict[tuple[int, int], Tuned] = {}
-        self.tokens = 0.0
-        """Tokens trained so far, padding included."""
+        self.stages: dict[tuple[int, int], list[str]] = {}
+        self.total: list[Work] = []
+        """What each base's fine-tunes took, whenever that was."""
+        self.now: list[Work] = []
+        """What they took in this run."""
 
     def run(
-        self, bases: Sequence[Parameters], sample: NDArray[np.int64] | None = None
+        self,
+        bases: Sequence[tuple[str, Parameters]],
+        sample: NDArray[np.int64] | None = None,
     ) -> list[list[Outcome]]:
-        """Fine-tune each base on each task; [G][tasks]. `sample` [N, T + 1] measures forgetting."""
-        self.bases = list(bases)
+        """Fine-tune each base (key, parameters) on each task; [G][tasks].
+
+        `sample` [N, T + 1] measures forgetting.
+        """
+        self.keys, self.bases = [key for key, _ in bases], [params for _, params in bases]
+        self.total, self.now = [NOTHING] * len(bases), [NOTHING] * len(bases)
         pairs = [(base, task) for base in range(len(bases)) for task in range(len(self.tasks))]
         self.tried = {pair: {} for pair in pairs}
-        self.best = {}
+        self.best, self.stages = {}, {}
         for extension in range(self.fine.max_extensions + 1):
             wanted = {pair: self._next_rates(pair, extension) for pair in pairs}
             self._tune(wanted, self.seeds[: self.fine.selection_seeds], self._choose)
@@ -155,36 +195,72 @@ class Finetuner:
         self,
         wanted: Mapping[tuple[int, int], Sequence[float]],
         seeds: Sequence[int],
-        take: Callable[[int, Arm, Tuned, float], None],
+        take: Callable[[int, Arm, Tuned], None],
     ) -> None:
-        """Train what is wanted, in programs of one length and at most max_lanes; hand it to `take`.
+        """Have what is wanted, from the store or trained, and hand it to `take`.
 
-        `take` gets a base, the first seed's arm, what was trained and its validation loss.
+        Each task is a program of its own, so that no task is padded to the length of another.
+
+        `take` gets a base, the first seed's arm and what came of it.
         """
-        for members, arms in _together(wanted, seeds):
-            programs: dict[tuple[int, int], list[Arm]] = {}
-            for arm in arms:
-                task = self.tasks[arm.task]
-                programs.setdefault((task.length, self._steps(task)), []).append(arm)
-            width = max(1, self.max_lanes // len(seeds))
-            for (_, steps), some in programs.items():
-                for bases in _chunks(members, width):
-                    for chunk in _chunks(some, max(1, width // len(bases)) * len(seeds)):
-                        self._train(bases, chunk, steps, len(seeds), take)
+        missing: dict[tuple[int, int], list[float]] = {}
+        for (base, task), rates in wanted.items():
+            for rate in rates:
+                stored = self._load(base, Arm(task, rate, seeds[0]), len(seeds))
+                if stored is None:
+                    missing.setdefault((base, task), []).append(rate)
+                else:
+                    self.total[base] += stored.work
+                    take(base, Arm(task, rate, seeds[0]), stored)
+        for members, arms in _together(missing, seeds):
+            for task in dict.fromkeys(arm.task for arm in arms):
+                self._train_all(members, [a for a in arms if a.task == task], len(seeds), take)
+
+    def _train_all(
+        self,
+        members: Sequence[int],
+        arms: Sequence[Arm],
+        seeds: int,
+        take: Callable[[int, Arm, Tuned], None],
+    ) -> None:
+        """Train one task's arms, at most max_lanes at once and fewer where memory runs out."""
+        rates = [arms[at : at + seeds] for at in range(0, len(arms), seeds)]
+        cells = [(base, rate) for rate in rates for base in members]
+        done: set[tuple[int, Arm]] = set()
+
+        def note(base: int, arm: Arm, tuned: Tuned) -> None:
+            self._save(base, arm, seeds, tuned)
+            self.total[base] += tuned.work
+            self.now[base] += tuned.work
+            done.add((base, arm))
+            take(base, arm, tuned)
+
+        def run(some: Sequence[tuple[int, Sequence[Arm]]]) -> None:
+            left = [(base, rate) for base, rate in some if (base, rate[0]) not in done]
+            by_rate: dict[Arm, list[int]] = {}
+            for base, rate in left:
+                by_rate.setdefault(rate[0], []).append(base)
+            by_bases: dict[tuple[int, ...], list[Arm]] = {}
+            of = {rate[0]: rate for _, rate in left}
+            for first, bases in by_rate.items():
+                by_bases.setdefault(tuple(bases), []).extend(of[first])
+            for group, together in by_bases.items():
+                self._train(group, together, seeds, note)
+
+        memory.in_chunks(cells, max(1, self.max_lanes // seeds), run)
 
     def _train(
         self,
         members: Sequence[int],
         arms: Sequence[Arm],
-        steps: int,
         seeds: int,
-        take: Callable[[int, Arm, Tuned, float], None],
+        take: Callable[[int, Arm, Tuned], None],
     ) -> None:
-        count = len(members) * len(arms)
+        """One program: every arm on every base."""
+        count, steps = len(members) * len(arms), self._steps(self.tasks[arms[0].task])
         state = train.State.fresh(self.shapes, self._initial(members, arms))
         frozen = self._frozen(members)
-        multiplier = schedules.multipliers(self.fine.schedule, steps)
-        lr_SA = np.outer(multiplier, [arm.lr for arm in arms])
+        lr_SA = np.outer(schedules.multipliers(self.fine.schedule, steps), [arm.lr for arm in arms])
         plan = train.Plan(
             lr_SK=torch.tensor(np.tile(lr_SA, len(members))),
             decay_SK=torch.full((steps, count), self.fine.weight_decay),
@@ -198,6 +274,7 @@ class Finetuner:
         )
         batch_at = self._batches(arms, repeats=1 if frozen else len(members))
         losses: list[Tensor] = []
+        started = time.monotonic()
 
         def after_step(step: int, loss_K: Tensor) -> None:
             losses.append(loss_K)
@@ -206,19 +283,21 @@ class Finetuner:
         train.train(
             self.program, state, plan, batch_at, until=steps, frozen=frozen, after_step=after_step
         )
-        self._hand_over(members, arms, seeds, state, torch.stack(losses, 1).cpu().numpy(), take)
+        losses_KS = torch.stack(losses, 1).cpu().numpy()
+        a_lane = Work(self._lane_tokens(arms[0], steps), (time.monotonic() - started) / count)
+        self._hand_over(members, arms, seeds, state, losses_KS, a_lane, take)
+
+    def _lane_tokens(self, arm: Arm, steps: int) -> float:
+        return float(steps * self.fine.batch_size * self.tasks[arm.task].length)
 
     def _tell(self, arms: Sequence[Arm], step: int, steps: int, count: int, loss_K: Tensor) -> None:
-        tokens = count * self.fine.batch_size * self.tasks[arms[0].task].length
-        self.tokens += tokens
-        names = sorted({self.tasks[arm.task].name for arm in arms})
         self.report(
             {
-                "stage": f"fine-tune {', '.join(names)}",
+                "stage": f"fine-tune {self.tasks[arms[0].task].name}",
                 "step": step,
                 "steps": steps,
                 "lanes": count,
-                "tokens": tokens,
+                "tokens": count * self._lane_tokens(arms[0], 1),
                 "loss": loss_K,
             }
         )
@@ -230,39 +309,75 @@ class Finetuner:
         seeds: int,
         state: train.State,
         losses_KS: NDArray[np.float64],
-        take: Callable[[int, Arm, Tuned, float], None],
+        a_lane: Work,
+        take: Callable[[int, Arm, Tuned], None],
     ) -> None:
         """Validate the arms and hand each base's seeds of a rate over; a lost lane is worth inf."""
         shape = (len(members), len(arms) // seeds, seeds)
         values = state.rows.values.detach().unflatten(0, shape)
         losses = losses_KS.reshape(*shape, -1)
         lost = (state.lost_at != train.NEVER).cpu().numpy().reshape(shape)
+        work = Work(a_lane.tokens * seeds, a_lane.seconds * seeds)
         for place, arm in enumerate(arms[::seeds]):
             scored = self._lanes(members, values[:, place])
             loss = evaluate.completion_loss(scored, self.tasks[arm.task].validation)
-            loss = np.where(lost[:, place] | ~np.isfinite(loss.reshape(-1, seeds)), np.inf,
-                            loss.reshape(-1, seeds)).mean(1)  # fmt: skip
+            loss_GS = loss.reshape(-1, seeds)
+            loss_G = np.where(lost[:, place] | ~np.isfinite(loss_GS), np.inf, loss_GS).mean(1)
             for row, base in enumerate(members):
                 params = lanes.split_rows(self.shapes, values[row, place].cpu())
-                tuned = Tuned(
-                    [
-                        {name: p[seed].clone() for name, p in params.items()}
-                        for seed in range(seeds)
-                    ],
-                    list(losses[row, place]),
-                )
-                take(base, arm, tuned, float(loss[row]))
+                split = [
+                    {name: p[seed].clone() for name, p in params.items()} for seed in range(seeds)
+                ]
+                tuned = Tuned(split, list(losses[row, place]), float(loss_G[row]), work)
+                take(base, arm, tuned)
 
-    def _choose(self, base: int, arm: Arm, tuned: Tuned, loss: float) -> None:
+    def _choose(self, base: int, arm: Arm, tuned: Tuned) -> None:
         """Note a rate's loss, and keep its fine-tunes if it is the best so far."""
-        tried = self.tried[base, arm.task]
-        tried[arm.lr] = loss
-        if math.isfinite(loss) and self._chosen_rate((base, arm.task)) == arm.lr:
-            self.best[base, arm.task] = tuned
+        pair = (base, arm.task)
+        self.tried[pair][arm.lr] = tuned.validation_loss
+        if math.isfinite(tuned.validation_loss) and self._chosen_rate(pair) == arm.lr:
+            self.best[pair] = tuned
+            self.stages[pair] = [self._key(base, arm, self.fine.selection_seeds)]
 
-    def _add_seeds(self, base: int, arm: Arm, tuned: Tuned, loss: float) -> None:
-        self.best[base, arm.task].params.extend(tuned.params)
-        self.best[base, arm.task].losses.extend(tuned.losses)
+    def _add_seeds(self, base: int, arm: Arm, tuned: Tuned) -> None:
+        pair = (base, arm.task)
+        best = self.best[pair]
+        self.best[pair] = dataclasses.replace(
+            best, params=best.params + tuned.params, losses=best.losses + tuned.losses
+        )
+        self.stages[pair].append(self._key(base, arm, len(tuned.params)))
+
+    def _key(self, base: int, arm: Arm, seeds: int) -> str:
+        """The stage: this base fine-tuned on a task at a rate, over seeds from the arm's on."""
+        fine = self.fine
+        schedule, lora_ = (dataclasses.asdict(each) for each in (fine.schedule, fine.lora))
+        method = [fine.method, lora_ if fine.method == "lora" else None, self.bf16]
+        course = [fine.steps, fine.epochs, fine.batch_size, schedule]
+        constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
+        task = self.tasks[arm.task].key
+        return key_of("tune-1", self.keys[base], task, arm.lr, arm.seed, seeds, method, course,
+                      constants)  # fmt: skip
+
+    def _load(self, base: int, arm: Arm, seeds: int) -> Tuned | None:
+        folder = self.store.get(STAGE, self._key(base, arm, seeds))
+        if folder is None:
+            return None
+        info = read_json(folder / "info.json")
+        params = [load_file(folder / f"adapter-{seed}.safetensors") for seed in range(seeds)]
+        losses = load_file(folder / "losses.safetensors")["losses"].numpy()
+        return Tuned(params, list(losses), info["validation_loss"], Work(**info["work"]))
+
+    def _save(self, base: int, arm: Arm, seeds: int, tuned: Tuned) -> None:
+        def write(folder: Path) -> None:
+            for seed, params in enumerate(tuned.params):
+                save_file(params, folder / f"adapter-{seed}.safetensors")
+            losses = torch.from_numpy(np.stack(tuned.losses))
+            save_file({"losses": losses}, folder / "losses.safetensors")
+            work = dataclasses.asdict(tuned.work)
+            info = {"validation_loss": tuned.validation_loss, "work": work}
+            write_json(folder / "info.json", info)
+
+        self.store.put(STAGE, self._key(base, arm, seeds), write)
 
     def _score(self, task: int, sample: NDArray[np.int64] | None) -> list[Outcome]:
         """Score all bases on a task's test rows, before and after."""
@@ -303,7 +418,7 @@ class Finetuner:
             outcome.loss_after = loss_K.reshape(len(members), -1)[row].tolist()
             outcome.base_loss_after = base_loss_K.reshape(len(members), -1)[row].tolist()
             outcome.curve = curve(np.mean(one.losses, axis=0), CURVE_POINTS)
-            outcome.adapters = one.params
+            outcome.stages = self.stages[base, task]
 
     def _lanes(self, members: Sequence[int], values_GSP: Tensor) -> evaluate.Lanes:
         """Trained rows on each of these bases, to be scored."""
@@ -336,40 +451,31 @@ class Finetuner:
         return max(1, round(self.fine.epochs * len(task.train.ids) / self.fine.batch_size))
 
     def _batches(self, arms: Sequence[Arm], repeats: int) -> Callable[[int], lanes.Batch]:
-        """Each arm's own rows; a new random order each epoch, the same for all rates and bases."""
-        tasks = {arm.task: self.tasks[arm.task] for arm in arms}
-        width = max(task.length for task in tasks.values())
-        counted = max(task.train.positions.shape[1] for task in tasks.values())
+        """Each arm's own rows; a new random order each epoch, the same for all rates and bases.
 
-        def rows(task: Task, seed: int, step: int) -> tuple[Any, ...]:
-            count, size = len(task.train.ids), self.fine.batch_size
-            picked = [
-                int(shuffled(seed, int(task.key[:8], 16), slot // count, count)[slot % count])
-                for slot in range(step * size, (step + 1) * size)
-            ]
-            train = task.train
-            return (
-                _widen(train.ids[picked], width + 1),
-                _widen(train.positions[picked], counted),
-                _widen(train.weights[picked], counted),
-            )
+        Rows are cut to the longest of the step, so a step costs what its rows need.
+        """
+        task = self.tasks[arms[0].task]
+        train, count, size = task.train, len(task.train.ids), self.fine.batch_size
+
+        def rows(seed: int, step: int) -> NDArray[np.int64]:
+            slots = range(step * size, (step + 1) * size)
+            source = int(task.key[:8], 16)
+            orders = {epoch: shuffled(seed, source, epoch, count) for epoch in
+                      {slot // count for slot in slots}}  # fmt: skip
+            return np.array([orders[slot // count][slot % count] for slot in slots])
 
         def batch_at(step: int) -> lanes.Batch:
             if self.fine.lora.dropout:
                 torch.manual_seed(self.seeds[0] * 1_000_003 + step)
-            pairs = {(arm.task, arm.seed): None for arm in arms}
-            found = {pair: rows(tasks[pair[0]], pair[1], step) for pair in pairs}
-            parts = zip(*(found[arm.task, arm.seed] for arm in arms), strict=True)
-            return lanes.Batch(
-                *(torch.from_numpy(np.stack(part * repeats)).to(self.device) for part in parts)
-            )
+            by_seed = {seed: rows(seed, step) for seed in dict.fromkeys(a.seed for a in arms)}
+            picked = np.stack([by_seed[arm.seed] for arm in arms] * repeats)
+            width = train.width(picked.ravel())
+            parts = (train.ids[picked][..., : width + 1], train.positions[picked],
+                     train.weights[picked])  # fmt: skip
+            return lanes.Batch(*(torch.from_numpy(part).to(self.device) for part in parts))
 
         return batch_at
-
-
-def _widen(rows: NDArray[Any], width: int) -> NDArray[Any]:
-    """Pad [B, n] on the right with zeros; padded targets never count."""
-    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
 def curve(losses: NDArray[np.float64], points: int) -> list[list[float]]:

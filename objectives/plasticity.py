@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from objectives.batch import Batch, Event
+from objectives.batch import Batch
 from objectives.measures import Request, Result
+from objectives.progress import Event
 from objectives.recipe import Recipe, Value
 from objectives.store import Store
 

@@ -15,93 +15,26 @@ K lanes, S steps, P parameters of a lane.
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from objectives import adamw, evaluate, lanes, models, schedules, train
+from objectives import adamw, checkpoints, evaluate, lanes, memory, models, train
+from objectives.checkpoints import Base
 from objectives.corpus import Corpus
-from objectives.recipe import Recipe
-from objectives.store import Store, key_of, read_json, write_json
+from objectives.jobs import Job, partings, stops
+from objectives.store import Store
 
 CHECKPOINT_S = 60.0
 """Seconds of training after which all lanes are stored; assumed: a minute is cheap to lose."""
-Parameters = dict[str, Tensor]
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One base model to pretrain."""
-
-    recipe: Recipe
-    seed: int
-    steps: int
-    """The horizon at the request's fidelity."""
-
-    @functools.cached_property
-    def lr(self) -> NDArray[np.float64]:
-        """Learning rate of each step; [S]."""
-        pre = self.recipe.pretrain
-        return pre.lr * schedules.multipliers(pre.schedule, self.steps)
-
-    @functools.cached_property
-    def decay(self) -> NDArray[np.float64]:
-        """Weight decay of each step, before the rate multiplies it; [S]."""
-        return np.full(self.steps, self.recipe.pretrain.weight_decay)
-
-    def program_key(self, corpus: Corpus) -> str:
-        """Equal for jobs that can be lanes of one program."""
-        pre = self.recipe.pretrain
-        shape: list[Any] = [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision]
-        shape += [pre.decayed, pre.activation_checkpointing, pre.eval_tokens]
-        model = self.recipe.to_dict()["model"]
-        return key_of("program-1", model, corpus.key, corpus.weights, shape)
-
-    def trunk_key(self, corpus: Corpus) -> str:
-        """Equal for jobs whose weights are equal as long as their rates and decays are."""
-        pre = self.recipe.pretrain
-        constants = [pre.beta1, pre.beta2, pre.eps, pre.clip_norm]
-        return key_of("trunk-1", self.program_key(corpus), constants, self.seed)
-
-    def key(self, corpus: Corpus, step: int) -> str:
-        """The stage "pretrained up to `step`"."""
-        course = np.stack([self.lr[:step], self.decay[:step]]).tobytes()
-        digest = hashlib.sha256(course).hexdigest()
-        return f"{step:09d}-{key_of(self.trunk_key(corpus), digest)}"
-
-    def eval_steps(self) -> list[int]:
-        """Points of the validation curve on the way: the same grid at every fidelity."""
-        every = max(1, self.recipe.pretrain.steps // self.recipe.pretrain.evals)
-        return list(range(every, self.steps, every))
-
-
-@dataclass(frozen=True)
-class Base:
-    """A pretrained model."""
-
-    key: str
-    params: Parameters
-    """On the CPU."""
-    losses: NDArray[np.float64]
-    """Training loss of each step, nats a token; [S]."""
-    validation: list[list[float]]
-    """[step, nats a token] on the way; the horizon's own is a matter of the one who scores it."""
-    lost_at: int
-    """The step at which it diverged, train.NEVER if it did not."""
-    trained_steps: float
-    """Steps trained for this job now, shared ones split among the jobs that share them."""
 
 
 @dataclass
@@ -112,62 +45,66 @@ class _Lane:
     losses: Tensor
     """[steps so far], on the CPU"""
     validation: list[list[float]]
+    device_s: float
 
 
 def pretrain(
-    jobs: Sequence[Job], corpus: Corpus, store: Store, device: str, report: Report, max_lanes: int
+    jobs: Sequence[Job], corpus: Corpus, store: Store, report: Report, max_lanes: int
 ) -> list[Base]:
     """Pretrain jobs of one corpus; one base a job, in order.
 
     An exception that `report` raises stops the work at the end of a step, with all lanes stored.
+    When memory runs out, lanes are stored and go on with half as many at once.
 
     Raises:
         ValueError: a schedule that does not fit its horizon, an unknown model.
         StoreError: the store cannot be written.
+        MemoryError: even one lane does not fit.
     """
     bases: dict[int, Base] = {}
-    for index, job in enumerate(jobs):
-        stored = _load(store, job.key(corpus, job.steps))
-        if stored is not None:
-            bases[index] = stored
     programs: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
-        if index not in bases:
+        stored = checkpoints.load(store, job.key(corpus, job.steps))
+        if stored is not None:
+            bases[index] = stored
+        else:
             programs.setdefault(job.program_key(corpus), []).append(index)
     for members in programs.values():
         members.sort(key=lambda index: (jobs[index].trunk_key(corpus), list(jobs[index].lr)))
-        for some in (members[at : at + max_lanes] for at in range(0, len(members), max_lanes)):
-            sweep = Sweep([jobs[index] for index in some], corpus, store, device, report)
+
+        def run(some: Sequence[int]) -> None:
+            sweep = Sweep([jobs[index] for index in some], corpus, store, report)
             bases.update(zip(some, sweep.run(), strict=True))
+
+        memory.in_chunks(members, max_lanes, run)
     return [bases[index] for index in range(len(jobs))]
 
 
 class Sweep:
     """The jobs of one program, trained together."""
 
-    def __init__(
-        self, jobs: Sequence[Job], corpus: Corpus, store: Store, device: str, report: Report
-    ) -> None:
-        self.jobs, self.corpus, self.store = list(jobs), corpus, store
-        self.device, self.report = device, report
+    def __init__(self, jobs: Sequence[Job], corpus: Corpus, store: Store, report: Report) -> None:
+        self.jobs, self.corpus, self.store, self.report = list(jobs), corpus, store, report
+        self.device = jobs[0].device
         self.pre = jobs[0].recipe.pretrain
         self.config = models.build_config(jobs[0].recipe.model, corpus.vocab_size)
         module = models.build_module(
-            self.config, device, checkpointing=self.pre.activation_checkpointing
+            self.config, self.device, checkpointing=self.pre.activation_checkpointing
         )
         self.program = lanes.Program(module, bf16=self.pre.precision == "bf16")
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
         self.decayed = models.decayed_mask(module, self.pre.decayed)
         self.lanes: list[_Lane] = []
         self.state: train.State | None = None
-        self.trained = [0.0] * len(jobs)
+        self.steps, self.seconds = [0.0] * len(jobs), [0.0] * len(jobs)
+        """Trained for each job so far, its share of its lanes."""
         self.bases: dict[int, Base] = {}
         self.stored_at = time.monotonic()
 
     def run(self) -> list[Base]:
         """Train all jobs to their horizons."""
-        starts = [_latest_start(self.store, self.corpus, job) for job in self.jobs]
-        events = sorted({*starts, *_partings(self.jobs, self.corpus), *_stops(self.jobs)})
+        starts = [checkpoints.latest_start(self.store, self.corpus, job) for job in self.jobs]
+        events = sorted({*starts, *partings(self.jobs, self.corpus), *stops(self.jobs)})
         for begin, end in pairwise(events):
             live = [
                 index
@@ -193,7 +130,7 @@ class Sweep:
                 lane, row = self._open(members, begin)
             else:
                 old = self.lanes[place]
-                lane = _Lane(members, old.losses, list(old.validation))
+                lane = _Lane(members, old.losses, list(old.validation), old.device_s)
                 row = (
                     self.state.rows.values[place],
                     self.state.moments.first[place],
@@ -213,15 +150,18 @@ class Sweep:
             initial = models.initial_parameters(job.recipe.model, self.config, job.seed)
             values = lanes.join_rows([initial])[0].to(self.device)
             moments = adamw.Moments.zeros_like(values)
-            return _Lane(members, torch.empty(0), []), (values, moments.first, moments.second)
-        stored = _load(self.store, job.key(self.corpus, begin))
-        moments_folder = self.store.get("moments", job.key(self.corpus, begin))
-        if stored is None or moments_folder is None:
+            return _Lane(members, torch.empty(0), [], 0.0), (values, moments.first, moments.second)
+        key = job.key(self.corpus, begin)
+        stored, moments_P = (
+            checkpoints.load(self.store, key),
+            checkpoints.load_memory(self.store, key),
+        )
+        if stored is None or moments_P is None:
             raise RuntimeError("a stored stage vanished while it was in use; run again.")
-        moments_by_name = load_file(moments_folder / "moments.safetensors")
         values = lanes.join_rows([{name: stored.params[name] for name in self.shapes}])[0]
-        row = (values, moments_by_name["first"], moments_by_name["second"])
-        lane = _Lane(members, torch.from_numpy(stored.losses), list(stored.validation))
+        row = (values, moments_P.first, moments_P.second)
+        losses = torch.from_numpy(stored.losses)
+        lane = _Lane(members, losses, list(stored.validation), stored.device_s)
         return lane, tuple(part.to(self.device) for part in row)
 
     def _train(self, begin: int, end: int) -> None:
@@ -234,30 +174,46 @@ class Sweep:
             accumulation=self.pre.accumulation,
         )
         losses: list[Tensor] = []
+        clock = time.monotonic()
+
+        def keep() -> None:
+            """Add what the steps just done have given to the lanes."""
+            nonlocal clock
+            seconds, clock = time.monotonic() - clock, time.monotonic()
+            self._keep(losses, seconds)
+            losses.clear()
 
         def after_step(step: int, loss_K: Tensor) -> None:
             losses.append(loss_K)
+            stop: BaseException | None = None
             try:
                 self._tell(step, loss_K)
-                if time.monotonic() - self.stored_at > CHECKPOINT_S:
-                    self._store_all(step, losses)
-            except BaseException:
-                self._store_all(step, losses)
-                raise
+            except BaseException as error:
+                stop = error
+            if stop is not None or time.monotonic() - self.stored_at > CHECKPOINT_S:
+                keep()
+                self._store_all(step)
+            if stop is not None:
+                raise stop
 
         batch_at = _batches(jobs, self.corpus, self.device)
-        train.train(self.program, self.state, plan, batch_at, until=end, after_step=after_step)
-        self._keep(losses)
-        for lane in self.lanes:
-            for job in lane.jobs:
-                self.trained[job] += (end - begin) / len(lane.jobs)
+        try:
+            train.train(self.program, self.state, plan, batch_at, until=end, after_step=after_step)
+        except torch.OutOfMemoryError:
+            keep()
+            self._store_all(self.state.step)
+            raise
+        keep()
 
-    def _keep(self, losses: list[Tensor]) -> None:
-        """Add the losses of the steps just done to the lanes, and empty the list."""
-        if losses:
-            for lane, column in zip(self.lanes, torch.stack(losses, 1).cpu(), strict=True):
-                lane.losses = torch.cat([lane.losses, column])
-            losses.clear()
+    def _keep(self, losses: list[Tensor], seconds: float) -> None:
+        if not losses:
+            return
+        for lane, column in zip(self.lanes, torch.stack(losses, 1).cpu(), strict=True):
+            lane.losses = torch.cat([lane.losses, column])
+            lane.device_s += seconds / len(self.lanes)
+            for job in lane.jobs:
+                self.steps[job] += len(losses) / len(lane.jobs)
+                self.seconds[job] += seconds / len(self.lanes) / len(lane.jobs)
 
     def _leave(self, end: int) -> None:
         """Validate where the curve has a point, store what parts or ends here, drop the lost."""
@@ -277,52 +233,41 @@ class Sweep:
             parting = len({self.jobs[job].key(self.corpus, min(end + 1, self.jobs[job].steps))
                            for job in lane.jobs}) > 1  # fmt: skip
             if lost_at == train.NEVER and (ending or parting):
-                self._store(place, end, moments=parting or _may_go_on(self.jobs[lane.jobs[0]], end))
+                goes_on = parting or self.jobs[lane.jobs[0]].may_go_on(end)
+                self._store(place, end, memory=goes_on)
             for job in lane.jobs if lost_at != train.NEVER else ending:
-                self.bases[job] = self._base(place, job, lost_at)
+                base = self._base(place, self.jobs[job].steps, lost_at)
+                self.bases[job] = dataclasses.replace(
+                    base, trained_steps=self.steps[job], trained_s=self.seconds[job]
+                )
 
-    def _base(self, place: int, job: int, lost_at: int) -> Base:
+    def _base(self, place: int, step: int, lost_at: int = train.NEVER) -> Base:
+        """A lane as it stands, under its key at `step`."""
         assert self.state is not None
         lane = self.lanes[place]
-        row = self.state.rows.values[place : place + 1]
-        params = lanes.split_rows(self.shapes, row)
+        params = lanes.split_rows(self.shapes, self.state.rows.values[place : place + 1])
         return Base(
-            key=self.jobs[job].key(self.corpus, self.jobs[job].steps),
+            key=self.jobs[lane.jobs[0]].key(self.corpus, step),
             params={name: p[0].detach().cpu().clone() for name, p in params.items()},
             losses=lane.losses.numpy().copy(),
             validation=list(lane.validation),
             lost_at=lost_at,
-            trained_steps=self.trained[job],
+            device_s=lane.device_s,
         )
 
-    def _store_all(self, step: int, losses: list[Tensor]) -> None:
+    def _store_all(self, step: int) -> None:
         """Store every living lane where it stands."""
         assert self.state is not None
-        self._keep(losses)
         for place, lost_at in enumerate(self.state.lost_at.tolist()):
             if lost_at == train.NEVER:
-                self._store(place, step, moments=True)
+                self._store(place, step, memory=True)
         self.stored_at = time.monotonic()
 
-    def _store(self, place: int, step: int, *, moments: bool) -> None:
+    def _store(self, place: int, step: int, *, memory: bool) -> None:
         assert self.state is not None
-        lane, state = self.lanes[place], self.state
-        key = self.jobs[lane.jobs[0]].key(self.corpus, step)
-
-        def write_weights(folder: Path) -> None:
-            params = lanes.split_rows(self.shapes, state.rows.values[place : place + 1])
-            tensors = {name: p[0].detach().cpu().contiguous() for name, p in params.items()}
-            save_file(tensors, folder / "params.safetensors")
-            save_file({"losses": lane.losses}, folder / "losses.safetensors")
-            write_json(folder / "info.json", {"step": step, "validation": lane.validation})
-
-        def write_moments(folder: Path) -> None:
-            first, second = state.moments.first[place].cpu(), state.moments.second[place].cpu()
-            save_file({"first": first, "second": second}, folder / "moments.safetensors")
-
-        self.store.put("pretrain", key, write_weights)
-        if moments:
-            self.store.put("moments", key, write_moments)
+        state = self.state.moments
+        moments = adamw.Moments(state.first[place], state.second[place]) if memory else None
+        checkpoints.save(self.store, self._base(place, step), moments)
 
     def _tell(self, step: int, loss_K: Tensor) -> None:
         self.report(
@@ -335,54 +280,6 @@ class Sweep:
                 "loss": loss_K,
             }
         )
-
-
-def _load(store: Store, key: str) -> Base | None:
-    folder = store.get("pretrain", key)
-    if folder is None:
-        return None
-    return Base(
-        key=key,
-        params=load_file(folder / "params.safetensors"),
-        losses=load_file(folder / "losses.safetensors")["losses"].numpy(),
-        validation=read_json(folder / "info.json")["validation"],
-        lost_at=train.NEVER,
-        trained_steps=0.0,
-    )
-
-
-def _latest_start(store: Store, corpus: Corpus, job: Job) -> int:
-    """The last stored step from which the job can go on; 0 if there is none."""
-    stored = set(store.keys("moments")) & set(store.keys("pretrain"))
-    steps = sorted({int(key.split("-")[0]) for key in stored}, reverse=True)
-    for step in steps:
-        key = job.key(corpus, step) if step < job.steps else ""
-        if key in stored and store.get("pretrain", key) and store.get("moments", key):
-            return step
-    return 0
-
-
-def _partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:
-    """Steps at which two jobs that were one lane until then part."""
-    steps = set()
-    for index, one in enumerate(jobs):
-        for other in jobs[:index]:
-            if one.trunk_key(corpus) == other.trunk_key(corpus):
-                shared = min(one.steps, other.steps)
-                same = (one.lr[:shared] == other.lr[:shared]) & (
-                    one.decay[:shared] == other.decay[:shared]
-                )
-                steps.add(shared if same.all() else int(same.argmin()))
-    return steps
-
-
-def _stops(jobs: Sequence[Job]) -> set[int]:
-    return {0, *(step for job in jobs for step in [*job.eval_steps(), job.steps])}
-
-
-def _may_go_on(job: Job, step: int) -> bool:
-    """Whether a longer horizon would continue from here: the rate has not begun to fall."""
-    return bool(job.lr[step - 1] == job.lr[:step].max())
 
 
 def _constants(jobs: Sequence[Job], decayed: Tensor | None, device: str) -> adamw.Constants:

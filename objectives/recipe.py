@@ -333,7 +333,12 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
         node = dict(_children(node) or []).get(key)
     if last not in dict(_children(node) or []):
         raise ValueError(_unknown(path, [known for known, _ in _leaves(data, "")]))
-    node[int(last) if isinstance(node, list) else last] = value
+    try:
+        node[int(last) if isinstance(node, list) else last] = json.loads(json.dumps(value))
+    except TypeError:
+        raise ValueError(
+            f"{path} must be JSON-able data, got {value!r}; give plain numbers, strings and lists."
+        ) from None
 
 
 def _unknown(path: str, known: list[str]) -> str:
@@ -346,9 +351,19 @@ def _unknown(path: str, known: list[str]) -> str:
 def _explain(error: ValidationError) -> str:
     """One sentence for the first thing that is wrong."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    path = _path_of(first["loc"])
+    if first["type"] == "unexpected_keyword_argument":
         return _unknown(path, list(Recipe().paths()))
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     return f"{path}: {first['msg']}, got {first['input']!r}."
+
+
+def _path_of(place: tuple[int | str, ...]) -> str:
+    """Pydantic's place without the kind it puts behind the index of a source or task."""
+    parts = [
+        str(part)
+        for before, part in zip((None, *place), place, strict=False)
+        if not (isinstance(before, int) and isinstance(part, str))
+    ]
+    return ".".join(parts)

@@ -41,7 +41,7 @@ def documents(source: recipe.Source) -> Iterator[str]:
 def fingerprint(source: recipe.Source) -> list[Any]:
     """JSON-able identity of the text that `documents` gives: checksums, or a hub revision."""
     if isinstance(source, recipe.Files):
-        content: list[Any] = [_checksum(path) for path in matching_files(source.paths)]
+        content: list[Any] = [checksum(path) for path in matching_files(source.paths)]
         return ["files", content, source.text_field, source.max_bytes]
     if isinstance(source, recipe.Stdlib):
         return ["stdlib", _digest(documents(source))]
@@ -183,7 +183,8 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
     return text
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -200,7 +201,7 @@ def _revision(source: recipe.HubDataset) -> str | None:
     folder = Path(source.name)
     if folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return _digest(iter(f"{path.relative_to(folder)}{_checksum(path)}" for path in files))
+        return _digest(iter(f"{path.relative_to(folder)}{checksum(path)}" for path in files))
     if source.revision is not None:
         return source.revision
     from huggingface_hub import HfApi

@@ -25,8 +25,8 @@ from objectives.corpus import encode
 from objectives.rows import Row
 from objectives.store import key_of
 
-BUCKET = 16
-"""Rows are padded to a multiple of this many tokens; assumed."""
+BUCKET, STEP = 16, 8
+"""A task's rows are padded to a multiple of BUCKET tokens, and cut to one of STEP; assumed."""
 HELD_OUT = 10
 """One in this many training rows is validation where a task brings none."""
 
@@ -50,6 +50,11 @@ class Encoded:
     def length(self) -> int:
         """T"""
         return int(self.ids.shape[1]) - 1
+
+    def width(self, rows: NDArray[np.int64]) -> int:
+        """Tokens that these rows need, rounded up: nothing beyond their last target counts."""
+        last = int((self.positions[rows] * (self.weights[rows] > 0)).max())
+        return min(self.length, -(-(last + 1) // STEP) * STEP)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Pretraining jobs: rate and decay of every step, and the keys that say what depends on what."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives import models, schedules, sources
+from objectives.corpus import Corpus
+from objectives.recipe import Recipe
+from objectives.store import key_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One base model to pretrain."""
+
+    recipe: Recipe
+    seed: int
+    steps: int
+    """The horizon at the request's fidelity."""
+    device: str = "cpu"
+    """Its kind is part of every key: devices round differently."""
+
+    @functools.cached_property
+    def lr(self) -> NDArray[np.float64]:
+        """Learning rate of each step; [S]."""
+        pre = self.recipe.pretrain
+        return pre.lr * schedules.multipliers(pre.schedule, self.steps)
+
+    @functools.cached_property
+    def decay(self) -> NDArray[np.float64]:
+        """Weight decay of each step, before the rate multiplies it; [S]."""
+        return np.full(self.steps, self.recipe.pretrain.weight_decay)
+
+    def program_key(self, corpus: Corpus) -> str:
+        """Equal for jobs that can be lanes of one program."""
+        pre = self.recipe.pretrain
+        extra = [pre.activation_checkpointing, pre.eval_tokens]
+        return key_of("program-1", self._weights_depend_on(corpus), extra)
+
+    def trunk_key(self, corpus: Corpus) -> str:
+        """Equal for jobs whose weights are equal as long as their rates and decays are."""
+        pre = self.recipe.pretrain
+        constants = [pre.beta1, pre.beta2, pre.eps, pre.clip_norm]
+        return key_of("trunk-1", self._weights_depend_on(corpus), constants, self.seed)
+
+    def key(self, corpus: Corpus, step: int) -> str:
+        """The stage "pretrained up to `step`"."""
+        course = np.stack([self.lr[:step], self.decay[:step]]).tobytes()
+        digest = hashlib.sha256(course).hexdigest()
+        return f"{step:09d}-{key_of(self.trunk_key(corpus), digest)}"
+
+    def eval_steps(self) -> list[int]:
+        """Points of the validation curve on the way: the same grid at every fidelity."""
+        every = max(1, self.recipe.pretrain.steps // self.recipe.pretrain.evals)
+        return list(range(every, self.steps, every))
+
+    def may_go_on(self, step: int) -> bool:
+        """Whether a longer horizon would continue from here: the rate has not begun to fall."""
+        return bool(self.lr[step - 1] == self.lr[:step].max())
+
+    def _weights_depend_on(self, corpus: Corpus) -> list[Any]:
+        pre = self.recipe.pretrain
+        return [
+            _model_print(self.recipe, corpus.vocab_size),
+            [corpus.key, corpus.weights],
+            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.decayed],
+            self.device.split(":")[0],
+        ]
+
+
+def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:
+    """Steps at which two jobs that were one lane until then part."""
+    steps = set()
+    for index, one in enumerate(jobs):
+        for other in jobs[:index]:
+            if one.trunk_key(corpus) == other.trunk_key(corpus):
+                shared = min(one.steps, other.steps)
+                same = (one.lr[:shared] == other.lr[:shared]) & (
+                    one.decay[:shared] == other.decay[:shared]
+                )
+                steps.add(shared if same.all() else int(same.argmin()))
+    return steps
+
+
+def stops(jobs: Sequence[Job]) -> set[int]:
+    """Steps at which something is measured or ends."""
+    return {0, *(step for job in jobs for step in [*job.eval_steps(), job.steps])}
+
+
+def _model_print(recipe: Recipe, vocab_size: int) -> list[Any]:
+    """What the initial weights depend on besides the seed: shape, and any pretrained weights."""
+    config = models.build_config(recipe.model, vocab_size)
+    shape = {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
+    weights = recipe.model.weights
+    if weights is None or not Path(weights).is_dir():
+        return [shape, weights]
+    files = sources.matching_files((f"{weights}/*.safetensors",))
+    return [shape, [sources.checksum(path) for path in files]]

@@ -1,0 +1,63 @@
+"""`python -m tests.bench NAME`: run one bench, print a table, write JSON.
+
+Exit codes: 0 measured, 1 measured but a goal was missed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench import figures, kills, lanes, peer_bench, stages
+from tests.bench.figures import Figure, Options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a bench; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    options = Options(
+        quick=arguments.quick,
+        device=arguments.device,
+        repeats=arguments.repeats,
+        only=arguments.only,
+        say=lambda text: print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr),
+    )
+    try:
+        found = BENCHES[arguments.name](options)
+    except ValueError as error:
+        print(f"tests.bench: {error}", file=sys.stderr)
+        return 2
+    console.print(figures.table(arguments.name, found))
+    if arguments.json is not None:
+        data = figures.to_json(arguments.name, found, arguments.device)
+        figures.write_json(arguments.json, data)
+    return 1 if any(figures.is_met(figure) is False for figure in found.values()) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("name", choices=list(BENCHES))
+    parser.add_argument("--quick", action="store_true", help="a smoke check of at most a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda")
+    parser.add_argument("--repeats", type=int, metavar="N", help="measurements of each thing")
+    parser.add_argument("--only", metavar="NAME", help="one setting or preset of the bench")
+    return parser
+
+
+BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
+    "peer": peer_bench.run,
+    "lanes": lanes.run,
+    "stages": stages.run,
+    "kills": kills.run,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Proposals: reproducible, inside the space, and learnt from what was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo import search
+from hpo.record import Trial
+from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
+from hpo.study import Controller
+from tests.hpo import toy_objective
+from tests.hpo.toy_objective import FULL_SPACE, spec
+
+SAMPLERS = ("gp", "tpe", "nsga2", "random")
+
+
+def measured(study: StudySpec, count: int, **fields: Any) -> list[Trial]:
+    """The study's first trials, proposed and measured one by one."""
+    trials: list[Trial] = []
+    for number in range(count):
+        values = search.propose(study, number, trials)
+        if number < len(study.baselines):
+            values |= study.baselines[number].params
+        (result,) = study.objective.evaluate([{"params": values, "fidelity": 1.0, "seed": 0}])
+        found = Trial(number=number, state="complete", params=values, metrics=result.metrics)
+        trials.append(dataclasses.replace(found, **fields))
+    return trials
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_proposal_is_a_function_of_seed_number_and_results(sampler: str) -> None:
+    study = spec(sampler=sampler, trials=30)
+    seen = measured(study, 12)
+    again = search.propose(study, 12, seen)
+    assert search.propose(study, 12, list(seen)) == again
+    assert search.propose(dataclasses.replace(study, seed=1), 12, seen) != again
+    assert search.propose(study, 13, seen) != again
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "nsga2"])
+def test_a_model_heeds_the_results(sampler: str) -> None:
+    study = spec(sampler=sampler, trials=30)
+    seen = measured(study, 12)
+    swapped = [
+        dataclasses.replace(
+            trial,
+            metrics={"base_loss": -trial.metrics["base_loss"], "gain": -trial.metrics["gain"]},
+        )
+        for trial in seen
+    ]
+    assert search.propose(study, 12, seen) != search.propose(study, 12, swapped)
+
+
+def test_the_random_sampler_heeds_nothing() -> None:
+    study = spec(sampler="random")
+    assert search.propose(study, 12, []) == search.propose(study, 12, measured(study, 12))
+
+
+def test_a_model_proposes_in_the_space_and_unlike_random_beside_a_baseline_outside_it() -> None:
+    study = spec(trials=30)
+    seen = measured(study, 12)
+    assert not search.inside(study.space, search.baseline_values(study, 1))
+    for number in range(12, 15):
+        values = search.propose(study, number, seen)
+        blind = search.propose(dataclasses.replace(study, sampler="random"), number, seen)
+        assert search.inside(study.space, values)
+        assert values != blind
+
+
+def test_the_gp_comes_closer_to_a_goal_than_random() -> None:
+    """One goal with its best at lr 0.01: the model's last proposals lie nearer than chance."""
+
+    def distance(sampler: str) -> float:
+        study = spec(sampler=sampler, goals=(toy_objective.BASE_LOSS_DOWN,))
+        late = measured(study, 16)[10:]
+        return float(np.mean([trial.metrics["base_loss"] for trial in late]))
+
+    assert distance("gp") < 3.05 < distance("random")
+
+
+def test_baselines_come_first_and_then_sobol_points() -> None:
+    study = spec()
+    assert search.propose(study, 0, []) == {"pretrain.weight_decay": 0.1, "pretrain.lr": 0.01}
+    assert search.propose(study, 1, []) == {"pretrain.weight_decay": 0.0, "pretrain.lr": 0.01}
+    for place in range(search.start_up(study)):
+        expected = search.sobol_point(study.space, study.seed, place)
+        assert search.propose(study, 2 + place, []) == expected
+
+
+def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
+    points = [search.sobol_point(FULL_SPACE, 0, place) for place in range(16)]
+    assert len({tuple(point.values()) for point in points}) == 16
+    assert {point["pretrain.shape"] for point in points} == {"cosine", "linear"}
+    assert {point["model.layers"] for point in points} == {1, 2, 3, 4, 5}
+    decay = [math.log10(float(point["pretrain.weight_decay"])) for point in points]  # type: ignore[arg-type]
+    assert sorted(math.floor((x + 2) * 8) for x in decay) == sorted([*range(16)])
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Float(low=-1.0, high=2.0),
+        Float(low=0.1, high=0.7),
+        Float(low=1e-7, high=3.0, log=True),
+        Float(low=0.3, high=0.3),
+        Int(low=-2, high=2),
+        Int(low=1, high=4, log=True),
+        *(Int(low=low, high=low + 2, log=True) for low in range(3, 60)),
+        Int(low=7, high=7, log=True),
+        Choice(options=("a", "b", "c")),
+    ],
+)
+@pytest.mark.parametrize("unit", [0.0, 1e-12, 0.5, 1 - 1e-12, 1 - 2**-53])
+def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None:
+    value = search._at(domain, unit)
+    assert search.inside({"x": domain}, {"x": value})
+
+
+@pytest.mark.parametrize(
+    ("domain", "ends"),
+    [
+        (Int(low=3, high=9), (3, 9)),
+        (Int(low=5, high=64, log=True), (5, 64)),
+        (Choice(options=("a", "b", "c")), ("a", "c")),
+    ],
+)
+def test_the_ends_of_a_discrete_domain_are_reached(
+    domain: Domain, ends: tuple[Value, Value]
+) -> None:
+    assert (search._at(domain, 0.0), search._at(domain, 1 - 2**-53)) == ends
+
+
+@pytest.mark.parametrize(
+    ("domain", "value", "expected"),
+    [
+        (Float(low=0, high=1), 1, True),
+        (Float(low=0, high=1), 1.01, False),
+        (Float(low=0, high=1), math.nan, False),
+        (Float(low=0, high=1), True, False),
+        (Float(low=0, high=1), "1", False),
+        (Float(low=0, high=1), None, False),
+        (Int(low=1, high=3), 3, True),
+        (Int(low=1, high=3), 2.5, False),
+        (Choice(options=("a", 2)), 2, True),
+        (Choice(options=("a", 2)), "b", False),
+    ],
+)
+def test_inside_tells_what_a_domain_holds(domain: Domain, value: Value, expected: bool) -> None:
+    assert search.inside({"x": domain}, {"x": value}) is expected
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"loss": 4.0, "a": 1.5}, {"a high": -0.5, "a low": 0.5, "loss high": 0.5}),
+        ({"a": 2.0}, {"a high": 0.0, "a low": 0.0, "loss high": search.MISSING}),
+        ({"loss": math.inf, "a": math.nan}, dict.fromkeys(["a high", "a low", "loss high"], 1e9)),
+        (
+            {"loss": -math.inf, "a": math.inf},
+            {"a high": 1e9, "a low": -1e9, "loss high": -1e9},
+        ),
+    ],
+)
+def test_constraints_are_complete_sorted_and_finite(
+    metrics: Mapping[str, float], expected: dict[str, float]
+) -> None:
+    limits = (Limit(metric="loss", high=3.5), Limit(metric="a", low=2.0, high=2.0))
+    found = search.constraints(limits, metrics)
+    assert list(found) == sorted(found)
+    assert found == expected
+
+
+def test_failed_trials_teach_the_model_nothing() -> None:
+    study = spec(trials=30)
+    seen = measured(study, 10)
+    point = search.sobol_point(study.space, 9, 0)
+    failed = Trial(number=10, state="failed", params=point, metrics={"gain": 9.0, "base_loss": 0.0})
+    assert search.propose(study, 11, [*seen, failed]) == search.propose(study, 11, seen)
+
+
+def test_running_trials_are_pending_for_the_model() -> None:
+    study = spec(trials=30)
+    seen = measured(study, 10)
+    pending = Trial(number=10, state="running", params=search.propose(study, 11, seen))
+    assert search.propose(study, 11, [*seen, pending]) != search.propose(study, 11, seen)
+
+
+def test_a_limit_keeps_the_model_to_its_side() -> None:
+    free = spec(trials=30, goals=(toy_objective.GAIN_UP,))
+    tight = dataclasses.replace(free, limits=(Limit(metric="base_loss", high=3.1),))
+    seen = measured(free, 14)
+    wild, tame = (search.propose(study, 14, seen) for study in (free, tight))
+    assert float(wild["pretrain.weight_decay"]) > 0.4 > float(tame["pretrain.weight_decay"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_runs_a_study(sampler: str) -> None:
+    study = spec(sampler=sampler, trials=14, wave=4, space=FULL_SPACE)
+    run = Controller(study, "sqlite://").run()
+    assert [trial.state for trial in run.trials] == ["complete"] * 14
+    proposed = run.trials[len(study.baselines) :]
+    assert all(search.inside(study.space, trial.params) for trial in proposed)
+    assert len({tuple(trial.params.values()) for trial in proposed}) == len(proposed)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_without_anything_to_search_repeats_its_recipe(sampler: str) -> None:
+    run = Controller(spec(sampler=sampler, space={}, trials=8), "sqlite://").run()
+    assert [dict(trial.params) for trial in run.trials[2:]] == [{}] * 6

@@ -1,0 +1,150 @@
+"""The record: what goes in comes out, and a password never does."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hpo import doctor, runs, storage
+from hpo.spec import Goal, Limit
+from hpo.storage import StorageError, load_study, mask, open_study, read_run, spec_data, url_of
+from hpo.study import Controller
+from tests.hpo import toy_objective
+from tests.hpo.toy_objective import FULL_SPACE, spec
+
+UNREACHABLE = "postgresql://user:secret@127.0.0.1:1/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (UNREACHABLE, "postgresql://user:***@127.0.0.1:1/x"),
+        ("mysql+pymysql://u:a/b:c@host/x", "mysql+pymysql://u:***@host/x"),
+        ("postgresql://u:a@b@host/x", "postgresql://u:***@host/x"),
+        ("redis://:pw@host", "redis://:***@host"),
+        ("at postgresql://u:p@h/x, not at h", "at postgresql://u:***@h/x, not at h"),
+        ("postgresql://h/x?user=u&password=p&a=b", "postgresql://h/x?user=u&password=***&a=b"),
+        ("postgresql://u@h:5432/x", "postgresql://u@h:5432/x"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+        ("no address at all", "no address at all"),
+    ],
+)
+def test_mask_hides_passwords_and_nothing_else(text: str, expected: str) -> None:
+    assert mask(text) == expected
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda url, out: Controller(spec(), url),
+        lambda url, out: load_study(url, "toy"),
+        lambda url, out: open_study(url, "toy", spec().goals),
+        lambda url, out: runs.read(runs.make_place(out, "toy", url)),
+    ],
+)
+def test_an_unreachable_database_is_told_without_its_password(
+    reach: Callable[[str, Path], object], tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match=r"user:\*\*\*@127.0.0.1:1/x") as caught:
+        reach(UNREACHABLE, tmp_path)
+    assert "secret" not in str(caught.value) + repr(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_that_is_shown_or_written_of_a_place_holds_the_password(tmp_path: Path) -> None:
+    place = runs.make_place(tmp_path, "toy", UNREACHABLE)
+    assert place.url == UNREACHABLE
+    assert "secret" not in repr(place) + (place.folder / runs.NOTE).read_text()
+    assert "secret" not in str(doctor.checks(tmp_path, UNREACHABLE))
+
+
+def test_a_run_comes_back_from_sqlite_as_it_was_recorded(tmp_path: Path) -> None:
+    study = spec(
+        space=FULL_SPACE,
+        limits=(Limit(metric="base_loss", high=4.0), Limit(metric="gain", low=0.0, high=1.0)),
+        goals=(Goal(metric="base_loss", direction="down"), Goal(metric="finetuned", direction="up")),
+        description="a toy",
+    )
+    recorded = Controller(study, url_of(tmp_path)).run()
+    run = read_run(load_study(url_of(tmp_path), "toy"))
+    assert run == recorded
+    assert (run.name, run.description, run.planned) == ("toy", "a toy", 8)
+    assert (run.goals, run.limits) == (study.goals, study.limits)
+    assert [trial.baseline for trial in run.trials[:3]] == ["standard", "no decay", None]
+    assert run.trials[1].params == {"pretrain.weight_decay": 0.0, "pretrain.lr": 0.01,
+                                    "model.layers": 2, "pretrain.shape": "cosine"}  # fmt: skip
+    assert run.space["model.layers"] == {"kind": "int", "low": 1, "high": 5, "log": False}
+    assert run.space["pretrain.shape"] == {"kind": "choice", "options": ["cosine", "linear"]}
+    assert run.reproduce["study"] == storage.plain(spec_data(study))
+    assert run.reproduce["versions"]["optuna"] == optuna.__version__
+    for trial in run.trials:
+        request = {"params": trial.params, "fidelity": trial.fidelity, "seed": trial.seed}
+        (result,) = study.objective.evaluate([request])  # type: ignore[list-item]
+        assert (trial.metrics, trial.curves) == (result.metrics, result.curves)
+        assert (trial.cost, trial.notes) == (result.cost, result.notes)
+
+
+def test_numbers_that_json_has_no_word_for_survive_the_round_trip(tmp_path: Path) -> None:
+    extra = {"task.a.lr": math.nan, "sharpness": math.inf, "low": -math.inf}
+    study = spec(objective=toy_objective.ToyObjective(extra=extra), trials=1)
+    Controller(study, url_of(tmp_path)).run()
+    metrics = read_run(load_study(url_of(tmp_path), "toy")).trials[0].metrics
+    assert math.isnan(metrics["task.a.lr"])
+    assert (metrics["sharpness"], metrics["low"]) == (math.inf, -math.inf)
+
+
+def test_an_infinite_goal_is_a_value_as_any_other(tmp_path: Path) -> None:
+    study = spec(objective=toy_objective.ToyObjective(extra={"base_loss": math.inf}), trials=8)
+    run = Controller(study, url_of(tmp_path)).run()
+    assert [trial.state for trial in run.trials] == ["complete"] * 8
+    loaded = optuna.load_study(study_name="toy", storage=url_of(tmp_path))
+    assert loaded.trials[0].values[0] == math.inf
+
+
+def test_optuna_reads_goal_values_params_and_constraints(tmp_path: Path) -> None:
+    study = spec(space=FULL_SPACE, limits=(Limit(metric="base_loss", high=3.5),))
+    run = Controller(study, url_of(tmp_path)).run()
+    loaded = optuna.load_study(study_name="toy", storage=url_of(tmp_path))
+    assert [way.name for way in loaded.directions] == ["MINIMIZE", "MAXIMIZE"]
+    for trial, frozen in zip(run.trials, loaded.trials, strict=True):
+        assert frozen.values == [trial.metrics["base_loss"], trial.metrics["gain"]]
+        assert frozen.constraints == {"base_loss high": trial.metrics["base_loss"] - 3.5}
+        assert frozen.params == ({} if trial.baseline == "no decay" else trial.params)
+
+
+def test_a_missing_study_is_named(tmp_path: Path) -> None:
+    Controller(spec(), url_of(tmp_path))
+    with pytest.raises(StorageError, match="holds no study 'other'; check --storage"):
+        load_study(url_of(tmp_path), "other")
+
+
+def test_a_study_of_another_program_is_told_from_ours(tmp_path: Path) -> None:
+    optuna.create_study(storage=url_of(tmp_path), study_name="theirs")
+    with pytest.raises(StorageError, match="no settings of study 'theirs'"):
+        read_run(load_study(url_of(tmp_path), "theirs"))
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / storage.DATABASE).write_text("not a database, but long enough to be read as one\n")
+    with pytest.raises(StorageError, match="file is not a database"):
+        Controller(spec(), url_of(tmp_path))
+
+
+def test_a_damaged_database_is_told(tmp_path: Path) -> None:
+    Controller(spec(), url_of(tmp_path)).run()
+    with sqlite3.connect(tmp_path / storage.DATABASE) as connection:
+        connection.execute("drop table trial_user_attributes")
+    connection.close()
+    with pytest.raises(StorageError, match="no such table"):
+        runs.read(runs.Place(tmp_path, "toy", url_of(tmp_path)))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuch://x", "sqlite:////nosuchfolder/x.db"])
+def test_a_url_that_leads_nowhere_is_told(url: str) -> None:
+    with pytest.raises(StorageError, match="cannot be used"):
+        Controller(spec(), url)

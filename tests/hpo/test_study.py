@@ -1,0 +1,258 @@
+"""The controller: whatever stops it, the study that goes on is the study that was not stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+
+from hpo import search
+from hpo.record import Run
+from hpo.scoring import front
+from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, StudySpec
+from hpo.storage import load_study, read_run, url_of
+from hpo.study import Controller, StudyChanged
+from tests.hpo.toy_objective import SPACE, Once, ToyObjective, explode, interrupt, spec
+
+TRIALS = 11
+LIMITS = (Limit(metric="base_loss", high=4.5), Limit(metric="gain", low=0.0))
+
+
+def study(**fields: Any) -> StudySpec:
+    """Waves of 3 that Sobol points and the model share, the last one cut off by the trials."""
+    return spec(**({"trials": TRIALS, "limits": LIMITS} | fields))
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Run:
+    return Controller(study(), "sqlite://").run()
+
+
+def assert_same(run: Run, other: Run) -> None:
+    assert run.trials == other.trials
+    assert front(run).standings == front(other).standings
+
+
+def test_a_study_measures_its_trials_and_no_more(undisturbed: Run) -> None:
+    assert [trial.number for trial in undisturbed.trials] == list(range(TRIALS))
+    assert {trial.state for trial in undisturbed.trials} == {"complete"}
+    assert len(front(undisturbed).trials) > 1
+
+
+def test_the_same_study_gives_the_same_trials_and_another_seed_gives_others(
+    undisturbed: Run,
+) -> None:
+    assert_same(Controller(study(), "sqlite://").run(), undisturbed)
+    other = Controller(study(seed=1), "sqlite://").run()
+    assert [t.params for t in other.trials[:2]] == [t.params for t in undisturbed.trials[:2]]
+    assert all(
+        mine.params != theirs.params
+        for mine, theirs in zip(other.trials[2:], undisturbed.trials[2:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("wave", range(4))
+def test_a_study_resumed_after_an_exception_equals_the_undisturbed_one(
+    wave: int, tmp_path: Path, undisturbed: Run
+) -> None:
+    url = url_of(tmp_path)
+    broken = ToyObjective(before=Once(wave, tmp_path, explode))
+    with pytest.raises(RuntimeError, match="caught fire"):
+        Controller(study(objective=broken), url).run()
+    left = read_run(load_study(url, "toy"))
+    assert left.trials[: 3 * wave] == undisturbed.trials[: 3 * wave]
+    assert {trial.state for trial in left.trials[3 * wave :]} == {"running"}
+    assert_same(Controller(study(objective=broken), url).run(), undisturbed)
+
+
+class Stop(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("calls", range(0, 150, 7))
+def test_a_study_stopped_at_any_write_of_its_record_equals_the_undisturbed_one(
+    calls: int, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before every seventh write: between a trial and its params, two params, params and value."""
+    left = calls
+    writes = (
+        "create_new_trial", "set_trial_param", "set_trial_user_attr", "set_trial_system_attr",
+        "set_trial_state_values",
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        for name in writes:
+            patch.setattr(RDBStorage, name, _counted(getattr(RDBStorage, name), lambda: tick()))
+
+        def tick() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Stop
+
+        with pytest.raises(Stop):
+            Controller(study(), url_of(tmp_path)).run()
+    assert_same(Controller(study(), url_of(tmp_path)).run(), undisturbed)
+
+
+def _counted(write: Any, tick: Any) -> Any:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        tick()
+        return write(*arguments, **named)
+
+    return counted
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from hpo.storage import url_of
+from hpo.study import Controller
+from tests.hpo.test_study import study
+from tests.hpo.toy_objective import Once, ToyObjective, kill
+folder = Path(sys.argv[1])
+Controller(study(objective=ToyObjective(before=Once(2, folder, kill))), url_of(folder)).run()
+"""
+
+
+def test_a_killed_process_loses_no_finished_trial(tmp_path: Path, undisturbed: Run) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    left = read_run(load_study(url_of(tmp_path), "toy"))
+    assert left.trials[:6] == undisturbed.trials[:6]
+    assert [trial.state for trial in left.trials[6:]] == ["running"] * 3
+    assert_same(Controller(study(), url_of(tmp_path)).run(), undisturbed)
+
+
+def test_an_interruption_keeps_what_was_recorded(tmp_path: Path, undisturbed: Run) -> None:
+    objective = ToyObjective(before=Once(1, tmp_path, interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        Controller(study(objective=objective), url_of(tmp_path)).run()
+    assert_same(Controller(study(), url_of(tmp_path)).run(), undisturbed)
+
+
+def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on() -> None:
+    run = Controller(study(objective=ToyObjective(fails_above_lr=0.03)), "sqlite://").run()
+    failed = [trial for trial in run.trials if trial.state == "failed"]
+    assert len(run.trials) == TRIALS
+    assert 0 < len(failed) < TRIALS
+    for trial in failed:
+        assert trial.failure == f"diverged at lr {trial.params['pretrain.lr']:.3g}"
+        assert trial.metrics == {}
+        assert front(run).standings[trial.number] == "failed"
+
+
+def test_a_study_in_which_everything_fails_ends() -> None:
+    run = Controller(study(objective=ToyObjective(fails_above_lr=0.0)), "sqlite://").run()
+    assert [trial.state for trial in run.trials] == ["failed"] * TRIALS
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"gain": None}, "no number for gain; it gave base_loss, finetuned, gain_sem"),
+        ({"gain": math.nan}, "no number for gain; it gave base_loss, finetuned, gain_sem"),
+        (
+            dict.fromkeys(["base_loss", "gain", "finetuned", "gain_sem"]),
+            "no number for base_loss and gain; it gave nothing",
+        ),
+    ],
+)
+def test_a_goal_without_a_number_fails_and_names_what_there_is(
+    extra: dict[str, float | None], said: str
+) -> None:
+    run = Controller(study(objective=ToyObjective(extra=extra), trials=2), "sqlite://").run()
+    assert [trial.failure for trial in run.trials] == [f"the objective gave {said}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"wave": 4}, "wave: 3 -> 4"),
+        ({"sampler": "tpe"}, "sampler: 'gp' -> 'tpe'"),
+        (
+            {"space": SPACE | {"pretrain.lr": Float(low=1e-3, high=0.2, log=True)}},
+            "space.pretrain.lr.high: 0.1 -> 0.2",
+        ),
+        ({"goals": (BASE_LOSS_DOWN, Goal(metric="finetuned", direction="up"))},
+         "goals.1.0: 'gain' -> 'finetuned'"),
+        ({"limits": ()}, "limits.0.0: 'base_loss' -> 'absent'"),
+        ({"baselines": (Baseline(name="standard", params={"pretrain.lr": 0.02}),)},
+         "baselines.0.1.pretrain.lr: 'absent' -> 0.02"),
+        ({"objective": ToyObjective().with_params({"model.layers": 3})},
+         "objective.fixed.model.layers: 2 -> 3"),
+    ],
+)  # fmt: skip
+def test_a_changed_study_is_refused_with_the_change(
+    fields: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    Controller(study(), url_of(tmp_path))
+    with pytest.raises(StudyChanged) as caught:
+        Controller(study(**fields), url_of(tmp_path))
+    assert said in str(caught.value)
+    assert "--fork" in str(caught.value)
+
+
+def test_many_changes_are_counted(tmp_path: Path) -> None:
+    Controller(study(), url_of(tmp_path))
+    with pytest.raises(StudyChanged, match="; and [0-9]+ more"):
+        Controller(study(space={}, limits=(), baselines=(), seed=5), url_of(tmp_path))
+
+
+def test_more_trials_and_another_description_are_no_change(tmp_path: Path) -> None:
+    Controller(study(trials=6), url_of(tmp_path)).run()
+    run = Controller(study(description="said better"), url_of(tmp_path)).run()
+    assert (len(run.trials), run.planned) == (TRIALS, TRIALS)
+
+
+def test_added_trials_come_after_the_finished_ones(tmp_path: Path, undisturbed: Run) -> None:
+    """At the end of a wave; within one, the added trials know more than they would have."""
+    Controller(study(trials=6), url_of(tmp_path)).run()
+    assert_same(
+        dataclasses.replace(Controller(study(), url_of(tmp_path)).run(), planned=TRIALS),
+        undisturbed,
+    )
+
+
+@pytest.mark.parametrize(("budget_s", "measured"), [(0.5, 3), (3.0, 3), (3.5, 6), (100.0, TRIALS)])
+def test_no_wave_starts_once_the_budget_is_spent(budget_s: float, measured: int) -> None:
+    run = Controller(study(budget_s=budget_s), "sqlite://").run()
+    assert len(run.trials) == measured
+    assert run.planned == TRIALS
+
+
+def test_limits_become_constraints_of_every_complete_trial(tmp_path: Path) -> None:
+    objective = ToyObjective(fails_above_lr=0.03)
+    limits = (Limit(metric="gain", low=0.3, high=0.4), Limit(metric="absent", high=0))
+    run = Controller(study(objective=objective, limits=limits), url_of(tmp_path)).run()
+    frozen = optuna.load_study(study_name="toy", storage=url_of(tmp_path)).trials
+    for trial, kept in zip(run.trials, frozen, strict=True):
+        expected = search.constraints(limits, trial.metrics) if trial.state == "complete" else {}
+        assert kept.constraints == expected
+    assert "front" not in front(run).standings.values()
+
+
+def test_events_tell_the_waves_and_what_was_recorded() -> None:
+    events: list[dict[str, Any]] = []
+    Controller(study(trials=5), "sqlite://").run(events.append)
+    assert [event for event in events if "stage" not in event] == [
+        {"wave": [0, 1, 2], "trials": 5, "finished": 0},
+        {"recorded": [0, 1, 2], "finished": 3},
+        {"wave": [3, 4], "trials": 5, "finished": 3},
+        {"recorded": [3, 4], "finished": 5},
+    ]
+    assert {event["stage"] for event in events if "stage" in event} == {"measure"}
+
+
+def test_one_goal_and_three_goals_run() -> None:
+    third = Goal(metric="finetuned", direction="up")
+    for goals in ((GAIN_UP,), (BASE_LOSS_DOWN, GAIN_UP, third)):
+        run = Controller(study(goals=goals, trials=8), "sqlite://").run()
+        assert [trial.state for trial in run.trials] == ["complete"] * 8

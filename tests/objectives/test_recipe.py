@@ -1,0 +1,197 @@
+"""The recipe: paths, strict types, rules between fields, JSON there and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from objectives.recipe import (
+    BuiltinTask,
+    Corpus,
+    Files,
+    FileTask,
+    Finetune,
+    HubDataset,
+    HubTask,
+    Lora,
+    Model,
+    Pretrain,
+    Probes,
+    Recipe,
+    Schedule,
+    Stdlib,
+)
+
+FULL = Recipe(
+    model=Model(preset="gpt2-0.2m", weights="some/weights"),
+    corpus=Corpus(
+        sources=(
+            Stdlib(max_bytes=10, weight=0.5),
+            Files(paths=("a", "b*.txt"), max_bytes=None),
+            HubDataset(name="x", config="en", streaming=False),
+        ),
+        tokenizer="t",
+    ),
+    pretrain=Pretrain(
+        schedule=Schedule(shape="inverse_sqrt", decay_frac=0.0), clip_norm=None, precision="bf16"
+    ),
+    finetune=Finetune(
+        tasks=(
+            BuiltinTask(name="commands"),
+            FileTask(name="mine", train="a.jsonl", test="b.jsonl"),
+            HubTask(name="theirs", dataset="d", prompt="{a}", completion=" {b}"),
+        ),
+        method="full",
+        lora=Lora(targets=("q_proj", "v_proj")),
+        steps=None,
+        epochs=2.0,
+    ),
+    probes=Probes(forgetting_tokens=0),
+)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), FULL])
+def test_json_there_and_back_is_the_same_recipe(recipe: Recipe) -> None:
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), FULL])
+def test_every_path_can_be_set_to_its_own_value(recipe: Recipe) -> None:
+    paths = recipe.paths()
+    assert {"pretrain.lr", "pretrain.schedule.decay_frac", "finetune.lrs.0"} <= set(paths)
+    assert recipe.with_params(paths) == recipe
+    for path, value in paths.items():
+        assert recipe.with_params({path: value}) == recipe
+
+
+def test_params_change_their_path_and_nothing_else() -> None:
+    base = Recipe()
+    changed = base.with_params({"pretrain.lr": 0.5, "pretrain.schedule.shape": "linear"})
+    differing = {k for k, v in changed.paths().items() if base.paths()[k] != v}
+    assert differing == {"pretrain.lr", "pretrain.schedule.shape"}
+    assert changed.pretrain.lr == 0.5
+    assert base == Recipe()
+
+
+def test_list_items_and_whole_subtrees_can_be_set() -> None:
+    changed = Recipe().with_params(
+        {
+            "finetune.lrs.1": 0.25,
+            "finetune.tasks.0": {"kind": "builtin", "name": "arithmetic"},
+            "corpus.sources": [{"kind": "files", "paths": ["x.txt"]}],
+        }
+    )
+    assert changed.finetune.lrs == (3e-3, 0.25, 3e-2)
+    assert changed.finetune.tasks[0] == BuiltinTask(name="arithmetic")
+    assert changed.corpus.sources == (Files(paths=("x.txt",)),)
+
+
+def test_an_int_is_taken_for_a_float_and_numpy_floats_are_floats() -> None:
+    changed = Recipe().with_params({"pretrain.lr": 1, "pretrain.weight_decay": np.float64(0.5)})
+    assert changed.pretrain.lr == 1.0
+    assert type(changed.pretrain.lr) is float
+    assert changed.pretrain.weight_decay == 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("lr", "pretrain.lr"),
+        ("weight_decay", "pretrain.weight_decay"),
+        ("pretrain.weight_decy", "pretrain.weight_decay"),
+        ("pretrain.shedule.shape", "pretrain.schedule.shape"),
+        ("finetune.lrs.3", "finetune.lrs.0"),
+        ("finetune.lrs.-1", "finetune.lrs.0"),
+        ("pretrain.lr.x", "pretrain.lr"),
+        ("", "paths are"),
+    ],
+)
+def test_an_unknown_path_names_near_ones(path: str, near: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown hyperparameter") as caught:
+        Recipe().with_params({path: 1.0})
+    assert near in str(caught.value)
+    assert repr(path) in str(caught.value)
+
+
+def test_an_unknown_field_inside_a_subtree_names_near_ones() -> None:
+    with pytest.raises(ValueError, match=r"pretrain.schedule.warmup_steps"):
+        Recipe().with_params({"pretrain.schedule": {"warmup_step": 3}})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("pretrain.lr", "0.1"),
+        ("pretrain.lr", None),
+        ("pretrain.lr", True),
+        ("pretrain.lr", 0.0),
+        ("pretrain.lr", float("inf")),
+        ("pretrain.lr", float("nan")),
+        ("pretrain.weight_decay", -0.1),
+        ("pretrain.steps", 1.5),
+        ("pretrain.steps", 0),
+        ("pretrain.beta1", 1.0),
+        ("pretrain.schedule.decay_frac", 1.01),
+        ("pretrain.schedule.floor_ratio", -0.01),
+        ("pretrain.schedule.shape", "step"),
+        ("pretrain.precision", "fp16"),
+        ("pretrain.activation_checkpointing", 1),
+        ("corpus.validation_frac", 0.0),
+        ("corpus.vocab_size", 256),
+        ("corpus.sources", []),
+        ("corpus.sources.0.max_bytes", 0),
+        ("finetune.lora.dropout", 1.0),
+        ("finetune.lrs", []),
+        ("finetune.tasks", []),
+        ("pretrain.steps", np.arange(3)),
+        ("pretrain.steps", object()),
+    ],
+)
+def test_a_wrong_type_or_range_is_one_sentence_with_the_path(path: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        Recipe().with_params({path: value})
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "rule"),
+    [
+        ({"pretrain.accumulation": 3}, "must divide pretrain.batch_size, got 3 and 16"),
+        ({"finetune.epochs": 1.0}, "exactly one of finetune.steps and finetune.epochs"),
+        ({"finetune.steps": None}, "exactly one of finetune.steps and finetune.epochs"),
+        ({"model.config": "gpt2"}, "exactly one of model.preset and model.config"),
+        ({"model.preset": None}, "exactly one of model.preset and model.config"),
+        ({"finetune.selection_seeds": 3}, "at most finetune.seeds, got 3 and 2"),
+        ({"finetune.tasks.0.name": "commands"}, "finetune.tasks must have different names"),
+    ],
+)
+def test_rules_between_fields_are_held(params: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule) as caught:
+        Recipe().with_params(params)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"pretrain.accumulation": 4},
+        {"finetune.steps": None, "finetune.epochs": 0.5},
+        {"model.preset": None, "model.config": "gpt2"},
+        {"finetune.selection_seeds": 2},
+    ],
+)
+def test_what_the_rules_allow_is_allowed(params: dict[str, Any]) -> None:
+    recipe = Recipe().with_params(params)
+    assert {path: recipe.paths()[path] for path in params} == params
+
+
+def test_params_are_not_changed_by_setting_them() -> None:
+    schedule = {"warmup_steps": 3}
+    changed = Recipe().with_params(
+        {"pretrain.schedule": schedule, "pretrain.schedule.warmup_steps": 5}
+    )
+    assert changed.pretrain.schedule.warmup_steps == 5
+    assert schedule == {"warmup_steps": 3}

@@ -1,0 +1,307 @@
+"""The store: whole entries or none, every kind of damage, full disks, keys that stay inside."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import resource
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from objectives.store import MANIFEST, Store, StoreError, key_of, read_json, write_json
+
+
+def writer(content: str = "hello", name: str = "a.txt") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_text(content)
+        save_file({"x": torch.arange(100.0)}, folder / "x.safetensors")
+
+    return write
+
+
+def left_behind(store: Store) -> list[Path]:
+    return list((store.root / "partial").iterdir())
+
+
+def test_what_was_put_is_got_again_also_by_another_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.get("stage", "key1") is None
+    entry = store.put("stage", "key1", writer())
+    assert store.get("stage", "key1") == entry
+    again = Store(tmp_path / "store").get("stage", "key1")
+    assert again is not None
+    assert (again / "a.txt").read_text() == "hello"
+    assert torch.equal(load_file(again / "x.safetensors")["x"], torch.arange(100.0))
+    assert store.get("stage", "key2") is None
+    assert store.get("other", "key1") is None
+    assert left_behind(store) == []
+
+
+def test_keys_are_listed_by_stage_and_removed_one_by_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key in ("b", "a", "c"):
+        store.put("stage", key, writer(key))
+    assert list(store.keys("stage")) == ["a", "b", "c"]
+    assert list(store.keys("none")) == []
+    store.remove("stage", "b")
+    store.remove("stage", "b")
+    assert list(store.keys("stage")) == ["a", "c"]
+    assert store.get("stage", "b") is None
+
+
+def test_what_a_dead_process_left_is_no_entry(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from objectives.store import Store
+def write(folder):
+    (folder / "a.txt").write_text("half")
+    os.kill(os.getpid(), 9)
+Store(Path(sys.argv[1])).put("stage", "key", write)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    store = Store(tmp_path)
+    assert left_behind(store) != []
+    assert store.get("stage", "key") is None
+    assert list(store.keys("stage")) == []
+    entry = store.put("stage", "key", writer("whole"))
+    assert (entry / "a.txt").read_text() == "whole"
+
+
+def truncate(entry: Path) -> None:
+    path = entry / "x.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(entry: Path) -> None:
+    with (entry / "a.txt").open("a") as file:
+        file.write("x")
+
+
+def flip(entry: Path) -> None:
+    path = entry / "x.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def lose_file(entry: Path) -> None:
+    (entry / "a.txt").unlink()
+
+
+def lose_manifest(entry: Path) -> None:
+    (entry / MANIFEST).unlink()
+
+
+def tear_manifest(entry: Path) -> None:
+    (entry / MANIFEST).write_text((entry / MANIFEST).read_text()[:20])
+
+
+def empty_manifest(entry: Path) -> None:
+    (entry / MANIFEST).write_text("{}")
+
+
+def odd_manifest(entry: Path) -> None:
+    (entry / MANIFEST).write_text('["files"]')
+
+
+def become_a_file(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.write_text("?")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        lengthen,
+        flip,
+        lose_file,
+        lose_manifest,
+        tear_manifest,
+        empty_manifest,
+        odd_manifest,
+        become_a_file,
+    ],
+)
+def test_a_damaged_entry_is_set_aside_with_a_warning_and_can_be_made_again(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    entry = store.put("stage", "key", writer())
+    whole = store.put("stage", "whole", writer())
+    damage(entry)
+    with pytest.warns(UserWarning, match="a stored stage stage is damaged"):
+        assert store.get("stage", "key") is None
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    assert store.get("stage", "key") is None
+    assert store.get("stage", "whole") == whole
+    assert store.put("stage", "key", writer("new")) == entry
+    assert store.get("stage", "key") == entry
+
+
+def put_many(root: str, start: float) -> None:
+    store = Store(Path(root))
+    for number in range(20):
+        store.put("stage", f"key{number}", writer(str(number)))
+
+
+def test_two_processes_that_write_the_same_keys_do_no_harm(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.objectives.test_store"])
+    workers = [context.Process(target=put_many, args=(str(tmp_path), 0.0)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    store = Store(tmp_path)
+    for number in range(20):
+        entry = store.get("stage", f"key{number}")
+        assert entry is not None
+        assert (entry / "a.txt").read_text() == str(number)
+    assert left_behind(store) == []
+
+
+def test_the_second_writer_of_a_key_gets_the_first_ones_entry(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("stage", "key", writer("first"))
+    entry = store.put("stage", "key", writer("second"))
+    assert (entry / "a.txt").read_text() == "first"
+    assert left_behind(store) == []
+
+
+def test_an_exception_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def write(folder: Path) -> None:
+        (folder / "a.txt").write_text("half")
+        raise ValueError("no text")
+
+    with pytest.raises(ValueError, match="no text"):
+        store.put("stage", "key", write)
+    assert store.get("stage", "key") is None
+    assert left_behind(store) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"^cannot write to the store [^\n]*--out\.$"):
+        Store(tmp_path / "file" / "store")
+
+
+def test_a_stage_whose_folder_is_a_file_is_a_store_error(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "stage").write_text("")
+    with pytest.raises(StoreError, match="cannot keep a stage stage"):
+        store.put("stage", "key", writer())
+    assert left_behind(store) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np, torch
+from safetensors.torch import save_file
+from objectives.store import Store, StoreError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = Store(Path(sys.argv[1]))
+big = np.zeros(1_000_000)
+writers = {
+    "python": lambda folder: (folder / "a").write_bytes(bytes(1_000_000)),
+    "numpy": lambda folder: big.tofile(folder / "a"),
+    "safetensors": lambda folder: save_file({"x": torch.from_numpy(big)}, folder / "a"),
+}
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+try:
+    store.put("stage", "key", writers[sys.argv[2]])
+except StoreError as error:
+    print("StoreError:", error)
+"""
+
+
+@pytest.mark.parametrize("how", ["python", "numpy", "safetensors"])
+def test_a_write_that_does_not_fit_is_a_store_error_whoever_writes(
+    how: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path), how],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("StoreError: cannot keep a stage stage in ")
+    assert "free some space" in done.stdout
+    assert "None" not in done.stdout
+    store = Store(tmp_path)
+    assert store.get("stage", "key") is None
+    assert left_behind(store) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("stage", ".."),
+        ("stage", "../x"),
+        ("stage", "a/b"),
+        ("stage", "/etc"),
+        ("stage", ""),
+        ("stage", "."),
+        ("stage", "a.b"),
+        ("stage", "a\0"),
+        ("..", "key"),
+        ("a/../b", "key"),
+        ("/tmp", "key"),
+        ("", "key"),
+        ("-", "-"),
+    ],
+)
+def test_keys_that_lead_out_of_the_store_are_refused(
+    stage: str, key: str, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    for use in (
+        lambda: store.get(stage, key),
+        lambda: store.put(stage, key, writer()),
+        lambda: store.remove(stage, key),
+    ):
+        with pytest.raises(ValueError, match="stage and key are letters, digits"):
+            use()
+
+
+def test_keys_are_equal_exactly_when_their_parts_are() -> None:
+    parts = [{"a": 1, "b": [0.1, None, "x"]}, 2]
+    assert key_of(*parts) == key_of({"b": [0.1, None, "x"], "a": 1}, 2)
+    others = [
+        key_of({"a": 1, "b": [0.1, None, "x"]}, 3),
+        key_of({"a": 1, "b": [0.1 + 1e-17 + 1e-16, None, "x"]}, 2),
+        key_of(parts),
+        key_of({"a": "1", "b": [0.1, None, "x"]}, 2),
+        key_of(*parts, None),
+    ]
+    assert len({key_of(*parts), *others}) == 6
+
+
+def test_json_keeps_every_bit_of_a_number(tmp_path: Path) -> None:
+    data = {"x": [0.1, 1e-300, math.pi, math.inf], "y": {"z": "é"}}
+    write_json(tmp_path / "a.json", data)
+    assert read_json(tmp_path / "a.json") == data
+
+
+def test_reading_a_whole_entry_warns_of_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("stage", "key", writer())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.get("stage", "key") is not None
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] in (resource.RLIM_INFINITY, -1)
