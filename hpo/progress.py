@@ -96,7 +96,8 @@ class Display:
     def line(self, event: Event) -> str:
         """One line for an event."""
         first, last = (self.numbers[0], self.numbers[-1]) if self.numbers else (0, 0)
-        parts = [f"trials {first}-{last} of {self.trials}", event["stage"]]
+        which = f"trial {first}" if first == last else f"trials {first}-{last}"
+        parts = [f"{which} of {self.trials}", event["stage"]]
         if event["steps"] > 1:
             parts.append(f"step {event['step']}/{event['steps']}")
         if "lanes" in event:

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, measures, models
+from objectives import evaluate, lanes, measures, memory, models
 from objectives import tasks as task_loading
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.finetune import NOTHING, Finetuner, Outcome, Work, curve
 from objectives.jobs import Job
 from objectives.measures import Request, Result
-from objectives.pretrain import pretrain
+from objectives.pretrain import MOST_LANES, Compiling, pretrain
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.store import Store, key_of, read_json, write_json
@@ -68,10 +68,12 @@ class Batch:
         requests: Sequence[Request],
         store: Store,
         device: str,
-        max_lanes: int,
+        max_lanes: int | None,
+        compiling: Compiling,
         on_event: Callable[[Event], None],
     ) -> None:
-        self.store, self.device, self.max_lanes = store, device, max_lanes
+        self.store, self.device = store, device
+        self.max_lanes, self.compiling = max_lanes, compiling
         self.on_event = on_event
         self.jobs = [_job(recipe, request, device) for request in requests]
         self.results: dict[int, Result] = {}
@@ -101,7 +103,9 @@ class Batch:
         tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
         jobs = [self.jobs[index] for index in members]
         progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
-        bases = pretrain(jobs, corpus, self.store, progress, self.max_lanes)
+        bases = pretrain(
+            jobs, corpus, self.store, progress, max_lanes=self.max_lanes, compiling=self.compiling
+        )
         groups: dict[str, list[_Measured]] = {}
         for index, base in zip(members, bases, strict=True):
             job = self.jobs[index]
@@ -133,7 +137,7 @@ class Batch:
             report=progress,
             max_lanes=self.max_lanes,
         )
-        losses = [self._base_losses(finetuner, one, corpus) for one in group]
+        losses = self._base_losses(finetuner, group, corpus)
         sane: list[_Measured] = []
         for one, loss in zip(group, losses, strict=True):
             if loss["base_loss"] > HOPELESS * math.log(corpus.vocab_size):
@@ -162,22 +166,34 @@ class Batch:
             self._finish(one, measured, corpus, tasks, now)
 
     def _base_losses(
-        self, finetuner: Finetuner, one: _Measured, corpus: Corpus
-    ) -> dict[str, float]:
-        """Loss of a base on the fixed samples, nats a token."""
-        pre = one.job.recipe.pretrain
-        params = {name: p[None].to(self.device) for name, p in one.base.params.items()}
-        scored = evaluate.Lanes(finetuner.plain, params)
+        self, finetuner: Finetuner, group: list[_Measured], corpus: Corpus
+    ) -> list[dict[str, float]]:
+        """Losses of the bases on the fixed samples, nats a token."""
+        pre = group[0].job.recipe.pretrain
         sizes: dict[str, tuple[corpora.Split, int]] = {
             "base_loss": ("validation", pre.eval_tokens),
             "train_loss": ("train", pre.eval_tokens),
-            "sample_loss": ("validation", one.job.recipe.probes.forgetting_tokens),
+            "sample_loss": ("validation", group[0].job.recipe.probes.forgetting_tokens),
         }
-        found = {}
-        for name, (split, tokens) in sizes.items():
-            if tokens:
-                sample = corpus.sample(split, tokens, pre.seq_len)
-                found[name] = float(evaluate.mean_loss(scored, sample)[0])
+        samples = {
+            name: corpus.sample(split, tokens, pre.seq_len)
+            for name, (split, tokens) in sizes.items()
+            if tokens
+        }
+        found: list[dict[str, float]] = []
+
+        def score(some: Sequence[_Measured]) -> None:
+            stacked = lanes.stack([one.base.params for one in some])
+            scored = evaluate.Lanes(
+                finetuner.plain, {name: p.to(self.device) for name, p in stacked.items()}
+            )
+            losses = {name: evaluate.mean_loss(scored, ids) for name, ids in samples.items()}
+            found.extend(
+                {name: float(loss_G[place]) for name, loss_G in losses.items()}
+                for place in range(len(some))
+            )
+
+        memory.in_chunks(group, self.max_lanes or MOST_LANES, score)
         return found
 
     def _finish(
@@ -280,7 +296,8 @@ def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:
 def _shape_key(job: Job) -> str:
     """Equal for bases that can be fine-tuned together."""
     data = job.recipe.to_dict()
-    return key_of(data["model"], data["probes"], job.recipe.pretrain.precision, job.seed)
+    pre = job.recipe.pretrain
+    return key_of(data["model"], data["probes"], pre.precision, pre.eval_tokens, job.seed)
 
 
 def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:

@@ -30,6 +30,7 @@ from transformers import PreTrainedConfig
 
 from objectives import adamw, evaluate, lanes, lora, memory, models, schedules, train
 from objectives.corpus import shuffled
+from objectives.pretrain import MOST_LANES
 from objectives.recipe import Finetune
 from objectives.store import Store, key_of, read_json, write_json
 from objectives.tasks import Task
@@ -128,7 +129,7 @@ class Finetuner:
         device: str,
         store: Store,
         report: Report,
-        max_lanes: int,
+        max_lanes: int | None,
     ) -> None:
         self.fine, self.tasks, self.device, self.report = fine, list(tasks), device, report
         self.seeds = [seed * 1000 + index for index in range(fine.seeds)]
@@ -247,7 +248,39 @@ class Finetuner:
             for group, together in by_bases.items():
                 self._train(group, together, seeds, note)
 
-        memory.in_chunks(cells, max(1, self.max_lanes // seeds), run)
+        most = self.max_lanes
+        if most is None:
+            wanted = min(len(cells) * seeds, MOST_LANES)
+            most = memory.fitting(
+                lambda count: self._try_step(members[0], arms[0], count), self.device, wanted
+            )
+        memory.in_chunks(cells, max(1, most // seeds), run)
+
+    def _try_step(self, base: int, arm: Arm, count: int) -> None:
+        """Take a first step with `count` lanes on one base, to see what it needs."""
+        arms = [arm] * count
+        state = train.State.fresh(self.shapes, self._initial([base], arms))
+        batch_at = self._batches(arms, repeats=1)
+        frozen = self._frozen([base])
+        train.train(self.program, state, self._plan(arms, 1, 1), batch_at, until=1, frozen=frozen)
+
+    def _plan(self, arms: Sequence[Arm], bases: int, steps: int) -> train.Plan:
+        """Every arm on every base, up to this step."""
+        count = bases * len(arms)
+        horizon = self._steps(self.tasks[arms[0].task])
+        multipliers = schedules.multipliers(self.fine.schedule, horizon)[:steps]
+        lr_SA = np.outer(multipliers, [arm.lr for arm in arms])
+        return train.Plan(
+            lr_SK=torch.tensor(np.tile(lr_SA, bases)),
+            decay_SK=torch.full((steps, count), self.fine.weight_decay),
+            constants=adamw.constants(
+                count,
+                self.device,
+                beta1=self.fine.beta1,
+                beta2=self.fine.beta2,
+                clip=math.inf if self.fine.clip_norm is None else self.fine.clip_norm,
+            ),
+        )
 
     def _train(
         self,
@@ -260,18 +293,7 @@ class Finetuner:
         count, steps = len(members) * len(arms), self._steps(self.tasks[arms[0].task])
         state = train.State.fresh(self.shapes, self._initial(members, arms))
         frozen = self._frozen(members)
-        lr_SA = np.outer(schedules.multipliers(self.fine.schedule, steps), [arm.lr for arm in arms])
-        plan = train.Plan(
-            lr_SK=torch.tensor(np.tile(lr_SA, len(members))),
-            decay_SK=torch.full((steps, count), self.fine.weight_decay),
-            constants=adamw.constants(
-                count,
-                self.device,
-                beta1=self.fine.beta1,
-                beta2=self.fine.beta2,
-                clip=math.inf if self.fine.clip_norm is None else self.fine.clip_norm,
-            ),
-        )
+        plan = self._plan(arms, len(members), steps)
         batch_at = self._batches(arms, repeats=1 if frozen else len(members))
         losses: list[Tensor] = []
         started = time.monotonic()
@@ -382,7 +404,8 @@ class Finetuner:
     def _score(self, task: int, sample: NDArray[np.int64] | None) -> list[Outcome]:
         """Score all bases on a task's test rows, before and after."""
         outcomes: list[Outcome] = []
-        for members in _chunks(range(len(self.bases)), max(1, self.max_lanes // len(self.seeds))):
+        width = max(1, (self.max_lanes or MOST_LANES) // len(self.seeds))
+        for members in _chunks(range(len(self.bases)), width):
             plain = evaluate.Lanes(self.plain, lanes.stack(self._on_device(members)))
             for base, before, loss in zip(
                 members, *evaluate.task_scores(plain, self.tasks[task]), strict=True
@@ -404,7 +427,7 @@ class Finetuner:
         sample: NDArray[np.int64] | None,
     ) -> None:
         tuned = [self.best[base, task] for base in members]
-        values = lanes.join_rows([params for one in tuned for params in one.params])
+        values = lanes.join_rows([p for one in tuned for p in one.params], self.shapes)
         scored = self._lanes(
             members, values.to(self.device).unflatten(0, (len(members), len(self.seeds)))
         )
@@ -437,7 +460,7 @@ class Finetuner:
         else:
             by_seed = {seed: self.adapted.initial(seed) for seed in self.seeds}
             rows = [by_seed[arm.seed] for _ in members for arm in arms]
-        return lanes.join_rows(rows).to(self.device)
+        return lanes.join_rows(rows, self.shapes).to(self.device)
 
     def _on_device(self, members: Sequence[int]) -> list[Parameters]:
         return [

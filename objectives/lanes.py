@@ -14,7 +14,7 @@ K lanes, G bases, A adapters a base, P parameters of a lane in one row, B batch,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,9 +82,15 @@ def split_rows(shapes: Mapping[str, torch.Size], rows_KP: Tensor) -> dict[str, T
     }
 
 
-def join_rows(lanes: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """The inverse for a list of lanes: [K, P]."""
-    return torch.stack([torch.cat([p.reshape(-1) for p in lane.values()]) for lane in lanes])
+def join_rows(
+    lanes: Sequence[Mapping[str, Tensor]], names: Iterable[str] | None = None
+) -> Tensor:
+    """The inverse for a list of lanes: [K, P], in the order of `names` or of the first lane.
+
+    Lanes that were read from files have an order of their own.
+    """
+    order = list(lanes[0] if names is None else names)
+    return torch.stack([torch.cat([lane[name].reshape(-1) for name in order]) for lane in lanes])
 
 
 def stack(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -125,10 +131,14 @@ class Program:
     ) -> tuple[Tensor, Tensor]:
         """For each row: summed nats of its counted targets, and whether each of them is the argmax.
 
-        Both [K, B].
+        Both [K, B]. Without dropout.
         """
-        with torch.no_grad(), self._precision(batch):
-            nats, hits = _over_lanes(self._lane_scores, dict(params), frozen, batch.data)
+        self.module.eval()
+        try:
+            with torch.no_grad(), self._precision(batch):
+                nats, hits = _over_lanes(self._lane_scores, dict(params), frozen, batch.data)
+        finally:
+            self.module.train()
         if batch.weights is None:
             return nats.sum(-1), hits.all(-1)
         weights = _align(batch.weights, nats)

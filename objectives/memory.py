@@ -1,12 +1,17 @@
-"""What fits: when memory runs out, half as many lanes go on, and nothing finished is lost."""
+"""What fits: lanes are packed by a measured step, and halved when memory runs out all the same."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
+USED_FRAC = 0.8
+"""Share of the free memory that lanes may fill; assumed: the rest is for evaluation and others."""
 T = TypeVar("T")
 
 
@@ -34,3 +39,45 @@ def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None])
                 torch.cuda.empty_cache()
             continue
         at += len(chunk)
+
+
+def fitting(step: Callable[[int], object], device: str, most: int) -> int:
+    """How many lanes fit, by the peak memory of a step with one lane and of one with two.
+
+    `step(k)` makes k lanes, takes a training step and lets go of them. Memory is taken to grow by
+    the same amount with each further lane.
+    """
+    if most <= 2:
+        return most
+    free = free_bytes(device)
+    one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
+    a_lane = max(two - one, 1)
+    return int(max(1, min(most, 1 + (USED_FRAC * free - one) // a_lane)))
+
+
+def free_bytes(device: str) -> int:
+    """Memory that could still be taken."""
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    return int(psutil.virtual_memory().available)
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int:
+    """Most memory that `work` has in use, beyond what was in use before; 0 where none can tell."""
+    if torch.device(device).type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    try:
+        before = psutil.Process().memory_info().rss
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        work()
+        status = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    return int(max(0, peak - before))

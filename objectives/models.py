@@ -42,6 +42,7 @@ def build_config(model: recipe.Model, vocab_size: int) -> PreTrainedConfig:
     if model.config is not None:
         config = _load_config(model.config)
         config.vocab_size = vocab_size
+        config.pad_token_id = None  # names a token of another tokenizer, and is not needed
     elif model.preset in PRESETS:
         config = _FAMILIES[PRESETS[model.preset].family](PRESETS[model.preset], vocab_size)
     else:
@@ -62,9 +63,7 @@ def build_module(
             config, attn_implementation=attention.NAME, dtype=torch.get_default_dtype()
         )
     if checkpointing:
-        module.gradient_checkpointing_enable(  # type: ignore[operator]
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     make_program(module, device)
     return module.train()
 
@@ -84,11 +83,13 @@ def make_program(module: nn.Module, device: str) -> None:
 def initial_parameters(
     model: recipe.Model, config: PreTrainedConfig, seed: int
 ) -> dict[str, Tensor]:
-    """Name -> parameter on the CPU: the recipe's pretrained weights, else drawn from the seed."""
+    """Name -> parameter on the CPU: the recipe's pretrained weights, else drawn from the seed.
+
+    Raises:
+        ValueError: the weights cannot be read or are another model's.
+    """
     if model.weights is not None:
-        module = AutoModelForCausalLM.from_pretrained(
-            model.weights, config=copy.deepcopy(config), use_safetensors=True
-        )
+        module = _load_weights(model.weights, config)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -138,6 +139,33 @@ def _load_config(name: str) -> PreTrainedConfig:
         raise ValueError(
             f"model.config {name!r} cannot be read ({reason}); give a folder with config.json."
         ) from None
+
+
+def _load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
+    """In the default precision, whatever they are stored in."""
+    try:
+        module, found = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=copy.deepcopy(config),
+            dtype=torch.get_default_dtype(),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"model.weights {name!r} cannot be read ({reason}); give a folder with "
+            "model.safetensors."
+        ) from None
+    unfit = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if unfit:
+        raise ValueError(
+            f"model.weights {name!r} do not fit the model: {unfit[0]} is missing or has another "
+            "shape; give their own config, and their tokenizer as corpus.tokenizer."
+        )
+    loaded: nn.Module = module
+    return loaded
 
 
 def _llama(preset: Preset, vocab_size: int) -> PreTrainedConfig:

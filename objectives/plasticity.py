@@ -20,12 +20,12 @@ import torch
 
 from objectives.batch import Batch
 from objectives.measures import Request, Result
+from objectives.pretrain import Compiling
 from objectives.progress import Event
 from objectives.recipe import Recipe, Value
 from objectives.store import Store
 
 DEFAULT_STORE = Path("runs") / "store"
-DEFAULT_LANES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,10 @@ class Execution:
 
     device: str | None = None
     """cpu or cuda; None takes a GPU if there is one."""
-    lanes: int = DEFAULT_LANES
-    """Most lanes in one program."""
+    lanes: int | None = None
+    """Lanes of one program; None measures how many fit."""
+    compiling: Compiling = "auto"
+    """Whether the training step is compiled; auto does on a GPU where the run is long."""
     store: Path = DEFAULT_STORE
 
     @property
@@ -122,6 +124,7 @@ class PlasticityObjective:
             store=Store(self.execution.store),
             device=self.execution.device_name,
             max_lanes=self.execution.lanes,
+            compiling=self.execution.compiling,
             on_event=on_event or (lambda event: None),
         )
         return batch.run()

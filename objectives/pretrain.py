@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,12 @@ from objectives.store import Store
 
 CHECKPOINT_S = 60.0
 """Seconds of training after which all lanes are stored; assumed: a minute is cheap to lose."""
+MOST_LANES = 64
+"""More lanes than this gain nothing on the devices seen; assumed for others."""
+COMPILE_STEPS = 2000
+"""Steps from which compiling pays on a GPU; assumed. On a CPU it is left to the user: it takes 3 to
+30 s, gains about a third, and rounds otherwise than eager code."""
+Compiling = Literal["auto", "on", "off"]
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -49,12 +55,19 @@ class _Lane:
 
 
 def pretrain(
-    jobs: Sequence[Job], corpus: Corpus, store: Store, report: Report, max_lanes: int
+    jobs: Sequence[Job],
+    corpus: Corpus,
+    store: Store,
+    report: Report,
+    *,
+    max_lanes: int | None = None,
+    compiling: Compiling = "auto",
 ) -> list[Base]:
     """Pretrain jobs of one corpus; one base a job, in order.
 
     An exception that `report` raises stops the work at the end of a step, with all lanes stored.
-    When memory runs out, lanes are stored and go on with half as many at once.
+    As many lanes train at once as a measured step says will fit, or `max_lanes`. When memory runs
+    out all the same, lanes are stored and go on with half as many at once.
 
     Raises:
         ValueError: a schedule that does not fit its horizon, an unknown model.
@@ -73,17 +86,28 @@ def pretrain(
         members.sort(key=lambda index: (jobs[index].trunk_key(corpus), list(jobs[index].lr)))
 
         def run(some: Sequence[int]) -> None:
-            sweep = Sweep([jobs[index] for index in some], corpus, store, report)
+            sweep = Sweep([jobs[index] for index in some], corpus, store, report, compiling)
             bases.update(zip(some, sweep.run(), strict=True))
 
-        memory.in_chunks(members, max_lanes, run)
+        most = max_lanes
+        if most is None:
+            sweep = Sweep([jobs[index] for index in members], corpus, store, report, "off")
+            most = memory.fitting(sweep.try_step, sweep.device, min(len(members), MOST_LANES))
+        memory.in_chunks(members, most, run)
     return [bases[index] for index in range(len(jobs))]
 
 
 class Sweep:
     """The jobs of one program, trained together."""
 
-    def __init__(self, jobs: Sequence[Job], corpus: Corpus, store: Store, report: Report) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        corpus: Corpus,
+        store: Store,
+        report: Report,
+        compiling: Compiling,
+    ) -> None:
         self.jobs, self.corpus, self.store, self.report = list(jobs), corpus, store, report
         self.device = jobs[0].device
         self.pre = jobs[0].recipe.pretrain
@@ -91,7 +115,12 @@ class Sweep:
         module = models.build_module(
             self.config, self.device, checkpointing=self.pre.activation_checkpointing
         )
-        self.program = lanes.Program(module, bf16=self.pre.precision == "bf16")
+        self.compiled = compiling == "on" or (
+            compiling == "auto" and self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
+        )
+        self.program = lanes.Program(
+            module, bf16=self.pre.precision == "bf16", compiled=self.compiled
+        )
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
         self.decayed = models.decayed_mask(module, self.pre.decayed)
         self.lanes: list[_Lane] = []
@@ -100,6 +129,15 @@ class Sweep:
         """Trained for each job so far, its share of its lanes."""
         self.bases: dict[int, Base] = {}
         self.stored_at = time.monotonic()
+
+    def try_step(self, count: int) -> None:
+        """Take a first step with `count` lanes, to see what it needs."""
+        jobs = [self.jobs[place % len(self.jobs)] for place in range(count)]
+        initial = models.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
+        values = lanes.join_rows([initial] * count).to(self.device)
+        state = train.State.fresh(self.shapes, values)
+        batch_at = _batches(jobs, self.corpus, self.device)
+        train.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
 
     def run(self) -> list[Base]:
         """Train all jobs to their horizons."""
@@ -158,7 +196,7 @@ class Sweep:
         )
         if stored is None or moments_P is None:
             raise RuntimeError("a stored stage vanished while it was in use; run again.")
-        values = lanes.join_rows([{name: stored.params[name] for name in self.shapes}])[0]
+        values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, moments_P.first, moments_P.second)
         losses = torch.from_numpy(stored.losses)
         lane = _Lane(members, losses, list(stored.validation), stored.device_s)
@@ -167,12 +205,7 @@ class Sweep:
     def _train(self, begin: int, end: int) -> None:
         assert self.state is not None
         jobs = [self.jobs[lane.jobs[0]] for lane in self.lanes]
-        plan = train.Plan(
-            lr_SK=torch.tensor(np.stack([job.lr[:end] for job in jobs], 1)),
-            decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
-            constants=_constants(jobs, self.decayed, self.device),
-            accumulation=self.pre.accumulation,
-        )
+        plan = self._plan(jobs, end)
         losses: list[Tensor] = []
         clock = time.monotonic()
 
@@ -204,6 +237,15 @@ class Sweep:
             self._store_all(self.state.step)
             raise
         keep()
+
+    def _plan(self, jobs: Sequence[Job], end: int) -> train.Plan:
+        """What these jobs do up to step `end`, one lane a job."""
+        return train.Plan(
+            lr_SK=torch.tensor(np.stack([job.lr[:end] for job in jobs], 1)),
+            decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
+            constants=_constants(jobs, self.decayed, self.device),
+            accumulation=self.pre.accumulation,
+        )
 
     def _keep(self, losses: list[Tensor], seconds: float) -> None:
         if not losses:
@@ -272,7 +314,7 @@ class Sweep:
     def _tell(self, step: int, loss_K: Tensor) -> None:
         self.report(
             {
-                "stage": "pretrain",
+                "stage": "pretrain, compiled" if self.compiled else "pretrain",
                 "step": step,
                 "steps": max(job.steps for job in self.jobs),
                 "lanes": len(self.lanes),

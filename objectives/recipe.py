@@ -160,7 +160,7 @@ class FileTask:
     """None holds out a tenth of train, picked by the prompt's hash."""
     test: str
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
-    """auto: accuracy over the label set where rows carry labels, else exact match."""
+    """auto: accuracy where every row has a label, and each label one text; else exact match."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

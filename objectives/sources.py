@@ -8,10 +8,12 @@ import hashlib
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
@@ -19,6 +21,12 @@ from objectives import recipe, stdlib_text
 
 TEXT_PIECE = 20_000
 """Characters of a document cut from a .txt file; assumed: a long chapter."""
+PACKED_BYTES = 2**16
+UNREADABLE = (
+    OSError, EOFError, UnicodeDecodeError,
+    zlib.error, lzma.LZMAError, zstandard.ZstdError, pa.ArrowException,
+)  # fmt: skip
+"""What reading a damaged file raises."""
 
 
 def documents(source: recipe.Source) -> Iterator[str]:
@@ -41,7 +49,7 @@ def documents(source: recipe.Source) -> Iterator[str]:
 def fingerprint(source: recipe.Source) -> list[Any]:
     """JSON-able identity of the text that `documents` gives: checksums, or a hub revision."""
     if isinstance(source, recipe.Files):
-        content: list[Any] = [checksum(path) for path in matching_files(source.paths)]
+        content = [[_kind(path), checksum(path)] for path in matching_files(source.paths)]
         return ["files", content, source.text_field, source.max_bytes]
     if isinstance(source, recipe.Stdlib):
         return ["stdlib", _digest(documents(source))]
@@ -72,9 +80,38 @@ def open_text(path: Path) -> IO[str]:
     if path.suffix == ".xz":
         return lzma.open(path, "rt", encoding="utf-8")
     if path.suffix == ".zst":
-        raw = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True)
-        return io.TextIOWrapper(raw, encoding="utf-8")
+        return io.TextIOWrapper(io.BufferedReader(_Unzstd(path)), encoding="utf-8")
     return path.open("rt", encoding="utf-8")
+
+
+class _Unzstd(io.RawIOBase):
+    """Content of a .zst file over all its frames; zstandard's own reader takes a cut-off one."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.frame = zstandard.ZstdDecompressor().decompressobj()
+        self.plain = io.BytesIO()
+        self.whole = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not (size := self.plain.readinto(buffer)):
+            packed = self.frame.unused_data or self.file.read(PACKED_BYTES)
+            if not packed and not self.whole:
+                raise EOFError("it ends within a frame")
+            if not packed:
+                return 0
+            if self.frame.eof:
+                self.frame = zstandard.ZstdDecompressor().decompressobj()
+            self.plain = io.BytesIO(self.frame.decompress(packed))
+            self.whole = self.frame.eof
+        return size
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -83,15 +120,15 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: a line that is no JSON object, or a file that cannot be read.
     """
-    if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
-        return
     try:
+        if path.suffix == ".parquet":
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+            return
         with open_text(path) as lines:
             for number, line in enumerate(lines, 1):
                 yield _json_object(path, number, line)
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"cannot read {path} ({error}); is the file whole?") from None
 
 
@@ -113,7 +150,7 @@ def _from_stdlib(source: recipe.Stdlib) -> Iterator[str]:
 
 def _from_files(source: recipe.Files) -> Iterator[str]:
     for path in matching_files(source.paths):
-        kind = next((s for s in reversed(path.suffixes) if s not in (".gz", ".xz", ".zst")), "")
+        kind = _kind(path)
         if kind == ".txt":
             yield from _pieces(path)
         elif kind in (".jsonl", ".parquet"):
@@ -121,6 +158,11 @@ def _from_files(source: recipe.Files) -> Iterator[str]:
                 yield _text(row, source.text_field, str(path))
         else:
             raise ValueError(f"{path} is neither .txt, .jsonl nor .parquet; convert it.")
+
+
+def _kind(path: Path) -> str:
+    """The ending that says how the content is read."""
+    return next((s for s in reversed(path.suffixes) if s not in (".gz", ".xz", ".zst")), "")
 
 
 def _pieces(path: Path) -> Iterator[str]:
@@ -135,7 +177,7 @@ def _pieces(path: Path) -> Iterator[str]:
                 if size >= TEXT_PIECE and not line.strip():
                     yield "".join(piece)
                     piece, size = [], 0
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"cannot read {path} ({error}); is it whole, and UTF-8?") from None
     yield "".join(piece)
 

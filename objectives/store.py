@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 MANIFEST = "manifest.json"
 
 
@@ -85,14 +87,16 @@ class Store:
             entry.parent.mkdir(parents=True, exist_ok=True)
             os.rename(partial, entry)
             _sync(entry.parent)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        except (OSError, SafetensorError) as error:
+            number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
+            if number in (errno.ENOTEMPTY, errno.EEXIST) and entry.is_dir():
                 return entry
             raise StoreError(
-                f"cannot keep a {stage} stage in {self.root} ({error.strerror}); free some space "
+                f"cannot keep a {stage} stage in {self.root} ({reason or error}); free some space "
                 "or choose another folder with --out, then run the same command to go on."
             ) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return entry
 
     def keys(self, stage: str) -> Iterator[str]:

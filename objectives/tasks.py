@@ -206,9 +206,11 @@ def _metric(task: recipe.Task, by_split: Rows) -> Literal["accuracy", "exact_mat
             f"task {task.name!r} asks for accuracy, but {unlabelled} of its rows have no 'label'; "
             "add the labels or set metric to 'exact_match'."
         )
-    if wanted == "exact_match" or unlabelled:
-        return "exact_match"
-    return "accuracy"
+    pairs = {(row.label, row.completion) for found in by_split.values() for row in found}
+    one_to_one = len(pairs) == len({label for label, _ in pairs})
+    if wanted == "accuracy" or (wanted == "auto" and not unlabelled and one_to_one):
+        return "accuracy"
+    return "exact_match"
 
 
 def _check_labels(name: str, labels: list[str], kept: Mapping[str, Iterable[Row]]) -> None:

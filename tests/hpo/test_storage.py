@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,10 +136,10 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     Controller(spec(), url_of(tmp_path)).run()
-    with sqlite3.connect(tmp_path / storage.DATABASE) as connection:
-        connection.execute("drop table trial_user_attributes")
-    connection.close()
-    with pytest.raises(StorageError, match="no such table"):
+    path = tmp_path / storage.DATABASE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(StorageError, match="malformed"):
         runs.read(runs.Place(tmp_path, "toy", url_of(tmp_path)))
 
 

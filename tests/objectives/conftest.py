@@ -12,6 +12,12 @@ from objectives.corpus import Corpus
 from tests.objectives import toy
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Toy models gain nothing from more, and lose much where other work shares the cores."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Everything in double precision."""

@@ -1,0 +1,41 @@
+"""Lanes as ordinary Hugging Face folders, which plain transformers and PEFT load."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+
+from objectives import lora, recipe
+
+
+def write_model(
+    folder: Path,
+    config: PreTrainedConfig,
+    params: Mapping[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """A base model (or a fully fine-tuned one) with its tokenizer."""
+    with torch.random.fork_rng(devices=[]):
+        module = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(params[name])
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_adapter(folder: Path, adapter: recipe.Lora, params: Mapping[str, Tensor]) -> None:
+    """A LoRA adapter for the base model it was trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        f"base_model.model.{name.replace(f'.{lora.ADAPTER}.', '.')}": p.contiguous()
+        for name, p in params.items()
+    }
+    save_file(named, folder / "adapter_model.safetensors")
+    lora.peft_config(adapter).save_pretrained(str(folder))

@@ -1,0 +1,383 @@
+"""The peer: the same trials with plain Optuna, the Hugging Face Trainer and PEFT.
+
+Written as a careful user would who does not use this package, one trial after the other:
+
+1. Tokens lie ready as tensors on the device; a batch is one slice, without a collator's work.
+2. The Trainer saves, logs and evaluates nothing on the way, and filters no NaN (which would wait
+   for the GPU at every step); torch's fused AdamW, clipping and a LambdaLR schedule.
+3. Fine-tuning rows are padded to the longest of their batch, and logits are computed only from the
+   first completion token of the batch on. PEFT wraps the base once; adapters are drawn anew for
+   each fine-tune.
+4. Scoring runs in large batches of rows of like length; all labels of all rows go through together.
+
+Model, initial weights, tokens, order of the data, steps, grid of rates with its extensions, seeds
+and scored rows are those of `PlasticityObjective`, so the metrics must agree; they are its names.
+It leaves out the validation curve and the loss on training text, which ours measures as well.
+
+B batch, T tokens, N rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
+
+from objectives import models, schedules
+from objectives.corpus import Corpus, shuffled
+from objectives.measures import Request
+from objectives.recipe import Recipe, Schedule
+from objectives.tasks import Encoded, Task
+
+IGNORED = -100
+"""Label of a target that does not count, as in torch and transformers."""
+SCORED_TOKENS = 4096
+"""Tokens of a scoring batch; the fastest of 1,024 to 16,384 on two CPU cores."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token rows with the label of each target; [N, T] each."""
+
+    ids: Tensor
+    labels: Tensor
+
+    @staticmethod
+    def of_text(ids_NT1: NDArray[np.int64], device: str) -> Rows:
+        """Sequences of which every target counts."""
+        ids = torch.from_numpy(ids_NT1).to(device)
+        return Rows(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+
+    @staticmethod
+    def of_task(rows: Encoded, device: str) -> Rows:
+        """Prompts and completions; the completions count."""
+        targets = rows.ids[:, 1:]
+        labels = np.full_like(targets, IGNORED)
+        row, place = np.nonzero(rows.weights)
+        column = rows.positions[row, place]
+        labels[row, column] = targets[row, column]
+        return Rows(torch.from_numpy(rows.ids[:, :-1]).to(device), torch.from_numpy(labels).to(device))
+
+    def take(self, picked: Tensor) -> dict[str, Any]:
+        """A batch, cut to the targets that count."""
+        ids, labels = self.ids[picked], self.labels[picked]
+        (counted,) = torch.nonzero((labels != IGNORED).any(0), as_tuple=True)
+        first, last = int(counted[0]), int(counted[-1]) + 1
+        labels = labels[:, first:last]
+        return {"input_ids": ids[:, :last], "labels": labels, "logits_to_keep": last - first}
+
+
+class Batches(Dataset[Any]):
+    """Batches in the order of training, each made beforehand."""
+
+    def __init__(self, batches: list[dict[str, Any]]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        return dict(self.batches[step])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What every trial of a study uses; made once."""
+
+    recipe: Recipe
+    corpus: Corpus
+    tasks: list[Task]
+    train: list[Rows]
+    validation: list[Rows]
+    test: list[Rows]
+    """Test rows; of a task with labels every row with every label."""
+    sample: Rows
+    """Validation text for the base loss."""
+    kept_sample: Rows
+    """Validation text for forgetting."""
+    device: str
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products run in bf16."""
+        return self.recipe.pretrain.precision == "bf16"
+
+
+def prepare(recipe: Recipe, corpus: Corpus, tasks: list[Task], device: str) -> Material:
+    """Tensors on the device."""
+    pre = recipe.pretrain
+    return Material(
+        recipe=recipe,
+        corpus=corpus,
+        tasks=tasks,
+        train=[Rows.of_task(task.train, device) for task in tasks],
+        validation=[Rows.of_task(task.validation, device) for task in tasks],
+        test=[Rows.of_task(task.choices or task.test, device) for task in tasks],
+        sample=Rows.of_text(corpus.sample("validation", pre.eval_tokens, pre.seq_len), device),
+        kept_sample=Rows.of_text(
+            corpus.sample("validation", recipe.probes.forgetting_tokens, pre.seq_len), device
+        ),
+        device=device,
+    )
+
+
+def run_study(
+    material: Material, requests: Sequence[Request], say: Callable[[str], None]
+) -> list[dict[str, float]]:
+    """An Optuna study of these trials; their metrics, in order."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    for request in requests:
+        study.enqueue_trial(request["params"])
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        params = {
+            "pretrain.weight_decay": trial.suggest_float("pretrain.weight_decay", 0.0, 10.0),
+            "pretrain.lr": trial.suggest_float("pretrain.lr", 1e-6, 1.0, log=True),
+            "pretrain.schedule.decay_frac": trial.suggest_float(
+                "pretrain.schedule.decay_frac", 0.0, 1.0
+            ),
+        }
+        metrics = run_trial(material, params, requests[trial.number]["seed"])
+        trial.set_user_attr("metrics", metrics)
+        say(f"peer trial {trial.number + 1} of {len(requests)} done")
+        return metrics["base_loss"], metrics["gain"]
+
+    study.optimize(objective, n_trials=len(requests))
+    return [trial.user_attrs["metrics"] for trial in study.trials]
+
+
+def run_trial(material: Material, params: Mapping[str, Any], seed: int) -> dict[str, float]:
+    """Pretrain, fine-tune on every task, score."""
+    recipe = material.recipe.with_params(params)
+    model = pretrain(material, recipe, seed)
+    metrics = {
+        "base_loss": _mean_loss(material, model, material.sample),
+    }
+    sample_loss = _mean_loss(material, model, material.kept_sample)
+    before = [_score(material, model, place) for place in range(len(material.tasks))]
+    lora = recipe.finetune.lora
+    targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
+    config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha,
+                        lora_dropout=lora.dropout, target_modules=targets)  # fmt: skip
+    adapted = get_peft_model(model, config)
+    tuned = [_finetune(material, adapted, place, seed) for place in range(len(material.tasks))]
+    score_before, loss_before = np.mean(before, axis=0)
+    # over tasks and seeds: score, completion loss, loss on pretraining text
+    score, loss, kept = np.mean(tuned, axis=(0, 1))
+    return metrics | {
+        "finetuned": float(score),
+        "gain": float(score - score_before),
+        "finetuned_loss_nats": float(loss),
+        "loss_gain_nats": float(loss_before - loss),
+        "forgetting_nats": float(kept - sample_loss),
+    }
+
+
+def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
+    """A trained base model."""
+    pre = recipe.pretrain
+    torch.manual_seed(seed)
+    config = models.build_config(recipe.model, material.corpus.vocab_size)
+    model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    steps = range(pre.steps)
+    ids = [material.corpus.batch(seed, step, pre.batch_size, pre.seq_len) for step in steps]
+    rows = [Rows.of_text(each, material.device) for each in ids]
+    batches = [{"input_ids": each.ids, "labels": each.labels} for each in rows]
+    assert pre.decayed == "all"
+    fit(
+        material, model.to(material.device), batches, schedule=pre.schedule, lr=pre.lr,
+        betas=(pre.beta1, pre.beta2), eps=pre.eps, weight_decay=pre.weight_decay, clip=pre.clip_norm,
+    )  # fmt: skip
+    return model
+
+
+def _finetune(
+    material: Material, model: nn.Module, place: int, seed: int
+) -> list[tuple[float, float, float]]:
+    """One task: score, completion loss and loss on pretraining text after; one a seed."""
+    fine = material.recipe.finetune
+    seeds = [seed * 1000 + index for index in range(fine.seeds)]
+    tried: dict[float, float] = {}
+    best: dict[float, list[dict[str, Tensor]]] = {}
+    grid = sorted(fine.lrs)
+    for extension in range(fine.max_extensions + 1):
+        for lr in _next_rates(grid, tried) if extension else grid:
+            kept, losses = [], []
+            for each in seeds[: fine.selection_seeds]:
+                _fit_adapter(material, model, place, lr, each)
+                kept.append(_adapter(model))
+                losses.append(_mean_loss(material, model, material.validation[place]))
+            loss = float(np.mean(losses))
+            tried[lr] = loss if math.isfinite(loss) else math.inf
+            best[lr] = kept
+    chosen = min(tried, key=lambda lr: (tried[lr], lr))
+    adapters = best[chosen]
+    for each in seeds[fine.selection_seeds :]:
+        _fit_adapter(material, model, place, chosen, each)
+        adapters.append(_adapter(model))
+    found = []
+    for adapter in adapters:
+        model.load_state_dict(adapter, strict=False)
+        kept_loss = _mean_loss(material, model, material.kept_sample)
+        found.append((*_score(material, model, place), kept_loss))
+    return found
+
+
+def _next_rates(grid: list[float], tried: Mapping[float, float]) -> list[float]:
+    """One rate beyond the edge at which the best one lies."""
+    rates = sorted(tried)
+    best = min(tried, key=lambda lr: (tried[lr], lr))
+    if len(grid) > 1 and best == rates[-1] and math.isfinite(tried[best]):
+        return [best * grid[-1] / grid[-2]]
+    return [best * grid[0] / grid[1]] if len(grid) > 1 and best == rates[0] else []
+
+
+def _fit_adapter(material: Material, model: nn.Module, place: int, lr: float, seed: int) -> None:
+    """Fine-tune a fresh adapter."""
+    fine, task, rows = material.recipe.finetune, material.tasks[place], material.train[place]
+    torch.manual_seed(seed)
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.reset_lora_parameters("default", True)
+    count = len(task.train.ids)
+    steps = fine.steps or max(1, round((fine.epochs or 0) * count / fine.batch_size))
+    slots = range(steps * fine.batch_size)
+    order = [
+        shuffled(seed, int(task.key[:8], 16), slot // count, count)[slot % count] for slot in slots
+    ]
+    picked = torch.tensor(np.array(order), device=material.device).view(steps, fine.batch_size)
+    fit(
+        material, model, [rows.take(each) for each in picked], schedule=fine.schedule, lr=lr,
+        betas=(fine.beta1, fine.beta2), eps=1e-8, weight_decay=fine.weight_decay, clip=fine.clip_norm,
+    )  # fmt: skip
+
+
+def _adapter(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the trained parameters."""
+    named = model.named_parameters()
+    return {name: p.detach().clone() for name, p in named if p.requires_grad}
+
+
+def fit(
+    material: Material,
+    model: nn.Module,
+    batches: list[dict[str, Any]],
+    *,
+    schedule: Schedule,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    clip: float | None,
+) -> None:
+    """One run of the Trainer over the batches."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
+    )
+    curve = [*schedules.multipliers(schedule, len(batches)), 0.0]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(folder, material, len(batches), clip),
+            train_dataset=Batches(batches),
+            data_collator=lambda items: items[0],
+            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, curve.__getitem__)),
+            compute_loss_func=_loss,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    # The Trainer leaves the model wrapped for mixed precision; the next one would wrap it again.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+
+
+def _arguments(
+    folder: str, material: Material, steps: int, clip: float | None
+) -> TrainingArguments:
+    """As quiet and as quick as the Trainer goes; a dataset's item is a whole batch."""
+    return TrainingArguments(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        max_grad_norm=clip or 0.0,
+        bf16=material.bf16,
+        use_cpu=material.device == "cpu",
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+
+
+def _loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """Mean nats of the targets that count."""
+    logits = outputs.logits.flatten(0, 1).float()
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)
+
+
+def _row_scores(material: Material, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Each row's summed nats and whether the argmax hits all its targets; [N] each."""
+    counted = rows.labels != IGNORED
+    places = torch.arange(1, rows.labels.shape[1] + 1, device=rows.labels.device)
+    order = (counted * places).amax(1).argsort(stable=True)
+    nats, hits = torch.empty(len(order)), torch.empty(len(order), dtype=torch.bool)
+    kind = torch.device(material.device).type
+    model.eval()
+    size = max(1, SCORED_TOKENS // rows.ids.shape[1])
+    with torch.inference_mode():
+        for picked in order.split(size):
+            batch = rows.take(picked)
+            labels = batch.pop("labels")
+            bf16 = torch.autocast(kind, torch.bfloat16) if material.bf16 else _nothing()
+            with bf16:
+                logits = model(**batch).logits.float()
+            flat = F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+            )
+            nats[picked.cpu()] = flat.view(labels.shape).sum(1).cpu()
+            hits[picked.cpu()] = ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1).cpu()
+    return nats, hits
+
+
+def _nothing() -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _mean_loss(material: Material, model: nn.Module, rows: Rows) -> float:
+    """Nats a target that counts."""
+    nats, _ = _row_scores(material, model, rows)
+    return float(nats.double().sum() / (rows.labels != IGNORED).sum().cpu())
+
+
+def _score(material: Material, model: nn.Module, place: int) -> tuple[float, float]:
+    """The task's metric and nats a completion token on its test rows."""
+    task, rows = material.tasks[place], material.test[place]
+    nats, hits = _row_scores(material, model, rows)
+    counted = float(task.test.weights.sum())
+    if task.choices is None:
+        return float(hits.double().mean()), float(nats.double().sum()) / counted
+    by_label = nats.double().view(len(task.answers), -1)
+    answers = torch.from_numpy(task.answers)
+    own = by_label.gather(1, answers[:, None]).sum()
+    return float((by_label.argmin(1) == answers).double().mean()), float(own) / counted

@@ -1,0 +1,303 @@
+"""Trials an hour against the peer: the same trials here as lanes, there one by one.
+
+1. Corpus, tokenizer and tasks are prepared before any clock runs; ours starts from a store that
+   holds the tokens and nothing else, and reads the tasks again inside its time.
+2. Both sides run a shrunken trial once, so that neither pays for what happens once a process.
+3. In each repeat the peer runs some of the trials (it is slow), then ours runs all of them as one
+   wave. The peer's trials are the next ones of the wave each time. Time is from requests to
+   metrics: pretraining, fine-tuning, scoring.
+4. The ratio is of trials an hour, one a repeat. Metrics of the same trial must agree: the base loss
+   of each, and the means over trials after fine-tuning, where two learning rates that do equally
+   well may be told apart by rounding.
+
+On a GPU a last figure says how near one lane of GPT-2 124M comes to the rate of the device's matrix
+products: tokens a second times operations a token over operations a second of an 8192^3 product.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from objectives import (
+    BuiltinTask,
+    Corpus,
+    Execution,
+    Finetune,
+    Model,
+    PlasticityObjective,
+    Pretrain,
+    Recipe,
+    Request,
+    Schedule,
+)
+from objectives import corpus as corpora
+from objectives import tasks as task_loading
+from objectives.store import Store
+from studies.quickstart import RECIPE as QUICKSTART
+from tests.bench import peer, speed
+from tests.bench.figures import Figure, Options, mean_of
+
+DECAYS = (0.1, 0.0, 0.3, 1.0, 0.03, 0.01)
+RATES = (1.0, 0.5, 0.25)
+"""Shares of the recipe's own rate."""
+DECAY_FRACS = (1.0, 0.0, 0.25)
+MATMUL_SHARE = ">= 0.45"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One comparison."""
+
+    recipe: Recipe
+    trials: int
+    """Ours, as one wave."""
+    peer_trials: int
+    """The peer's in one repeat."""
+    goal: str
+    lanes: int = 64
+    loss_goal: str = "<= 0.01"
+    """For the difference of the base losses, in nats; bf16 rounds more coarsely than fp32."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One repeat."""
+
+    peer_per_hour: float
+    ours_per_hour: float
+    differences: list[dict[str, float]]
+    """Ours minus the peer's, by metric; one for each trial that both ran."""
+
+
+def run(options: Options) -> dict[str, Figure]:
+    """Both in turn, for every setting."""
+    cuda = torch.device(options.device).type == "cuda"
+    settings = GPU if cuda else CPU
+    names = options.picked([*settings, *([GPT2] if cuda else [])])
+    found: dict[str, Figure] = {}
+    for name in names:
+        if name == GPT2:
+            found |= _matmul_share(options)
+        else:
+            found |= _compare(name, settings[name], options)
+    return found
+
+
+def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]:
+    if options.quick:
+        setting = dataclasses.replace(
+            setting, recipe=_shrunk(setting.recipe), trials=1, peer_trials=1
+        )
+    wave = requests(setting.recipe, setting.trials)
+    with tempfile.TemporaryDirectory() as folder:
+        options.say(f"{name}: preparing corpus and tasks")
+        prepared = Path(folder) / "prepared"
+        recipe = setting.recipe
+        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
+        tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+        material = peer.prepare(recipe, corpus, tasks, options.device)
+        small = dataclasses.replace(material, recipe=_shrunk(recipe))
+        if not options.quick:
+            options.say(f"{name}: warming up")
+            peer.run_study(small, wave[:1], lambda text: None)
+            _run_ours(small.recipe, wave, setting.lanes, prepared, options)
+        rounds = []
+        for repeat in range(options.repeats or (1 if options.quick else 3)):
+            order = np.arange(setting.peer_trials) + repeat * setting.peer_trials
+            picked = [int(index) % len(wave) for index in order]
+            rounds.append(_round(f"{name}, round {repeat + 1}", setting, material, wave, picked,
+                                 prepared, options))  # fmt: skip
+    return _figures(name, setting, rounds, options)
+
+
+def _round(
+    name: str,
+    setting: Setting,
+    material: peer.Material,
+    wave: Sequence[Request],
+    picked: Sequence[int],
+    prepared: Path,
+    options: Options,
+) -> Round:
+    """The peer's trials, then ours."""
+    started = time.perf_counter()
+    theirs = peer.run_study(
+        material, [wave[index] for index in picked], lambda text: options.say(f"{name}: {text}")
+    )
+    took = time.perf_counter() - started
+    peer_per_hour = 3600 * len(picked) / took
+    options.say(f"{name}: peer {took / len(picked):.1f} s a trial")
+    took, ours = _run_ours(setting.recipe, wave, setting.lanes, prepared, options)
+    options.say(f"{name}: ours {took / len(wave):.1f} s a trial, {len(wave)} trials")
+    differences = [
+        {metric: ours[index][metric] - value for metric, value in other.items()}
+        for index, other in zip(picked, theirs, strict=True)
+    ]
+    return Round(peer_per_hour, 3600 * len(wave) / took, differences)
+
+
+def _run_ours(
+    recipe: Recipe, wave: Sequence[Request], lanes: int, prepared: Path, options: Options
+) -> tuple[float, list[dict[str, float]]]:
+    """Seconds and metrics of the wave, from a store that holds the tokens only."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(prepared, folder, dirs_exist_ok=True)
+        where = Execution(device=options.device, lanes=lanes, store=Path(folder))
+        started = time.perf_counter()
+        results = PlasticityObjective(recipe, where).evaluate(wave)
+        took = time.perf_counter() - started
+    failures = [result.failure for result in results if result.failure is not None]
+    if failures:
+        raise RuntimeError(f"{len(failures)} of our trials failed: {failures[0]}")
+    return took, [result.metrics for result in results]
+
+
+def _figures(
+    name: str, setting: Setting, rounds: Sequence[Round], options: Options
+) -> dict[str, Figure]:
+    ours = [each.ours_per_hour for each in rounds]
+    theirs = [each.peer_per_hour for each in rounds]
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    found = {
+        f"{name}.ours_trials_per_hour": mean_of(ours, "trials/h"),
+        f"{name}.peer_trials_per_hour": mean_of(theirs, "trials/h"),
+        f"{name}.ratio": mean_of(ratios, "x", options.speed_goal(setting.goal)),
+    }
+    differences = [difference for each in rounds for difference in each.differences]
+    base = [abs(difference["base_loss"]) for difference in differences]
+    found[f"{name}.base_loss_difference_nats"] = Figure(
+        value=max(base), unit="nats, largest", n=len(base), goal=setting.loss_goal
+    )
+    for metric, unit, goal in ALIKE:
+        mean = mean_of([difference[metric] for difference in differences], unit)
+        found[f"{name}.{metric}_difference"] = dataclasses.replace(
+            mean, value=abs(mean.value), goal=goal
+        )
+    return found
+
+
+def requests(recipe: Recipe, count: int) -> list[Request]:
+    """Trials that differ in decay, rate and schedule; all of one seed, as in a study."""
+    return [
+        Request(
+            params={
+                "pretrain.weight_decay": DECAYS[index % len(DECAYS)] * (1 + index // len(DECAYS)),
+                "pretrain.lr": recipe.pretrain.lr * RATES[index // 3 % len(RATES)],
+                "pretrain.schedule.decay_frac": DECAY_FRACS[index % len(DECAY_FRACS)],
+            },
+            fidelity=1.0,
+            seed=0,
+        )
+        for index in range(count)
+    ]
+
+
+def _shrunk(recipe: Recipe) -> Recipe:
+    """The same shapes for a few steps."""
+    return recipe.with_params(
+        {
+            "pretrain.steps": 12,
+            "pretrain.schedule.warmup_steps": 4,
+            "finetune.steps": 4,
+            "finetune.schedule.warmup_steps": 1,
+            "finetune.max_extensions": 0,
+            "pretrain.eval_tokens": 2048,
+            "probes.forgetting_tokens": 1024,
+        }
+    )
+
+
+def _matmul_share(options: Options) -> dict[str, Figure]:
+    """One lane of GPT-2 124M, as it runs and compiled."""
+    shape = speed.Shape(preset="gpt2-124m", vocab_size=50304, batch_size=16, seq_len=1024, bf16=True)
+    matmul = speed.matmul_flops(options.device, quick=options.quick)
+    found = {"matmul_flops": Figure(value=matmul, unit="operations/s")}
+    for kind in ("plain", "compiled"):
+        options.say(f"{GPT2}, {kind}")
+        stepper = speed.lane_stepper(shape, 1, options.device, compiled=kind == "compiled")
+        repeats, seconds = (1, 0.1) if options.quick else (options.repeats or 5, 5.0)
+        (rates,) = speed.rates([stepper], options.device, repeats=repeats, seconds=seconds)
+        tokens = [rate * shape.tokens for rate in rates]
+        shares = [each * shape.flops_per_token() / matmul for each in tokens]
+        goal = options.speed_goal(MATMUL_SHARE) if kind == "plain" else None
+        found[f"{GPT2}.tokens_per_s_{kind}"] = mean_of(tokens, "tokens/s")
+        found[f"{GPT2}.matmul_share_{kind}"] = mean_of(shares, "of matmul rate", goal)
+    return found
+
+
+def _recipe(
+    preset: str, *, vocab_size: int, steps: int, seq_len: int, lr: float, bf16: bool = False
+) -> Recipe:
+    """The quickstart's kind of trial for a larger model, with fewer steps."""
+    return Recipe(
+        model=Model(preset=preset),
+        corpus=Corpus(vocab_size=vocab_size),
+        pretrain=Pretrain(
+            steps=steps,
+            batch_size=16,
+            seq_len=seq_len,
+            lr=lr,
+            schedule=Schedule(warmup_steps=steps // 10),
+            precision="bf16" if bf16 else "fp32",
+        ),
+        finetune=Finetune(
+            tasks=(BuiltinTask(name="token_kind"), BuiltinTask(name="list_ops")),
+            steps=50,
+            batch_size=8,
+            lrs=(1e-3, 3e-3, 1e-2),
+        ),
+    )
+
+
+GPT2 = "gpt2-124m"
+# Alike within noise: metric, unit, largest difference of the means. Accuracies of 100 test rows
+# and two seeds have a standard error of about 0.03 a task.
+ALIKE = (
+    ("finetuned_loss_nats", "nats, mean", "<= 0.05"),
+    ("forgetting_nats", "nats, mean", "<= 0.1"),
+    ("gain", "mean", "<= 0.03"),
+)
+CPU = {
+    "quickstart": Setting(recipe=QUICKSTART, trials=6, peer_trials=3, goal=">= 4"),
+    "1.3m": Setting(
+        recipe=_recipe("llama-1m", vocab_size=2048, steps=150, seq_len=64, lr=6e-3),
+        trials=6,
+        peer_trials=2,
+        goal=">= 1.7",
+    ),
+}
+GPU = {
+    "1m": Setting(
+        recipe=_recipe("llama-1m", vocab_size=2048, steps=400, seq_len=128, lr=6e-3, bf16=True),
+        trials=32,
+        peer_trials=2,
+        goal=">= 20",
+        lanes=256,
+        loss_goal="<= 0.03",
+    ),
+    "10m": Setting(
+        recipe=_recipe("llama-10m", vocab_size=2048, steps=300, seq_len=256, lr=3e-3, bf16=True),
+        trials=16,
+        peer_trials=2,
+        goal=">= 8",
+        lanes=128,
+        loss_goal="<= 0.03",
+    ),
+    "60m": Setting(
+        recipe=_recipe("llama-60m", vocab_size=32000, steps=200, seq_len=512, lr=1e-3, bf16=True),
+        trials=6,
+        peer_trials=2,
+        goal=">= 1.5",
+        lanes=24,
+        loss_goal="<= 0.03",
+    ),
+}

@@ -1,0 +1,396 @@
+"""The command line, from the words typed to the exit code and what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import cli, doctor, runs
+from hpo.record import Run
+from hpo.scoring import front
+from hpo.study import Controller
+from tests.hpo.toy_objective import spec
+
+ROOT = Path(__file__).parents[2]
+HEAD = "from pathlib import Path\nfrom tests.hpo.toy_objective import *\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a study file."""
+    monkeypatch.chdir(tmp_path)
+    write("STUDY = spec(trials=5)")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Run:
+    return Controller(spec(trials=8), "sqlite://").run()
+
+
+def write(text: str) -> None:
+    Path("mine.py").write_text(HEAD + text + "\n")
+
+
+def read(name: str = "toy") -> Run:
+    return runs.read(runs.find_place(name, Path("runs"), None))
+
+
+def words(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without line breaks."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hpo: ")
+    return line
+
+
+def test_run_measures_prints_the_front_and_writes_the_report(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "mine.py"]) == 0
+    printed = words(capsys)
+    assert "toy: 5 of 5 trials complete." in printed
+    assert "Done in" in printed
+    report = folder / "runs" / "toy" / "report.html"
+    assert f"Report: {report}" in printed
+    assert "<html" in report.read_text()
+
+
+def test_a_finished_study_says_so_and_how_to_add_trials(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["run", "mine.py"])
+    first = read().trials
+    capsys.readouterr()
+    assert cli.main(["run", "mine.py"]) == 0
+    printed = words(capsys)
+    assert "Continuing runs/toy: 5 trials are finished." in printed
+    assert "The study is finished with 5 trials; for more: --trials 13" in printed
+    assert cli.main(["run", "mine.py", "--trials", "7"]) == 0
+    assert read().trials[:5] == first
+    assert (len(read().trials), read().planned) == (7, 7)
+
+
+def test_a_spent_budget_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "mine.py", "--budget", "2s"]) == 0
+    said = "The budget of 2s is used up after 3 trials; for more: --budget TIME"
+    assert said in words(capsys)
+    assert cli.main(["run", "mine.py", "--budget", "1m"]) == 0
+    assert len(read().trials) == 5
+
+
+def test_failed_trials_are_listed_and_a_study_of_them_alone_has_failed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("STUDY = spec(trials=4, objective=ToyObjective(fails_above_lr=0.015))")
+    assert cli.main(["run", "mine.py"]) == 0
+    assert "diverged at lr" in words(capsys)
+    write("STUDY = spec(name='hopeless', trials=4, objective=ToyObjective(fails_above_lr=0))")
+    assert cli.main(["run", "mine.py"]) == 1
+    assert "No complete trial counts" in words(capsys)
+
+
+def test_set_fixes_a_hyperparameter_and_takes_it_out_of_space_and_baselines(folder: Path) -> None:
+    write(
+        "STUDY = spec(trials=5, baselines=(Baseline(name='low', params={'pretrain.lr': 0.001}),))"
+    )
+    fixed = ["--set", "pretrain.lr=0.02", "--set", "model.layers=3", "--set", "pretrain.shape=up"]
+    assert cli.main(["run", "mine.py", *fixed]) == 0
+    run = read()
+    assert list(run.space) == ["pretrain.weight_decay"]
+    assert all("pretrain.lr" not in trial.params for trial in run.trials)
+    objective = run.reproduce["study"]["objective"]["fixed"]
+    assert (objective["pretrain.lr"], objective["model.layers"]) == (0.02, 3)
+    assert objective["pretrain.shape"] == "up"
+
+
+def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
+    assert cli.main(["run", "mine.py", "--out", "a", "--seed", "7"]) == 0
+    assert cli.main(["run", "mine.py", "--out", "b"]) == 0
+    seven, zero = (runs.read(runs.find_place("toy", Path(out), None)).trials for out in "ab")
+    assert {trial.seed for trial in seven} == {7}
+    assert seven[3].params != zero[3].params
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "pretrain.weight_decy=1"], "did you mean ['pretrain.weight_decay'"),
+        (["--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
+        (["--trials", "0"], "--trials must be at least 1, got 0"),
+        (["--lanes", "0"], "--lanes must be at least 1, got 0"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--out", "mine.py/runs"], "cannot write to the output folder mine.py/runs/toy"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "mine.py", *arguments]) == 2
+    assert said in complaint(capsys)
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "mine.py", "--budget", "soon"], "a time such as 90s, 30m or 2h, got 'soon'"),
+        (["run", "mine.py", "--budget", "-5m"], "expected one argument"),
+        (["run", "mine.py", "--budget", "0"], "got '0'"),
+        (["run", "mine.py", "--budget", "nan"], "got 'nan'"),
+        (["run", "mine.py", "--budget", ""], "got ''"),
+        (["run", "mine.py", "--set", "pretrain.lr"], "PATH=VALUE, got 'pretrain.lr'"),
+        (["run", "mine.py", "--trials", "many"], "invalid int value: 'many'"),
+        (["run", "mine.py", "--executor", "abacus"], "invalid choice: 'abacus'"),
+        (["run"], "the following arguments are required: STUDY"),
+        ([], "the following arguments are required: COMMAND"),
+        (["dance"], "invalid choice: 'dance'"),
+    ],
+)
+def test_what_cannot_be_parsed_is_exit_code_2(
+    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)]
+)
+def test_a_budget_is_read_with_its_unit(text: str, seconds: float) -> None:
+    assert cli.parser().parse_args(["run", "x", "--budget", text]).budget == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("0.5", 0.5), ("1e-3", 1e-3), ("true", True), ("null", None), ("[1, 2]", [1, 2]),
+     ("cosine", "cosine"), ('"1"', "1"), ("", ""), ("a=b", "a=b")],
+)  # fmt: skip
+def test_a_setting_is_json_where_it_reads_as_json(text: str, value: object) -> None:
+    assert cli.parser().parse_args(["run", "x", "--set", f"a.b={text}"]).settings == [
+        ("a.b", value)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("STUDY = (", "mine.py is broken: line 3: SyntaxError"),
+        ("STUDY = 1 / 0", "mine.py is broken: line 3: ZeroDivisionError: division by zero"),
+        ("", "mine.py defines no STUDY"),
+    ],
+)
+def test_a_broken_study_file_is_exit_code_2(
+    text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(text)
+    assert cli.main(["run", "mine.py"]) == 2
+    assert said in complaint(capsys)
+
+
+def test_a_changed_study_file_is_refused_with_the_change_and_forked_if_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["run", "mine.py"])
+    before = read().trials
+    write("STUDY = spec(trials=5, wave=2)")
+    capsys.readouterr()
+    assert cli.main(["run", "mine.py"]) == 2
+    line = complaint(capsys)
+    assert "(wave: 3 -> 2)" in line
+    assert "--fork" in line
+    assert cli.main(["run", "mine.py", "--fork", "--trials", "4"]) == 0
+    assert (len(read("toy-2").trials), read().trials) == (4, before)
+
+
+def test_a_fork_is_continued_by_its_own_command_and_another_change_forks_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["run", "mine.py"])
+    write("STUDY = spec(trials=5, wave=2)")
+    for trials in ("3", "5"):
+        assert cli.main(["run", "mine.py", "--fork", "--trials", trials]) == 0
+        assert len(read("toy-2").trials) == int(trials)
+    write("STUDY = spec(trials=5, wave=1)")
+    assert cli.main(["run", "mine.py", "--fork"]) == 0
+    assert [place.name for place in runs.all_places(Path("runs"))] == ["toy", "toy-2", "toy-3"]
+
+
+def test_list_shows_studies_and_runs_also_beside_a_broken_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["list"]) == 0
+    printed = words(capsys)
+    assert "quickstart" in printed
+    assert "No runs in runs yet. Start one: hpo run quickstart" in printed
+    cli.main(["run", "mine.py", "--trials", "4"])
+    broken = runs.make_place(Path("runs"), "broken", None)
+    (broken.folder / "study.db").write_text("not a database, but long enough to be read as one\n")
+    capsys.readouterr()
+    assert cli.main(["list"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["│", "toy", "│", "4", "│", "0", "│", "4", "│"] in rows
+    assert any("broken" in row and "cannot" in row for row in rows)
+
+
+def test_show_prints_the_front_and_json_with_the_documented_keys(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("STUDY = spec(trials=5, objective=ToyObjective(extra={'odd': float('nan')}))")
+    cli.main(["run", "mine.py"])
+    capsys.readouterr()
+    assert cli.main(["show", "toy"]) == 0
+    assert "toy: 5 of 5 trials complete." in words(capsys)
+    assert cli.main(["show", "toy", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data) == [
+        "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
+        "trials_all", "disagreement",
+    ]  # fmt: skip
+    assert data["trials"] == {"complete": 5, "failed": 0, "running": 0, "planned": 5}
+    assert [each["trial"] for each in data["front"]] == [t.number for t in front(read()).trials]
+    assert {each["metrics"]["odd"] for each in data["trials_all"]} == {None}
+
+
+def test_report_writes_the_file_and_prints_its_path(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["run", "mine.py"])
+    (folder / "runs" / "toy" / "report.html").unlink()
+    capsys.readouterr()
+    assert cli.main(["report", "toy"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == folder / "runs" / "toy" / "report.html"
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("command", ["show", "report"])
+def test_an_unknown_run_is_exit_code_2(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "nothing"]) == 2
+    assert "no run 'nothing' in runs; there are none" in complaint(capsys)
+
+
+def test_doctor_fails_where_something_will_not_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "DEVICE", "print('a device')")
+    assert cli.main(["doctor"]) == 0
+    assert "PROBLEM" not in words(capsys)
+    assert cli.main(["doctor", "--out", "mine.py/x"]) == 1
+    assert "PROBLEM" in words(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["run", "mine.py"], 1), (["show", "toy"], 2), (["doctor"], 1)]
+)
+def test_no_command_shows_the_password_of_a_storage(
+    command: list[str], code: int, folder: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(doctor, "DEVICE", "print('a device')")
+    url = "postgresql://user:secret@127.0.0.1:1/x"
+    assert cli.main([*command, "--storage", url]) == code
+    shown = capsys.readouterr()
+    written = "".join(path.read_text() for path in folder.rglob("*.json"))
+    assert "secret" not in shown.out + shown.err + written
+
+
+def test_a_storage_elsewhere_holds_the_run(folder: Path) -> None:
+    url = f"sqlite:///{folder / 'elsewhere.db'}"
+    assert cli.main(["run", "mine.py", "--storage", url]) == 0
+    assert not (folder / "runs" / "toy" / "study.db").exists()
+    assert len(read().trials) == 5
+    assert cli.main(["show", "toy"]) == 0
+
+
+def test_an_objective_that_breaks_leaves_its_trace_in_a_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
+    assert cli.main(["run", "mine.py"]) == 1
+    assert complaint(capsys) == "hpo: RuntimeError: the machine caught fire"
+    assert "in explode" in (folder / "runs" / "toy" / "error.log").read_text()
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import sys; from hpo.cli import main; sys.exit(main())"]
+    return subprocess.run(
+        [*command, *arguments],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_interrupted_run_keeps_its_state_and_prints_the_line_to_continue(
+    folder: Path, undisturbed: Run
+) -> None:
+    write("STUDY = spec(objective=ToyObjective(before=Once(1, Path(__file__).parent, interrupt)))")
+    done = start("run", "mine.py", "--storage", f"sqlite:///{folder}/a b.db")
+    assert done.returncode == 130, done.stderr
+    assert f"hpo run mine.py --storage 'sqlite:///{folder}/a b.db'\n" in done.stdout
+    assert [trial.state for trial in read().trials] == ["complete"] * 3 + ["running"] * 3
+    assert cli.main(["run", "mine.py", "--storage", f"sqlite:///{folder}/a b.db"]) == 0
+    assert read().trials == undisturbed.trials
+
+
+def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
+    folder: Path, undisturbed: Run
+) -> None:
+    write("STUDY = spec(objective=ToyObjective(before=Once(2, Path(__file__).parent, kill)))")
+    assert start("run", "mine.py").returncode == -9
+    assert read().trials[:6] == undisturbed.trials[:6]
+    assert cli.main(["run", "mine.py"]) == 0
+    assert read().trials == undisturbed.trials
+    assert front(read()).standings == front(undisturbed).standings
+
+
+COMMON = ["-h --help", "--out", "--storage"]
+OPTIONS = {
+    "run": [
+        "-h --help", "study", "--trials", "--budget", "--set", "--executor", "--lanes", "--seed",
+        "--device", "--fork", "--out", "--storage",
+    ],
+    "list": COMMON,
+    "show": ["-h --help", "run", "--json", "--out", "--storage"],
+    "report": ["-h --help", "run", "--out", "--storage"],
+    "doctor": COMMON,
+}  # fmt: skip
+
+
+def test_the_commands_and_their_options_are_these() -> None:
+    found = {
+        name: [" ".join(action.option_strings) or action.dest for action in command._actions]
+        for name, command in commands().items()
+    }
+    assert found == OPTIONS
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in OPTIONS)])
+def test_help_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: hpo", *command]))
+
+
+def commands() -> dict[str, Any]:
+    (found,) = (
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(found.choices)

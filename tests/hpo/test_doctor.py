@@ -1,0 +1,71 @@
+"""What the doctor looks at, and what it says of what will not work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpo import doctor
+from hpo.study import PACKAGES
+
+
+@pytest.fixture(autouse=True)
+def _any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing torch in another process takes seconds; one test below does it."""
+    monkeypatch.setattr(doctor, "DEVICE", "print('a device')")
+
+
+def found(out: Path, storage: str | None = None) -> dict[str, doctor.Check]:
+    return {check.name: check for check in doctor.checks(out, storage)}
+
+
+def test_a_sound_machine_passes_every_check(tmp_path: Path) -> None:
+    checks = found(tmp_path / "runs", f"sqlite:///{tmp_path / 'x.db'}")
+    folder = f"folder {tmp_path / 'runs'}"
+    expected = {"Python", *PACKAGES, "device", "free disk", folder, "storage"}
+    assert set(checks) == expected
+    assert [check for check in checks.values() if not check.ok] == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_device_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    text = doctor._device()
+    assert "GiB" in text or "CPU" in text
+
+
+def test_what_a_broken_torch_says_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DEVICE", "raise OSError('libcuda.so is missing')")
+    check = found(Path("runs"))["device"]
+    assert (check.ok, check.found) == (False, "OSError: libcuda.so is missing")
+
+
+def test_a_folder_below_a_file_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check = found(tmp_path / "file" / "runs")[f"folder {tmp_path / 'file' / 'runs'}"]
+    assert not check.ok
+    assert "Not a directory" in check.found
+
+
+def test_too_little_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_GB", 1e9)
+    assert "free at least 1e+09 GB" in found(tmp_path)["free disk"].found
+
+
+def test_a_missing_package_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("nosuchpackage",))
+    check = found(tmp_path)["nosuchpackage"]
+    assert (check.ok, check.found) == (False, "not installed; run pip install -e .")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:secret@127.0.0.1:1/x", "nonsense:secret@", "sqlite:////no/x.db"]
+)
+def test_a_storage_out_of_reach_is_a_problem_without_its_password(
+    url: str, tmp_path: Path
+) -> None:
+    check = found(tmp_path, url)["storage"]
+    assert not check.ok
+    assert "cannot be used" in check.found
+    assert "secret" not in check.found.replace("nonsense:secret@", "")

@@ -1,0 +1,135 @@
+"""What a person sees while a study runs, and what a signal does."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+import pytest
+from rich.console import Console
+
+from hpo.progress import Display, Interrupted, duration
+
+STEP = {
+    "stage": "pretrain", "step": 20, "steps": 100, "lanes": 3, "loss": 4.56789,
+    "tokens_per_s": 12345.6, "done_frac": 0.25,
+}  # fmt: skip
+
+
+def display(terminal: bool = False, trials: int = 12, finished: int = 0) -> Display:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    return Display(console, trials, finished)
+
+
+def printed(shown: Display) -> str:
+    assert isinstance(shown.console.file, io.StringIO)
+    return shown.console.file.getvalue()
+
+
+def test_a_line_names_trials_stage_step_lanes_loss_and_speed() -> None:
+    shown = display()
+    shown({"wave": [3, 4, 5], "trials": 12, "finished": 3})
+    expected = "trials 3-5 of 12 | pretrain | step 20/100 | 3 lanes | loss 4.568 | 12,346 tokens/s"
+    assert shown.line(STEP) == expected
+
+
+def test_a_line_leaves_out_what_an_event_does_not_say() -> None:
+    shown = display()
+    shown({"wave": [7], "finished": 7})
+    assert shown.line({"stage": "prepare", "step": 0, "steps": 1}) == "trial 7 of 12 | prepare"
+
+
+@pytest.mark.parametrize(
+    ("finished", "events", "left"),
+    [
+        (0, [{"wave": [0, 1, 2], "finished": 0}, STEP | {"done_frac": 0.5}], "3m30s left"),
+        (3, [{"wave": [3, 4, 5], "finished": 3}, STEP | {"done_frac": 0.5}], "2m30s left"),
+        (0, [{"wave": [0, 1, 2], "finished": 0}, {"recorded": [0, 1, 2], "finished": 3}], "1m30s"),
+    ],
+)
+def test_time_left_follows_from_the_pace_of_this_process(
+    finished: int, events: list[dict[str, object]], left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 s went by; half a wave of three, or a whole one, was done in them, of 12 trials."""
+    monkeypatch.setattr(Display, "elapsed_s", 30.0)
+    shown = display(finished=finished)
+    for event in events:
+        shown(event)
+    assert f"| {left}" in shown.line(STEP)
+
+
+def test_done_never_goes_back_within_a_wave() -> None:
+    shown = display()
+    shown({"wave": [0], "finished": 0})
+    shown(STEP | {"done_frac": 0.5})
+    shown(STEP | {"done_frac": 0.2})
+    assert shown.wave_frac == 0.5
+    shown({"recorded": [0], "finished": 1})
+    assert shown.wave_frac == 0.0
+
+
+def test_without_a_terminal_a_stage_is_a_line() -> None:
+    shown = display()
+    with shown:
+        for stage in ("pretrain", "pretrain", "fine-tune", "pretrain"):
+            shown(STEP | {"stage": stage})
+    lines = printed(shown).splitlines()
+    assert [line.split(" | ")[1] for line in lines] == ["pretrain", "fine-tune", "pretrain"]
+    assert "\x1b" not in printed(shown)
+
+
+def test_without_a_terminal_a_long_stage_gives_signs_of_life() -> None:
+    shown = display()
+    with shown:
+        shown(STEP)
+        shown.line_at -= 60
+        shown(STEP | {"step": 90})
+    assert [line.split(" | ")[2] for line in printed(shown).splitlines()] == [
+        "step 20/100", "step 90/100",
+    ]  # fmt: skip
+
+
+def test_in_a_terminal_one_line_lives() -> None:
+    shown = display(terminal=True)
+    with shown:
+        shown(STEP)
+    assert "loss 4.568" in printed(shown)
+
+
+def test_names_that_look_like_markup_stay_text() -> None:
+    shown = display()
+    with shown:
+        shown(STEP | {"stage": "[red]fine-tune[/] x"})
+    assert "[red]fine-tune[/] x" in printed(shown)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_raised_from_the_next_event_and_the_handlers_come_back(number: int) -> None:
+    before = signal.getsignal(number)
+    shown = display()
+    with shown:
+        shown(STEP)
+        os.kill(os.getpid(), number)
+        assert "Stopping at the end of this step" in printed(shown)
+        with pytest.raises(Interrupted):
+            shown(STEP)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with display():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"), (0.4, "0s"), (59.4, "59s"), (59.6, "1m00s"), (200, "3m20s"),
+        (3599.6, "1h00m"), (3720, "1h02m"), (90000, "25h00m"),
+    ],
+)  # fmt: skip
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

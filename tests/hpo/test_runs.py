@@ -1,0 +1,97 @@
+"""Runs on disk: making, finding and naming them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from hpo import runs
+from hpo.storage import DATABASE, StorageError, url_of
+from hpo.study import Controller
+from tests.hpo.toy_objective import spec
+
+
+def made(out: Path, name: str = "toy") -> runs.Place:
+    place = runs.make_place(out, name, None)
+    Controller(spec(name=name, trials=2), place.url).run()
+    return place
+
+
+def test_a_run_is_found_by_its_name_and_by_its_folder(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    assert runs.find_place("toy", tmp_path, None) == place
+    assert runs.find_place(str(place.folder), Path("elsewhere"), None) == place
+    assert runs.all_places(tmp_path) == [place]
+    assert place.url == url_of(tmp_path / "toy")
+    assert len(runs.read(place).trials) == 2
+
+
+def test_making_a_run_again_keeps_it(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    assert runs.make_place(tmp_path, "toy", None) == place
+    assert len(runs.read(place).trials) == 2
+    assert sorted(path.name for path in place.folder.iterdir()) == [runs.NOTE, DATABASE]
+
+
+def test_an_unknown_run_names_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run 'x' in .*; there are none; start one: hpo run"):
+        runs.find_place("x", tmp_path, None)
+    made(tmp_path, "one")
+    made(tmp_path, "two")
+    with pytest.raises(ValueError, match="runs there are one, two"):
+        runs.find_place("x", tmp_path, None)
+
+
+def test_a_storage_without_password_is_remembered_and_one_with_it_asked_for(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    runs.make_place(tmp_path, "plain", url)
+    assert runs.find_place("plain", tmp_path, None).url == url
+    secret = "postgresql://u:secret@h/x"
+    runs.make_place(tmp_path, "guarded", secret)
+    with pytest.raises(ValueError, match=r"postgresql://u:\*\*\*@h/x; give it with --storage"):
+        runs.find_place("guarded", tmp_path, None)
+    assert runs.find_place("guarded", tmp_path, secret).url == secret
+    assert [place.name for place in runs.all_places(tmp_path)] == ["plain"]
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"name": "toy"}', "\0"])
+def test_a_broken_note_is_told_and_hides_no_other_run(note: str, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / runs.NOTE).write_text(note)
+    with pytest.raises(ValueError, match=r"run.json cannot be read; run the study again"):
+        runs.find_place("broken", tmp_path, None)
+    made(tmp_path)
+    assert [place.name for place in runs.all_places(tmp_path)] == ["toy"]
+
+
+def test_a_run_without_its_database_is_told(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    (place.folder / DATABASE).unlink()
+    with pytest.raises(ValueError, match=r"has no study\.db; run the study again"):
+        runs.find_place("toy", tmp_path, None)
+
+
+def test_a_run_that_was_never_started_is_told(tmp_path: Path) -> None:
+    place = runs.make_place(tmp_path, "toy", f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(StorageError, match="holds no study 'toy'"):
+        runs.read(place)
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write to the output folder .*Not a directory"):
+        runs.make_place(tmp_path / "file", "toy", None)
+
+
+def test_the_note_of_a_run_holds_its_name_and_storage(tmp_path: Path) -> None:
+    place = runs.make_place(tmp_path, "toy", None)
+    assert json.loads((place.folder / runs.NOTE).read_text()) == {"name": "toy", "storage": None}
+
+
+def test_names_of_forks_count_up_from_two() -> None:
+    assert [*itertools.islice(runs.fork_names("a"), 3)] == ["a", "a-2", "a-3"]
