@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, studies, tables
+from hpo import doctor, runs, studies, tables, wording
 from hpo.progress import Display, Interrupted, duration
 from hpo.record import Run
 from hpo.report import write_report
@@ -232,6 +232,9 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _print_front(run: Run, console: Console) -> None:
     console.print(tables.front_table(run))
+    work = wording.work(run)
+    if work is not None:
+        console.print(Text(work))
     failed = tables.failed_table(run)
     if failed is not None:
         console.print(failed)

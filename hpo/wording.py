@@ -137,6 +137,7 @@ def summary(run: Run, front: Front) -> list[str]:
     if None in compared:
         lines.append("No baseline is complete, so nothing says what the search has won.")
     lines += [_front_sentence(front), _knee_sentence(front)]
+    lines += [text for text in [work(run)] if text is not None]
     if any(each is not None and each.best is not each.baseline for each in compared):
         lines.append(
             "± is one standard error over fine-tuning seeds; those of a difference are taken as "
@@ -144,6 +145,23 @@ def summary(run: Run, front: Front) -> list[str]:
             "chosen after the fact, so its lead is on average smaller than it looks."
         )
     return lines
+
+
+def work(run: Run) -> str | None:
+    """What the run trained and what it found done or shared; None if its trials do not tell."""
+    costs = [trial.cost for trial in run.trials if "tokens" in trial.cost]
+    if not costs:
+        return None
+    names = ("tokens", "tokens_reused", "device_s", "device_s_saved")
+    trained, reused, seconds, saved = (sum(cost.get(name, 0.0) for cost in costs) for name in names)
+    text = f"Trained {number(trained, 3)} tokens in {number(seconds, 3)} s of the device"
+    if reused <= 0:
+        return text + "."
+    share = 100 * reused / (trained + reused)
+    return (
+        f"{text}; {number(reused, 3)} more ({share:.0f} %) were shared between trials or found in "
+        f"the store, which saved {number(saved, 3)} s."
+    )
 
 
 def verdict(difference: float, error: float) -> str:

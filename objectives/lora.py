@@ -24,7 +24,7 @@ class Adapted:
         """Inject adapters into the model's linear layers.
 
         Raises:
-            ValueError: the targets match no module.
+            ValueError: the targets match no module, or one that is not linear.
         """
         self.lora_config = peft_config(lora)
         self.module = models.build_module(config, device)
@@ -33,6 +33,12 @@ class Adapted:
             isinstance(part, Conv1D) for part in self.module.modules()
         )
         inject_adapter_in_model(self.lora_config, self.module, adapter_name=ADAPTER)
+        for name, part in self.module.named_modules():
+            if isinstance(part, LoraLayer) and ADAPTER not in part.lora_A:
+                raise ValueError(
+                    f"finetune.lora.targets names {name}, which is no linear layer; name linear "
+                    "layers, or all-linear."
+                )
         self.base_names: dict[str, str] = {}
         """Name inside the adapted module -> name in the plain one, for all frozen parameters."""
         self.shapes: dict[str, torch.Size] = {}

@@ -43,7 +43,7 @@ Compiling = Literal["auto", "on", "off"]
 Report = Callable[[dict[str, Any]], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lane:
     """One lane of the sweep: the jobs it stands for and what it has seen."""
 
@@ -151,6 +151,7 @@ class Sweep:
             ]
             if live:
                 self._enter(live, begin, end)
+                self._validate(begin)
                 self._train(begin, end)
                 self._leave(end)
         return [self.bases[index] for index in range(len(self.jobs))]
@@ -201,6 +202,21 @@ class Sweep:
         losses = torch.from_numpy(stored.losses)
         lane = _Lane(members, losses, list(stored.validation), stored.device_s)
         return lane, tuple(part.to(self.device) for part in row)
+
+    def _validate(self, step: int) -> None:
+        """Measure lanes whose curve has a point here; whether they came here now or were stored."""
+        assert self.state is not None
+        due = [
+            lane
+            for lane in self.lanes
+            if any(step in self.jobs[job].eval_steps() for job in lane.jobs)
+        ]
+        if due:
+            sample = self.corpus.sample("validation", self.pre.eval_tokens, self.pre.seq_len)
+            loss_K = evaluate.mean_loss(evaluate.Lanes(self.program, self.state.rows.views), sample)
+            for lane, loss in zip(self.lanes, loss_K, strict=True):
+                if lane in due:
+                    lane.validation.append([float(step), float(loss)])
 
     def _train(self, begin: int, end: int) -> None:
         assert self.state is not None
@@ -258,17 +274,8 @@ class Sweep:
                 self.seconds[job] += seconds / len(self.lanes) / len(lane.jobs)
 
     def _leave(self, end: int) -> None:
-        """Validate where the curve has a point, store what parts or ends here, drop the lost."""
+        """Store what parts or ends here, drop the lost."""
         assert self.state is not None
-        measured = [
-            any(end in self.jobs[job].eval_steps() for job in lane.jobs) for lane in self.lanes
-        ]
-        if any(measured):
-            sample = self.corpus.sample("validation", self.pre.eval_tokens, self.pre.seq_len)
-            loss_K = evaluate.mean_loss(evaluate.Lanes(self.program, self.state.rows.views), sample)
-            for lane, loss, wanted in zip(self.lanes, loss_K, measured, strict=True):
-                if wanted:
-                    lane.validation.append([float(end), float(loss)])
         for place, lane in enumerate(self.lanes):
             lost_at = int(self.state.lost_at[place])
             ending = [job for job in lane.jobs if self.jobs[job].steps == end]

@@ -142,6 +142,7 @@ def _hub_rows(task: recipe.HubTask, split: str) -> list[Row]:
         for _, name, _, _ in string.Formatter().parse(template)
         if name
     ]
+    fields += [task.label_field] if task.label_field is not None else []
     found = []
     for row in data:
         missing = [name for name in fields if name.split(".")[0].split("[")[0] not in row]

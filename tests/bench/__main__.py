@@ -20,7 +20,8 @@ from tests.bench.figures import Figure, Options
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a bench; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.width = max(console.width, 120)
     started = time.monotonic()
     options = Options(
         quick=arguments.quick,

@@ -20,6 +20,7 @@ B batch, T tokens, N rows.
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +159,13 @@ def run_study(
         say(f"peer trial {trial.number + 1} of {len(requests)} done")
         return metrics["base_loss"], metrics["gain"]
 
-    study.optimize(objective, n_trials=len(requests))
+    # Every Trainer collects garbage; without this it would walk through all of torch each time.
+    gc.collect()
+    gc.freeze()
+    try:
+        study.optimize(objective, n_trials=len(requests))
+    finally:
+        gc.unfreeze()
     return [trial.user_attrs["metrics"] for trial in study.trials]
 
 

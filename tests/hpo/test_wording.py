@@ -8,7 +8,17 @@ import pytest
 
 from hpo.scoring import front
 from hpo.spec import Limit
-from hpo.wording import bounds, number, param_names, setting, summary, task_names, verdict, with_sem
+from hpo.wording import (
+    bounds,
+    number,
+    param_names,
+    setting,
+    summary,
+    task_names,
+    verdict,
+    with_sem,
+    work,
+)
 from tests.hpo import toy
 
 NAN = math.nan
@@ -86,3 +96,19 @@ def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
     assert "No baseline is complete, so nothing says what the search has won." in summary(
         run, front(run)
     )
+
+
+def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
+    cost = {"tokens": 3e6, "tokens_reused": 1e6, "device_s": 60.0, "device_s_saved": 20.0}
+    done = toy.run([toy.trial(0, 3.0, 0.1, cost=cost), toy.trial(1, 3.1, 0.2, cost=cost)])
+    assert work(done) == (
+        "Trained 6e6 tokens in 120 s of the device; 2e6 more (25 %) were shared between trials or "
+        "found in the store, which saved 40 s."
+    )
+
+
+def test_work_is_silent_where_nothing_was_shared_or_nothing_is_known() -> None:
+    cost = {"tokens": 2e6, "tokens_reused": 0.0, "device_s": 60.0, "device_s_saved": 0.0}
+    alone = toy.run([toy.trial(0, 3.0, 0.1, cost=cost)])
+    assert work(alone) == "Trained 2e6 tokens in 60 s of the device."
+    assert work(toy.run([toy.trial(0, 3.0, 0.1, cost={})])) is None

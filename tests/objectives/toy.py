@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,6 @@ def text(paragraphs: int, seed: int = 0) -> list[str]:
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Rows as JSON Lines."""
-    import json
-
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 

@@ -1,0 +1,49 @@
+"""The study that the bench `kills` runs and kills: eight small trials in two waves.
+
+Lanes are stored every half second instead of every minute, so that kills fall between checkpoints
+and while they are written, and restarts continue from them.
+"""
+
+from hpo.spec import Baseline, Choice, Float, StudySpec
+from objectives import PlasticityObjective, Recipe, pretrain
+
+pretrain.CHECKPOINT_S = 0.5
+
+RECIPE = Recipe().with_params(
+    {
+        "corpus.sources": [{"kind": "stdlib", "max_bytes": 1_000_000}],
+        "corpus.vocab_size": 512,
+        "pretrain.steps": 200,
+        "pretrain.batch_size": 4,
+        "pretrain.seq_len": 32,
+        "pretrain.lr": 1e-2,
+        "pretrain.schedule.warmup_steps": 20,
+        "pretrain.eval_tokens": 2048,
+        "finetune.tasks": [
+            {"kind": "builtin", "name": "token_kind"},
+            {"kind": "builtin", "name": "list_ops"},
+        ],
+        "finetune.lrs": [3e-3, 1e-2],
+        "finetune.max_extensions": 1,
+        "finetune.steps": 30,
+        "finetune.batch_size": 4,
+        "finetune.validation_rows": 16,
+        "finetune.test_rows": 16,
+        "probes.forgetting_tokens": 1024,
+    }
+)
+
+STUDY = StudySpec(
+    name="kills",
+    objective=PlasticityObjective(RECIPE),
+    space={
+        "pretrain.weight_decay": Float(low=0.01, high=1.0, log=True),
+        "pretrain.schedule.decay_frac": Choice(options=(0.0, 0.25, 1.0)),
+    },
+    baselines=(
+        Baseline(name="standard", params={}),
+        Baseline(name="Warmup-Stable-Only", params={"pretrain.schedule.decay_frac": 0.0}),
+    ),
+    trials=8,
+    wave=4,
+)

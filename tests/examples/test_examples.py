@@ -1,0 +1,61 @@
+"""Every example, with its own recipe shrunk: a few steps, a few rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+from examples import for_loop, own_optuna
+from hpo import cli, runs
+from objectives import PlasticityObjective, Recipe
+from tests.toy_size import SMALL_CORPUS, TOY
+
+OWN_TASK = Path(__file__).parents[2] / "examples" / "own_task.py"
+
+
+def toy(recipe: Recipe) -> Recipe:
+    return recipe.with_params(TOY | SMALL_CORPUS)
+
+
+def test_for_loop_prints_a_row_for_each_decay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = for_loop.main(toy(for_loop.RECIPE), store=tmp_path)
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "decay"
+    assert [float(row.split()[0]) for row in rows] == list(for_loop.DECAYS)
+    assert [float(row.split()[1]) for row in rows] == [
+        pytest.approx(metrics["base_loss"], abs=1e-3) for metrics in found
+    ]
+
+
+def test_own_optuna_tells_the_study_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = toy(own_optuna.RECIPE)
+    study = own_optuna.main(recipe, rounds=2, width=2, store=tmp_path)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * 4
+    assert capsys.readouterr().out.count("base loss") == len(study.best_trials)
+    last = study.trials[-1]
+    objective = PlasticityObjective(recipe).configure(store=str(tmp_path))
+    metrics = objective(last.params).metrics
+    assert last.values == pytest.approx([metrics["base_loss"], metrics["gain"]])
+
+
+def test_own_task_runs_as_a_study_on_its_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+    fixed = [f"--set={path}={json.dumps(value)}" for path, value in TOY.items()]
+    assert cli.main(["run", str(OWN_TASK), "--trials", "2", *fixed]) == 0
+    run = runs.read(runs.find_place("own-task", Path("runs"), None))
+    assert [trial.state for trial in run.trials] == ["complete"] * 2
+    assert "task.diet.after" in run.trials[0].metrics
+    folder = tmp_path / "temporary" / "plasticity-hpo-example"
+    assert len([*folder.glob("report-*.txt")]) == 100
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert {row["label"].strip() for row in rows} == {"grass", "fish", "honey", "hay", "mice"}

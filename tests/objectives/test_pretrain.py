@@ -1,0 +1,294 @@
+"""Pretraining as a tree: sharing, stopping and continuing change nothing but the work done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from objectives import pretrain as module
+from objectives import train
+from objectives.checkpoints import Base
+from objectives.corpus import Corpus
+from objectives.jobs import Job
+from objectives.pretrain import pretrain
+from objectives.recipe import Recipe
+from objectives.store import Store
+from tests.objectives import toy
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Counter:
+    """Counts lanes times steps as they are trained."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.steps += event["lanes"]
+
+
+@pytest.fixture
+def base(toy_folder: Path) -> Recipe:
+    return toy.recipe(toy_folder)
+
+
+def job(recipe: Recipe, steps: int = toy.STEPS, seed: int = 0, **params: Any) -> Job:
+    dotted = {f"pretrain.{name.replace('__', '.')}": value for name, value in params.items()}
+    return Job(recipe.with_params(dotted), seed, steps)
+
+
+def tree(recipe: Recipe) -> list[Job]:
+    """Schedules with a common trunk, another decay, another seed, a shorter and a longer horizon."""
+    wso = {"schedule__decay_frac": 0.0}
+    wsd = {"schedule__shape": "linear", "schedule__floor_ratio": 0.0}
+    return [
+        job(recipe, **wso),
+        job(recipe, **wsd, schedule__decay_frac=0.25),
+        job(recipe, **wsd, schedule__decay_frac=0.5),
+        job(recipe, steps=10, **wso),
+        job(recipe, steps=13, **wsd, schedule__decay_frac=0.25),
+        job(recipe, **wso, weight_decay=1.0),
+        job(recipe, **wso, seed=1),
+    ]
+
+
+# Trunk 20; branches from 15 and 10; at horizon 13 the branch leaves at 13 - round(3.25) = 10; and
+# two lanes of their own.
+TREE_STEPS = 20 + 5 + 10 + 3 + 20 + 20
+
+
+def run(
+    jobs: Sequence[Job], corpus: Corpus, folder: Path, report: Report | None = None, **given: Any
+) -> list[Base]:
+    return pretrain(jobs, corpus, Store(folder), report or Counter(), **{"max_lanes": 64, **given})
+
+
+def alone(jobs: Sequence[Job], corpus: Corpus, tmp_path: Path) -> list[Base]:
+    """Each job in a fresh store."""
+    return [run([one], corpus, tmp_path / f"alone-{i}")[0] for i, one in enumerate(jobs)]
+
+
+def assert_same(found: Sequence[Base], expected: Sequence[Base]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.key == other.key
+        assert toy.same(one.params, other.params)
+        assert (one.losses == other.losses).all()
+        assert one.validation == other.validation
+        assert one.lost_at == other.lost_at
+
+
+def test_sharing_changes_nothing_bit_for_bit(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = tree(base)
+    expected = alone(jobs, toy_corpus, tmp_path)
+    together = run(jobs, toy_corpus, tmp_path / "together")
+    assert_same(together, expected)
+    one_by_one = [run([one], toy_corpus, tmp_path / "grown")[0] for one in jobs]
+    assert_same(one_by_one, expected)
+    assert_same(run(jobs[::-1], toy_corpus, tmp_path / "back")[::-1], expected)
+    assert [len(one.losses) for one in together] == [one.steps for one in jobs]
+    assert [step for step, _ in together[0].validation] == [5.0, 10.0, 15.0]
+    assert len({one.key for one in together}) == len(jobs)
+
+
+def test_every_stretch_of_the_tree_is_trained_once_and_counted(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs, counter = tree(base), Counter()
+    found = run(jobs, toy_corpus, tmp_path / "store", counter)
+    assert counter.steps == TREE_STEPS
+    assert sum(one.trained_steps for one in found) == pytest.approx(TREE_STEPS)
+    assert found[-1].trained_steps == 20
+    again = run(jobs, toy_corpus, tmp_path / "store", counter)
+    assert counter.steps == TREE_STEPS
+    assert [one.trained_steps for one in again] == [0.0] * len(jobs)
+    assert_same(again, found)
+
+
+def test_equal_jobs_are_one_lane(base: Recipe, toy_corpus: Corpus, tmp_path: Path) -> None:
+    counter = Counter()
+    one, other = run([job(base), job(base)], toy_corpus, tmp_path, counter)
+    assert counter.steps == toy.STEPS
+    assert one.trained_steps == other.trained_steps == toy.STEPS / 2
+    assert_same([one], [other])
+
+
+@pytest.mark.parametrize("max_lanes", [1, 2, 3])
+def test_the_most_lanes_at_once_change_nothing(
+    max_lanes: int, base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = tree(base)
+    expected = run(jobs, toy_corpus, tmp_path / "together")
+    assert_same(run(jobs, toy_corpus, tmp_path / "few", max_lanes=max_lanes), expected)
+
+
+class Stop(Exception):
+    """Raised in the middle."""
+
+
+def stop_at(step: int) -> Report:
+    def report(event: dict[str, Any]) -> None:
+        if event["step"] == step:
+            raise Stop
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 7, 10, 15, 20])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
+    step: int, base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = tree(base)
+    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
+    before, counter = Counter(), Counter()
+    with pytest.raises(Stop):
+        run(jobs, toy_corpus, tmp_path / "store", both(before, stop_at(step)))
+    found = run(jobs, toy_corpus, tmp_path / "store", counter)
+    assert_same(found, expected)
+    assert before.steps + counter.steps == TREE_STEPS
+    assert sum(one.trained_steps for one in found) == pytest.approx(counter.steps)
+
+
+def both(*reports: Report) -> Report:
+    def report(event: dict[str, Any]) -> None:
+        for one in reports:
+            one(dict(event))
+
+    return report
+
+
+def test_a_run_stopped_again_and_again_still_ends_right(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = tree(base)
+    for step in (3, 4, 9, 10, 17):
+        with pytest.raises(Stop):
+            run(jobs, toy_corpus, tmp_path / "store", stop_at(step))
+    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
+    assert_same(run(jobs, toy_corpus, tmp_path / "store"), expected)
+
+
+def test_checkpoints_on_the_way_change_nothing_and_are_gone_on_from(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tree(base)[1:3]
+    expected = run(jobs, toy_corpus, tmp_path / "rare")
+    monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
+    assert_same(run(jobs, toy_corpus, tmp_path / "often"), expected)
+    store = Store(tmp_path / "often")
+    for one in jobs:
+        store.remove("pretrain", one.key(toy_corpus, one.steps))
+    counter = Counter()
+    assert_same(run(jobs, toy_corpus, tmp_path / "often", counter), expected)
+    assert counter.steps == len(jobs)
+
+
+def test_a_longer_horizon_continues_a_shorter_constant_one(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    counter = Counter()
+    for steps in (8, 14, toy.STEPS):
+        found = run(
+            [job(base, steps, schedule__decay_frac=0.0)], toy_corpus, tmp_path / "s", counter
+        )
+    assert counter.steps == toy.STEPS
+    assert_same(found, alone([job(base, schedule__decay_frac=0.0)], toy_corpus, tmp_path))
+
+
+def test_a_decayed_horizon_is_not_continued_and_keeps_no_memory(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    counter = Counter()
+    run([job(base, 10)], toy_corpus, tmp_path, counter)
+    assert list(Store(tmp_path).keys("moments")) == []
+    run([job(base)], toy_corpus, tmp_path, counter)
+    assert counter.steps == 30
+
+
+def test_a_diverging_job_comes_back_marked_and_the_others_right(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = [*tree(base)[:3], job(base, lr=1e30), job(base, lr=1e30, schedule__decay_frac=0.5)]
+    found = run(jobs, toy_corpus, tmp_path / "store")
+    assert_same(found[:3], alone(jobs[:3], toy_corpus, tmp_path))
+    assert [one.lost_at for one in found[:3]] == [train.NEVER] * 3
+    for one in found[3:]:
+        assert 0 < one.lost_at < 5
+        assert len(one.losses) >= one.lost_at
+        assert list(Store(tmp_path / "store").keys("pretrain")).count(one.key) == 0
+    again = run(jobs, toy_corpus, tmp_path / "store")
+    assert [one.lost_at for one in again] == [one.lost_at for one in found]
+
+
+def test_a_damaged_base_is_trained_again(base: Recipe, toy_corpus: Corpus, tmp_path: Path) -> None:
+    (expected,) = run([job(base)], toy_corpus, tmp_path)
+    path = tmp_path / "pretrain" / expected.key / "params.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.warns(UserWarning, match="damaged"):
+        (found,) = run([job(base)], toy_corpus, tmp_path)
+    assert_same([found], [expected])
+    assert found.trained_steps == toy.STEPS
+
+
+CHANGES: list[tuple[dict[str, Any], bool]] = [
+    ({"pretrain.lr": 0.02}, True),
+    ({"pretrain.weight_decay": 0.2}, True),
+    ({"pretrain.batch_size": 8}, True),
+    ({"pretrain.seq_len": 8}, True),
+    ({"pretrain.decayed": "matrices"}, True),
+    ({"pretrain.beta1": 0.8}, True),
+    ({"pretrain.beta2": 0.9}, True),
+    ({"pretrain.eps": 1e-6}, True),
+    ({"pretrain.clip_norm": None}, True),
+    ({"pretrain.accumulation": 2}, True),
+    ({"pretrain.precision": "bf16"}, True),
+    ({"pretrain.schedule.warmup_steps": 3}, True),
+    ({"model.config": None, "model.preset": "llama-0.2m"}, True),
+    ({"finetune.seeds": 3}, False),
+    ({"finetune.lrs": [0.1]}, False),
+    ({"finetune.lora.rank": 2}, False),
+    ({"probes.forgetting_tokens": 0}, False),
+    ({"pretrain.steps": 40}, False),
+    ({"pretrain.evals": 2}, False),
+]
+
+
+@pytest.mark.parametrize(("params", "matters"), CHANGES)
+def test_a_key_changes_exactly_with_what_can_change_the_weights(
+    params: dict[str, Any], matters: bool, base: Recipe, toy_corpus: Corpus
+) -> None:
+    one = job(base, schedule__decay_frac=0.0)
+    other = Job(one.recipe.with_params(params), one.seed, one.steps)
+    assert (one.key(toy_corpus, 10) != other.key(toy_corpus, 10)) == matters
+    assert Job(one.recipe, 1, one.steps).key(toy_corpus, 10) != one.key(toy_corpus, 10)
+
+
+def test_a_key_does_not_know_what_follows(base: Recipe, toy_corpus: Corpus) -> None:
+    wso = job(base, schedule__decay_frac=0.0)
+    wsd = job(base, schedule__decay_frac=0.25)
+    longer = job(base, 30, schedule__decay_frac=0.0)
+    for step in (1, 10, 15):
+        assert wso.key(toy_corpus, step) == wsd.key(toy_corpus, step)
+        assert wso.key(toy_corpus, step) == longer.key(toy_corpus, step)
+    assert wso.key(toy_corpus, 16) != wsd.key(toy_corpus, 16)
+    keys = [wso.key(toy_corpus, step) for step in range(1, 21)]
+    assert len(set(keys)) == 20
+
+
+def test_a_config_changed_in_its_folder_changes_the_key(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    keys = []
+    for name in ("llama", "neox"):
+        toy.CONFIGS[name].save_pretrained(tmp_path / "config")
+        changed = base.with_params({"model.config": str(tmp_path / "config")})
+        keys.append(Job(changed, 0, 20).key(toy_corpus, 5))
+    assert keys[0] != keys[1]
+    same_shape = base.with_params({"model.config": str(tmp_path / "copy")})
+    toy.CONFIGS["neox"].save_pretrained(tmp_path / "copy")
+    assert Job(same_shape, 0, 20).key(toy_corpus, 5) == keys[1]

@@ -1,0 +1,59 @@
+"""The quickstart study: what it says, and a toy-sized run of it from the command to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpo import cli, runs, search, studies
+from objectives import Recipe
+from tests.toy_size import SMALL_CORPUS, TOY
+
+
+def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> None:
+    study = studies.load("quickstart")
+    values = study.objective.values()
+    assert values["pretrain.weight_decay"] == 0.1
+    assert values["pretrain.schedule.shape"] == "cosine"
+    assert values["pretrain.schedule.floor_ratio"] == 0.1
+    assert values["pretrain.schedule.decay_frac"] == 1.0
+    assert search.inside(study.space, search.baseline_values(study, 0))
+    assert [baseline.name for baseline in study.baselines[1:]] == ["no decay", "Warmup-Stable-Only"]
+
+
+def test_every_proposal_can_be_set() -> None:
+    study = studies.load("quickstart")
+    for place in range(32):
+        study.objective.check(search.sobol_point(study.space, study.seed, place))
+
+
+def test_it_leaves_room_for_the_model() -> None:
+    study = studies.load("quickstart")
+    assert study.trials > len(study.baselines) + search.start_up(study)
+    assert [goal.metric for goal in study.goals] == ["base_loss", "gain"]
+
+
+def test_its_recipe_makes_the_json_round_trip() -> None:
+    described = studies.load("quickstart").objective.describe()
+    assert Recipe.from_dict(json.loads(json.dumps(described["recipe"]))).to_dict() == (
+        described["recipe"]
+    )
+
+
+def test_it_runs_from_the_command_to_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fixed = [f"--set={path}={json.dumps(value)}" for path, value in (TOY | SMALL_CORPUS).items()]
+    assert cli.main(["run", "quickstart", "--trials", "3", *fixed]) == 0
+    run = runs.read(runs.find_place("quickstart", Path("runs"), None))
+    assert [trial.state for trial in run.trials] == ["complete"] * 3
+    assert {"base_loss", "gain", "gain_sem", "finetuned"} <= run.trials[0].metrics.keys()
+    assert len({trial.metrics["base_loss"] for trial in run.trials}) > 1
+    page = (tmp_path / "runs" / "quickstart" / "report.html").read_text()
+    assert "standard: decay 0.1, cosine to 10 %" in page
+    capsys.readouterr()
+    assert cli.main(["show", "quickstart", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"]["complete"] == 3
