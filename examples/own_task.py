@@ -45,7 +45,9 @@ def write_data(folder: Path = DATA) -> None:
                 for n in range(places)
                 for one, food in FOOD.items()
             ]
-            path.write_text("".join(json.dumps(r | {"label": r["completion"]}) + "\n" for r in rows))
+            path.write_text(
+                "".join(json.dumps(r | {"label": r["completion"]}) + "\n" for r in rows)
+            )
 
 
 write_data()

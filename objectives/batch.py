@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, lanes, measures, memory, models
+from objectives import evaluate, lanes, measures, memory, models, schedules
 from objectives import tasks as task_loading
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
-from objectives.finetune import NOTHING, Finetuner, Outcome, Work, curve
-from objectives.jobs import Job
+from objectives.finetune import NOTHING, Finetuner, Outcome, Work, curve, num_steps
+from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
 from objectives.pretrain import MOST_LANES, Compiling, pretrain
 from objectives.progress import Event, Progress
@@ -86,7 +86,7 @@ class Batch:
             try:
                 _ = job.lr
             except ValueError as error:
-                self.results[index] = Result(failure=str(error))
+                self.results[index] = Result(failure=f"pretrain.{error}")
                 continue
             data = job.recipe.to_dict()
             key = key_of(data["corpus"], job.recipe.pretrain.seq_len, data["finetune"])
@@ -99,14 +99,24 @@ class Batch:
         """Requests with the same corpus and tasks."""
         recipe = self.jobs[members[0]].recipe
         self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
-        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, self.store)
+        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, self.store, self.on_event)
         tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+        try:
+            for task in tasks:
+                schedules.multipliers(recipe.finetune.schedule, num_steps(recipe.finetune, task))
+        except ValueError as error:
+            self.results |= {index: Result(failure=f"finetune.{error}") for index in members}
+            return
+        for index in members:
+            check_length(self.jobs[index].recipe, corpus.vocab_size)
         jobs = [self.jobs[index] for index in members]
         progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
         bases = pretrain(
             jobs, corpus, self.store, progress, max_lanes=self.max_lanes, compiling=self.compiling
         )
         groups: dict[str, list[_Measured]] = {}
+        first: dict[str, int] = {}
+        twins: list[_Measured] = []
         for index, base in zip(members, bases, strict=True):
             job = self.jobs[index]
             key = _stage_key(job, base, corpus, tasks)
@@ -116,10 +126,18 @@ class Batch:
                 self._fail(one, reason)
             elif (folder := self.store.get("finetune", one.key)) is not None:
                 self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
+            elif first.setdefault(one.key, index) != index:
+                twins.append(one)
             else:
                 groups.setdefault(_shape_key(job), []).append(one)
         for some in groups.values():
             self._finetune(some, corpus, tasks, progress)
+        for one in twins:
+            folder = self.store.get("finetune", one.key)
+            if folder is None:
+                self._fail(one, self.results[first[one.key]].failure or "its twin has no measures")
+            else:
+                self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
 
     def _finetune(
         self, group: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
@@ -315,9 +333,8 @@ def _tokens(job: Job, tasks: list[Task]) -> float:
     pre, fine = job.recipe.pretrain, job.recipe.finetune
     tuned = 0.0
     for task in tasks:
-        steps = fine.steps or round((fine.epochs or 0) * len(task.train.ids) / fine.batch_size)
         tuned += (
-            steps
+            num_steps(fine, task)
             * task.length
             * fine.batch_size
             * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)

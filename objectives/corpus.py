@@ -14,7 +14,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -35,6 +35,7 @@ BLOCK = 1000
 
 Split = Literal["train", "validation"]
 Ids = NDArray[np.int64]
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,12 @@ class Corpus:
         return _window(row, int(order[position]), seq_len)
 
 
-def prepare(corpus: recipe.Corpus, seq_len: int, store: Store) -> Corpus:
+def prepare(
+    corpus: recipe.Corpus, seq_len: int, store: Store, report: Report = lambda event: None
+) -> Corpus:
     """The recipe's corpus as tokens, from the store where it is there.
+
+    `report` is told how far it is; an exception it raises stops the work.
 
     Raises:
         ValueError: the corpus is empty or too small for one sequence, or cannot be read.
@@ -103,7 +108,7 @@ def prepare(corpus: recipe.Corpus, seq_len: int, store: Store) -> Corpus:
     if corpus.tokenizer is None:
         tokenizer_key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
         folder = store.get("tokenizer", tokenizer_key) or store.put(
-            "tokenizer", tokenizer_key, lambda path: _train_tokenizer(corpus, path)
+            "tokenizer", tokenizer_key, lambda path: _train_tokenizer(corpus, path, report)
         )
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(folder / "tokenizer.json"), eos_token=END, pad_token=END
@@ -113,7 +118,7 @@ def prepare(corpus: recipe.Corpus, seq_len: int, store: Store) -> Corpus:
         tokenizer_key = key_of(tokenizer.get_vocab(), str(tokenizer))
     key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
     entry = store.get("tokens", key) or store.put(
-        "tokens", key, lambda path: _write_tokens(corpus, tokenizer, path)
+        "tokens", key, lambda path: _write_tokens(corpus, tokenizer, path, report)
     )
     weights = tuple(source.weight for source in corpus.sources)
     return _open(entry, key, tokenizer, weights, seq_len)
@@ -165,7 +170,7 @@ def _split_of(text: str, validation_frac: float) -> Split:
     return "validation" if share < validation_frac else "train"
 
 
-def _train_tokenizer(corpus: recipe.Corpus, folder: Path) -> None:
+def _train_tokenizer(corpus: recipe.Corpus, folder: Path, report: Report) -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -175,6 +180,7 @@ def _train_tokenizer(corpus: recipe.Corpus, folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    report({"stage": "train the tokenizer", "step": 0, "steps": 1})
     tokenizer.train_from_iterator(_training_text(corpus), trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -205,27 +211,46 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _write_tokens(corpus: recipe.Corpus, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+def _write_tokens(
+    corpus: recipe.Corpus, tokenizer: PreTrainedTokenizerBase, folder: Path, report: Report
+) -> None:
     validation_bytes = 0
     with (folder / "validation.bin").open("wb") as validation:
         for index, source in enumerate(corpus.sources):
-            held = 0
             with (folder / f"train-{index}.bin").open("wb") as train:
-                for texts in _chunks(sources.documents(source), 256):
-                    splits = [_split_of(text, corpus.validation_frac) for text in texts]
-                    ids = encode(tokenizer, texts)
-                    for text, split, row in zip(texts, splits, ids, strict=True):
-                        file: BinaryIO = train if split == "train" else validation
-                        np.array([*row, tokenizer.eos_token_id], dtype).tofile(file)
-                        validation_bytes += len(text.encode()) if split == "validation" else 0
-                        held += 1
-            if not held:
+                files: dict[Split, BinaryIO] = {"train": train, "validation": validation}
+                written = _write_source(source, corpus.validation_frac, tokenizer, files, report)
+            if not sum(written.values()):
                 raise ValueError(
                     f"corpus.sources.{index} ({source.kind}) holds no text; give documents that "
                     "are not empty."
                 )
-    write_json(folder / "info.json", {"dtype": dtype.name, "validation_bytes": validation_bytes})
+            validation_bytes += written["validation"]
+    info = {"dtype": _dtype(tokenizer).name, "validation_bytes": validation_bytes}
+    write_json(folder / "info.json", info)
+
+
+def _write_source(
+    source: recipe.Source,
+    validation_frac: float,
+    tokenizer: PreTrainedTokenizerBase,
+    files: Mapping[Split, BinaryIO],
+    report: Report,
+) -> dict[Split, int]:
+    """Write a source's documents as tokens; returns the bytes of text in each split."""
+    written: dict[Split, int] = {"train": 0, "validation": 0}
+    for texts in _chunks(sources.documents(source), 256):
+        for text, ids in zip(texts, encode(tokenizer, texts), strict=True):
+            split = _split_of(text, validation_frac)
+            np.array([*ids, tokenizer.eos_token_id], _dtype(tokenizer)).tofile(files[split])
+            written[split] += len(text.encode())
+        megabytes = sum(written.values()) / 1e6
+        report({"stage": f"tokenize, {megabytes:.0f} MB done", "step": 0, "steps": 1})
+    return written
+
+
+def _dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
 
 
 def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -267,7 +267,7 @@ class Finetuner:
     def _plan(self, arms: Sequence[Arm], bases: int, steps: int) -> train.Plan:
         """Every arm on every base, up to this step."""
         count = bases * len(arms)
-        horizon = self._steps(self.tasks[arms[0].task])
+        horizon = num_steps(self.fine, self.tasks[arms[0].task])
         multipliers = schedules.multipliers(self.fine.schedule, horizon)[:steps]
         lr_SA = np.outer(multipliers, [arm.lr for arm in arms])
         return train.Plan(
@@ -290,7 +290,7 @@ class Finetuner:
         take: Callable[[int, Arm, Tuned], None],
     ) -> None:
         """One program: every arm on every base."""
-        count, steps = len(members) * len(arms), self._steps(self.tasks[arms[0].task])
+        count, steps = len(members) * len(arms), num_steps(self.fine, self.tasks[arms[0].task])
         state = train.State.fresh(self.shapes, self._initial(members, arms))
         frozen = self._frozen(members)
         plan = self._plan(arms, len(members), steps)
@@ -467,12 +467,6 @@ class Finetuner:
             {name: p.to(self.device) for name, p in self.bases[base].items()} for base in members
         ]
 
-    def _steps(self, task: Task) -> int:
-        if self.fine.steps is not None:
-            return self.fine.steps
-        assert self.fine.epochs is not None
-        return max(1, round(self.fine.epochs * len(task.train.ids) / self.fine.batch_size))
-
     def _batches(self, arms: Sequence[Arm], repeats: int) -> Callable[[int], lanes.Batch]:
         """Each arm's own rows; a new random order each epoch, the same for all rates and bases.
 
@@ -499,6 +493,14 @@ class Finetuner:
             return lanes.Batch(*(torch.from_numpy(part).to(self.device) for part in parts))
 
         return batch_at
+
+
+def num_steps(fine: Finetune, task: Task) -> int:
+    """Optimizer steps of a fine-tune on the task."""
+    if fine.steps is not None:
+        return fine.steps
+    assert fine.epochs is not None
+    return max(1, round(fine.epochs * len(task.train.ids) / fine.batch_size))
 
 
 def curve(losses: NDArray[np.float64], points: int) -> list[list[float]]:

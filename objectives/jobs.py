@@ -96,6 +96,18 @@ def stops(jobs: Sequence[Job]) -> set[int]:
     return {0, *(step for job in jobs for step in [*job.eval_steps(), job.steps])}
 
 
+def check_length(recipe: Recipe, vocab_size: int) -> None:
+    """Raise ValueError if sequences are longer than the positions the model has."""
+    config = models.build_config(recipe.model, vocab_size)
+    longest = max(recipe.pretrain.seq_len, recipe.finetune.max_length)
+    most = getattr(config, "max_position_embeddings", longest)
+    if longest > most:
+        raise ValueError(
+            f"pretrain.seq_len and finetune.max_length must be at most the model's {most} "
+            f"positions, got {longest}; shorten them or take another model.config."
+        )
+
+
 def _model_print(recipe: Recipe, vocab_size: int) -> list[Any]:
     """What the initial weights depend on besides the seed: shape, and any pretrained weights."""
     config = models.build_config(recipe.model, vocab_size)

@@ -82,9 +82,7 @@ def split_rows(shapes: Mapping[str, torch.Size], rows_KP: Tensor) -> dict[str, T
     }
 
 
-def join_rows(
-    lanes: Sequence[Mapping[str, Tensor]], names: Iterable[str] | None = None
-) -> Tensor:
+def join_rows(lanes: Sequence[Mapping[str, Tensor]], names: Iterable[str] | None = None) -> Tensor:
     """The inverse for a list of lanes: [K, P], in the order of `names` or of the first lane.
 
     Lanes that were read from files have an order of their own.

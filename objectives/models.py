@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
-from objectives import attention, recipe
+from objectives import attention, recipe, recompute
 
 MAX_POSITIONS = 1024
 """Positions of models that learn them; assumed enough for proxy runs, GPT-2's own number."""
@@ -63,7 +63,7 @@ def build_module(
             config, attn_implementation=attention.NAME, dtype=torch.get_default_dtype()
         )
     if checkpointing:
-        module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        recompute.install(module)
     make_program(module, device)
     return module.train()
 

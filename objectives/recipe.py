@@ -274,6 +274,8 @@ class Recipe:
                 f"finetune.selection_seeds must be at most finetune.seeds, got "
                 f"{fine.selection_seeds} and {fine.seeds}."
             )
+        if len(set(fine.lrs)) < len(fine.lrs):
+            raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")
         names = [task.name for task in fine.tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")

@@ -47,7 +47,9 @@ def unsafe_loads(text: str) -> Iterator[int]:
 
 
 def test_the_scan_sees_what_it_looks_for() -> None:
-    text = "import a.b\ndef f():\n    from c.d import e\ntorch.load(x)\nnp.load(x, allow_pickle=True)"
+    text = (
+        "import a.b\ndef f():\n    from c.d import e\ntorch.load(x)\nnp.load(x, allow_pickle=True)"
+    )
     assert [*imported(text)] == ["a", "c"]
     assert [*unsafe_loads(text)] == [4, 5]
     assert [*unsafe_loads("torch.load(x, weights_only=True)\nnp.load(x)")] == []

@@ -13,7 +13,7 @@ RECIPE = Recipe().with_params(
     {
         "corpus.sources": [{"kind": "stdlib", "max_bytes": 1_000_000}],
         "corpus.vocab_size": 512,
-        "pretrain.steps": 200,
+        "pretrain.steps": 120,
         "pretrain.batch_size": 4,
         "pretrain.seq_len": 32,
         "pretrain.lr": 1e-2,

@@ -11,27 +11,22 @@ Written as a careful user would who does not use this package, one trial after t
 4. Scoring runs in large batches of rows of like length; all labels of all rows go through together.
 
 Model, initial weights, tokens, order of the data, steps, grid of rates with its extensions, seeds
-and scored rows are those of `PlasticityObjective`, so the metrics must agree; they are its names.
+and scored rows are those of `PlasticityObjective`, so the metrics must agree; they go by its names.
 It leaves out the validation curve and the loss on training text, which ours measures as well.
-
-B batch, T tokens, N rows.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -39,47 +34,10 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
 from objectives import models, schedules
-from objectives.corpus import Corpus, shuffled
+from objectives.corpus import shuffled
 from objectives.measures import Request
 from objectives.recipe import Recipe, Schedule
-from objectives.tasks import Encoded, Task
-
-IGNORED = -100
-"""Label of a target that does not count, as in torch and transformers."""
-SCORED_TOKENS = 4096
-"""Tokens of a scoring batch; the fastest of 1,024 to 16,384 on two CPU cores."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Token rows with the label of each target; [N, T] each."""
-
-    ids: Tensor
-    labels: Tensor
-
-    @staticmethod
-    def of_text(ids_NT1: NDArray[np.int64], device: str) -> Rows:
-        """Sequences of which every target counts."""
-        ids = torch.from_numpy(ids_NT1).to(device)
-        return Rows(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
-
-    @staticmethod
-    def of_task(rows: Encoded, device: str) -> Rows:
-        """Prompts and completions; the completions count."""
-        targets = rows.ids[:, 1:]
-        labels = np.full_like(targets, IGNORED)
-        row, place = np.nonzero(rows.weights)
-        column = rows.positions[row, place]
-        labels[row, column] = targets[row, column]
-        return Rows(torch.from_numpy(rows.ids[:, :-1]).to(device), torch.from_numpy(labels).to(device))
-
-    def take(self, picked: Tensor) -> dict[str, Any]:
-        """A batch, cut to the targets that count."""
-        ids, labels = self.ids[picked], self.labels[picked]
-        (counted,) = torch.nonzero((labels != IGNORED).any(0), as_tuple=True)
-        first, last = int(counted[0]), int(counted[-1]) + 1
-        labels = labels[:, first:last]
-        return {"input_ids": ids[:, :last], "labels": labels, "logits_to_keep": last - first}
+from tests.bench.peer_data import IGNORED, Material, Rows, mean_loss, score
 
 
 class Batches(Dataset[Any]):
@@ -93,47 +51,6 @@ class Batches(Dataset[Any]):
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         return dict(self.batches[step])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What every trial of a study uses; made once."""
-
-    recipe: Recipe
-    corpus: Corpus
-    tasks: list[Task]
-    train: list[Rows]
-    validation: list[Rows]
-    test: list[Rows]
-    """Test rows; of a task with labels every row with every label."""
-    sample: Rows
-    """Validation text for the base loss."""
-    kept_sample: Rows
-    """Validation text for forgetting."""
-    device: str
-
-    @property
-    def bf16(self) -> bool:
-        """Whether matrix products run in bf16."""
-        return self.recipe.pretrain.precision == "bf16"
-
-
-def prepare(recipe: Recipe, corpus: Corpus, tasks: list[Task], device: str) -> Material:
-    """Tensors on the device."""
-    pre = recipe.pretrain
-    return Material(
-        recipe=recipe,
-        corpus=corpus,
-        tasks=tasks,
-        train=[Rows.of_task(task.train, device) for task in tasks],
-        validation=[Rows.of_task(task.validation, device) for task in tasks],
-        test=[Rows.of_task(task.choices or task.test, device) for task in tasks],
-        sample=Rows.of_text(corpus.sample("validation", pre.eval_tokens, pre.seq_len), device),
-        kept_sample=Rows.of_text(
-            corpus.sample("validation", recipe.probes.forgetting_tokens, pre.seq_len), device
-        ),
-        device=device,
-    )
 
 
 def run_study(
@@ -174,10 +91,10 @@ def run_trial(material: Material, params: Mapping[str, Any], seed: int) -> dict[
     recipe = material.recipe.with_params(params)
     model = pretrain(material, recipe, seed)
     metrics = {
-        "base_loss": _mean_loss(material, model, material.sample),
+        "base_loss": mean_loss(material, model, material.sample),
     }
-    sample_loss = _mean_loss(material, model, material.kept_sample)
-    before = [_score(material, model, place) for place in range(len(material.tasks))]
+    sample_loss = mean_loss(material, model, material.kept_sample)
+    before = [score(material, model, place) for place in range(len(material.tasks))]
     lora = recipe.finetune.lora
     targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
     config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha,
@@ -208,9 +125,16 @@ def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
     batches = [{"input_ids": each.ids, "labels": each.labels} for each in rows]
     assert pre.decayed == "all"
     fit(
-        material, model.to(material.device), batches, schedule=pre.schedule, lr=pre.lr,
-        betas=(pre.beta1, pre.beta2), eps=pre.eps, weight_decay=pre.weight_decay, clip=pre.clip_norm,
-    )  # fmt: skip
+        material,
+        model.to(material.device),
+        batches,
+        schedule=pre.schedule,
+        lr=pre.lr,
+        betas=(pre.beta1, pre.beta2),
+        eps=pre.eps,
+        weight_decay=pre.weight_decay,
+        clip=pre.clip_norm,
+    )
     return model
 
 
@@ -229,7 +153,7 @@ def _finetune(
             for each in seeds[: fine.selection_seeds]:
                 _fit_adapter(material, model, place, lr, each)
                 kept.append(_adapter(model))
-                losses.append(_mean_loss(material, model, material.validation[place]))
+                losses.append(mean_loss(material, model, material.validation[place]))
             loss = float(np.mean(losses))
             tried[lr] = loss if math.isfinite(loss) else math.inf
             best[lr] = kept
@@ -241,8 +165,8 @@ def _finetune(
     found = []
     for adapter in adapters:
         model.load_state_dict(adapter, strict=False)
-        kept_loss = _mean_loss(material, model, material.kept_sample)
-        found.append((*_score(material, model, place), kept_loss))
+        kept_loss = mean_loss(material, model, material.kept_sample)
+        found.append((*score(material, model, place), kept_loss))
     return found
 
 
@@ -270,9 +194,16 @@ def _fit_adapter(material: Material, model: nn.Module, place: int, lr: float, se
     ]
     picked = torch.tensor(np.array(order), device=material.device).view(steps, fine.batch_size)
     fit(
-        material, model, [rows.take(each) for each in picked], schedule=fine.schedule, lr=lr,
-        betas=(fine.beta1, fine.beta2), eps=1e-8, weight_decay=fine.weight_decay, clip=fine.clip_norm,
-    )  # fmt: skip
+        material,
+        model,
+        [rows.take(each) for each in picked],
+        schedule=fine.schedule,
+        lr=lr,
+        betas=(fine.beta1, fine.beta2),
+        eps=1e-8,
+        weight_decay=fine.weight_decay,
+        clip=fine.clip_norm,
+    )
 
 
 def _adapter(model: nn.Module) -> dict[str, Tensor]:
@@ -341,50 +272,3 @@ def _loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tenso
     """Mean nats of the targets that count."""
     logits = outputs.logits.flatten(0, 1).float()
     return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED)
-
-
-def _row_scores(material: Material, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Each row's summed nats and whether the argmax hits all its targets; [N] each."""
-    counted = rows.labels != IGNORED
-    places = torch.arange(1, rows.labels.shape[1] + 1, device=rows.labels.device)
-    order = (counted * places).amax(1).argsort(stable=True)
-    nats, hits = torch.empty(len(order)), torch.empty(len(order), dtype=torch.bool)
-    kind = torch.device(material.device).type
-    model.eval()
-    size = max(1, SCORED_TOKENS // rows.ids.shape[1])
-    with torch.inference_mode():
-        for picked in order.split(size):
-            batch = rows.take(picked)
-            labels = batch.pop("labels")
-            bf16 = torch.autocast(kind, torch.bfloat16) if material.bf16 else _nothing()
-            with bf16:
-                logits = model(**batch).logits.float()
-            flat = F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-            )
-            nats[picked.cpu()] = flat.view(labels.shape).sum(1).cpu()
-            hits[picked.cpu()] = ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(1).cpu()
-    return nats, hits
-
-
-def _nothing() -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
-def _mean_loss(material: Material, model: nn.Module, rows: Rows) -> float:
-    """Nats a target that counts."""
-    nats, _ = _row_scores(material, model, rows)
-    return float(nats.double().sum() / (rows.labels != IGNORED).sum().cpu())
-
-
-def _score(material: Material, model: nn.Module, place: int) -> tuple[float, float]:
-    """The task's metric and nats a completion token on its test rows."""
-    task, rows = material.tasks[place], material.test[place]
-    nats, hits = _row_scores(material, model, rows)
-    counted = float(task.test.weights.sum())
-    if task.choices is None:
-        return float(hits.double().mean()), float(nats.double().sum()) / counted
-    by_label = nats.double().view(len(task.answers), -1)
-    answers = torch.from_numpy(task.answers)
-    own = by_label.gather(1, answers[:, None]).sum()
-    return float((by_label.argmin(1) == answers).double().mean()), float(own) / counted

@@ -27,46 +27,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from objectives import (
-    BuiltinTask,
-    Corpus,
-    Execution,
-    Finetune,
-    Model,
-    PlasticityObjective,
-    Pretrain,
-    Recipe,
-    Request,
-    Schedule,
-)
+from objectives import Execution, PlasticityObjective, Recipe, Request
 from objectives import corpus as corpora
 from objectives import tasks as task_loading
 from objectives.store import Store
-from studies.quickstart import RECIPE as QUICKSTART
-from tests.bench import peer, speed
+from tests.bench import peer, peer_data, speed
 from tests.bench.figures import Figure, Options, mean_of
+from tests.bench.peer_settings import CPU, GPU, QUICK, Setting, requests, shrunk
 
-DECAYS = (0.1, 0.0, 0.3, 1.0, 0.03, 0.01)
-RATES = (1.0, 0.5, 0.25)
-"""Shares of the recipe's own rate."""
-DECAY_FRACS = (1.0, 0.0, 0.25)
+GPT2 = "gpt2-124m"
 MATMUL_SHARE = ">= 0.45"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One comparison."""
-
-    recipe: Recipe
-    trials: int
-    """Ours, as one wave."""
-    peer_trials: int
-    """The peer's in one repeat."""
-    goal: str
-    lanes: int | None = None
-    """Ours at once; None measures how many fit, as a study does."""
-    loss_goal: str = "<= 0.01"
-    """For the difference of the base losses, in nats; bf16 rounds more coarsely than fp32."""
+# Alike within noise: metric, unit, largest difference of the means. Accuracies of 100 test rows
+# and two seeds have a standard error of about 0.03 a task.
+ALIKE = (
+    ("finetuned_loss_nats", "nats, mean", "<= 0.05"),
+    ("forgetting_nats", "nats, mean", "<= 0.1"),
+    ("gain", "mean", "<= 0.03"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,7 @@ def run(options: Options) -> dict[str, Figure]:
 
 def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]:
     if options.quick:
-        recipe = _shrunk(setting.recipe).with_params(QUICK)
+        recipe = shrunk(setting.recipe).with_params(QUICK)
         setting = dataclasses.replace(setting, recipe=recipe, trials=1, peer_trials=1)
     wave = requests(setting.recipe, setting.trials)
     with tempfile.TemporaryDirectory() as folder:
@@ -106,8 +83,8 @@ def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]
         recipe = setting.recipe
         corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
         tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
-        material = peer.prepare(recipe, corpus, tasks, options.device)
-        small = dataclasses.replace(material, recipe=_shrunk(recipe))
+        material = peer_data.prepare(recipe, corpus, tasks, options.device)
+        small = dataclasses.replace(material, recipe=shrunk(recipe))
         if not options.quick:
             options.say(f"{name}: warming up")
             peer.run_study(small, wave[:1], lambda text: None)
@@ -124,7 +101,7 @@ def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]
 def _round(
     name: str,
     setting: Setting,
-    material: peer.Material,
+    material: peer_data.Material,
     wave: Sequence[Request],
     picked: Sequence[int],
     prepared: Path,
@@ -191,40 +168,11 @@ def _figures(
     return found
 
 
-def requests(recipe: Recipe, count: int) -> list[Request]:
-    """Trials that differ in decay, rate and schedule; all of one seed, as in a study."""
-    return [
-        Request(
-            params={
-                "pretrain.weight_decay": DECAYS[index % len(DECAYS)] * (1 + index // len(DECAYS)),
-                "pretrain.lr": recipe.pretrain.lr * RATES[index // 3 % len(RATES)],
-                "pretrain.schedule.decay_frac": DECAY_FRACS[index % len(DECAY_FRACS)],
-            },
-            fidelity=1.0,
-            seed=0,
-        )
-        for index in range(count)
-    ]
-
-
-def _shrunk(recipe: Recipe) -> Recipe:
-    """The same shapes for a few steps."""
-    return recipe.with_params(
-        {
-            "pretrain.steps": 12,
-            "pretrain.schedule.warmup_steps": 4,
-            "finetune.steps": 4,
-            "finetune.schedule.warmup_steps": 1,
-            "finetune.max_extensions": 0,
-            "pretrain.eval_tokens": 2048,
-            "probes.forgetting_tokens": 1024,
-        }
-    )
-
-
 def _matmul_share(options: Options) -> dict[str, Figure]:
     """One lane of GPT-2 124M, as it runs and compiled."""
-    shape = speed.Shape(preset="gpt2-124m", vocab_size=50304, batch_size=16, seq_len=1024, bf16=True)
+    shape = speed.Shape(
+        preset="gpt2-124m", vocab_size=50304, batch_size=16, seq_len=1024, bf16=True
+    )
     matmul = speed.matmul_flops(options.device, quick=options.quick)
     found = {"matmul_flops": Figure(value=matmul, unit="operations/s")}
     for kind in ("plain", "compiled"):
@@ -238,76 +186,3 @@ def _matmul_share(options: Options) -> dict[str, Figure]:
         found[f"{GPT2}.tokens_per_s_{kind}"] = mean_of(tokens, "tokens/s")
         found[f"{GPT2}.matmul_share_{kind}"] = mean_of(shares, "of matmul rate", goal)
     return found
-
-
-def _recipe(
-    preset: str, *, vocab_size: int, steps: int, seq_len: int, lr: float, bf16: bool = False
-) -> Recipe:
-    """The quickstart's kind of trial for a larger model, with fewer steps."""
-    return Recipe(
-        model=Model(preset=preset),
-        corpus=Corpus(vocab_size=vocab_size),
-        pretrain=Pretrain(
-            steps=steps,
-            batch_size=16,
-            seq_len=seq_len,
-            lr=lr,
-            schedule=Schedule(warmup_steps=steps // 10),
-            precision="bf16" if bf16 else "fp32",
-        ),
-        finetune=Finetune(
-            tasks=(BuiltinTask(name="token_kind"), BuiltinTask(name="list_ops")),
-            steps=50,
-            batch_size=8,
-            lrs=(1e-3, 3e-3, 1e-2),
-        ),
-    )
-
-
-GPT2 = "gpt2-124m"
-QUICK = {
-    "corpus.sources": [{"kind": "stdlib", "max_bytes": 1_000_000}],
-    "corpus.vocab_size": 512,
-    "finetune.tasks": [{"kind": "builtin", "name": "list_ops"}],
-    "finetune.validation_rows": 8,
-    "finetune.test_rows": 8,
-}
-# Alike within noise: metric, unit, largest difference of the means. Accuracies of 100 test rows
-# and two seeds have a standard error of about 0.03 a task.
-ALIKE = (
-    ("finetuned_loss_nats", "nats, mean", "<= 0.05"),
-    ("forgetting_nats", "nats, mean", "<= 0.1"),
-    ("gain", "mean", "<= 0.03"),
-)
-CPU = {
-    "quickstart": Setting(recipe=QUICKSTART, trials=6, peer_trials=3, goal=">= 4"),
-    "1.3m": Setting(
-        recipe=_recipe("llama-1m", vocab_size=2048, steps=150, seq_len=64, lr=6e-3),
-        trials=6,
-        peer_trials=2,
-        goal=">= 1.7",
-    ),
-}
-GPU = {
-    "1m": Setting(
-        recipe=_recipe("llama-1m", vocab_size=2048, steps=400, seq_len=128, lr=6e-3, bf16=True),
-        trials=32,
-        peer_trials=2,
-        goal=">= 20",
-        loss_goal="<= 0.03",
-    ),
-    "10m": Setting(
-        recipe=_recipe("llama-10m", vocab_size=2048, steps=300, seq_len=256, lr=3e-3, bf16=True),
-        trials=16,
-        peer_trials=2,
-        goal=">= 8",
-        loss_goal="<= 0.03",
-    ),
-    "60m": Setting(
-        recipe=_recipe("llama-60m", vocab_size=32000, steps=200, seq_len=512, lr=1e-3, bf16=True),
-        trials=6,
-        peer_trials=2,
-        goal=">= 1.5",
-        loss_goal="<= 0.03",
-    ),
-}

@@ -102,7 +102,9 @@ def plain_stepper(shape: Shape, device: str) -> Stepper:
     return steps
 
 
-def rates(steppers: list[Stepper], device: str, *, repeats: int, seconds: float) -> list[list[float]]:
+def rates(
+    steppers: list[Stepper], device: str, *, repeats: int, seconds: float
+) -> list[list[float]]:
     """Steps a second of each stepper, `repeats` times in turn, each for at least `seconds`."""
     counts = []
     for stepper in steppers:

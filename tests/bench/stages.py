@@ -32,7 +32,7 @@ from tests.bench.figures import Figure, Options
 DECAY_FRACS = (0.05, 0.1, 0.2, 0.25)
 FLOORS = (0.0, 0.1)
 FIDELITIES = (0.25, 0.5, 1.0)
-STEPS, QUICK_STEPS = 400, 40
+STEPS, QUICK_STEPS = 400, 20
 RECIPE = Recipe().with_params(
     {
         "corpus.sources": [{"kind": "stdlib", "max_bytes": 1_000_000}],
@@ -112,9 +112,7 @@ def jobs(recipe: Recipe, fidelity: float, device: str) -> list[Job]:
     return [Job(recipe.with_params(shape), 0, steps, device) for shape in shapes]
 
 
-def _train(
-    waves: Sequence[Sequence[Job]], corpus: Corpus, store: Path
-) -> Side:
+def _train(waves: Sequence[Sequence[Job]], corpus: Corpus, store: Path) -> Side:
     """Waves of jobs, one after the other, with one store."""
     counter, bases = Counter(), list[Base]()
     started = time.perf_counter()
@@ -125,15 +123,10 @@ def _train(
     return Side(counter.steps, accounted, seconds, [float(base.losses[-1]) for base in bases])
 
 
-def _independent(
-    waves: Sequence[Sequence[Job]], corpus: Corpus, folder: Path
-) -> Side:
+def _independent(waves: Sequence[Sequence[Job]], corpus: Corpus, folder: Path) -> Side:
     """Every job by itself with a store of its own."""
     every = [job for wave in waves for job in wave]
-    sides = [
-        _train([[job]], corpus, folder / f"alone-{index}")
-        for index, job in enumerate(every)
-    ]
+    sides = [_train([[job]], corpus, folder / f"alone-{index}") for index, job in enumerate(every)]
     return Side(
         sum(side.counted for side in sides),
         sum(side.accounted for side in sides),

@@ -11,19 +11,19 @@ import pytest
 from examples import for_loop, own_optuna
 from hpo import cli, runs
 from objectives import PlasticityObjective, Recipe
-from tests.toy_size import SMALL_CORPUS, TOY
+from tests.toy_size import TOY, small_inputs
 
 OWN_TASK = Path(__file__).parents[2] / "examples" / "own_task.py"
 
 
-def toy(recipe: Recipe) -> Recipe:
-    return recipe.with_params(TOY | SMALL_CORPUS)
+def toy(recipe: Recipe, folder: Path) -> Recipe:
+    return recipe.with_params(TOY | small_inputs(folder))
 
 
 def test_for_loop_prints_a_row_for_each_decay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = for_loop.main(toy(for_loop.RECIPE), store=tmp_path)
+    found = for_loop.main(toy(for_loop.RECIPE, tmp_path), store=tmp_path)
     heading, *rows = capsys.readouterr().out.splitlines()
     assert heading.split()[0] == "decay"
     assert [float(row.split()[0]) for row in rows] == list(for_loop.DECAYS)
@@ -35,9 +35,9 @@ def test_for_loop_prints_a_row_for_each_decay(
 def test_own_optuna_tells_the_study_what_was_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = toy(own_optuna.RECIPE)
-    study = own_optuna.main(recipe, rounds=2, width=2, store=tmp_path)
-    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * 4
+    recipe = toy(own_optuna.RECIPE, tmp_path)
+    study = own_optuna.main(recipe, rounds=2, width=1, store=tmp_path)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * 2
     assert capsys.readouterr().out.count("base loss") == len(study.best_trials)
     last = study.trials[-1]
     objective = PlasticityObjective(recipe).configure(store=str(tmp_path))

@@ -166,9 +166,7 @@ def test_what_cannot_be_parsed_is_exit_code_2(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
 def test_a_budget_is_read_with_its_unit(text: str, seconds: float) -> None:
     assert cli.parser().parse_args(["run", "x", "--budget", text]).budget == seconds
 

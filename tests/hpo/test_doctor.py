@@ -62,9 +62,7 @@ def test_a_missing_package_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "url", ["postgresql://user:secret@127.0.0.1:1/x", "nonsense:secret@", "sqlite:////no/x.db"]
 )
-def test_a_storage_out_of_reach_is_a_problem_without_its_password(
-    url: str, tmp_path: Path
-) -> None:
+def test_a_storage_out_of_reach_is_a_problem_without_its_password(url: str, tmp_path: Path) -> None:
     check = found(tmp_path, url)["storage"]
     assert not check.ok
     assert "cannot be used" in check.found

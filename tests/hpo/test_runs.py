@@ -37,7 +37,7 @@ def test_making_a_run_again_keeps_it(tmp_path: Path) -> None:
 
 
 def test_an_unknown_run_names_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no run 'x' in .*; there are none; start one: hpo run"):
+    with pytest.raises(ValueError, match=r"no run 'x' in .*; there are none; start one: hpo run"):
         runs.find_place("x", tmp_path, None)
     made(tmp_path, "one")
     made(tmp_path, "two")
@@ -84,7 +84,7 @@ def test_a_run_that_was_never_started_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot write to the output folder .*Not a directory"):
+    with pytest.raises(ValueError, match=r"cannot write to the output folder .*Not a directory"):
         runs.make_place(tmp_path / "file", "toy", None)
 
 

@@ -66,7 +66,10 @@ def test_a_run_comes_back_from_sqlite_as_it_was_recorded(tmp_path: Path) -> None
     study = spec(
         space=FULL_SPACE,
         limits=(Limit(metric="base_loss", high=4.0), Limit(metric="gain", low=0.0, high=1.0)),
-        goals=(Goal(metric="base_loss", direction="down"), Goal(metric="finetuned", direction="up")),
+        goals=(
+            Goal(metric="base_loss", direction="down"),
+            Goal(metric="finetuned", direction="up"),
+        ),
         description="a toy",
     )
     recorded = Controller(study, url_of(tmp_path)).run()

@@ -202,7 +202,7 @@ def test_a_changed_study_is_refused_with_the_change(
 
 def test_many_changes_are_counted(tmp_path: Path) -> None:
     Controller(study(), url_of(tmp_path))
-    with pytest.raises(StudyChanged, match="; and [0-9]+ more"):
+    with pytest.raises(StudyChanged, match=r"; and [0-9]+ more"):
         Controller(study(space={}, limits=(), baselines=(), seed=5), url_of(tmp_path))
 
 

@@ -15,8 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Choice, Event, Float, Int, Params, Request
-from hpo.spec import StudySpec, Value
+from hpo.spec import (
+    BASE_LOSS_DOWN,
+    GAIN_UP,
+    Baseline,
+    Choice,
+    Event,
+    Float,
+    Int,
+    Params,
+    Request,
+    StudySpec,
+    Value,
+)
 
 DEFAULTS: dict[str, Value] = {
     "pretrain.weight_decay": 0.1,

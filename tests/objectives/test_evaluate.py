@@ -86,9 +86,7 @@ def test_exact_match_equals_greedy_generation() -> None:
             answer[row % len(answer)] = (answer[row % len(answer)] + 1) % toy.VOCAB
         pairs.append((prompt, answer))
     rows = encoded(pairs)
-    expected = np.array(
-        [[greedy(module, p, len(c)) == c for p, c in pairs] for module in modules]
-    )
+    expected = np.array([[greedy(module, p, len(c)) == c for p, c in pairs] for module in modules])
     assert 0.1 < expected.mean() < 0.6
     assert (evaluate._scores(scored(), rows)[1] == expected).all()
     score_K, _ = evaluate.task_scores(scored(), task(rows, None, []))
@@ -106,7 +104,10 @@ def test_the_chosen_label_is_the_most_likely_string() -> None:
         module = plain(seed)
         with torch.no_grad():
             table = torch.stack(
-                [torch.stack([nats(module, prompt, label) for label in labels]) for prompt in prompts]
+                [
+                    torch.stack([nats(module, prompt, label) for label in labels])
+                    for prompt in prompts
+                ]
             )
         right = (table.argmin(1) == torch.tensor(answers)).float().mean()
         own = table[torch.arange(20), torch.tensor(answers)].sum() / test.weights.sum()

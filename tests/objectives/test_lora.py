@@ -20,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 def test_initial_adapters_are_pefts_own_drawn_layer_by_layer_from_the_seed(name: str) -> None:
     adapted = lora.Adapted(toy.CONFIGS[name], Lora(rank=3), "cpu")
     found = adapted.initial(7)
-    peft = get_peft_model(toy.plain(toy.CONFIGS[name], toy.initial(toy.CONFIGS[name], 0)), adapted.lora_config)  # type: ignore[arg-type]  # fmt: skip
+    base = toy.plain(toy.CONFIGS[name], toy.initial(toy.CONFIGS[name], 0))
+    peft = get_peft_model(base, adapted.lora_config)  # type: ignore[arg-type]
     torch.manual_seed(7)
     for layer in peft.modules():
         if isinstance(layer, LoraLayer):

@@ -12,7 +12,7 @@ from objectives import pretrain as module
 from objectives import train
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
-from objectives.jobs import Job
+from objectives.jobs import Job, check_length
 from objectives.pretrain import pretrain
 from objectives.recipe import Recipe
 from objectives.store import Store
@@ -42,7 +42,7 @@ def job(recipe: Recipe, steps: int = toy.STEPS, seed: int = 0, **params: Any) ->
 
 
 def tree(recipe: Recipe) -> list[Job]:
-    """Schedules with a common trunk, another decay, another seed, a shorter and a longer horizon."""
+    """Schedules with a common trunk at two horizons, another decay, another seed."""
     wso = {"schedule__decay_frac": 0.0}
     wsd = {"schedule__shape": "linear", "schedule__floor_ratio": 0.0}
     return [
@@ -90,7 +90,6 @@ def test_sharing_changes_nothing_bit_for_bit(
     assert_same(together, expected)
     one_by_one = [run([one], toy_corpus, tmp_path / "grown")[0] for one in jobs]
     assert_same(one_by_one, expected)
-    assert_same(run(jobs[::-1], toy_corpus, tmp_path / "back")[::-1], expected)
     assert [len(one.losses) for one in together] == [one.steps for one in jobs]
     assert [step for step, _ in together[0].validation] == [5.0, 10.0, 15.0]
     assert len({one.key for one in together}) == len(jobs)
@@ -118,7 +117,7 @@ def test_equal_jobs_are_one_lane(base: Recipe, toy_corpus: Corpus, tmp_path: Pat
     assert_same([one], [other])
 
 
-@pytest.mark.parametrize("max_lanes", [1, 2, 3])
+@pytest.mark.parametrize("max_lanes", [1, 3])
 def test_the_most_lanes_at_once_change_nothing(
     max_lanes: int, base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -139,7 +138,7 @@ def stop_at(step: int) -> Report:
     return report
 
 
-@pytest.mark.parametrize("step", [1, 7, 10, 15, 20])
+@pytest.mark.parametrize("step", [7, 10, 20])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     step: int, base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -166,7 +165,7 @@ def test_a_run_stopped_again_and_again_still_ends_right(
     base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
     jobs = tree(base)
-    for step in (3, 4, 9, 10, 17):
+    for step in (3, 10, 17):
         with pytest.raises(Stop):
             run(jobs, toy_corpus, tmp_path / "store", stop_at(step))
     expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
@@ -292,3 +291,10 @@ def test_a_config_changed_in_its_folder_changes_the_key(
     same_shape = base.with_params({"model.config": str(tmp_path / "copy")})
     toy.CONFIGS["neox"].save_pretrained(tmp_path / "copy")
     assert Job(same_shape, 0, 20).key(toy_corpus, 5) == keys[1]
+
+
+def test_sequences_longer_than_the_models_positions_are_refused() -> None:
+    recipe = Recipe().with_params({"model.preset": "gpt2-0.2m", "pretrain.seq_len": 2048})
+    with pytest.raises(ValueError, match="at most the model's 1024 positions, got 2048"):
+        check_length(recipe, 300)
+    check_length(recipe.with_params({"pretrain.seq_len": 1024}), 300)

@@ -277,9 +277,7 @@ def test_a_write_that_does_not_fit_is_a_store_error_whoever_writes(tmp_path: Pat
         ("-", "-"),
     ],
 )
-def test_keys_that_lead_out_of_the_store_are_refused(
-    stage: str, key: str, tmp_path: Path
-) -> None:
+def test_keys_that_lead_out_of_the_store_are_refused(stage: str, key: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
     for use in (
         lambda: store.get(stage, key),

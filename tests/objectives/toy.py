@@ -26,7 +26,7 @@ VOCAB = 300
 WIDTH = 16
 SEQ_LEN = 12
 STEPS = 20
-WORDS = "the cat sat on a mat and dog ran to my hat so we all see it now".split()
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "my", "hat", "so", "we")
 
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(

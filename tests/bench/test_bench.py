@@ -1,0 +1,65 @@
+"""The benches run and give the shape that README's tables are made from; no speed is judged."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.bench import figures, lanes, stages
+from tests.bench.__main__ import BENCHES, main
+from tests.bench.figures import Figure, Options
+
+QUICK = Options(quick=True)
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "met"),
+    [
+        (">= 4", 4.0, True), (">= 4", 3.99, False), ("<= 0.01", 0.01, True),
+        ("<= 0.01", 0.02, False), ("= 0", 0.0, True), ("= 0", 1.0, False), (None, 1.0, None),
+    ],
+)  # fmt: skip
+def test_a_goal_is_a_comparison(goal: str | None, value: float, met: bool | None) -> None:
+    assert figures.is_met(Figure(value=value, unit="x", goal=goal)) is met
+
+
+def test_a_mean_has_the_standard_error_of_its_repeats() -> None:
+    figure = figures.mean_of([1.0, 2.0, 3.0], "x")
+    assert (figure.value, figure.n) == (2.0, 3)
+    assert figure.sem == pytest.approx(1 / math.sqrt(3))
+    assert figures.mean_of([1.0], "x").sem is None
+
+
+def test_lanes_are_timed_beside_a_plain_loop() -> None:
+    found = lanes.run(QUICK)
+    assert {name.split(".")[-1] for name in found} >= {
+        "tokens_per_s_K1", "tokens_per_s_K2", "memory_gib_K2", "trials_per_hour_K2",
+        "tokens_per_s_plain", "K1_over_plain_ratio",
+    }  # fmt: skip
+    assert all(figure.value > 0 for figure in found.values())
+
+
+def test_stages_write_their_figures_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "stages.json"
+    assert main(["stages", "--quick", "--json", str(path)]) == 0
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert list(data) == ["name", "machine", "versions", "commit", "figures"]
+    assert all(
+        list(figure) == ["value", "sem", "n", "unit", "goal"] for figure in data["figures"].values()
+    )
+    assert data["figures"]["tokens_saved_ratio"]["value"] >= 4
+
+
+def test_the_stages_grid_holds_nine_schedules_at_three_horizons() -> None:
+    waves = [stages.jobs(stages.RECIPE, fidelity, "cpu") for fidelity in stages.FIDELITIES]
+    assert [len(wave) for wave in waves] == [9, 9, 9]
+    assert [wave[0].steps for wave in waves] == [100, 200, 400]
+
+
+def test_an_unknown_setting_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lanes", "--quick", "--only", "nothing"]) == 2
+    assert "--only must be one of llama-0.2m" in capsys.readouterr().err
+    assert list(BENCHES)[:4] == ["peer", "lanes", "stages", "kills"]
