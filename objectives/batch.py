@@ -101,43 +101,50 @@ class Batch:
         self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
         corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, self.store, self.on_event)
         tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+        jobs = [self.jobs[index] for index in members]
+        for job in jobs:
+            check_length(job.recipe, corpus.vocab_size)
         try:
             for task in tasks:
                 schedules.multipliers(recipe.finetune.schedule, num_steps(recipe.finetune, task))
         except ValueError as error:
             self.results |= {index: Result(failure=f"finetune.{error}") for index in members}
             return
-        for index in members:
-            check_length(self.jobs[index].recipe, corpus.vocab_size)
-        jobs = [self.jobs[index] for index in members]
         progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
         bases = pretrain(
             jobs, corpus, self.store, progress, max_lanes=self.max_lanes, compiling=self.compiling
         )
-        groups: dict[str, list[_Measured]] = {}
-        first: dict[str, int] = {}
-        twins: list[_Measured] = []
-        for index, base in zip(members, bases, strict=True):
-            job = self.jobs[index]
+        measured = []
+        for index, job, base in zip(members, jobs, bases, strict=True):
             key = _stage_key(job, base, corpus, tasks)
-            one = _Measured(index, job, base, key, _flops_per_token(job, base, corpus))
-            if base.lost_at != NEVER:
-                reason = f"pretraining diverged: loss not finite at step {base.lost_at + 1}"
+            measured.append(_Measured(index, job, base, key, _flops_per_token(job, base, corpus)))
+        self._finetune_missing(measured, corpus, tasks, progress)
+
+    def _finetune_missing(
+        self, measured: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
+    ) -> None:
+        """Finish what is stored, fine-tune the rest; equal requests are fine-tuned once."""
+        groups: dict[str, dict[str, _Measured]] = {}
+        later = []
+        for one in measured:
+            if one.base.lost_at != NEVER:
+                reason = f"pretraining diverged: loss not finite at step {one.base.lost_at + 1}"
                 self._fail(one, reason)
-            elif (folder := self.store.get("finetune", one.key)) is not None:
-                self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
-            elif first.setdefault(one.key, index) != index:
-                twins.append(one)
-            else:
-                groups.setdefault(_shape_key(job), []).append(one)
+                continue
+            group = groups.setdefault(_shape_key(one.job), {})
+            stored = self.store.get("finetune", one.key) is not None
+            if stored or group.setdefault(one.key, one) is not one:
+                later.append(one)
         for some in groups.values():
-            self._finetune(some, corpus, tasks, progress)
-        for one in twins:
+            if some:
+                self._finetune(list(some.values()), corpus, tasks, progress)
+        for one in later:
             folder = self.store.get("finetune", one.key)
-            if folder is None:
-                self._fail(one, self.results[first[one.key]].failure or "its twin has no measures")
-            else:
+            if folder is not None:
                 self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
+            else:
+                twin = next(each for each in measured if each.key == one.key)
+                self._fail(one, self.results[twin.index].failure or "its stage vanished; run again")
 
     def _finetune(
         self, group: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
