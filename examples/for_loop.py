@@ -27,7 +27,11 @@ RECIPE = Recipe(
     corpus=Corpus(sources=(Stdlib(max_bytes=2_000_000),)),
     pretrain=Pretrain(steps=150, lr=1e-2),
     finetune=Finetune(
-        tasks=(BuiltinTask(name="token_kind"),), lrs=(1e-2, 3e-2), max_extensions=0, steps=60
+        tasks=(BuiltinTask(name="list_ops"),),
+        lrs=(1e-2, 3e-2),
+        max_extensions=0,
+        steps=60,
+        batch_size=8,
     ),
 )
 DECAYS = (0.01, 0.1, 1.0)

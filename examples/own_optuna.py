@@ -28,7 +28,11 @@ RECIPE = Recipe(
     corpus=Corpus(sources=(Stdlib(max_bytes=2_000_000),)),
     pretrain=Pretrain(steps=100),
     finetune=Finetune(
-        tasks=(BuiltinTask(name="token_kind"),), lrs=(1e-2, 3e-2), max_extensions=0, steps=40
+        tasks=(BuiltinTask(name="list_ops"),),
+        lrs=(1e-2, 3e-2),
+        max_extensions=0,
+        steps=40,
+        batch_size=8,
     ),
 )
 SPACE = {

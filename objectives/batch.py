@@ -24,9 +24,10 @@ import torch
 from objectives import corpus as corpora
 from objectives import evaluate, lanes, measures, memory, models, schedules
 from objectives import tasks as task_loading
+from objectives.arms import NOTHING, Arms, Work, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
-from objectives.finetune import NOTHING, Finetuner, Outcome, Work, curve, num_steps
+from objectives.finetune import Finetuner, Outcome, curve
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
 from objectives.pretrain import MOST_LANES, Compiling, pretrain
@@ -151,18 +152,17 @@ class Batch:
     ) -> None:
         """Bases of one shape and seed."""
         recipe = group[0].job.recipe
-        finetuner = Finetuner(
+        arms = Arms(
             models.build_config(recipe.model, corpus.vocab_size),
             recipe.finetune,
-            tasks,
-            seed=group[0].job.seed,
             bf16=recipe.pretrain.precision == "bf16",
             device=self.device,
             store=self.store,
             report=progress,
             max_lanes=self.max_lanes,
         )
-        losses = self._base_losses(finetuner, group, corpus)
+        finetuner = Finetuner(arms, tasks, group[0].job.seed)
+        losses = self._base_losses(arms, group, corpus)
         sane: list[_Measured] = []
         for one, loss in zip(group, losses, strict=True):
             if loss["base_loss"] > HOPELESS * math.log(corpus.vocab_size):
@@ -180,7 +180,7 @@ class Batch:
         outcomes = finetuner.run([(one.base.key, one.base.params) for one in sane], sample)
         kept = [loss for one, loss in zip(group, losses, strict=True) if one in sane]
         for place, (one, loss, tuned) in enumerate(zip(sane, kept, outcomes, strict=True)):
-            total, now = finetuner.total[place], finetuner.now[place]
+            total, now = arms.total[place], arms.now[place]
             measured = {
                 **loss,
                 "tuning": dataclasses.asdict(total),
@@ -191,7 +191,7 @@ class Batch:
             self._finish(one, measured, corpus, tasks, now)
 
     def _base_losses(
-        self, finetuner: Finetuner, group: list[_Measured], corpus: Corpus
+        self, arms: Arms, group: list[_Measured], corpus: Corpus
     ) -> list[dict[str, float]]:
         """Losses of the bases on the fixed samples, nats a token."""
         pre = group[0].job.recipe.pretrain
@@ -210,7 +210,7 @@ class Batch:
         def score(some: Sequence[_Measured]) -> None:
             stacked = lanes.stack([one.base.params for one in some])
             scored = evaluate.Lanes(
-                finetuner.plain, {name: p.to(self.device) for name, p in stacked.items()}
+                arms.plain, {name: p.to(self.device) for name, p in stacked.items()}
             )
             losses = {name: evaluate.mean_loss(scored, ids) for name, ids in samples.items()}
             found.extend(

@@ -96,7 +96,7 @@ def table(name: str, figures: Mapping[str, Figure]) -> Table:
 
 
 def to_json(name: str, figures: Mapping[str, Figure], device: str) -> dict[str, Any]:
-    """The bench as JSON-able data; the shape stands in the README of the benches."""
+    """The bench as JSON-able data, in the shape that README's tables are made from."""
     return {
         "name": name,
         "machine": machine(device),

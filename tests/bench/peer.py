@@ -37,7 +37,7 @@ from objectives import models, schedules
 from objectives.corpus import shuffled
 from objectives.measures import Request
 from objectives.recipe import Recipe, Schedule
-from tests.bench.peer_data import IGNORED, Material, Rows, mean_loss, score
+from tests.bench.peer_data import IGNORED, Material, Rows, mean_loss, task_score
 
 
 class Batches(Dataset[Any]):
@@ -94,7 +94,7 @@ def run_trial(material: Material, params: Mapping[str, Any], seed: int) -> dict[
         "base_loss": mean_loss(material, model, material.sample),
     }
     sample_loss = mean_loss(material, model, material.kept_sample)
-    before = [score(material, model, place) for place in range(len(material.tasks))]
+    before = [task_score(material, model, place) for place in range(len(material.tasks))]
     lora = recipe.finetune.lora
     targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
     config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha,
@@ -166,7 +166,7 @@ def _finetune(
     for adapter in adapters:
         model.load_state_dict(adapter, strict=False)
         kept_loss = mean_loss(material, model, material.kept_sample)
-        found.append((*score(material, model, place), kept_loss))
+        found.append((*task_score(material, model, place), kept_loss))
     return found
 
 

@@ -130,7 +130,7 @@ def mean_loss(material: Material, model: nn.Module, rows: Rows) -> float:
     return float(nats.double().sum() / (rows.labels != IGNORED).sum().cpu())
 
 
-def score(material: Material, model: nn.Module, place: int) -> tuple[float, float]:
+def task_score(material: Material, model: nn.Module, place: int) -> tuple[float, float]:
     """The task's metric and nats a completion token on its test rows."""
     task, rows = material.tasks[place], material.test[place]
     nats, hits = row_scores(material, model, rows)

@@ -63,7 +63,7 @@ def shrunk(recipe: Recipe) -> Recipe:
             "pretrain.schedule.warmup_steps": 4,
             "finetune.steps": 4,
             "finetune.schedule.warmup_steps": 1,
-            "finetune.max_extensions": 0,
+            "finetune.max_extensions": 2,
             "pretrain.eval_tokens": 2048,
             "probes.forgetting_tokens": 1024,
         }

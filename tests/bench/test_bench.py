@@ -42,6 +42,7 @@ def test_lanes_are_timed_beside_a_plain_loop() -> None:
     assert all(figure.value > 0 for figure in found.values())
 
 
+@pytest.mark.slow
 def test_stages_write_their_figures_as_json(tmp_path: Path) -> None:
     path = tmp_path / "stages.json"
     assert main(["stages", "--quick", "--json", str(path)]) == 0

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from objectives import tasks
+from objectives.arms import Arms, num_steps
 from objectives.corpus import Corpus
-from objectives.finetune import Finetuner, Outcome, curve, num_steps
+from objectives.finetune import Finetuner, Outcome, curve, next_rates
 from objectives.recipe import FileTask, Finetune, Lora, Schedule
 from objectives.store import Store
 from tests.objectives import toy
@@ -59,17 +60,16 @@ def fine(mine: tuple[FileTask, FileTask]) -> Finetune:
 def finetuner(
     fine: Finetune, corpus: Corpus, folder: Path, report: Report | None = None, **given: Any
 ) -> Finetuner:
-    return Finetuner(
+    arms = Arms(
         CONFIG,
         fine,
-        tasks.load(fine, corpus.tokenizer),
-        seed=0,
         bf16=False,
         device="cpu",
         store=Store(folder),
         report=report or (lambda event: None),
         **{"max_lanes": 64, **given},
     )
+    return Finetuner(arms, tasks.load(fine, corpus.tokenizer), seed=0)
 
 
 def bases(*seeds: int) -> list[tuple[str, dict[str, Any]]]:
@@ -103,17 +103,10 @@ def assert_alike(found: Outcome, expected: Outcome) -> None:
     ],
 )
 def test_the_grid_grows_by_its_own_ratio_where_the_best_rate_is_at_its_edge(
-    tried: Mapping[float, float],
-    grid: tuple[float, ...],
-    expected: Sequence[float],
-    fine: Finetune,
-    toy_corpus: Corpus,
-    tmp_path: Path,
+    tried: Mapping[float, float], grid: tuple[float, ...], expected: Sequence[float]
 ) -> None:
-    one = finetuner(dataclasses.replace(fine, lrs=grid), toy_corpus, tmp_path)
-    one.tried = {(0, 0): dict(tried)}
-    assert one._next_rates((0, 0), 0) == sorted(grid)
-    assert one._next_rates((0, 0), 1) == pytest.approx(expected)
+    assert next_rates(grid, tried, 0) == sorted(grid)
+    assert next_rates(grid, tried, 1) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("max_extensions", [0, 1, 3])
@@ -192,9 +185,9 @@ def test_fine_tunes_from_the_store_are_the_same_and_nothing_is_trained(
     found = second.run(bases(0, 1))
     assert found == expected
     assert not [event for event in events if "lanes" in event]
-    assert [work.tokens for work in second.now] == [0.0, 0.0]
-    assert [work.tokens for work in second.total] == [work.tokens for work in first.total]
-    assert all(work.tokens > 0 for work in first.now)
+    assert [work.tokens for work in second.arms.now] == [0.0, 0.0]
+    assert [work.tokens for work in second.arms.total] == [work.tokens for work in first.arms.total]
+    assert all(work.tokens > 0 for work in first.arms.now)
 
 
 def test_stored_and_fresh_fine_tunes_are_scored_together_as_well(
