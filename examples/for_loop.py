@@ -25,12 +25,12 @@ from objectives import (
 
 RECIPE = Recipe(
     corpus=Corpus(sources=(Stdlib(max_bytes=2_000_000),)),
-    pretrain=Pretrain(steps=150, lr=1e-2),
+    pretrain=Pretrain(steps=100, lr=1e-2),
     finetune=Finetune(
         tasks=(BuiltinTask(name="list_ops"),),
         lrs=(1e-2, 3e-2),
         max_extensions=0,
-        steps=60,
+        steps=40,
         batch_size=8,
     ),
 )

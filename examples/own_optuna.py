@@ -26,7 +26,7 @@ from objectives import (
 
 RECIPE = Recipe(
     corpus=Corpus(sources=(Stdlib(max_bytes=2_000_000),)),
-    pretrain=Pretrain(steps=100),
+    pretrain=Pretrain(steps=80),
     finetune=Finetune(
         tasks=(BuiltinTask(name="list_ops"),),
         lrs=(1e-2, 3e-2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def checks(out: Path, storage: str | None) -> list[Check]:
         _check("Python", lambda: sys.version.split()[0]),
         *(_check(name, lambda name=name: metadata.version(name)) for name in PACKAGES),  # type: ignore[misc]
         _check("device", _device),
+        _check("load", _load),
         _check("free disk", lambda: _disk(out)),
         _check(f"folder {out}", lambda: _writable(out)),
     ]
@@ -64,6 +66,13 @@ def _device() -> str:
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
     return done.stdout.strip()
+
+
+def _load() -> str:
+    """Threads of several programs on the same cores wait for each other most of the time."""
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    hint = "; busy: runs will be slow, OMP_NUM_THREADS=1 helps" if busy > cores / 2 else ""
+    return f"{busy:.1f} on {cores} cores{hint}"
 
 
 def _disk(out: Path) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ from objectives.train import NEVER
 CURVE_POINTS = 64
 HOPELESS = 2.0
 """A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
+
+
+Prepared: TypeAlias = dict[str, tuple[Corpus, list[Task]]]
+"""Corpus and tasks by what they depend on; read once in an objective's life."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,7 @@ class Batch:
         self,
         *,
         recipe: Recipe,
+        prepared: Prepared,
         requests: Sequence[Request],
         store: Store,
         device: str,
@@ -73,7 +78,7 @@ class Batch:
         compiling: Compiling,
         on_event: Callable[[Event], None],
     ) -> None:
-        self.store, self.device = store, device
+        self.prepared, self.store, self.device = prepared, store, device
         self.max_lanes, self.compiling = max_lanes, compiling
         self.on_event = on_event
         self.jobs = [_job(recipe, request, device) for request in requests]
@@ -93,15 +98,22 @@ class Batch:
             key = key_of(data["corpus"], job.recipe.pretrain.seq_len, data["finetune"])
             groups.setdefault(key, []).append(index)
         for members in groups.values():
-            self._measure(members)
+            self._measure(key, members)
         return [self.results[index] for index in range(len(self.jobs))]
 
-    def _measure(self, members: list[int]) -> None:
+    def _prepare(self, key: str, recipe: Recipe) -> tuple[Corpus, list[Task]]:
+        """The corpus and tasks of requests with this key."""
+        if key not in self.prepared:
+            self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
+            seq_len = recipe.pretrain.seq_len
+            corpus = corpora.prepare(recipe.corpus, seq_len, self.store, self.on_event)
+            self.prepared[key] = (corpus, task_loading.load(recipe.finetune, corpus.tokenizer))
+        return self.prepared[key]
+
+    def _measure(self, key: str, members: list[int]) -> None:
         """Requests with the same corpus and tasks."""
         recipe = self.jobs[members[0]].recipe
-        self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
-        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, self.store, self.on_event)
-        tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+        corpus, tasks = self._prepare(key, recipe)
         jobs = [self.jobs[index] for index in members]
         for job in jobs:
             check_length(job.recipe, corpus.vocab_size)

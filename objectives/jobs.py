@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from objectives import models, schedules, sources
 from objectives.corpus import Corpus
-from objectives.recipe import Recipe
+from objectives.recipe import Model, Recipe
 from objectives.store import key_of
 
 
@@ -70,7 +70,7 @@ class Job:
     def _weights_depend_on(self, corpus: Corpus) -> list[Any]:
         pre = self.recipe.pretrain
         return [
-            _model_print(self.recipe, corpus.vocab_size),
+            _model_print(self.recipe.model, corpus.vocab_size),
             [corpus.key, corpus.weights],
             [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.decayed],
             self.device.split(":")[0],
@@ -108,11 +108,12 @@ def check_length(recipe: Recipe, vocab_size: int) -> None:
         )
 
 
-def _model_print(recipe: Recipe, vocab_size: int) -> list[Any]:
+@functools.lru_cache(maxsize=64)
+def _model_print(model: Model, vocab_size: int) -> list[Any]:
     """What the initial weights depend on besides the seed: shape, and any pretrained weights."""
-    config = models.build_config(recipe.model, vocab_size)
+    config = models.build_config(model, vocab_size)
     shape = {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
-    weights = recipe.model.weights
+    weights = model.weights
     if weights is None or not Path(weights).is_dir():
         return [shape, weights]
     files = sources.matching_files((f"{weights}/*.safetensors",))

@@ -207,6 +207,12 @@ def _align(weights: Tensor, nats_KBC: Tensor) -> Tensor:
     return weights.repeat(nats_KBC.shape[0] // weights.shape[0], 1, 1)
 
 
+def _alone_on_gpu(params: dict[str, Tensor]) -> bool:
+    """One lane needs no vmap. On a CPU it keeps it, and the same bits in any company."""
+    first = next(iter(params.values()))
+    return first.is_cuda and first.shape[0] == 1
+
+
 def _over_lanes(
     lane: Callable[..., tuple[Tensor, ...]],
     params: dict[str, Tensor],
@@ -214,6 +220,9 @@ def _over_lanes(
     data: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
     """Run `lane` for all K lanes; every output gets a leading axis K."""
+    if frozen is None and _alone_on_gpu(params):
+        alone = {name: p[0] for name, p in params.items()}
+        return tuple(x[None] for x in lane(alone, {}, *(x.reshape(x.shape[-2:]) for x in data)))
     over_data = tuple(0 if x.dim() == 3 else None for x in data)
     adapters = vmap(lane, in_dims=(0, None, *over_data), randomness="different")
     if frozen is None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from objectives.batch import Batch
+from objectives.batch import Batch, Prepared
 from objectives.measures import Request, Result
 from objectives.pretrain import Compiling
 from objectives.progress import Event
@@ -54,6 +54,7 @@ class PlasticityObjective:
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
         self.recipe = recipe
         self.execution = execution or Execution()
+        self._prepared: Prepared = {}
 
     def __call__(
         self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
@@ -120,6 +121,7 @@ class PlasticityObjective:
         """
         batch = Batch(
             recipe=self.recipe,
+            prepared=self._prepared,
             requests=requests,
             store=Store(self.execution.store),
             device=self.execution.device_name,

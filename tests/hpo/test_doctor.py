@@ -23,7 +23,7 @@ def found(out: Path, storage: str | None = None) -> dict[str, doctor.Check]:
 def test_a_sound_machine_passes_every_check(tmp_path: Path) -> None:
     checks = found(tmp_path / "runs", f"sqlite:///{tmp_path / 'x.db'}")
     folder = f"folder {tmp_path / 'runs'}"
-    expected = {"Python", *PACKAGES, "device", "free disk", folder, "storage"}
+    expected = {"Python", *PACKAGES, "device", "load", "free disk", folder, "storage"}
     assert set(checks) == expected
     assert [check for check in checks.values() if not check.ok] == []
     assert not (tmp_path / "runs").exists()
