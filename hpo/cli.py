@@ -167,7 +167,7 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         spec,
         **changes,
         objective=objective.configure(
-            device=arguments.device, lanes=arguments.lanes, store=str(arguments.out / "store")
+            device=arguments.device, lanes=arguments.lanes, store=str(arguments.out / runs.STORE)
         ),
         space={path: domain for path, domain in spec.space.items() if path not in fixed},
         baselines=tuple(

@@ -13,6 +13,7 @@ from hpo.record import Run
 from hpo.storage import DATABASE, guarded, load_study, mask, read_run, url_of
 
 NOTE = "run.json"
+STORE = "store"
 REPORT = "report.html"
 
 
@@ -31,12 +32,16 @@ class Place:
 
 
 def make_place(out: Path, name: str, url: str | None) -> Place:
-    """The run's folder, made and noted.
+    """The run's folder, made and noted; without a URL the storage noted before, if any.
 
     Raises:
-        ValueError: the folder cannot be written.
+        ValueError: the folder cannot be written, or the noted storage has to be given.
     """
+    if name == STORE:
+        raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
     folder = out / name
+    if url is None and (folder / NOTE).is_file():
+        return _read_place(folder, None, missing=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         note = {"name": name, "storage": None if url is None else mask(url)}
@@ -92,7 +97,8 @@ def fork_names(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
-def _read_place(folder: Path, url: str | None) -> Place:
+def _read_place(folder: Path, url: str | None, missing: bool = False) -> Place:
+    """A run's place; `missing`: its record need not be there yet."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         name, stored = note["name"], note["storage"]
@@ -100,6 +106,6 @@ def _read_place(folder: Path, url: str | None) -> Place:
         raise ValueError(f"{folder / NOTE} cannot be read; run the study again.") from None
     if url is None and stored is not None and "***" in stored:
         raise ValueError(f"this run's record is in {stored}; give it with --storage.")
-    if url is None and stored is None and not (folder / DATABASE).is_file():
+    if url is None and stored is None and not missing and not (folder / DATABASE).is_file():
         raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
     return Place(folder, name, url or stored or url_of(folder))

@@ -59,10 +59,13 @@ def _execute(path: Path) -> types.ModuleType:
         raise ValueError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(loaded)
     sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # as `python path` would: modules beside it are found
     try:
         loaded.loader.exec_module(module)
     except Exception as error:
         raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

@@ -19,6 +19,8 @@ RECIPE = Recipe(
         seq_len=64,
         lr=3e-3,
         weight_decay=0.1,
+        eval_tokens=16_384,
+        evals=4,
         schedule=Schedule(warmup_steps=40, decay_frac=1.0, shape="cosine", floor_ratio=0.1),
     ),
     finetune=Finetune(

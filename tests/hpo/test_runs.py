@@ -95,3 +95,14 @@ def test_the_note_of_a_run_holds_its_name_and_storage(tmp_path: Path) -> None:
 
 def test_names_of_forks_count_up_from_two() -> None:
     assert [*itertools.islice(runs.fork_names("a"), 3)] == ["a", "a-2", "a-3"]
+
+
+def test_a_run_goes_on_in_the_storage_it_was_started_with(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    assert runs.make_place(tmp_path, "study", url).url == url
+    assert runs.make_place(tmp_path, "study", None).url == url
+
+
+def test_a_study_cannot_take_the_name_of_the_store(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be named 'store'"):
+        runs.make_place(tmp_path, "store", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,10 @@ def test_studies_that_ship_have_a_line_and_load() -> None:
     for name, line in studies.shipped().items():
         assert line.endswith(".")
         assert studies.load(name).name == name
+
+
+def test_a_study_file_finds_the_modules_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_me.py").write_text("from tests.hpo.toy_objective import spec\n")
+    (tmp_path / "mine.py").write_text("from beside_me import spec\nSTUDY = spec()\n")
+    assert studies.load(str(tmp_path / "mine.py")).name
+    assert str(tmp_path) not in sys.path
