@@ -344,10 +344,16 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _unknown(path: str, known: list[str]) -> str:
-    same_name = [name for name in known if name.split(".")[-1] == path.split(".")[-1]]
-    near = list(dict.fromkeys(same_name + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
+    last = path.split(".")[-1]
+    same = [name for name in known if last in (name.split(".")[-1], _initials(name))]
+    near = list(dict.fromkeys(same + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
     hint = f"did you mean {' or '.join(near[:3])}?" if near else f"paths are {', '.join(known)}."
     return f"unknown hyperparameter {path!r}; {hint}"
+
+
+def _initials(path: str) -> str:
+    """Such as wd for pretrain.weight_decay."""
+    return "".join(word[:1] for word in path.split(".")[-1].split("_"))
 
 
 def _explain(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 
 from hpo import drawing, figures, runs
 from hpo.scoring import front
+from tests.bench.readme import where
 
 WIDTH, HEIGHT = 900, 480
 CHROMIUM = [
@@ -50,7 +51,7 @@ def lanes_figure(result: Path) -> go.Figure:
         x, y = zip(*points, strict=True)
         drawn.add_trace(go.Scatter(x=x, y=y, name=name, line={"color": colour}))
     drawn.update_layout(
-        title=f"{found['machine']}",
+        title=where(found["machine"]),
         xaxis={"title": "lanes", "type": "log", "dtick": "D1"},
         yaxis={"title": "tokens a second, all lanes", "rangemode": "tozero"},
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import figures, lanes, stages
+from tests.bench import figures, lanes, readme, stages
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
 
@@ -64,3 +64,19 @@ def test_an_unknown_setting_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     assert main(["lanes", "--quick", "--only", "nothing"]) == 2
     assert "--only must be one of llama-0.2m" in capsys.readouterr().err
     assert list(BENCHES)[:4] == ["peer", "lanes", "stages", "kills"]
+
+
+def test_readme_tables_come_from_results_and_nothing_else_changes() -> None:
+    result = {
+        "name": "lanes",
+        "machine": {"cpu": "a processor", "cores": 2, "gpu": None},
+        "versions": {"torch": "2.13.0"},
+        "figures": {"speed": {"value": 1234.5, "sem": 6.0, "n": 3, "unit": "x", "goal": ">= 4"}},
+    }
+    text = "before\n<!-- bench a -->\nold\n<!-- end a -->\nafter\n"
+    found = readme.filled(text, {"a": result, "absent": result})
+    assert "old" not in found
+    assert "| speed | 1234 x | 6 | 3 | >= 4 |" in found
+    assert found.startswith("before\n<!-- bench a -->\n")
+    assert found.endswith("<!-- end a -->\nafter\n")
+    assert readme.filled(found, {"a": result}) == found

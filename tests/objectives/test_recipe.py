@@ -200,3 +200,8 @@ def test_params_are_not_changed_by_setting_them() -> None:
 def test_a_learning_rate_that_stands_twice_in_the_grid_is_refused() -> None:
     with pytest.raises(ValueError, match=r"finetune\.lrs must be different"):
         Recipe().with_params({"finetune.lrs": [0.01, 0.01]})
+
+
+def test_initials_find_the_hyperparameter() -> None:
+    with pytest.raises(ValueError, match=r"did you mean pretrain\.weight_decay or"):
+        Recipe().with_params({"pretrain.wd": 3.0})
