@@ -87,9 +87,10 @@ def guarded(url: str) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ or error
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
+        mend = "install that driver" if isinstance(error, ImportError) else "is it reachable?"
         raise StorageError(
-            f"the storage {mask(url)} cannot be used ({reason}); check that it is reachable and "
-            "run the same command to go on."
+            f"the storage {mask(url)} cannot be used ({reason}): {mend}; then run the same command "
+            "to go on."
         ) from None
 
 
