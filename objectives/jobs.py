@@ -108,9 +108,15 @@ def check_length(recipe: Recipe, vocab_size: int) -> None:
         )
 
 
-@functools.lru_cache(maxsize=64)
 def _model_print(model: Model, vocab_size: int) -> list[Any]:
     """What the initial weights depend on besides the seed: shape, and any pretrained weights."""
+    if model.config is None and model.weights is None:
+        return _preset_print(model, vocab_size)
+    return _read_print(model, vocab_size)
+
+
+def _read_print(model: Model, vocab_size: int) -> list[Any]:
+    """Read anew each time: a folder may have changed."""
     config = models.build_config(model, vocab_size)
     shape = {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
     weights = model.weights
@@ -118,3 +124,6 @@ def _model_print(model: Model, vocab_size: int) -> list[Any]:
         return [shape, weights]
     files = sources.matching_files((f"{weights}/*.safetensors",))
     return [shape, [sources.checksum(path) for path in files]]
+
+
+_preset_print = functools.lru_cache(maxsize=64)(_read_print)
