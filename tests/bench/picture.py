@@ -52,7 +52,7 @@ def lanes_figure(result: Path) -> go.Figure:
         drawn.add_trace(go.Scatter(x=x, y=y, name=name, line={"color": colour}))
     drawn.update_layout(
         title=where(found["machine"]),
-        xaxis={"title": "lanes", "type": "log", "dtick": "D1"},
+        xaxis={"title": "lanes", "type": "log", "tickvals": [2**power for power in range(11)]},
         yaxis={"title": "tokens a second, all lanes", "rangemode": "tozero"},
     )
     return drawn
