@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(arguments, console)
     except ValueError as error:
         return _complain(error, USAGE)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         return _complain(error, FAILED)
     except (Interrupted, KeyboardInterrupt):
         return INTERRUPTED
@@ -241,7 +241,10 @@ def _print_front(run: Run, console: Console) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
-    expected = isinstance(error, ValueError | StorageError) or type(error).__name__ == "StoreError"
+    expected = (
+        isinstance(error, ValueError | StorageError | MemoryError)
+        or type(error).__name__ == "StoreError"
+    )
     text = mask(" ".join(str(error).split())) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code

@@ -71,7 +71,8 @@ class Task:
     answers: NDArray[np.int64]
     """Accuracy only: the right label of each test row; [N]."""
     chance: float
-    """Share of test rows that the commonest training completion answers."""
+    """Share of test rows that the commonest training completion answers, and for accuracy at least
+    one over the number of labels."""
     left_out: int
     """Rows longer than `finetune.max_length`."""
     key: str
@@ -179,6 +180,7 @@ def _prepare(
         choices = _encode([(r.prompt, c) for r in kept["test"] for c in labels], tokenizer)
         answers = np.array([labels.index(row.completion) for row in kept["test"]])
     commonest = counts.most_common(1)[0][0]
+    guessing = 1 / len(counts) if metric == "accuracy" else 0.0
     encoded = {
         split: _encode([(row.prompt, row.completion) for row in found], tokenizer)
         for split, found in kept.items()
@@ -191,7 +193,7 @@ def _prepare(
         test=encoded["test"],
         choices=choices,
         answers=answers,
-        chance=float(np.mean([row.completion == commonest for row in kept["test"]])),
+        chance=max(guessing, float(np.mean([row.completion == commonest for row in kept["test"]]))),
         left_out=left_out,
         key=key_of(
             metric, {split: [_hash(r).hex() for r in found] for split, found in kept.items()}

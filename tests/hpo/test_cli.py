@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, doctor, runs
+from hpo import cli, doctor, runs, studies
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.study import Controller
@@ -392,3 +392,14 @@ def commands() -> dict[str, Any]:
         action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
     )
     return dict(found.choices)
+
+
+def test_running_out_of_memory_is_one_sentence_and_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(study: str) -> None:
+        raise MemoryError("one lane does not fit; take a smaller model.")
+
+    monkeypatch.setattr(studies, "load", load)
+    assert cli.main(["run", "any"]) == 1
+    assert capsys.readouterr().err == "hpo: one lane does not fit; take a smaller model.\n"

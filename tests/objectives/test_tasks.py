@@ -293,3 +293,22 @@ def test_what_a_dataset_lacks_is_one_clear_error(
     given = {"name": "s", "dataset": saved, "prompt": "{text}", "completion": " {stars}"}
     with pytest.raises(ValueError, match=message):
         load(HubTask(**{**given, **changed}), tokenizer)  # type: ignore[arg-type]
+
+
+def test_chance_is_never_below_guessing_among_the_labels(
+    toy_folder: Path, toy_corpus: Corpus
+) -> None:
+    """The commonest training label may be rare in test."""
+
+    def rows(labels: str, start: int) -> list[dict[str, Any]]:
+        return [
+            {"prompt": f"row {start + n}", "completion": f" {label}", "label": label}
+            for n, label in enumerate(labels)
+        ]
+
+    names = {"train": rows("aaabbccd", 0), "validation": rows("ab", 20), "test": rows("bbcd", 40)}
+    paths = {k: str(toy.write_jsonl(toy_folder / f"rare-{k}.jsonl", v)) for k, v in names.items()}
+    fine = Finetune(tasks=(FileTask(name="rare", **paths),))
+    (found,) = tasks.load(fine, toy_corpus.tokenizer)
+    assert found.metric == "accuracy"
+    assert found.chance == 0.25
