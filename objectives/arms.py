@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from objectives import adamw, evaluate, lanes, lora, memory, models, schedules, train
+from objectives import adamw, evaluate, lanes, lora, memory, models, packing, schedules, train
 from objectives.checkpoints import Parameters
 from objectives.corpus import shuffled
 from objectives.pretrain import MOST_LANES, Report
 from objectives.recipe import Finetune
 from objectives.store import Store, key_of, read_json, write_json
-from objectives.tasks import Task
+from objectives.tasks import Encoded, Task
 
 STAGE = "tune"
 
@@ -39,7 +39,7 @@ class Work:
     """What training took."""
 
     tokens: float = 0.0
-    """Padding included."""
+    """Without padding; fine-tunes count the mean length of their task's rows."""
     seconds: float = 0.0
     """Of the device, a lane's share."""
 
@@ -100,8 +100,8 @@ class Arms:
         self.plain = lanes.Program(module, bf16=bf16)
         self.program, self.shapes = self.plain, {n: p.shape for n, p in module.named_parameters()}
         if fine.method == "lora":
-            self.adapted = lora.Adapted(config, fine.lora, device)
-            self.program = lanes.Program(self.adapted.module, bf16=bf16)
+            self.adapted = lora.Adapted(config, fine.lora, device, bf16=bf16)
+            self.program = self.adapted.program(module)
             self.shapes = self.adapted.shapes
         self.keys: list[str] = []
         self.bases: list[Parameters] = []
@@ -109,11 +109,13 @@ class Arms:
         """What each base's fine-tunes took, whenever that was."""
         self.now: list[Work] = []
         """What they took in this run."""
+        self.packed = False
 
-    def open(self, bases: Sequence[tuple[str, Parameters]]) -> None:
-        """Work on these bases (key, parameters) from here on."""
+    def open(self, bases: Sequence[tuple[str, Parameters]], rows: Encoded) -> None:
+        """Work on these bases (key, parameters) from here on; `rows` show whether packing works."""
         self.keys, self.bases = [key for key, _ in bases], [params for _, params in bases]
         self.total, self.now = [NOTHING] * len(bases), [NOTHING] * len(bases)
+        self.packed = packing.works(self.plain.module, lanes.stack(self._on_device([0])), rows)
 
     def tune(
         self, task: Task, wanted: Mapping[int, Sequence[float]], seeds: Sequence[int], take: Take
@@ -133,7 +135,8 @@ class Arms:
 
     def plain_lanes(self, members: Sequence[int]) -> evaluate.Lanes:
         """The bases themselves, to be scored."""
-        return evaluate.Lanes(self.plain, lanes.stack(self._on_device(members)))
+        params = lanes.stack(self._on_device(members))
+        return evaluate.Lanes(self.plain, params, packed=self.packed)
 
     def tuned_lanes(self, members: Sequence[int], params: Sequence[Parameters]) -> evaluate.Lanes:
         """Fine-tunes of these bases, equally many each, base by base; to be scored."""
@@ -141,7 +144,7 @@ class Arms:
 
     def _scored(self, members: Sequence[int], values_KP: Tensor) -> evaluate.Lanes:
         params = lanes.split_rows(self.shapes, values_KP)
-        return evaluate.Lanes(self.program, params, self._frozen(members))
+        return evaluate.Lanes(self.program, params, self._frozen(members), self.packed)
 
     def _train_all(
         self,
@@ -278,7 +281,8 @@ class Arms:
     ) -> Callable[[int], lanes.Batch]:
         """Each seed's own rows, in a new order each epoch, the same for all rates and bases.
 
-        Rows are cut to the longest of the step, so a step costs what its rows need.
+        Rows lie in one line without padding, or where the model does not allow it are cut to the
+        longest of the step.
         """
         rows, size = task.train, self.fine.batch_size
         repeats = rates if self.adapted else rates * bases
@@ -294,9 +298,7 @@ class Arms:
             if self.fine.lora.dropout:
                 torch.manual_seed(seeds[0] * 1_000_003 + step)
             chosen = np.stack([picked(seed, step) for seed in seeds] * repeats)
-            ids = rows.ids[chosen][..., : rows.width(chosen.ravel()) + 1]
-            parts = (ids, rows.positions[chosen], rows.weights[chosen])
-            return lanes.Batch(*(torch.from_numpy(part).to(self.device) for part in parts))
+            return packing.batch_of(rows, chosen, self.device, packed=self.packed)
 
         return batch_at
 
@@ -321,7 +323,8 @@ class Arms:
         ]
 
     def _lane_tokens(self, task: Task, steps: int) -> float:
-        return float(steps * self.fine.batch_size * task.length)
+        """On average over the rows."""
+        return steps * self.fine.batch_size * task.mean_tokens
 
     def _key(self, base: int, task: Task, rate: float, seeds: Sequence[int]) -> str:
         fine = self.fine
@@ -330,7 +333,7 @@ class Arms:
         course = [fine.steps, fine.epochs, fine.batch_size, schedule]
         constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
         start = [self.keys[base], task.key, rate, list(seeds)]
-        return key_of("tune-2", start, method, course, constants)
+        return key_of("tune-3", start, method, course, constants)
 
     def _load(self, key: str, seeds: int) -> Tuned | None:
         folder = self.store.get(STAGE, key)

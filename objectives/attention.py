@@ -5,11 +5,18 @@ under `vmap` it would fall back to a loop. Lanes only ever need causal attention
 rows, where no mask exists that depends on the lane; so the lane axis becomes more batch, and the
 fused kernel runs once for all lanes. Registered with transformers under NAME.
 
-H heads, T tokens, D channels of a head; a leading axis B is the batch.
+Rows that lie packed in lines (`objectives.packing`) are taken apart before it and put together
+after it: `rows_in_lines` says how, as transformers has no way to hand it through every model.
+
+H heads, T tokens, D channels of a head; a leading axis B is the batch. L tokens of a line, R rows
+of it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,6 +25,17 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 NAME = "lanes"
+_LAYOUT: contextvars.ContextVar[tuple[Tensor, ...]] = contextvars.ContextVar("layout", default=())
+
+
+@contextlib.contextmanager
+def rows_in_lines(*layout: Tensor) -> Iterator[None]:
+    """Attend within rows: `forth` [R, T] and `back` [1, L] of a Layout; nothing for plain rows."""
+    token = _LAYOUT.set(layout)
+    try:
+        yield
+    finally:
+        _LAYOUT.reset(token)
 
 
 def attention_forward(
@@ -39,27 +57,80 @@ def attention_forward(
     """
     if attention_mask is not None or softcap is not None or not getattr(module, "is_causal", True):
         raise ValueError("only plain causal attention without a mask can run as lanes.")
-    if sliding_window is not None and sliding_window < query_BHTD.shape[-2]:
+    layout = _LAYOUT.get()
+    longest = layout[0].shape[-1] if layout else query_BHTD.shape[-2]
+    if sliding_window is not None and sliding_window < longest:
         raise ValueError(
-            f"sequences of {query_BHTD.shape[-2]} tokens exceed the model's sliding window of "
+            f"sequences of {longest} tokens exceed the model's sliding window of "
             f"{sliding_window}; shorten the sequences."
         )
     groups = query_BHTD.shape[-3] // key_BHTD.shape[-3]
     if groups > 1:
         key_BHTD = key_BHTD.repeat_interleave(groups, dim=-3)
         value_BHTD = value_BHTD.repeat_interleave(groups, dim=-3)
-    out = _fold(query_BHTD, key_BHTD, value_BHTD, scaling, dropout)
+    lines = query_BHTD.shape[:1]
+    layout = tuple(index.expand(*lines, *index.shape) for index in layout)
+    out = _fold(scaling, dropout, query_BHTD, key_BHTD, value_BHTD, *layout)
     return out.transpose(1, 2).contiguous(), None
 
 
-def _fold(query: Tensor, key: Tensor, value: Tensor, scale: float | None, dropout: float) -> Tensor:
-    batched = torch._C._functorch.is_batchedtensor
-    if batched(query) or batched(key) or batched(value):
-        folded: Tensor = _FoldLanes.apply(query, key, value, scale, dropout)  # type: ignore[no-untyped-call]
+def _fold(scale: float | None, dropout: float, *parts: Tensor) -> Tensor:
+    """Attention over query, key, value [B, H, T, D], and the layout's two indices [B, ...]."""
+    if any(torch._C._functorch.is_batchedtensor(part) for part in parts):
+        folded: Tensor = _FoldLanes.apply(scale, dropout, *parts)  # type: ignore[no-untyped-call]
         return folded
-    return F.scaled_dot_product_attention(
+    query, key, value, *layout = parts
+    if layout:
+        forth, back = _in_all_lines(*layout)
+        query, key, value = (
+            _apart(part, forth, back, len(layout[0])) for part in (query, key, value)
+        )
+    out = F.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scale, dropout_p=dropout
     )
+    return _together(out, forth, back, len(layout[0])) if layout else out
+
+
+def _in_all_lines(forth_BRT: Tensor, back_B1L: Tensor) -> tuple[Tensor, Tensor]:
+    """The same places counted through all B lines: [B * R, T] and [B * L]."""
+    lines, rows, width = forth_BRT.shape
+    line = torch.arange(lines, device=forth_BRT.device)[:, None, None]
+    forth = forth_BRT + line * back_B1L.shape[-1]
+    back = back_B1L + line * (rows * width)
+    return forth.flatten(0, 1), back.flatten()
+
+
+def _apart(x_BHLD: Tensor, forth: Tensor, back: Tensor, lines: int) -> Tensor:
+    """Lines -> rows, [B * R, H, T, D]."""
+    _, heads, _, width = x_BHLD.shape
+    flat = x_BHLD.transpose(1, 2).reshape(-1, heads * width)
+    taken: Tensor = _Take.apply(flat, forth.flatten(), back)  # type: ignore[no-untyped-call]
+    return taken.view(*forth.shape, heads, width).transpose(1, 2)
+
+
+def _together(x_RHTD: Tensor, forth: Tensor, back: Tensor, lines: int) -> Tensor:
+    """Rows -> lines, [B, H, L, D]."""
+    _, heads, _, width = x_RHTD.shape
+    flat = x_RHTD.transpose(1, 2).reshape(-1, heads * width)
+    taken: Tensor = _Take.apply(flat, back, forth.flatten())  # type: ignore[no-untyped-call]
+    return taken.view(lines, -1, heads, width).transpose(1, 2)
+
+
+class _Take(torch.autograd.Function):
+    """Rows of x at `index`; its gradient is taken at `back`, the inverse of `index`.
+
+    An index_select's own gradient adds into place, which is slow on a CPU and not deterministic on
+    a GPU. It is not needed: each place that matters is taken once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
 class _FoldLanes(torch.autograd.Function):
@@ -77,21 +148,18 @@ class _FoldLanes(torch.autograd.Function):
     def vmap(
         info: Any,
         in_dims: tuple[int | None, ...],
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
         scale: float | None,
         dropout: float,
+        *parts: Tensor,
     ) -> tuple[Tensor, int]:
-        lanes = info.batch_size
-        query, key, value = (
-            x.expand(lanes, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip((query, key, value), in_dims[:3], strict=True)
-        )
-        batch = query.shape[1]
-        query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-        out = _fold(query, key, value, scale, dropout)
-        return out.view(lanes, batch, *out.shape[1:]), 0
+        lanes, batch = info.batch_size, 0
+        folded = []
+        for x, dim in zip(parts, in_dims[2:], strict=True):
+            spread = x.expand(lanes, *x.shape) if dim is None else x.movedim(dim, 0)
+            batch = spread.shape[1]
+            folded.append(spread.flatten(0, 1))
+        out = _fold(scale, dropout, *folded)
+        return out.unflatten(0, (lanes, batch)), 0
 
 
 AttentionInterface.register(NAME, attention_forward)

@@ -354,7 +354,7 @@ def _tokens(job: Job, tasks: list[Task]) -> float:
     for task in tasks:
         tuned += (
             num_steps(fine, task)
-            * task.length
+            * task.mean_tokens
             * fine.batch_size
             * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
         )

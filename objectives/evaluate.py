@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from objectives import packing
 from objectives.lanes import Batch, Program
-from objectives.tasks import Encoded, Task
+from objectives.tasks import Encoded, Task, num_tokens
 
-ROWS = 32
-"""Rows of an evaluation batch. Fixed, so that a score does not depend on the number of lanes."""
+ROWS, TASK_ROWS = 32, 64
+"""Rows of an evaluation batch, of text and of a task, where only completions need logits. Fixed, so
+that a score does not depend on the number of lanes."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Lanes:
     program: Program
     params: Mapping[str, Tensor]
     frozen: Mapping[str, Tensor] | None = None
+    packed: bool = False
+    """Whether a task's rows go through in lines; see `objectives.packing`."""
 
     @property
     def device(self) -> torch.device:
@@ -64,26 +68,29 @@ def task_scores(lanes: Lanes, task: Task) -> tuple[NDArray[np.float64], NDArray[
     if task.choices is None:
         nats_KN, hits_KN = _scores(lanes, task.test)
         return hits_KN.mean(1), nats_KN.sum(1) / task.test.weights.sum()
-    nats_KNL = _scores(lanes, task.choices)[0]
-    nats_KNL = nats_KNL.reshape(len(nats_KNL), len(task.answers), -1)
+    labels = len(task.choices.ids) // len(task.answers)
+    nats_KNL = _scores(lanes, task.choices, alike=labels)[0]
+    nats_KNL = nats_KNL.reshape(len(nats_KNL), len(task.answers), labels)
     right = nats_KNL.argmin(2) == task.answers
     own = np.take_along_axis(nats_KNL, task.answers[None, :, None], axis=2)
     return right.mean(1), own.sum((1, 2)) / task.test.weights.sum()
 
 
-def _scores(lanes: Lanes, rows: Encoded) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _scores(
+    lanes: Lanes, rows: Encoded, *, alike: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Each row's summed nats and whether all its counted targets are the argmax; [K, N] each.
 
-    Rows of like length go through together, cut to the length they need.
+    Rows of like length go through together, `alike` consecutive ones that begin alike at a time.
     """
-    last = (rows.positions * rows.weights.astype(int)).max(1)
-    order = np.argsort(last, kind="stable")
+    longest = num_tokens(rows, np.arange(len(rows.ids))).reshape(-1, alike).max(1)
+    groups = np.argsort(longest, kind="stable")
+    order = (groups[:, None] * alike + np.arange(alike)).ravel()
+    size = max(1, TASK_ROWS // alike) * alike
     nats, hits = [], []
-    for start in range(0, len(order), ROWS):
-        picked = order[start : start + ROWS]
-        width = rows.width(picked)
-        parts = (rows.ids[picked, : width + 1], rows.positions[picked], rows.weights[picked])
-        batch = Batch(*(torch.from_numpy(part).to(lanes.device) for part in parts))
+    for start in range(0, len(order), size):
+        picked = order[start : start + size]
+        batch = packing.batch_of(rows, picked, lanes.device, packed=lanes.packed, alike=alike)
         some_nats, some_hits = lanes.program.scores(lanes.params, lanes.frozen, batch)
         nats.append(some_nats)
         hits.append(some_hits)

@@ -82,7 +82,7 @@ class Finetuner:
 
         `sample` [N, T + 1] measures forgetting.
         """
-        self.arms.open(bases)
+        self.arms.open(bases, self.tasks[0].validation)
         by_task = [self._on_task(task, len(bases), sample) for task in self.tasks]
         return [list(outcomes) for outcomes in zip(*by_task, strict=True)]
 

@@ -22,6 +22,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from objectives import attention
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How R rows of at most T tokens lie in one line of L tokens; see `objectives.packing`."""
+
+    places: Tensor
+    """[1, L] place of each token of the line in its row"""
+    forth: Tensor
+    """[R, T] place in the line of each token of the rows"""
+    back: Tensor
+    """[1, L] place in the R * T tokens of the rows of each token of the line"""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,15 +43,22 @@ class Batch:
 
     Shared by all lanes: ids [B, T + 1]. Without `positions` all T targets count. With them, the
     targets at `positions` [B, C] count by `weights` [B, C], and nothing is computed for the others.
-    With each lane's own data a leading axis K (under frozen bases: A) stands before B.
+    Packed by a `layout`: ids [1, L] are a line of B rows, `positions` [B, C] are places in the line
+    and `targets` [B, C] the tokens to be predicted there.
+    With each lane's own data a leading axis K (under frozen bases: A) stands before all of these.
     """
 
     ids: Tensor
     positions: Tensor | None = None
     weights: Tensor | None = None
+    targets: Tensor | None = None
+    layout: Layout | None = None
 
     def split(self, parts: int) -> list[Batch]:
-        """`parts` batches along B."""
+        """`parts` batches along B; a packed one stays whole."""
+        if parts == 1:
+            return [self]
+        assert self.layout is None
         pieces = [
             [None] * parts if x is None else x.chunk(parts, dim=-2)
             for x in (self.ids, self.positions, self.weights)
@@ -47,7 +68,12 @@ class Batch:
     @property
     def data(self) -> tuple[Tensor, ...]:
         """What goes through the model."""
-        return (self.ids,) if self.positions is None else (self.ids, self.positions)
+        if self.positions is None:
+            return (self.ids,)
+        if self.layout is None or self.targets is None:
+            return (self.ids, self.positions)
+        packed = self.layout
+        return (self.ids, self.positions, self.targets, packed.places, packed.forth, packed.back)
 
 
 class Rows:
@@ -96,6 +122,14 @@ def stack(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
 
 
+Weights = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
+"""(trained, frozen) parameters of one lane -> those of the module"""
+
+
+def _together(params: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**frozen, **params}
+
+
 class Program:
     """A module and how to run it for all lanes at once.
 
@@ -104,10 +138,22 @@ class Program:
     vocabulary's share.
     """
 
-    def __init__(self, module: nn.Module, *, bf16: bool = False, compiled: bool = False) -> None:
-        """`bf16`: matrix products under bf16 autocast; `compiled`: the training pass compiled."""
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        bf16: bool = False,
+        compiled: bool = False,
+        weights: Weights | None = None,
+    ) -> None:
+        """`bf16`: matrix products under bf16 autocast; `compiled`: the training pass compiled.
+
+        `weights` makes the module's parameters of one lane from what is trained and what is frozen;
+        without it they are both as they are.
+        """
         self.module = module
         self.bf16 = bf16
+        self.weights = weights or _together
         self._positions_BC: Tensor | None = None
         self._loss_pass = torch.compile(self._nats, dynamic=False) if compiled else self._nats
         head = module.get_output_embeddings()  # type: ignore[operator]
@@ -174,18 +220,26 @@ class Program:
         frozen: dict[str, Tensor],
         ids_BT1: Tensor,
         positions_BC: Tensor | None = None,
+        targets_BC: Tensor | None = None,
+        places_1L: Tensor | None = None,
+        *layout: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Logits [B, C, V] and targets [B, C] at the positions; all T of them without positions."""
-        self._positions_BC = positions_BC
-        output = functional_call(
-            self.module, {**frozen, **params}, (), {"input_ids": ids_BT1[:, :-1]}
-        )
+        weights = self.weights(params, frozen)
+        if positions_BC is None or targets_BC is None:
+            inputs, targets = {"input_ids": ids_BT1[:, :-1]}, ids_BT1[:, 1:]
+            if positions_BC is not None:
+                targets = targets.gather(1, positions_BC)
+            self._positions_BC = positions_BC
+        else:
+            inputs, targets = {"input_ids": ids_BT1, "position_ids": places_1L}, targets_BC
+            self._positions_BC = positions_BC.reshape(1, -1)
+        with attention.rows_in_lines(*layout):
+            logits = functional_call(self.module, weights, (), inputs).logits
         self._positions_BC = None
-        logits, targets = output.logits, ids_BT1[:, 1:]
-        if positions_BC is not None:
-            targets = targets.gather(1, positions_BC)
         half = logits.dtype in (torch.bfloat16, torch.float16)
-        return logits.float() if half else logits, targets
+        logits = logits.float() if half else logits
+        return logits.reshape(*targets.shape, -1), targets
 
     def _pick_positions(self, head: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
         if self._positions_BC is None:

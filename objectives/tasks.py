@@ -53,8 +53,14 @@ class Encoded:
 
     def width(self, rows: NDArray[np.int64]) -> int:
         """Tokens that these rows need, rounded up: nothing beyond their last target counts."""
-        last = int((self.positions[rows] * (self.weights[rows] > 0)).max())
-        return min(self.length, -(-(last + 1) // STEP) * STEP)
+        return min(self.length, -(-int(num_tokens(self, rows).max()) // STEP) * STEP)
+
+
+def num_tokens(rows: Encoded, picked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens that each row needs: up to the one that predicts its last target."""
+    last = (rows.positions[picked] * (rows.weights[picked] > 0)).max(-1)
+    needed: NDArray[np.int64] = last + 1
+    return needed
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,9 @@ class Task:
     """Identity of the rows."""
 
     @property
-    def length(self) -> int:
-        """Tokens of the longest training or validation row, rounded up."""
-        return max(self.train.length, self.validation.length)
+    def mean_tokens(self) -> float:
+        """Of a training row."""
+        return float(num_tokens(self.train, np.arange(len(self.train.ids))).mean())
 
 
 def load(fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase) -> list[Task]:

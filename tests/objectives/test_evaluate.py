@@ -153,7 +153,7 @@ def test_adapters_on_bases_are_scored_in_the_order_base_by_base() -> None:
         {name: torch.randn_like(p) * 0.1 for name, p in adapted.initial(seed).items()}
         for seed in range(3)
     ]
-    program = lanes.Program(adapted.module)
+    program = toy.adapted_program(CONFIG, adapted)
     rows = toy.ids(5, 11).numpy()
     together = evaluate.Lanes(
         program, lanes.stack([*arms, *arms]), adapted.frozen(lanes.stack(bases))

@@ -303,7 +303,7 @@ def nested_lanes(
         constants=adamw.constants(count, "cpu", clip=[CLIPS[arm] for arm in arms] * len(bases)),
     )
     train.train(
-        Program(adapted.module),
+        toy.adapted_program(config, adapted),
         state,
         plan,
         lambda step: Batch(torch.stack([batch_of(arm, step) for arm in arms])),
@@ -318,9 +318,13 @@ def nested_lanes(
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # in PEFT
+@pytest.mark.parametrize("merged_below", [0.0, math.inf])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
 @pytest.mark.usefixtures("float64")
-def test_adapters_on_shared_bases_equal_plain_peft_training(name: str) -> None:
+def test_adapters_on_shared_bases_equal_plain_peft_training(
+    name: str, merged_below: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora, "MERGED_BELOW", merged_below)
     config = toy.CONFIGS[name]
     adapted = lora.Adapted(config, Lora(rank=3, alpha=6.0), "cpu")
     bases = [toy.initial(config, 10 + base) for base in range(BASES)]
@@ -345,7 +349,8 @@ def test_frozen_bases_are_shared_not_copied_and_stay_as_they_were() -> None:
     before = {name: p.clone() for name, p in frozen.items()}
     values = lanes.join_rows([adapted.initial(seed) for seed in range(BASES * ADAPTERS)])
     rows = lanes.Rows(adapted.shapes, values)
-    train._gradient(Program(adapted.module), rows, frozen, Batch(toy.ids(B, T + 1)), 1)
+    program = toy.adapted_program(config, adapted)
+    train._gradient(program, rows, frozen, Batch(toy.ids(B, T + 1)), 1)
     assert toy.same(before, frozen)
     assert all(p.grad is None for p in frozen.values())
     assert rows.values.shape == (BASES * ADAPTERS, sum(s.numel() for s in adapted.shapes.values()))
@@ -360,7 +365,7 @@ def test_dropout_of_adapters_is_drawn_in_training_and_left_out_of_scores() -> No
         for name in one:
             one[name] = torch.full_like(one[name], 0.1)
     stacked, frozen = lanes.stack(params), adapted.frozen(lanes.stack([toy.initial(config, 0)]))
-    program = Program(adapted.module)
+    program = toy.adapted_program(config, adapted)
     batch = Batch(toy.ids(B, T + 1))
     losses = [program.losses(stacked, frozen, batch) for _ in range(2)]
     assert not torch.equal(losses[0], losses[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -47,6 +49,14 @@ def test_initial_adapters_follow_the_seed_alone() -> None:
     assert all(p.is_meta for p in adapted.module.parameters())
 
 
+@pytest.fixture(params=[0.0, math.inf], ids=["beside", "merged"])
+def merging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Adapters run as PEFT does, and merged into the weights."""
+    monkeypatch.setattr(lora, "MERGED_BELOW", request.param)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("merging")
 @pytest.mark.parametrize("name", toy.CONFIGS)
 def test_fresh_adapters_change_nothing(name: str) -> None:
     config = toy.CONFIGS[name]
@@ -55,10 +65,11 @@ def test_fresh_adapters_change_nothing(name: str) -> None:
     rows = Batch(toy.ids(B, T + 1))
     plain = Program(models.build_module(config, "cpu")).losses(bases, None, rows)
     arms = lanes.stack([adapted.initial(seed) for seed in range(4)])
-    found = Program(adapted.module).losses(arms, adapted.frozen(bases), rows)
+    found = toy.adapted_program(config, adapted).losses(arms, adapted.frozen(bases), rows)
     torch.testing.assert_close(found, plain.repeat_interleave(2))
 
 
+@pytest.mark.usefixtures("merging")
 @pytest.mark.parametrize("name", toy.CONFIGS)
 def test_trained_adapters_give_what_the_peft_model_gives(name: str) -> None:
     config = toy.CONFIGS[name]
@@ -73,7 +84,7 @@ def test_trained_adapters_give_what_the_peft_model_gives(name: str) -> None:
     rows = toy.ids(B, T + 1)
     expected = peft.eval()(input_ids=rows, labels=rows).loss
     frozen = adapted.frozen(lanes.stack([base]))
-    found = Program(adapted.module).losses(lanes.stack([arm]), frozen, Batch(rows))
+    found = toy.adapted_program(config, adapted).losses(lanes.stack([arm]), frozen, Batch(rows))
     torch.testing.assert_close(found[0], expected.detach())
 
 
@@ -102,3 +113,23 @@ def test_all_linear_layers_but_the_head_get_adapters(name: str) -> None:
 def test_targets_that_are_no_linear_layers_are_refused(target: str) -> None:
     with pytest.raises(ValueError, match=target):
         lora.Adapted(toy.CONFIGS["qwen3"], Lora(targets=(target,)), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "bf16", "merged"),
+    [
+        (Lora(rank=4), False, True),
+        (Lora(rank=4), True, False),
+        (Lora(rank=4, dropout=0.1), False, False),
+        (Lora(rank=1), False, False),
+        (Lora(rank=4, targets=("lm_head",)), False, False),
+    ],
+    ids=["pays", "bf16 rounds it away", "dropout", "adapters are thin", "tied head"],
+)
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # in PEFT
+def test_adapters_are_merged_where_it_pays_and_is_right(
+    given: Lora, bf16: bool, merged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora, "MERGED_BELOW", 3.0)
+    adapted = lora.Adapted(toy.CONFIGS["llama"], given, "cpu", bf16=bf16)
+    assert (adapted.merged is not None) == merged

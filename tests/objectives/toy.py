@@ -18,7 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from objectives import corpus, models
+from objectives import corpus, lora, models
+from objectives.lanes import Program
 from objectives.recipe import Corpus, Files, Model, Pretrain, Recipe, Schedule
 from objectives.store import Store
 
@@ -153,3 +154,8 @@ def ids(*shape: int, seed: int = 0) -> Tensor:
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Whether two sets of parameters are bit for bit equal."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def adapted_program(config: PreTrainedConfig, adapted: lora.Adapted) -> Program:
+    """What trains the adapters."""
+    return adapted.program(models.build_module(config, "cpu"))
