@@ -34,7 +34,7 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
-_CURVE_AXES = {"lr": "learning rate"}
+_CURVE_AXES = {"lr": "learning rate", "merge_weight": "weight of the checkpoint"}
 
 
 def draw_front(data: FrontData) -> go.Figure:
@@ -110,7 +110,7 @@ def _names(points: list[Point], middle: float) -> go.Scatter:
     ring = {"symbol": "diamond-open", "size": 15, "color": BLUE, "line": {"width": 2}}
     return _overlay(points, "baseline", ring).update(
         mode="markers+text",
-        text=[escaped(_short(point.baseline or "")) for point in points],
+        text=[escaped(_short(point.baseline or "") + point.tag) for point in points],
         textposition=[
             f"{('bottom', 'top')[place % 2]} {'right' if point.x <= middle else 'left'}"
             for place, point in enumerate(points)

@@ -26,6 +26,8 @@ class Point:
     x_error: float | None
     y_error: float | None
     baseline: str | None
+    tag: str
+    """The trial's labels, as they stand behind its name."""
     hover: tuple[str, ...]
 
 
@@ -146,6 +148,7 @@ def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Poin
         x_error=_error(trial, x),
         y_error=_error(trial, y),
         baseline=trial.baseline,
+        tag=wording.tag(trial),
         hover=_hover(trial, front, tasks),
     )
 

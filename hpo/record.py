@@ -26,6 +26,8 @@ class Trial:
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     notes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """Stand beside the number wherever the trial is named."""
     seed: int = 0
     fidelity: float = 1.0
 

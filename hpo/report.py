@@ -195,7 +195,7 @@ def _row(trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, b
     cells = [
         f'<td class="choose"><input type="checkbox" data-trial="{trial.number}"'
         f' aria-label="{label}"{ticked}></td>',
-        _cell(trial.number, str(trial.number), "number"),
+        _cell(trial.number, f"{trial.number}{wording.tag(trial)}", "number"),
         _cell(standing + knee, standing + knee, "standing"),
         _cell(trial.baseline or "", trial.baseline or ""),
     ]

@@ -38,6 +38,9 @@ class Result(Protocol):
     def failure(self) -> str | None: ...
     @property
     def notes(self) -> list[str]: ...
+    @property
+    def labels(self) -> list[str]:
+        """Stand beside the trial's number wherever it is named."""
 
 
 class Objective(Protocol):

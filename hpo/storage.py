@@ -171,6 +171,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         cost=attrs.get("cost", {}),
         failure=attrs.get("failure"),
         notes=attrs.get("notes", []),
+        labels=attrs.get("labels", []),
         seed=attrs.get("seed", 0),
         fidelity=attrs.get("fidelity", 1.0),
     )

@@ -131,7 +131,7 @@ class Controller:
         if failure is None and any(map(math.isnan, goals)):
             failure = _unmeasured(self.spec.goals, result.metrics)
         with guarded(self.url):
-            for name in ("metrics", "curves", "cost", "notes"):
+            for name in ("metrics", "curves", "cost", "notes", "labels"):
                 trial.set_user_attr(name, plain(getattr(result, name)))
             if failure is not None:
                 trial.set_user_attr("failure", failure)

@@ -68,7 +68,7 @@ def run_json(run: Run) -> dict[str, Any]:
     TRIAL = {"trial": int, "baseline": str | null, "state": "complete" | "failed" | "running",
              "standing": see `hpo.scoring.Standing`, "knee": bool, "params": {path: value},
              "metrics": {name: float | null}, "cost": {name: float | null}, "failure": str | null,
-             "notes": [str], "seed": int, "fidelity": float}
+             "notes": [str], "labels": [str], "seed": int, "fidelity": float}
 
     `complete` counts trials at full fidelity. The reference point is in the goals' own units.
     """
@@ -114,7 +114,7 @@ def finite(value: Any) -> Any:
 
 def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
     mark = "*" if trial is found.knee else ""
-    cells = [f"{trial.number}{mark}", trial.baseline or ""]
+    cells = [f"{trial.number}{mark}{wording.tag(trial)}", trial.baseline or ""]
     cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
     cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
     return [Text(cell) for cell in cells]
@@ -132,6 +132,7 @@ def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
         "cost": finite(trial.cost),
         "failure": trial.failure,
         "notes": list(trial.notes),
+        "labels": list(trial.labels),
         "seed": trial.seed,
         "fidelity": trial.fidelity,
     }

@@ -65,8 +65,14 @@ def setting(value: Value) -> str:
 
 
 def title(trial: Trial) -> str:
-    """A trial's number, and its name if it is a baseline."""
-    return f"#{trial.number}" + (f" {trial.baseline}" if trial.baseline is not None else "")
+    """A trial's number, its name if it is a baseline, and its labels."""
+    name = f" {trial.baseline}" if trial.baseline is not None else ""
+    return f"#{trial.number}{name}{tag(trial)}"
+
+
+def tag(trial: Trial) -> str:
+    """A trial's labels in brackets, with a space before."""
+    return f" ({', '.join(trial.labels)})" if trial.labels else ""
 
 
 def named(metric: str) -> str:

@@ -90,7 +90,7 @@ class Batch:
         groups: dict[str, list[int]] = {}
         for index, job in enumerate(self.jobs):
             try:
-                _ = job.lr
+                _ = job.merge, job.lr
             except ValueError as error:
                 self.results[index] = Result(failure=f"pretrain.{error}")
                 continue
@@ -260,6 +260,7 @@ class Batch:
         ) | measures.task_metrics(tasks, outcomes, measured.get("sample_loss", math.nan))
         self.results[one.index] = Result(
             metrics=metrics,
+            labels=measures.labels(job),
             curves={
                 **self._base_curves(one),
                 "val_loss": [*one.base.validation, [float(job.steps), measured["base_loss"]]],
@@ -267,6 +268,7 @@ class Batch:
             },
             cost=self._cost(one, Work(**measured["tuning"]), now),
             notes=measures.notes(
+                job,
                 tasks,
                 outcomes,
                 corpus.epochs(job.steps * pre.batch_size * pre.seq_len, pre.seq_len),
@@ -275,7 +277,10 @@ class Batch:
 
     def _fail(self, one: _Measured, reason: str) -> None:
         self.results[one.index] = Result(
-            failure=reason, curves=self._base_curves(one), cost=self._cost(one)
+            failure=reason,
+            curves=self._base_curves(one),
+            cost=self._cost(one),
+            labels=measures.labels(one.job),
         )
 
     def _base_curves(self, one: _Measured) -> dict[str, list[list[float]]]:
@@ -283,10 +288,14 @@ class Batch:
         picked = np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS).round().astype(int))
         lr = [[float(steps[place]), float(one.job.lr[place])] for place in picked]
         losses = curve(one.base.losses, CURVE_POINTS)
-        return {
+        curves = {
             "train_loss": [point for point in losses if math.isfinite(point[1])],
             "lr": lr,
         }
+        if one.job.merge is not None:
+            weights = zip(one.job.merge.steps, one.job.merge.weights, strict=True)
+            curves["merge_weight"] = [[float(step), weight] for step, weight in weights]
+        return curves
 
     def _cost(
         self, one: _Measured, tuning: Work = NOTHING, now: Work = NOTHING

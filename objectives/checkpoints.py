@@ -1,10 +1,12 @@
 """Pretrained models in the store: weights with what was seen on the way, and AdamW's memory apart.
 
-The memory is twice the size of the weights and only worth keeping where training may go on.
+The memory is twice the size of the weights and only worth keeping where training may go on. Means
+of checkpoints are a stage of their own, which nothing goes on from.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from objectives import adamw, train
+from objectives import adamw, models, train
 from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.store import Store, read_json, write_json
 
-WEIGHTS, MEMORY = "pretrain", "moments"
+WEIGHTS, MEMORY, MERGED = "pretrain", "moments", "merged"
 Parameters = dict[str, Tensor]
 
 
@@ -44,9 +46,9 @@ class Base:
     """Seconds of these."""
 
 
-def load(store: Store, key: str) -> Base | None:
+def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
     """The model with this key, None if it is not stored."""
-    folder = store.get(WEIGHTS, key)
+    folder = store.get(stage, key)
     if folder is None:
         return None
     info = read_json(folder / "info.json")
@@ -60,7 +62,9 @@ def load(store: Store, key: str) -> Base | None:
     )
 
 
-def save(store: Store, base: Base, memory: adamw.Moments | None) -> None:
+def save(
+    store: Store, base: Base, memory: adamw.Moments | None = None, stage: str = WEIGHTS
+) -> None:
     """Store a model under its key, with AdamW's memory [P] where it may go on."""
 
     def write_weights(folder: Path) -> None:
@@ -69,7 +73,7 @@ def save(store: Store, base: Base, memory: adamw.Moments | None) -> None:
         info = {"validation": base.validation, "device_s": base.device_s}
         write_json(folder / "info.json", info)
 
-    store.put(WEIGHTS, base.key, write_weights)
+    store.put(stage, base.key, write_weights)
     if memory is not None:
         moments = {"first": memory.first.cpu(), "second": memory.second.cpu()}
         store.put(MEMORY, base.key, lambda folder: save_file(moments, folder / "m.safetensors"))
@@ -84,11 +88,57 @@ def load_memory(store: Store, key: str) -> adamw.Moments | None:
     return adamw.Moments(parts["first"], parts["second"])
 
 
+def finished(store: Store, corpus: Corpus, job: Job) -> Base | None:
+    """The job's base if it can be had without training: stored, or merged of what is stored."""
+    if job.merge is None:
+        return load(store, job.base_key(corpus))
+    return load(store, job.base_key(corpus), MERGED) or merge(store, corpus, job)
+
+
+def merge(store: Store, corpus: Corpus, job: Job) -> Base | None:
+    """The weighted mean of the job's checkpoints, stored; None where one is missing.
+
+    It is summed in double precision, in the order of the steps.
+    """
+    assert job.merge is not None
+    trained = load(store, job.key(corpus, job.steps))
+    if trained is None:
+        return None
+    total: dict[str, Tensor] = {}
+    for step, weight in zip(job.merge.steps, job.merge.weights, strict=True):
+        params = _checkpoint(store, corpus, job, step)
+        if params is None:
+            return None
+        for name, p in params.items():
+            part = weight * p.double()
+            total[name] = total[name] + part if name in total else part
+    params = {name: p.to(trained.params[name].dtype) for name, p in total.items()}
+    base = dataclasses.replace(trained, key=job.base_key(corpus), params=params)
+    save(store, base, stage=MERGED)
+    return base
+
+
+def _checkpoint(store: Store, corpus: Corpus, job: Job, step: int) -> Parameters | None:
+    """The job's weights at a step, None if they are not stored; those at 0 follow from its seed."""
+    if step == 0:
+        model = job.recipe.model
+        config = models.build_config(model, corpus.vocab_size)
+        return models.initial_parameters(model, config, job.seed)
+    stored = load(store, job.key(corpus, step))
+    return None if stored is None else stored.params
+
+
 def latest_start(store: Store, corpus: Corpus, job: Job) -> int:
-    """The last stored step from which the job can go on; 0 if there is none."""
+    """The last stored step from which the job can go on; 0 if there is none.
+
+    A job that merges starts before the first of its checkpoints that is missing.
+    """
     stored = set(store.keys(MEMORY)) & set(store.keys(WEIGHTS))
+    needed = () if job.merge is None else job.merge.steps
+    missing = (s for s in needed if s and store.get(WEIGHTS, job.key(corpus, s)) is None)
+    end = min(missing, default=job.steps)
     for step in sorted({int(key.split("-")[0]) for key in stored}, reverse=True):
-        key = job.key(corpus, step) if step < job.steps else ""
+        key = job.key(corpus, step) if step < end else ""
         if key in stored and store.get(WEIGHTS, key) and store.get(MEMORY, key):
             return step
     return 0

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives import models, schedules, sources
+from objectives import merging, models, schedules, sources
 from objectives.corpus import Corpus
+from objectives.merging import Merge
 from objectives.recipe import Model, Recipe
 from objectives.store import key_of
 
@@ -40,6 +41,15 @@ class Job:
         """Weight decay of each step, before the rate multiplies it; [S]."""
         return np.full(self.steps, self.recipe.pretrain.weight_decay)
 
+    @functools.cached_property
+    def merge(self) -> Merge | None:
+        """How checkpoints are averaged; None where the decay is trained, or nothing decays."""
+        pre = self.recipe.pretrain
+        if pre.schedule.decay == "trained":
+            return None
+        ratio = pre.lr * schedules.decayed(pre.schedule, self.steps) / self.lr
+        return merging.plan(ratio, self._merge_every)
+
     def program_key(self, corpus: Corpus) -> str:
         """Equal for jobs that can be lanes of one program."""
         pre = self.recipe.pretrain
@@ -57,6 +67,27 @@ class Job:
         course = np.stack([self.lr[:step], self.decay[:step]]).tobytes()
         digest = hashlib.sha256(course).hexdigest()
         return f"{step:09d}-{key_of(self.trunk_key(corpus), digest)}"
+
+    def base_key(self, corpus: Corpus) -> str:
+        """The stage of the base that is fine-tuned and scored."""
+        trained = self.key(corpus, self.steps)
+        if self.merge is None:
+            return trained
+        return key_of("merged-1", trained, self.merge.steps, self.merge.weights)
+
+    def kept_steps(self) -> set[int]:
+        """Steps on the way at which weights are kept to be merged, by this job or by later ones."""
+        kept = set(self.merge.steps) - {0} if self.merge else set[int]()
+        if self.recipe.pretrain.keep_trunk:
+            grid = range(self._merge_every, self.steps, self._merge_every)
+            kept |= {step for step in grid if self.may_go_on(step)}
+        return kept
+
+    @property
+    def _merge_every(self) -> int:
+        """Steps between two checkpoints: the same grid at every fidelity."""
+        pre = self.recipe.pretrain
+        return max(1, pre.steps // pre.merge_points)
 
     def eval_steps(self) -> list[int]:
         """Points of the validation curve on the way: the same grid at every fidelity."""
@@ -92,8 +123,8 @@ def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:
 
 
 def stops(jobs: Sequence[Job]) -> set[int]:
-    """Steps at which something is measured or ends."""
-    return {0, *(step for job in jobs for step in [*job.eval_steps(), job.steps])}
+    """Steps at which something is measured, kept or ends."""
+    return {0}.union(*({*job.eval_steps(), *job.kept_steps(), job.steps} for job in jobs))
 
 
 def check_length(recipe: Recipe, vocab_size: int) -> None:

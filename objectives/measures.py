@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from objectives.finetune import Outcome
+from objectives.jobs import Job
 from objectives.recipe import Recipe, Value
 from objectives.tasks import Task
 
@@ -35,6 +36,8 @@ class Result:
     failure: str | None = None
     """Why there are no metrics."""
     notes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """What must be said wherever the trial is named, such as "merged"."""
 
 
 def base_metrics(
@@ -96,9 +99,22 @@ def task_metrics(
     return metrics
 
 
-def notes(task_list: Sequence[Task], outcomes: Sequence[Outcome], epochs: float) -> list[str]:
+def labels(job: Job) -> list[str]:
+    """What sets the job's base apart from one that was trained as its schedule says."""
+    return [] if job.merge is None else ["merged"]
+
+
+def notes(
+    job: Job, task_list: Sequence[Task], outcomes: Sequence[Outcome], epochs: float
+) -> list[str]:
     """What a reader of the result should know."""
     found = []
+    if job.merge is not None:
+        found.append(
+            f"merged, not trained: the base is the mean of {len(job.merge.steps)} checkpoints of "
+            f"the run without this decay, steps {job.merge.steps[0]} to {job.merge.steps[-1]}, "
+            "which only approximates the decay"
+        )
     if epochs > 1:
         found.append(f"the run sees its training text {epochs:.1f} times")
     for task, outcome in zip(task_list, outcomes, strict=True):

@@ -9,6 +9,8 @@ exactly that. Therefore:
    step where two jobs part, a point of the validation curve, or a horizon.
 3. Lanes of all jobs that can share a program train together; where jobs part, the lane is copied.
 4. Where jobs part, at horizons, from time to time and on interruption, lanes are stored.
+5. A job whose decay is merged trains the constant rate; checkpoints of it are stored on the way,
+   and its base is their weighted mean.
 
 K lanes, S steps, P parameters of a lane.
 """
@@ -39,6 +41,7 @@ MOST_LANES = 64
 COMPILE_STEPS = 2000
 """Steps from which compiling pays on a GPU; assumed. On a CPU it is left to the user: it takes 3 to
 30 s, gains 15 to 30 %, and rounds otherwise than eager code."""
+VANISHED = "a stored stage vanished while it was in use; run again."
 Compiling = Literal["auto", "on", "off"]
 Report = Callable[[dict[str, Any]], None]
 
@@ -77,7 +80,7 @@ def pretrain(
     bases: dict[int, Base] = {}
     programs: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
-        stored = checkpoints.load(store, job.key(corpus, job.steps))
+        stored = checkpoints.finished(store, corpus, job)
         if stored is not None:
             bases[index] = stored
         else:
@@ -196,7 +199,7 @@ class Sweep:
             checkpoints.load_memory(self.store, key),
         )
         if stored is None or moments_P is None:
-            raise RuntimeError("a stored stage vanished while it was in use; run again.")
+            raise RuntimeError(VANISHED)
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, moments_P.first, moments_P.second)
         losses = torch.from_numpy(stored.losses)
@@ -279,16 +282,27 @@ class Sweep:
         for place, lane in enumerate(self.lanes):
             lost_at = int(self.state.lost_at[place])
             ending = [job for job in lane.jobs if self.jobs[job].steps == end]
+            kept = any(end in self.jobs[job].kept_steps() for job in lane.jobs)
             parting = len({self.jobs[job].key(self.corpus, min(end + 1, self.jobs[job].steps))
                            for job in lane.jobs}) > 1  # fmt: skip
-            if lost_at == train.NEVER and (ending or parting):
-                goes_on = parting or self.jobs[lane.jobs[0]].may_go_on(end)
-                self._store(place, end, memory=goes_on)
+            if lost_at == train.NEVER and (ending or parting or kept):
+                goes_on = bool(ending) and self.jobs[lane.jobs[0]].may_go_on(end)
+                self._store(place, end, memory=parting or goes_on)
             for job in lane.jobs if lost_at != train.NEVER else ending:
-                base = self._base(place, self.jobs[job].steps, lost_at)
+                base = self._finished(job, place, lost_at)
                 self.bases[job] = dataclasses.replace(
                     base, trained_steps=self.steps[job], trained_s=self.seconds[job]
                 )
+
+    def _finished(self, index: int, place: int, lost_at: int) -> Base:
+        """The base of a job that ends here."""
+        job = self.jobs[index]
+        if job.merge is None or lost_at != train.NEVER:
+            return self._base(place, job.steps, lost_at)
+        merged = checkpoints.merge(self.store, self.corpus, job)
+        if merged is None:
+            raise RuntimeError(VANISHED)
+        return merged
 
     def _base(self, place: int, step: int, lost_at: int = train.NEVER) -> Base:
         """A lane as it stands, under its key at `step`."""

@@ -105,6 +105,9 @@ class Schedule:
     shape: Shape = "cosine"
     floor_ratio: Fraction = 0.1
     """Final rate over peak rate."""
+    decay: Literal["trained", "merged"] = "trained"
+    """merged: the rate stays at its peak, and checkpoints on the way are averaged to what the decay
+    would give, about; see `objectives.merging`. In pretraining only."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -139,6 +142,11 @@ class Pretrain:
     """Tokens of the fixed validation sample, and of the fixed training sample."""
     evals: Count = 8
     """Points of the validation curve."""
+    merge_points: Count = 32
+    """Evenly spaced steps of the full horizon whose weights a merged decay may use; assumed."""
+    keep_trunk: bool = False
+    """Keep the weights at all these steps while the rate is at its peak, also where nothing is
+    merged: merged decays that are asked for later then train nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -273,6 +281,11 @@ class Recipe:
             raise ValueError(
                 f"finetune.selection_seeds must be at most finetune.seeds, got "
                 f"{fine.selection_seeds} and {fine.seeds}."
+            )
+        if fine.schedule.decay == "merged":
+            raise ValueError(
+                "finetune.schedule.decay must be 'trained', got 'merged'; only a pretraining "
+                "schedule can be merged."
             )
         if len(set(fine.lrs)) < len(fine.lrs):
             raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")

@@ -6,11 +6,13 @@
 
 with steps t = 1..T, T_s = max(T_w, T - round(decay_frac * T)), floor = final rate over peak rate.
 decay_frac = 0 is Warmup-Stable-Only, 0.25 the paper's WSD, 1 the classic cosine or linear curve
-(arXiv 2603.16127, section 3).
+(arXiv 2603.16127, section 3). A merged decay is trained without falling: what follows T_s stays 1,
+and the falling curve says how checkpoints are averaged (`objectives.merging`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +24,18 @@ Array = NDArray[np.float64]
 
 
 def multipliers(schedule: Schedule, steps: int) -> Array:
-    """Rate over peak rate at each of the `steps` updates; shape [steps].
+    """Rate over peak rate at each of the `steps` updates as they are trained; shape [steps].
+
+    Raises:
+        ValueError: the warmup does not fit into the run.
+    """
+    if schedule.decay == "merged":
+        return decayed(dataclasses.replace(schedule, decay_frac=0.0), steps)
+    return decayed(schedule, steps)
+
+
+def decayed(schedule: Schedule, steps: int) -> Array:
+    """The same with the decay, whether it is trained or merged; shape [steps].
 
     Raises:
         ValueError: the warmup does not fit into the run.

@@ -70,6 +70,19 @@ def test_front_figure_names_groups_baselines_and_knee() -> None:
     assert list(by_name["knee"].customdata) == [3]
 
 
+def test_a_label_is_in_every_figure_that_names_the_trial() -> None:
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline="a" * 40, labels=["merged"])])
+    found = front(run)
+    (point,) = plane_of(run).points
+    assert point.hover[0].startswith(f"#0 {'a' * 40} (merged)")
+    (text,) = next(t for t in drawing.draw_front(plane_of(run)).data if t.name == "baseline").text
+    assert text.endswith("… (merged)")
+    (curve,) = figures.curve_data(run, found, "train_loss")
+    assert curve.label.endswith("(merged)")
+    (stroke, _) = drawing.draw_gain(figures.gain_data(run, found)).data
+    assert stroke.name.endswith("(merged)")
+
+
 def test_an_empty_run_draws_empty_figures() -> None:
     run = toy.run([])
     assert drawing.draw_front(plane_of(run)).data == ()

@@ -73,6 +73,13 @@ def test_a_report_that_cannot_be_placed_leaves_nothing_behind(tmp_path: Path) ->
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_a_label_stands_beside_the_number_and_is_escaped() -> None:
+    trial = toy.trial(0, 3.5, 0.2, labels=["merged", "<b>x"], notes=["merged, not trained: why"])
+    page = Page(render(toy.run([trial])))
+    assert page.text.count("0 (merged, <b>x)") >= 2
+    assert "merged, not trained: why" in page.text
+
+
 def test_hostile_names_stay_text() -> None:
     page = Page(hostile())
     assert "img" not in {tag for tag, _ in page.tags}

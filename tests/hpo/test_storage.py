@@ -89,6 +89,7 @@ def test_a_run_comes_back_from_sqlite_as_it_was_recorded(tmp_path: Path) -> None
         (result,) = study.objective.evaluate([request])  # type: ignore[list-item]
         assert (trial.metrics, trial.curves) == (result.metrics, result.curves)
         assert (trial.cost, trial.notes) == (result.cost, result.notes)
+        assert trial.labels == result.labels
 
 
 def test_numbers_that_json_has_no_word_for_survive_the_round_trip(tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
     assert "toy: 7 of 12 trials complete, 1 failed, 1 running." in text
 
 
+def test_a_label_stands_beside_the_number_in_tables_and_in_json() -> None:
+    merged = toy.trial(0, 3.5, 0.2, labels=["merged"])
+    lost = toy.trial(1, math.nan, math.nan, state="failed", failure="lost", labels=["merged"])
+    run = toy.run([merged, lost, toy.trial(2, 3.4, 0.1)])
+    assert "0 (merged)" in text_of(front_table(run))
+    assert "2 (merged)" not in text_of(front_table(run))
+    failed = failed_table(run)
+    assert failed is not None
+    assert "#1 (merged)" in text_of(failed)
+    assert [row["labels"] for row in run_json(run)["trials_all"]] == [["merged"], ["merged"], []]
+
+
 def test_an_empty_front_says_so() -> None:
     assert "No complete trial counts for the front yet." in text_of(front_table(toy.run([])))
 
@@ -69,7 +81,7 @@ def test_json_has_the_documented_shape() -> None:
     ]  # fmt: skip
     assert list(data["front"][1]) == [
         "trial", "baseline", "state", "standing", "knee", "params", "metrics", "cost", "failure",
-        "notes", "seed", "fidelity",
+        "notes", "labels", "seed", "fidelity",
     ]  # fmt: skip
     assert data["front"][1]["baseline"] == "standard"
     assert data["front"][1]["metrics"]["gain_sem"] == 0.01

@@ -15,6 +15,7 @@ from hpo.wording import (
     setting,
     summary,
     task_names,
+    title,
     verdict,
     with_sem,
     work,
@@ -112,3 +113,13 @@ def test_work_is_silent_where_nothing_was_shared_or_nothing_is_known() -> None:
     alone = toy.run([toy.trial(0, 3.0, 0.1, cost=cost)])
     assert work(alone) == "Trained 2e6 tokens in 60 s of the device."
     assert work(toy.run([toy.trial(0, 3.0, 0.1, cost={})])) is None
+
+
+def test_labels_stand_behind_the_name_wherever_a_trial_is_named() -> None:
+    names = [
+        title(toy.trial(3, 3.5, 0.2, **given))
+        for given in ({}, {"labels": ["merged"]}, {"labels": ["merged", "x"], "baseline": "WSD"})
+    ]
+    assert names == ["#3", "#3 (merged)", "#3 WSD (merged, x)"]
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline="WSD", labels=["merged"])])
+    assert any("#0 WSD (merged)" in line for line in summary(run, front(run)))

@@ -59,6 +59,7 @@ class ToyResult:
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     notes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,7 @@ class ToyObjective:
             curves={"train_loss": [[1.0, 5.0], [2.0, base]]},
             cost=cost,
             notes=["many layers"] if layers > 4 else [],
+            labels=["deep"] if layers > 4 else [],
         )
 
 
