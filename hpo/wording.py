@@ -17,6 +17,7 @@ UNITS = {
     "base_loss": "nats/token",
     "base_bits_per_byte": "bits/byte",
     "train_loss": "nats/token",
+    "mid_loss": "nats/token",
     "forgetting_nats": "nats/token",
 }
 ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.

@@ -16,20 +16,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 
 from objectives import corpus as corpora
 from objectives import evaluate, lanes, measures, memory, models, schedules
-from objectives import tasks as task_loading
 from objectives.arms import NOTHING, Arms, Work, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.finetune import Finetuner, Outcome, curve
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
+from objectives.prepared import Prepared, data_key
 from objectives.pretrain import MOST_LANES, Compiling, pretrain
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
@@ -40,10 +40,6 @@ from objectives.train import NEVER
 CURVE_POINTS = 64
 HOPELESS = 2.0
 """A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
-
-
-Prepared: TypeAlias = dict[str, tuple[Corpus, list[Task]]]
-"""Corpus and tasks by what they depend on; read once in an objective's life."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,27 +90,17 @@ class Batch:
             except ValueError as error:
                 self.results[index] = Result(failure=f"pretrain.{error}")
                 continue
-            data = job.recipe.to_dict()
-            key = key_of(data["corpus"], job.recipe.pretrain.seq_len, data["finetune"])
-            groups.setdefault(key, []).append(index)
+            groups.setdefault(data_key(job.recipe), []).append(index)
         for members in groups.values():
-            self._measure(key, members)
+            self._measure(members)
         return [self.results[index] for index in range(len(self.jobs))]
 
-    def _prepare(self, key: str, recipe: Recipe) -> tuple[Corpus, list[Task]]:
-        """The corpus and tasks of requests with this key."""
-        if key not in self.prepared:
-            self.on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
-            seq_len = recipe.pretrain.seq_len
-            corpus = corpora.prepare(recipe.corpus, seq_len, self.store, self.on_event)
-            self.prepared[key] = (corpus, task_loading.load(recipe.finetune, corpus.tokenizer))
-        return self.prepared[key]
-
-    def _measure(self, key: str, members: list[int]) -> None:
+    def _measure(self, members: list[int]) -> None:
         """Requests with the same corpus and tasks."""
         recipe = self.jobs[members[0]].recipe
-        corpus, tasks = self._prepare(key, recipe)
-        jobs = [self.jobs[index] for index in members]
+        reading = (self.store, self.on_event)
+        corpus, tasks = self.prepared.of(recipe, *reading)
+        jobs = [self.prepared.with_second(self.jobs[i], corpus, *reading) for i in members]
         for job in jobs:
             check_length(job.recipe, corpus.vocab_size)
         try:
@@ -225,8 +211,9 @@ class Batch:
                 arms.plain, {name: p.to(self.device) for name, p in stacked.items()}
             )
             losses = {name: evaluate.mean_loss(scored, ids) for name, ids in samples.items()}
+            seconds = _second_losses(scored, [one.job for one in some])
             found.extend(
-                {name: float(loss_G[place]) for name, loss_G in losses.items()}
+                {name: float(loss_G[place]) for name, loss_G in losses.items()} | seconds[place]
                 for place in range(len(some))
             )
 
@@ -249,7 +236,6 @@ class Batch:
             self._fail(one, f"fine-tuning on {', '.join(dead)} diverged at every learning rate")
             return
         job = one.job
-        pre = job.recipe.pretrain
         metrics = measures.base_metrics(
             job.recipe,
             job.steps,
@@ -258,6 +244,8 @@ class Batch:
             bytes_per_token=corpus.bytes_per_token,
             num_params=one.num_params,
         ) | measures.task_metrics(tasks, outcomes, measured.get("sample_loss", math.nan))
+        if job.second is not None:
+            metrics["mid_loss"] = measured["mid_loss"]
         self.results[one.index] = Result(
             metrics=metrics,
             labels=measures.labels(job),
@@ -267,12 +255,7 @@ class Batch:
                 **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
             cost=self._cost(one, Work(**measured["tuning"]), now),
-            notes=measures.notes(
-                job,
-                tasks,
-                outcomes,
-                corpus.epochs(job.steps * pre.batch_size * pre.seq_len, pre.seq_len),
-            ),
+            notes=measures.notes(job, corpus, tasks, outcomes),
         )
 
     def _fail(self, one: _Measured, reason: str) -> None:
@@ -320,6 +303,18 @@ class Batch:
         }
 
 
+def _second_losses(scored: evaluate.Lanes, jobs: Sequence[Job]) -> list[dict[str, float]]:
+    """Loss of each lane on the validation text of its job's second phase, nats a token."""
+    found: list[dict[str, float]] = [{} for _ in jobs]
+    for text in {job.second.key: job.second for job in jobs if job.second is not None}.values():
+        pre = jobs[0].recipe.pretrain
+        loss_K = evaluate.mean_loss(scored, text.sample("validation", pre.eval_tokens, pre.seq_len))
+        for place, job in enumerate(jobs):
+            if job.second is not None and job.second.key == text.key:
+                found[place] = {"mid_loss": float(loss_K[place])}
+    return found
+
+
 def _write_measures(measured: dict[str, Any], folder: Path) -> None:
     write_json(folder / "measures.json", measured)
 
@@ -329,7 +324,9 @@ def _job(recipe: Recipe, request: Request, device: str) -> Job:
     if not 0 < fidelity <= 1:
         raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
     changed = recipe.with_params(request["params"])
-    steps = max(1, round(changed.pretrain.steps * fidelity))
+    pre = changed.pretrain
+    horizon = pre.steps + (0 if pre.mid is None else pre.mid.steps)
+    steps = max(1, round(horizon * fidelity))
     return Job(changed, request["seed"], steps, device)
 
 

@@ -45,6 +45,7 @@ class Corpus:
     key: str
     """Identity of the tokens and the tokenizer."""
     tokenizer: PreTrainedTokenizerBase
+    tokenizer_key: str
     train: tuple[NDArray[Any], ...]
     """One memory-mapped row of tokens a source."""
     weights: tuple[float, ...]
@@ -95,33 +96,41 @@ class Corpus:
 
 
 def prepare(
-    corpus: recipe.Corpus, seq_len: int, store: Store, report: Report = lambda event: None
+    corpus: recipe.Corpus,
+    seq_len: int,
+    store: Store,
+    report: Report = lambda event: None,
+    *,
+    first: Corpus | None = None,
 ) -> Corpus:
     """The recipe's corpus as tokens, from the store where it is there.
 
-    `report` is told how far it is; an exception it raises stops the work.
+    `report` is told how far it is; an exception it raises stops the work. With `first`, the corpus
+    of a first phase, this is the text of the second one and uses its tokenizer.
 
     Raises:
         ValueError: the corpus is empty or too small for one sequence, or cannot be read.
     """
     prints = [sources.fingerprint(source) for source in corpus.sources]
-    if corpus.tokenizer is None:
-        tokenizer_key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
-        folder = store.get("tokenizer", tokenizer_key) or store.put(
-            "tokenizer", tokenizer_key, lambda path: _train_tokenizer(corpus, path, report)
-        )
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"), eos_token=END, pad_token=END
-        )
+    if first is None:
+        owner, (tokenizer, tokenizer_key) = "corpus", _tokenizer(corpus, prints, store, report)
     else:
-        tokenizer = _load_tokenizer(corpus.tokenizer)
-        tokenizer_key = key_of(tokenizer.get_vocab(), str(tokenizer))
+        owner, tokenizer, tokenizer_key = "pretrain.mid", first.tokenizer, first.tokenizer_key
     key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
     entry = store.get("tokens", key) or store.put(
-        "tokens", key, lambda path: _write_tokens(corpus, tokenizer, path, report)
+        "tokens", key, lambda path: _write_tokens(corpus, owner, tokenizer, path, report)
     )
-    weights = tuple(source.weight for source in corpus.sources)
-    return _open(entry, key, tokenizer, weights, seq_len)
+    info = read_json(entry / "info.json")
+    *train, validation = _rows(entry, info["dtype"], len(corpus.sources), seq_len, owner)
+    return Corpus(
+        key=key,
+        tokenizer=tokenizer,
+        tokenizer_key=tokenizer_key,
+        train=tuple(train),
+        weights=tuple(source.weight for source in corpus.sources),
+        validation=validation,
+        bytes_per_token=info["validation_bytes"] / validation.size,
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -130,31 +139,34 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[in
     return ids
 
 
-def _open(
-    entry: Path,
-    key: str,
-    tokenizer: PreTrainedTokenizerBase,
-    weights: tuple[float, ...],
-    seq_len: int,
-) -> Corpus:
-    info = read_json(entry / "info.json")
-    dtype = np.dtype(info["dtype"])
-    names = [f"train-{index}.bin" for index in range(len(weights))]
-    rows = [_map(entry / name, dtype) for name in [*names, "validation.bin"]]
-    for name, row in zip([*names, "validation.bin"], rows, strict=True):
-        if _count(row, seq_len) < 1:
+def _tokenizer(
+    corpus: recipe.Corpus, prints: list[Any], store: Store, report: Report
+) -> tuple[PreTrainedTokenizerBase, str]:
+    """The corpus's tokenizer and its key."""
+    if corpus.tokenizer is not None:
+        tokenizer = _load_tokenizer(corpus.tokenizer)
+        return tokenizer, key_of(tokenizer.get_vocab(), str(tokenizer))
+    key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
+    folder = store.get("tokenizer", key) or store.put(
+        "tokenizer", key, lambda path: _train_tokenizer(corpus, path, report)
+    )
+    file = str(folder / "tokenizer.json")
+    return PreTrainedTokenizerFast(tokenizer_file=file, eos_token=END, pad_token=END), key
+
+
+def _rows(
+    entry: Path, dtype: str, num_sources: int, seq_len: int, owner: str
+) -> list[NDArray[Any]]:
+    """The tokens of each source, and those of validation at the end."""
+    rows = []
+    for name in [*(f"train-{index}" for index in range(num_sources)), "validation"]:
+        rows.append(_map(entry / f"{name}.bin", np.dtype(dtype)))
+        if _count(rows[-1], seq_len) < 1:
             raise ValueError(
-                f"{name.split('.')[0]} holds {row.size} tokens, fewer than one sequence of "
+                f"{name} of {owner} holds {rows[-1].size} tokens, fewer than one sequence of "
                 f"{seq_len}; give more text, or change corpus.validation_frac or pretrain.seq_len."
             )
-    return Corpus(
-        key=key,
-        tokenizer=tokenizer,
-        train=tuple(rows[:-1]),
-        weights=weights,
-        validation=rows[-1],
-        bytes_per_token=info["validation_bytes"] / rows[-1].size,
-    )
+    return rows
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -214,7 +226,11 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def _write_tokens(
-    corpus: recipe.Corpus, tokenizer: PreTrainedTokenizerBase, folder: Path, report: Report
+    corpus: recipe.Corpus,
+    owner: str,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    report: Report,
 ) -> None:
     validation_bytes = 0
     with (folder / "validation.bin").open("wb") as validation:
@@ -224,7 +240,7 @@ def _write_tokens(
                 written = _write_source(source, corpus.validation_frac, tokenizer, files, report)
             if not sum(written.values()):
                 raise ValueError(
-                    f"corpus.sources.{index} ({source.kind}) holds no text; give documents that "
+                    f"{owner}.sources.{index} ({source.kind}) holds no text; give documents that "
                     "are not empty."
                 )
             validation_bytes += written["validation"]

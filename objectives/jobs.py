@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,40 +15,58 @@ from numpy.typing import NDArray
 from objectives import merging, models, schedules, sources
 from objectives.corpus import Corpus
 from objectives.merging import Merge
-from objectives.recipe import Model, Recipe
+from objectives.recipe import Model, Recipe, Schedule
 from objectives.store import key_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One base model to pretrain."""
 
     recipe: Recipe
     seed: int
     steps: int
-    """The horizon at the request's fidelity."""
+    """The horizon at the request's fidelity, with the second phase if there is one."""
     device: str = "cpu"
     """Its kind is part of every key: devices round differently."""
+    second: Corpus | None = None
+    """Text of the second phase."""
+
+    @property
+    def first_steps(self) -> int:
+        """Steps of the first phase; all of them where there is no second one."""
+        pre = self.recipe.pretrain
+        if pre.mid is None:
+            return self.steps
+        share = pre.mid.steps / (pre.steps + pre.mid.steps)
+        return self.steps - max(1, round(self.steps * share))
 
     @functools.cached_property
     def lr(self) -> NDArray[np.float64]:
-        """Learning rate of each step; [S]."""
-        pre = self.recipe.pretrain
-        return pre.lr * schedules.multipliers(pre.schedule, self.steps)
+        """Learning rate of each step; [S].
+
+        Raises:
+            ValueError: a warmup does not fit, or there is no rate for the second phase.
+        """
+        return self._rates(schedules.multipliers)
 
     @functools.cached_property
     def decay(self) -> NDArray[np.float64]:
         """Weight decay of each step, before the rate multiplies it; [S]."""
-        return np.full(self.steps, self.recipe.pretrain.weight_decay)
+        decay = np.full(self.steps, self.recipe.pretrain.weight_decay)
+        mid = self.recipe.pretrain.mid
+        if mid is not None and mid.weight_decay is not None:
+            decay[self.first_steps :] = mid.weight_decay
+        return decay
 
     @functools.cached_property
     def merge(self) -> Merge | None:
         """How checkpoints are averaged; None where the decay is trained, or nothing decays."""
         pre = self.recipe.pretrain
-        if pre.schedule.decay == "trained":
+        last = pre.schedule if pre.mid is None else pre.mid.schedule
+        if last.decay == "trained":
             return None
-        ratio = pre.lr * schedules.decayed(pre.schedule, self.steps) / self.lr
-        return merging.plan(ratio, self._merge_every)
+        return merging.plan(self._rates(schedules.decayed) / self.lr, self._merge_every)
 
     def program_key(self, corpus: Corpus) -> str:
         """Equal for jobs that can be lanes of one program."""
@@ -66,7 +84,23 @@ class Job:
         """The stage "pretrained up to `step`"."""
         course = np.stack([self.lr[:step], self.decay[:step]]).tobytes()
         digest = hashlib.sha256(course).hexdigest()
-        return f"{step:09d}-{key_of(self.trunk_key(corpus), digest)}"
+        second = [] if step <= self.first_steps else [self.second_print]
+        return f"{step:09d}-{key_of(self.trunk_key(corpus), digest, *second)}"
+
+    @property
+    def second_print(self) -> list[Any] | None:
+        """What is read from when on in the second phase; None without one."""
+        if self.recipe.pretrain.mid is None:
+            return None
+        assert self.second is not None
+        return [self.first_steps, self.second.key, self.second.weights]
+
+    def text_at(self, corpus: Corpus, step: int) -> tuple[Corpus, int]:
+        """The text that a step (from 0) trains on, and how many steps have trained on it before."""
+        if step < self.first_steps:
+            return corpus, step
+        assert self.second is not None
+        return self.second, step - self.first_steps
 
     def base_key(self, corpus: Corpus) -> str:
         """The stage of the base that is fine-tuned and scored."""
@@ -98,6 +132,31 @@ class Job:
         """Whether a longer horizon would continue from here: the rate has not begun to fall."""
         return bool(self.lr[step - 1] == self.lr[:step].max())
 
+    def _rates(self, curve: Callable[[Schedule, int], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Rates of both phases by this form of the curve; the second starts where the first ends.
+
+        eta(T_pre) ((1 - alpha) (T_pre + T_mid - t) / T_mid + alpha) where it is linear without
+        warmup (arXiv 2603.16127, section 3).
+        """
+        pre = self.recipe.pretrain
+        if pre.mid is None:
+            return pre.lr * curve(pre.schedule, self.steps)
+        if not self.first_steps:
+            raise ValueError(
+                f"mid needs a first phase, but the run has {self.steps} steps in all; lengthen it."
+            )
+        first = pre.lr * curve(pre.schedule, self.first_steps)
+        if first[-1] == 0:
+            raise ValueError(
+                "mid needs a rate to go on from, but the first phase ends at 0; raise "
+                "pretrain.schedule.floor_ratio above 0."
+            )
+        try:
+            second = first[-1] * curve(pre.mid.schedule, self.steps - self.first_steps)
+        except ValueError as error:
+            raise ValueError(f"mid.{error}") from None
+        return np.concatenate([first, second])
+
     def _weights_depend_on(self, corpus: Corpus) -> list[Any]:
         pre = self.recipe.pretrain
         return [
@@ -118,13 +177,23 @@ def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:
                 same = (one.lr[:shared] == other.lr[:shared]) & (
                     one.decay[:shared] == other.decay[:shared]
                 )
-                steps.add(shared if same.all() else int(same.argmin()))
+                parted = shared if same.all() else int(same.argmin())
+                steps.add(min(parted, _texts_part(one, other)))
     return steps
+
+
+def _texts_part(one: Job, other: Job) -> int:
+    """The step from which two jobs of one trunk read different text, or one of them ends."""
+    if one.second_print == other.second_print:
+        return min(one.steps, other.steps)
+    return min(one.first_steps, other.first_steps)
 
 
 def stops(jobs: Sequence[Job]) -> set[int]:
     """Steps at which something is measured, kept or ends."""
-    return {0}.union(*({*job.eval_steps(), *job.kept_steps(), job.steps} for job in jobs))
+    return {0}.union(
+        *({*job.eval_steps(), *job.kept_steps(), job.first_steps, job.steps} for job in jobs)
+    )
 
 
 def check_length(recipe: Recipe, vocab_size: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from objectives.corpus import Corpus
 from objectives.finetune import Outcome
 from objectives.jobs import Job
 from objectives.recipe import Recipe, Value
@@ -105,7 +106,7 @@ def labels(job: Job) -> list[str]:
 
 
 def notes(
-    job: Job, task_list: Sequence[Task], outcomes: Sequence[Outcome], epochs: float
+    job: Job, corpus: Corpus, task_list: Sequence[Task], outcomes: Sequence[Outcome]
 ) -> list[str]:
     """What a reader of the result should know."""
     found = []
@@ -115,8 +116,14 @@ def notes(
             f"the run without this decay, steps {job.merge.steps[0]} to {job.merge.steps[-1]}, "
             "which only approximates the decay"
         )
-    if epochs > 1:
-        found.append(f"the run sees its training text {epochs:.1f} times")
+    phases = [("run", corpus, job.first_steps)]
+    if job.second is not None:
+        phases.append(("second phase", job.second, job.steps - job.first_steps))
+    for name, text, steps in phases:
+        pre = job.recipe.pretrain
+        epochs = text.epochs(steps * pre.batch_size * pre.seq_len, pre.seq_len)
+        if epochs > 1:
+            found.append(f"the {name} sees its training text {epochs:.1f} times")
     for task, outcome in zip(task_list, outcomes, strict=True):
         if task.left_out:
             found.append(f"task {task.name}: {task.left_out} rows were too long and left out")

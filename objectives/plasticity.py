@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from objectives.batch import Batch, Prepared
+from objectives.batch import Batch
 from objectives.measures import Request, Result
+from objectives.prepared import Prepared
 from objectives.pretrain import Compiling
 from objectives.progress import Event
 from objectives.recipe import Recipe, Value
@@ -54,7 +55,7 @@ class PlasticityObjective:
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
         self.recipe = recipe
         self.execution = execution or Execution()
-        self._prepared: Prepared = {}
+        self._prepared = Prepared()
 
     def __call__(
         self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0

@@ -6,9 +6,10 @@ exactly that. Therefore:
 
 1. A job starts from its latest stored step.
 2. At every moment, jobs with the same key at the next event are one lane. An event is a start, a
-   step where two jobs part, a point of the validation curve, or a horizon.
+   step where two jobs part, a point of the validation curve, a first phase's end, or a horizon.
 3. Lanes of all jobs that can share a program train together; where jobs part, the lane is copied.
-4. Where jobs part, at horizons, from time to time and on interruption, lanes are stored.
+4. Where jobs part, at horizons, at the end of a first phase, from time to time and on
+   interruption, lanes are stored.
 5. A job whose decay is merged trains the constant rate; checkpoints of it are stored on the way,
    and its base is their weighted mean.
 
@@ -26,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives import adamw, checkpoints, evaluate, lanes, memory, models, train
@@ -285,9 +287,11 @@ class Sweep:
             kept = any(end in self.jobs[job].kept_steps() for job in lane.jobs)
             parting = len({self.jobs[job].key(self.corpus, min(end + 1, self.jobs[job].steps))
                            for job in lane.jobs}) > 1  # fmt: skip
-            if lost_at == train.NEVER and (ending or parting or kept):
+            turning = any(end == self.jobs[job].first_steps < self.jobs[job].steps
+                          for job in lane.jobs)  # fmt: skip
+            if lost_at == train.NEVER and (ending or parting or turning or kept):
                 goes_on = bool(ending) and self.jobs[lane.jobs[0]].may_go_on(end)
-                self._store(place, end, memory=parting or goes_on)
+                self._store(place, end, memory=parting or turning or goes_on)
             for job in lane.jobs if lost_at != train.NEVER else ending:
                 base = self._finished(job, place, lost_at)
                 self.bases[job] = dataclasses.replace(
@@ -359,15 +363,18 @@ def _constants(jobs: Sequence[Job], decayed: Tensor | None, device: str) -> adam
 
 
 def _batches(jobs: Sequence[Job], corpus: Corpus, device: str) -> Callable[[int], lanes.Batch]:
-    """Shared rows where all lanes have one seed, else each lane's own."""
+    """Shared rows where all lanes have one seed and one text, else each lane's own."""
     pre = jobs[0].recipe.pretrain
-    seeds = [job.seed for job in jobs]
 
     def batch_at(step: int) -> lanes.Batch:
-        by_seed = {
-            seed: corpus.batch(seed, step, pre.batch_size, pre.seq_len) for seed in set(seeds)
-        }
-        ids = by_seed[seeds[0]] if len(by_seed) == 1 else np.stack([by_seed[s] for s in seeds])
+        rows: dict[Any, NDArray[np.int64]] = {}
+        wanted = []
+        for job in jobs:
+            text, at = job.text_at(corpus, step)
+            wanted.append((text.key, text.weights, job.seed, at))
+            if wanted[-1] not in rows:
+                rows[wanted[-1]] = text.batch(job.seed, at, pre.batch_size, pre.seq_len)
+        ids = rows[wanted[0]] if len(rows) == 1 else np.stack([rows[each] for each in wanted])
         return lanes.Batch(torch.from_numpy(ids).to(device))
 
     return batch_at

@@ -111,11 +111,27 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class MidTraining:
+    """A second phase on other text, from the rate at which the first one ended."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Its text; tokenizer and held-out share are those of the corpus, so that a document which is
+    in both is held out of both or of none."""
+    steps: Count
+    """At fidelity 1; other fidelities shorten both phases by as much."""
+    schedule: Schedule = field(default_factory=lambda: Schedule(shape="linear", floor_ratio=0.0))
+    """Its peak is the first phase's last rate (arXiv 2603.16127, section 3: linear, and floor_ratio
+    is the paper's alpha_mid)."""
+    weight_decay: NonNegative | None = None
+    """None keeps that of the first phase."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Pretrain:
     """AdamW pretraining of the base model."""
 
     steps: Count = 400
-    """Optimizer steps at fidelity 1, the full horizon."""
+    """Optimizer steps at fidelity 1, the full horizon; those of `mid` come on top."""
     batch_size: Count = 16
     """Sequences a step."""
     seq_len: Count = 64
@@ -127,6 +143,8 @@ class Pretrain:
     decayed: Literal["all", "matrices_and_embeddings", "matrices"] = "all"
     """Which parameters decay; "all" as in arXiv 2602.11137."""
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
+    mid: MidTraining | None = None
+    """A second phase; AdamW's memory is carried over into it (assumed)."""
     beta1: Beta = 0.9
     beta2: Beta = 0.95
     eps: Positive = 1e-8
@@ -143,7 +161,7 @@ class Pretrain:
     evals: Count = 8
     """Points of the validation curve."""
     merge_points: Count = 32
-    """Evenly spaced steps of the full horizon whose weights a merged decay may use; assumed."""
+    """Evenly spaced ones of `steps`, at which weights are kept for a merged decay; assumed."""
     keep_trunk: bool = False
     """Keep the weights at all these steps while the rate is at its peak, also where nothing is
     merged: merged decays that are asked for later then train nothing."""
@@ -281,6 +299,12 @@ class Recipe:
             raise ValueError(
                 f"finetune.selection_seeds must be at most finetune.seeds, got "
                 f"{fine.selection_seeds} and {fine.seeds}."
+            )
+        if pre.mid is not None and pre.schedule.decay == "merged":
+            raise ValueError(
+                "pretrain.schedule.decay must be 'trained' where pretrain.mid follows, got "
+                "'merged'; a mean of checkpoints has no AdamW memory to go on with, so merge "
+                "pretrain.mid.schedule, or set pretrain.mid to None."
             )
         if fine.schedule.decay == "merged":
             raise ValueError(

@@ -105,6 +105,7 @@ def with_weights(rows: list[int], weights: tuple[float, ...]) -> Corpus:
     return Corpus(
         key="k",
         tokenizer=None,  # type: ignore[arg-type]
+        tokenizer_key="t",
         train=train,
         weights=weights,
         validation=np.zeros(T + 1, np.uint16),
@@ -235,5 +236,5 @@ def test_a_split_smaller_than_a_sequence_says_what_to_change(tmp_path: Path) -> 
     path = toy.write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in toy.text(3)])
     with pytest.raises(ValueError, match=r"fewer than one sequence of 5000; give more text"):
         corpora.prepare(of_files(path), 5000, Store(tmp_path / "store"))
-    with pytest.raises(ValueError, match=r"^validation holds 0 tokens"):
+    with pytest.raises(ValueError, match=r"^validation of corpus holds 0 tokens"):
         corpora.prepare(of_files(path, validation_frac=1e-9), T, Store(tmp_path / "store"))

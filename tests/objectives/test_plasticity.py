@@ -155,6 +155,16 @@ def test_equal_requests_in_one_batch_get_equal_results_and_are_paid_once(
     assert tokens == pytest.approx(first[1][2].cost["tokens"])
 
 
+def test_requests_with_other_tasks_in_one_batch_keep_them_apart(
+    first: First, recipe: Recipe
+) -> None:
+    folder, before = first
+    other = {**PARAMS[2], "finetune.tasks": [{"kind": "builtin", "name": "commands"}]}
+    found = objective(recipe, folder).evaluate([request(PARAMS[2]), request(other)])
+    assert found[0].metrics == before[2].metrics
+    assert {name for name in found[1].metrics if name.endswith(".gain")} == {"task.commands.gain"}
+
+
 def test_other_lora_settings_reuse_the_pretraining(first: First, recipe: Recipe) -> None:
     folder, before = first
     changed = objective(recipe, folder)({**PARAMS[2], "finetune.lora.alpha": 4.0})
