@@ -114,7 +114,8 @@ class Job:
         kept = set(self.merge.steps) - {0} if self.merge else set[int]()
         if self.recipe.pretrain.keep_trunk:
             grid = range(self._merge_every, self.steps, self._merge_every)
-            kept |= {step for step in grid if self.may_go_on(step)}
+            at_peak = self.lr == np.maximum.accumulate(self.lr)
+            kept |= {step for step in grid if at_peak[step - 1]}
         return kept
 
     @property
