@@ -7,7 +7,7 @@ of checkpoints are a stage of their own, which nothing goes on from.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Base:
     """Steps trained for this job now, shared ones split among the jobs that share them."""
     trained_s: float = 0.0
     """Seconds of these."""
+    norms: list[list[float]] = field(default_factory=list)
+    """[step, norm of all weights] at the points of `validation`."""
 
 
 def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
@@ -59,6 +61,7 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
         validation=info["validation"],
         lost_at=train.NEVER,
         device_s=info["device_s"],
+        norms=info.get("norms", []),
     )
 
 
@@ -70,7 +73,11 @@ def save(
     def write_weights(folder: Path) -> None:
         save_file(base.params, folder / "params.safetensors")
         save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
-        info = {"validation": base.validation, "device_s": base.device_s}
+        info = {
+            "validation": base.validation,
+            "norms": base.norms,
+            "device_s": base.device_s,
+        }
         write_json(folder / "info.json", info)
 
     store.put(stage, base.key, write_weights)

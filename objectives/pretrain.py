@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -57,6 +57,7 @@ class _Lane:
     """[steps so far], on the CPU"""
     validation: list[list[float]]
     device_s: float
+    norms: list[list[float]] = field(default_factory=list)
 
 
 def pretrain(
@@ -174,7 +175,9 @@ class Sweep:
                 lane, row = self._open(members, begin)
             else:
                 old = self.lanes[place]
-                lane = _Lane(members, old.losses, list(old.validation), old.device_s)
+                lane = _Lane(
+                    members, old.losses, list(old.validation), old.device_s, list(old.norms)
+                )
                 row = (
                     self.state.rows.values[place],
                     self.state.moments.first[place],
@@ -205,7 +208,7 @@ class Sweep:
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, moments_P.first, moments_P.second)
         losses = torch.from_numpy(stored.losses)
-        lane = _Lane(members, losses, list(stored.validation), stored.device_s)
+        lane = _Lane(members, losses, list(stored.validation), stored.device_s, list(stored.norms))
         return lane, tuple(part.to(self.device) for part in row)
 
     def _validate(self, step: int) -> None:
@@ -219,9 +222,11 @@ class Sweep:
         if due:
             sample = self.corpus.sample("validation", self.pre.eval_tokens, self.pre.seq_len)
             loss_K = evaluate.mean_loss(evaluate.Lanes(self.program, self.state.rows.views), sample)
-            for lane, loss in zip(self.lanes, loss_K, strict=True):
+            norm_K = torch.linalg.vector_norm(self.state.rows.values, dim=1).tolist()
+            for lane, loss, norm in zip(self.lanes, loss_K, norm_K, strict=True):
                 if lane in due:
                     lane.validation.append([float(step), float(loss)])
+                    lane.norms.append([float(step), norm])
 
     def _train(self, begin: int, end: int) -> None:
         assert self.state is not None
@@ -320,6 +325,7 @@ class Sweep:
             validation=list(lane.validation),
             lost_at=lost_at,
             device_s=lane.device_s,
+            norms=list(lane.norms),
         )
 
     def _store_all(self, step: int) -> None:
