@@ -57,9 +57,11 @@ def draw_front(data: FrontData) -> go.Figure:
 
 
 def draw_curves(curves: Iterable[Curve], name: str) -> go.Figure:
-    """Lines over steps; trials not shown at first wait in the legend."""
+    """Lines over steps or layers; trials not shown at first wait in the legend."""
     kind = "completion loss" if name.startswith("finetune.") else "loss"
-    layout = _layout("step", _CURVE_AXES.get(name, f"{kind} (nats/token)"))
+    usual = "value" if name.startswith("probe.") else f"{kind} (nats/token)"
+    across = "layer" if name.endswith("_by_layer") else "step"
+    layout = _layout(across, _CURVE_AXES.get(name, usual))
     return go.Figure(data=[_line(curve) for curve in curves], layout=layout | {"showlegend": True})
 
 

@@ -103,10 +103,13 @@ def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
 
 
 def curve_names(run: Run) -> list[str]:
-    """The curves some trial has: validation, training, others, fine-tuning."""
+    """The curves some trial has: validation, training, others, fine-tuning, probes."""
     seen = {name for trial in run.trials for name in trial.curves}
     first = {"val_loss": 0, "train_loss": 1}
-    return sorted(seen, key=lambda name: (name.startswith("finetune."), first.get(name, 2), name))
+    last = {"finetune": 1, "probe": 2}
+    return sorted(
+        seen, key=lambda name: (last.get(name.split(".")[0], 0), first.get(name, 2), name)
+    )
 
 
 def curve_data(run: Run, front: Front, name: str) -> tuple[Curve, ...]:
@@ -158,7 +161,11 @@ def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
     knee = ", knee" if trial is front.knee else ""
     lines = [f"{wording.title(trial)} ({standing}{knee})"]
     lines += [f"{path} = {wording.setting(value)}" for path, value in trial.params.items()]
-    plain = [n for n in trial.metrics if not n.endswith("_sem") and not n.startswith("task.")]
+    plain = [
+        name
+        for name in trial.metrics
+        if not name.endswith("_sem") and not name.startswith(("task.", "probe."))
+    ]
     lines += [f"{name}: {wording.measured(trial, name)}" for name in plain]
     for gain in _task_gains(trial, tuple(tasks)):
         after = wording.measured(trial, f"task.{gain.task}.after")

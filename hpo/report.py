@@ -98,15 +98,16 @@ def _body(run: Run, found: Front, drawn: dict[str, Any]) -> Iterable[str]:
     yield f'<div class="summary"><ul>{items}</ul></div>'
     yield _section("Front", _axes(run), _figure("front", "tall"), _front_note(run, found))
     yield _section("Trials", _choose(), _trials(run, found))
-    curves = [
-        f"<div><h3>{html.escape(name)}</h3>{_figure(f'curve-{place}')}</div>"
+    curves = {
+        name: f"<div><h3>{html.escape(name)}</h3>{_figure(f'curve-{place}')}</div>"
         for place, name in enumerate(figures.curve_names(run))
-    ]
-    if curves:
-        note = "Of the trials ticked in the table. All points, six significant digits."
-        yield _section(
-            "Learning curves", _soft(note), _KEY, f'<div class="grid">{"".join(curves)}</div>'
-        )
+    }
+    probes = [drawn for name, drawn in curves.items() if name.startswith("probe.")]
+    learning = [drawn for name, drawn in curves.items() if not name.startswith("probe.")]
+    note = "Of the trials ticked in the table. All points, six significant digits."
+    for heading, some in (("Learning curves", learning), ("Probes", probes)):
+        if some:
+            yield _section(heading, _soft(note), _KEY, f'<div class="grid">{"".join(some)}</div>')
     if "gain" in drawn:
         note = (
             "Of the trials ticked in the table: the score before fine-tuning (open) and after "

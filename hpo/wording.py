@@ -19,6 +19,12 @@ UNITS = {
     "train_loss": "nats/token",
     "mid_loss": "nats/token",
     "forgetting_nats": "nats/token",
+    "probe.noise.isotropic_nats": "nats/token",
+    "probe.noise.relative_nats": "nats/token",
+    "probe.sharpness.trace": "nats/token",
+    "probe.spikes.largest_rise_nats": "nats/token",
+    "probe.tiny_rate.drop_nats": "nats/token",
+    "probe.tiny_rate.loss_nats": "nats/token",
 }
 ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.
 
@@ -82,12 +88,13 @@ def named(metric: str) -> str:
 
 
 def metric_names(run: Run) -> list[str]:
-    """Every metric some trial has, without standard errors: goals, plain ones, tasks."""
+    """Every metric some trial has, without standard errors: goals, plain ones, probes, tasks."""
     seen = {name for trial in run.trials for name in trial.metrics}
     plain = {name for name in seen if not name.endswith("_sem")}
     first = [goal.metric for goal in run.goals]
     first += [name for name in ("gain", "finetuned") if name in plain and name not in first]
-    rest = sorted(plain - set(first), key=lambda name: (name.startswith("task."), name))
+    last = {"probe": 1, "task": 2}
+    rest = sorted(plain - set(first), key=lambda name: (last.get(name.split(".")[0], 0), name))
     return first + rest
 
 

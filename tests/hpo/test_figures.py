@@ -105,11 +105,16 @@ def test_curves_keep_every_point_and_show_the_front_and_baselines_first() -> Non
     assert visible == [True] * 5 + ["legendonly"] * 5
 
 
-def test_curve_names_start_with_validation_and_end_with_fine_tuning() -> None:
-    run = toy.run([toy.trial(0, 3.5, 0.2, curves=toy.curves(3.5) | {"lr": [[0, 0.1]]})])
-    assert figures.curve_names(run) == [
+def test_curve_names_start_with_validation_and_end_with_probes() -> None:
+    more = {"lr": [[0, 0.1]], "probe.ranks.qk_effective_by_layer": [[0, 3.0], [1, 2.0]]}
+    run = toy.run([toy.trial(0, 3.5, 0.2, curves=toy.curves(3.5) | more)])
+    names = figures.curve_names(run)
+    assert names == [
         "val_loss", "train_loss", "lr", "finetune.arithmetic", "finetune.grammar",
+        "probe.ranks.qk_effective_by_layer",
     ]  # fmt: skip
+    axes = [drawing.draw_curves((), name).layout.xaxis.title.text for name in names]
+    assert axes == ["step"] * 5 + ["layer"]
 
 
 def test_a_diverged_curve_has_a_gap_where_it_is_not_finite() -> None:
