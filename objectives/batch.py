@@ -4,6 +4,7 @@
 2. Bases are pretrained, all that can share a program as its lanes.
 3. Bases of one shape and seed are fine-tuned and scored together.
 4. Each base with its fine-tunes is a stage of the store, from which its result is made.
+5. Bases that have a result are probed; each probe of a base is a stage too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, lanes, measures, memory, models, schedules
+from objectives import evaluate, lanes, measures, memory, models, probes, schedules
 from objectives.arms import NOTHING, Arms, Work, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
@@ -118,6 +119,7 @@ class Batch:
             key = _stage_key(job, base, corpus, tasks)
             measured.append(_Measured(index, job, base, key, _flops_per_token(job, base, corpus)))
         self._finetune_missing(measured, corpus, tasks, progress)
+        self._probe(measured, corpus, tasks, progress)
 
     def _finetune_missing(
         self, measured: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
@@ -187,6 +189,22 @@ class Batch:
             write = functools.partial(_write_measures, measured)
             self.store.put("finetune", one.key, write)
             self._finish(one, measured, corpus, tasks, now)
+
+    def _probe(
+        self, measured: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
+    ) -> None:
+        """Add to results what probes find on their bases."""
+        alive = [one for one in measured if self.results[one.index].failure is None]
+        subjects = [
+            probes.Subject(one.job, one.base, self.results[one.index].metrics["base_loss"])
+            for one in alive
+        ]
+        found = probes.measure(subjects, corpus, tasks, self.store, progress, self.max_lanes)
+        for one, probed in zip(alive, found, strict=True):
+            time_s = (time.monotonic() - self.started) / len(self.jobs)
+            self.results[one.index] = probes.merged(
+                self.results[one.index], probed, one.flops_per_token, time_s
+            )
 
     def _base_losses(
         self, arms: Arms, group: list[_Measured], corpus: Corpus
@@ -340,15 +358,17 @@ def _shape_key(job: Job) -> str:
     """Equal for bases that can be fine-tuned together."""
     data = job.recipe.to_dict()
     pre = job.recipe.pretrain
-    return key_of(data["model"], data["probes"], pre.precision, pre.eval_tokens, job.seed)
+    forgetting = job.recipe.probes.forgetting_tokens
+    return key_of(data["model"], forgetting, pre.precision, pre.eval_tokens, job.seed)
 
 
 def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
     data["finetune"].pop("tasks")
+    forgetting = {"forgetting_tokens": job.recipe.probes.forgetting_tokens}
     return key_of(
-        "finetune-1", base.key, data["finetune"], data["probes"], job.seed,
+        "finetune-1", base.key, data["finetune"], forgetting, job.seed,
         [[task.name, task.key] for task in tasks], corpus.key,
     )  # fmt: skip
 
@@ -364,7 +384,8 @@ def _tokens(job: Job, tasks: list[Task]) -> float:
             * fine.batch_size
             * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
         )
-    return job.steps * pre.batch_size * pre.seq_len + tuned
+    steps = job.steps + probes.training_steps(job)
+    return steps * pre.batch_size * pre.seq_len + tuned
 
 
 def _peak_memory_gib(device: str) -> float:

@@ -180,7 +180,7 @@ class Program:
         self.module.eval()
         try:
             with torch.no_grad(), self._precision(batch):
-                nats, hits = _over_lanes(self._lane_scores, dict(params), frozen, batch.data)
+                nats, hits = over_lanes(self._lane_scores, dict(params), frozen, batch.data)
         finally:
             self.module.train()
         if batch.weights is None:
@@ -199,7 +199,7 @@ class Program:
         frozen: Mapping[str, Tensor] | None,
         data: tuple[Tensor, ...],
     ) -> Tensor:
-        return _over_lanes(self._lane_nats, params, frozen, data)[0]
+        return over_lanes(self._lane_nats, params, frozen, data)[0]
 
     def _lane_nats(
         self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor
@@ -267,13 +267,13 @@ def _alone_on_gpu(params: dict[str, Tensor]) -> bool:
     return first.is_cuda and first.shape[0] == 1
 
 
-def _over_lanes(
+def over_lanes(
     lane: Callable[..., tuple[Tensor, ...]],
     params: dict[str, Tensor],
     frozen: Mapping[str, Tensor] | None,
     data: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
-    """Run `lane` for all K lanes; every output gets a leading axis K."""
+    """Run `lane(params, frozen, *data)` for all K lanes; every output gets a leading axis K."""
     if frozen is None and _alone_on_gpu(params):
         alone = {name: p[0] for name, p in params.items()}
         return tuple(x[None] for x in lane(alone, {}, *(x.reshape(x.shape[-2:]) for x in data)))

@@ -30,9 +30,10 @@ class Result:
     """What came of a request; all JSON-able."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds."""
+    """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds; of a probe,
+    over its random draws."""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Name -> points [step, value]."""
+    """Name -> points [step, value]; [layer, value] where the name ends in `_by_layer`."""
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     """Why there are no metrics."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import figures, kills, lanes, peer_bench, stages
+from tests.bench import figures, kills, lanes, peer_bench, probes, stages
 from tests.bench.figures import Figure, Options
 
 
@@ -58,6 +58,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "lanes": lanes.run,
     "stages": stages.run,
     "kills": kills.run,
+    "probes": probes.run,
 }
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from tests.bench import figures, lanes, readme, stages
+from objectives.recipe import ProbeName, Recipe
+from tests.bench import figures, lanes, probes, readme, stages
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
 
@@ -40,6 +42,16 @@ def test_lanes_are_timed_beside_a_plain_loop() -> None:
         "tokens_per_s_plain", "K1_over_plain_ratio",
     }  # fmt: skip
     assert all(figure.value > 0 for figure in found.values())
+
+
+def test_every_probe_has_its_seconds_and_its_share_of_a_trial() -> None:
+    found = probes.run(QUICK)
+    for name in get_args(ProbeName):
+        share = found[f"{name}.seconds"].value / found["trial_s"].value
+        assert found[f"{name}.share"].value == pytest.approx(share)
+        assert share > 0
+    parts = [found[f"{name}.share"].value for name in Recipe().probes.run]
+    assert found["default.share"].value == pytest.approx(sum(parts))
 
 
 @pytest.mark.slow

@@ -1,0 +1,143 @@
+"""Every probe: how it is measured, what it depends on, and what its metrics are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from objectives.probes import (
+    alphas,
+    continued,
+    heads,
+    norms,
+    ranks,
+    separability,
+    sharpness,
+    spikes,
+    units,
+)
+from objectives.probes.subject import Finding, Group, Subject
+from objectives.recipe import ProbeName
+from objectives.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One thing to measure on bases."""
+
+    measure: Callable[[Group], list[Finding]]
+    """One finding a base, in order."""
+    settings: tuple[str, ...] = ()
+    """The fields of `recipe.Probes` on which it depends."""
+    depends_on: Callable[[Subject, Sequence[Task]], Any] = lambda subject, tasks: None
+    """What else it depends on besides the base, its corpus among it; JSON-able."""
+    metrics: Mapping[str, str]
+    """Name -> what it is."""
+
+
+_RANKS = {
+    "effective": "exp(-sum p ln p), p = s / sum s",
+    "stable": "sum s^2 / max s^2",
+    "over_5_percent": "number of s over 5 % of the largest; ours",
+    "95_of_sum": "least number of s that make 95 % of sum s; ours",
+    "95_of_squares": "least number of s that make 95 % of sum s^2; ours",
+}
+
+PROBES: dict[ProbeName, Probe] = {
+    "norms": Probe(
+        measure=norms.measure,
+        settings=("tokens",),
+        metrics={
+            "weight_norm": "Euclidean norm of all weights",
+            "weight_mean_abs": "mean size of a weight",
+            "gradient_norm": "Euclidean norm of the gradient on training text",
+            "effective_lr_end": "last learning rate / weight_norm",
+            "effective_lr_peak": "greatest learning rate / weight_norm",
+        },
+    ),
+    "ranks": Probe(
+        measure=ranks.measure,
+        metrics={
+            f"{product}_{name}": f"{text}; {factors}, mean over heads and layers"
+            for product, factors in (("qk", "W_Q W_K"), ("vo", "W_V W_O"))
+            for name, text in _RANKS.items()
+        },
+    ),
+    "alphas": Probe(
+        measure=alphas.measure,
+        metrics={
+            "mean": "PL_Alpha_Hill, mean over the matrices of all blocks",
+            "min": "the least of them: the heaviest tail",
+            "max": "the greatest",
+        },
+    ),
+    "spikes": Probe(
+        measure=spikes.measure,
+        metrics={
+            "count": "spikes of the training loss; ours",
+            "largest_rise_nats": "greatest rise of a step's loss over the median before it",
+        },
+    ),
+    "separability": Probe(
+        measure=separability.measure,
+        settings=("rows",),
+        depends_on=lambda subject, tasks: [[task.name, task.key] for task in tasks],
+        metrics={
+            "last": "test accuracy of a linear classifier on the last layer, mean over tasks",
+            "mean": "the same, mean over layers",
+            "TASK.last": "of one task",
+            "TASK.mean": "of one task",
+        },
+    ),
+    "units": Probe(
+        measure=units.measure,
+        settings=("tokens",),
+        metrics={
+            "dormant_0.025_frac": "share of MLP units with a ReDo score of at most 0.025",
+            "dormant_0.1_frac": "the same with 0.1",
+            "never_active_frac": "share that never reaches 1 % of its layer's mean; ours",
+            "saturated_frac": "share whose activation function is flat on 99 % of tokens; ours",
+        },
+    ),
+    "heads": Probe(
+        measure=heads.measure,
+        settings=("tokens",),
+        metrics={
+            "lazy_frac": "share of heads with over 0.9 of the greatest entropy",
+            "collapsed_frac": "share of heads with under 0.1 of it",
+            "entropy_share": "mean of heads' entropy over the greatest possible",
+        },
+    ),
+    "sharpness": Probe(
+        measure=sharpness.measure_trace,
+        settings=("tokens", "vectors"),
+        metrics={"trace": "of the Hessian of the validation loss, nats"},
+    ),
+    "noise": Probe(
+        measure=sharpness.measure_noise,
+        settings=("tokens", "noise_draws", "noise_isotropic", "noise_relative"),
+        metrics={
+            "isotropic_nats": "rise of the validation loss under equal noise on every weight",
+            "relative_nats": "the same, scaled by each tensor's root mean square",
+        },
+    ),
+    "tiny_rate": Probe(
+        measure=continued.measure_tiny_rate,
+        settings=("tiny_rate", "tiny_frac"),
+        # Like the losses of the base, not part of its weights.
+        depends_on=lambda subject, tasks: subject.job.recipe.pretrain.eval_tokens,
+        metrics={
+            "loss_nats": "validation loss after further steps at a tiny rate, nats/token",
+            "drop_nats": "base_loss minus that",
+        },
+    ),
+    "lost_updates": Probe(
+        measure=continued.measure_lost_updates,
+        settings=("lost_batches",),
+        metrics={
+            "end_frac": "share of updates at the last rate that bf16 weights would lose; ours",
+            "peak_frac": "the same at the peak rate",
+        },
+    ),
+}

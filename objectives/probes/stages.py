@@ -1,0 +1,153 @@
+"""Probes as stages: what is stored is taken, the rest is measured, many bases at once."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from objectives import memory
+from objectives.corpus import Corpus
+from objectives.probes.registry import PROBES, Probe
+from objectives.probes.subject import Finding, Group, NotApplicableError, Subject
+from objectives.recipe import ProbeName
+from objectives.store import Store, key_of, read_json, write_json
+from objectives.tasks import Task
+
+STAGE = "probe"
+MOST_LANES = 8
+"""Bases probed at once; assumed: a second derivative needs some times a training step's memory."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe's finding on one base, and whether it was measured now."""
+
+    finding: Finding
+    now: bool
+
+
+def measure(
+    subjects: Sequence[Subject],
+    corpus: Corpus,
+    tasks: Sequence[Task],
+    store: Store,
+    report: Callable[[dict[str, Any]], None],
+    max_lanes: int | None = None,
+) -> list[dict[ProbeName, Probed]]:
+    """Each base's findings by the probes its recipe names, from the store where they are there.
+
+    An exception that `report` raises stops the work, with all finished probes stored.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    found: list[dict[ProbeName, Probed]] = [{} for _ in subjects]
+    group_of = functools.partial(Group, corpus=corpus, tasks=tasks, report=report, built={})
+    for name in PROBES:
+        by_key: dict[str, list[int]] = {}
+        for index, subject in enumerate(subjects):
+            if name in subject.job.recipe.probes.run:
+                by_key.setdefault(_key(name, subject, tasks), []).append(index)
+        known = _stored(store, by_key)
+        missing = {key: subjects[by_key[key][0]] for key in by_key if key not in known}
+        most = min(max_lanes or MOST_LANES, MOST_LANES)
+        measured = _measure_missing(name, missing, group_of, store, most)
+        for key, members in by_key.items():
+            for nth, index in enumerate(members):
+                now = key in measured and nth == 0
+                found[index][name] = Probed((known | measured)[key], now)
+    return found
+
+
+def _stored(store: Store, keys: Iterable[str]) -> dict[str, Finding]:
+    """The findings that are there."""
+    folders = {key: store.get(STAGE, key) for key in keys}
+    return {
+        key: Finding(**read_json(folder / "finding.json"))
+        for key, folder in folders.items()
+        if folder is not None
+    }
+
+
+def _measure_missing(
+    name: ProbeName,
+    missing: Mapping[str, Subject],
+    group_of: Callable[[Sequence[Subject]], Group],
+    store: Store,
+    most: int,
+) -> dict[str, Finding]:
+    """One probe on bases by key, at most `most` at once; each finding is stored."""
+    measured: dict[str, Finding] = {}
+
+    def run(keys: Sequence[str]) -> None:
+        findings = _measure(name, group_of([missing[key] for key in keys]))
+        for key, finding in zip(keys, findings, strict=True):
+            store.put(STAGE, key, functools.partial(_write, finding))
+            measured[key] = finding
+
+    groups: dict[str, list[str]] = {}
+    for key, subject in missing.items():
+        groups.setdefault(_group_key(name, group_of([subject])), []).append(key)
+    for members in groups.values():
+        try:
+            memory.in_chunks(members, most, run)
+        except MemoryError:
+            # A note, and not stored: another machine may have the memory.
+            note = Finding(notes=["not measured, one model does not fit into the memory"])
+            measured |= {key: note for key in members if key not in measured}
+    return measured
+
+
+def _measure(name: ProbeName, group: Group) -> list[Finding]:
+    """One probe on one group, with the seconds that it took."""
+    started = time.monotonic()
+    group.report({"stage": f"probe {name}", "step": 0, "steps": 1})
+    try:
+        findings = PROBES[name].measure(group)
+    except NotApplicableError as error:
+        findings = [Finding(notes=[f"not measured, {error}"]) for _ in group.subjects]
+    seconds = (time.monotonic() - started) / len(group.subjects)
+    return [replace(_finite(finding), seconds=seconds) for finding in findings]
+
+
+def _finite(finding: Finding) -> Finding:
+    """Without what is no number, which a note says."""
+    lost = [name for name, value in finding.metrics.items() if not math.isfinite(value)]
+    curves = {
+        name: [point for point in points if math.isfinite(point[1])]
+        for name, points in finding.curves.items()
+    }
+    return replace(
+        finding,
+        metrics={name: v for name, v in finding.metrics.items() if name not in lost},
+        curves=curves,
+        notes=[*finding.notes, *(f"{name} is not finite" for name in lost)],
+    )
+
+
+def _key(name: ProbeName, subject: Subject, tasks: Sequence[Task]) -> str:
+    """The stage of one probe on one base; the base's key holds model, corpus and all of its run."""
+    probe = PROBES[name]
+    return key_of(
+        "probe-1", name, subject.base.key, _settings(probe, subject),
+        probe.depends_on(subject, tasks),
+    )  # fmt: skip
+
+
+def _group_key(name: ProbeName, group: Group) -> str:
+    """Equal for bases that can be probed as lanes of one program."""
+    (subject,) = group.subjects
+    return key_of(subject.job.program_key(group.corpus), _settings(PROBES[name], subject))
+
+
+def _settings(probe: Probe, subject: Subject) -> list[Any]:
+    return [getattr(subject.job.recipe.probes, setting) for setting in probe.settings]
+
+
+def _write(finding: Finding, folder: Path) -> None:
+    write_json(folder / "finding.json", finding.to_dict())

@@ -1,0 +1,57 @@
+"""Toy bases to probe: random weights under the key of a job that was never trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from objectives import models, tasks, train
+from objectives.checkpoints import Base
+from objectives.jobs import Job
+from objectives.probes.subject import Group, Subject
+from objectives.recipe import BuiltinTask, Finetune, Recipe
+from tests.objectives import toy
+
+
+def recipe(folder: Path, run: Sequence[str], family: str = "llama", **settings: Any) -> Recipe:
+    """The toy recipe with these probes, in sizes of a second."""
+    base = toy.recipe(folder)
+    toy.CONFIGS[family].save_pretrained(folder / family)
+    small = {
+        "run": list(run), "tokens": 96, "rows": 40, "vectors": 3, "noise_draws": 3,
+        "lost_batches": 3, **settings,
+    }  # fmt: skip
+    fine = Finetune(
+        tasks=(BuiltinTask(name="token_kind"), BuiltinTask(name="commands")),
+        train_rows=60, validation_rows=4, test_rows=30,
+    )  # fmt: skip
+    whole = Recipe(model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine)
+    changes = {f"probes.{name}": value for name, value in small.items()}
+    return whole.with_params({**changes, "model.config": str(folder / family)})
+
+
+def group(folder: Path, run: Sequence[str], lanes: int, **settings: Any) -> Group:
+    """Bases of different seeds."""
+    found = recipe(folder, run, **settings)
+    corpus = toy.prepared(folder)
+    config = models.build_config(found.model, corpus.vocab_size)
+    losses = np.random.default_rng(0).normal(3, 0.01, toy.STEPS)
+    subjects = []
+    for seed in range(lanes):
+        job = Job(found, seed, toy.STEPS)
+        drawn = models.initial_parameters(found.model, config, seed)
+        params = {name: p.clone() for name, p in drawn.items()}
+        base = Base(
+            key=job.key(corpus, job.steps),
+            params=params,
+            losses=losses,
+            validation=[],
+            lost_at=train.NEVER,
+            device_s=0.0,
+        )
+        subjects.append(Subject(job, base, 6.0))
+    loaded = tasks.load(found.finetune, corpus.tokenizer)
+    return Group(subjects, corpus, loaded, lambda event: None)
