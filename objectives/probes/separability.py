@@ -120,7 +120,7 @@ def _states(group: Group, rows: Encoded, count: int) -> States:
             inputs = {"input_ids": ids_NT, "output_hidden_states": True}
             output = functional_call(module, own, (), inputs)
             states_NLTD = torch.stack(output.hidden_states, 1)
-            return (states_NLTD[torch.arange(len(last_N)), :, last_N],)
+            return (states_NLTD[torch.arange(len(last_N), device=last_N.device), :, last_N],)
 
         with torch.no_grad():
             found.append(over_lanes(lane, params, None, (ids,))[0])
