@@ -96,10 +96,12 @@ class Job:
         return [self.first_steps, self.second.key, self.second.weights]
 
     def text_at(self, corpus: Corpus, step: int) -> tuple[Corpus, int]:
-        """The text that a step (from 0) trains on, and how many steps have trained on it before."""
-        if step < self.first_steps:
+        """The text that a step (from 0) trains on, and how many steps have trained on it before.
+
+        Steps beyond the horizon go on with the last text.
+        """
+        if self.second is None or step < self.first_steps:
             return corpus, step
-        assert self.second is not None
         return self.second, step - self.first_steps
 
     def base_key(self, corpus: Corpus) -> str:

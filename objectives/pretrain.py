@@ -142,7 +142,7 @@ class Sweep:
         initial = models.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
         values = lanes.join_rows([initial] * count).to(self.device)
         state = train.State.fresh(self.shapes, values)
-        batch_at = _batches(jobs, self.corpus, self.device)
+        batch_at = batches(jobs, self.corpus, self.device)
         train.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
 
     def run(self) -> list[Base]:
@@ -255,7 +255,7 @@ class Sweep:
             if stop is not None:
                 raise stop
 
-        batch_at = _batches(jobs, self.corpus, self.device)
+        batch_at = batches(jobs, self.corpus, self.device)
         try:
             train.train(self.program, self.state, plan, batch_at, until=end, after_step=after_step)
         except torch.OutOfMemoryError:
@@ -368,15 +368,20 @@ def _constants(jobs: Sequence[Job], decayed: Tensor | None, device: str) -> adam
     )
 
 
-def _batches(jobs: Sequence[Job], corpus: Corpus, device: str) -> Callable[[int], lanes.Batch]:
-    """Shared rows where all lanes have one seed and one text, else each lane's own."""
+def batches(
+    jobs: Sequence[Job], corpus: Corpus, device: str, starts: Sequence[int] | None = None
+) -> Callable[[int], lanes.Batch]:
+    """Shared rows where all lanes have one seed, text and place, else each lane's own.
+
+    `starts`: the step of its own run at which each lane stands at step 0; 0 without.
+    """
     pre = jobs[0].recipe.pretrain
 
     def batch_at(step: int) -> lanes.Batch:
         rows: dict[Any, NDArray[np.int64]] = {}
         wanted = []
-        for job in jobs:
-            text, at = job.text_at(corpus, step)
+        for job, start in zip(jobs, starts or [0] * len(jobs), strict=True):
+            text, at = job.text_at(corpus, start + step)
             wanted.append((text.key, text.weights, job.seed, at))
             if wanted[-1] not in rows:
                 rows[wanted[-1]] = text.batch(job.seed, at, pre.batch_size, pre.seq_len)

@@ -16,13 +16,12 @@ K lanes, P parameters of a lane, S steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from objectives import adamw, evaluate, lanes, train
+from objectives.pretrain import batches
 from objectives.probes.subject import Finding, Group
 
 
@@ -115,21 +114,7 @@ def _resume(group: Group, name: str, lr_SK: Tensor) -> tuple[lanes.Program, trai
             }
         )
 
-    train.train(program, state, plan, _stream(group), until=steps, after_step=after_step)
+    jobs = [subject.job for subject in group.subjects]
+    batch_at = batches(jobs, group.corpus, group.device, [job.steps for job in jobs])
+    train.train(program, state, plan, batch_at, until=steps, after_step=after_step)
     return program, state
-
-
-def _stream(group: Group) -> Callable[[int], lanes.Batch]:
-    """Each lane's batches from where its run ended; shared rows where all lanes have the same."""
-    pre = group.recipe.pretrain
-    places = [(subject.job.seed, subject.job.steps) for subject in group.subjects]
-
-    def batch_at(step: int) -> lanes.Batch:
-        rows = {
-            (seed, end): group.corpus.batch(seed, end + step, pre.batch_size, pre.seq_len)
-            for seed, end in set(places)
-        }
-        ids = rows[places[0]] if len(rows) == 1 else np.stack([rows[place] for place in places])
-        return lanes.Batch(torch.from_numpy(ids).to(group.device))
-
-    return batch_at

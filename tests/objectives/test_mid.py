@@ -171,13 +171,13 @@ def test_batches_come_from_the_corpus_and_then_from_the_second_text(
     recipe: Recipe, toy_corpus: Corpus, second: Corpus
 ) -> None:
     jobs = [job(recipe, second, seed=seed) for seed in (0, 3)] + [bare(recipe, FIRST + MID)]
-    batch_at = module._batches(jobs, toy_corpus, "cpu")
+    batch_at = module.batches(jobs, toy_corpus, "cpu")
     T = toy.SEQ_LEN
     for step, texts in ((5, [toy_corpus] * 3), (FIRST + 2, [second, second, toy_corpus])):
         for one, text, ids in zip(jobs, texts, batch_at(step).ids, strict=True):
             position = step if text is toy_corpus else step - FIRST
             assert (ids.numpy() == text.batch(one.seed, position, 4, T)).all()
-    together = module._batches(jobs[:1] * 2, toy_corpus, "cpu")(FIRST)
+    together = module.batches(jobs[:1] * 2, toy_corpus, "cpu")(FIRST)
     assert together.ids.shape == (4, T + 1)
 
 
