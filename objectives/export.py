@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
-from objectives import lora, recipe
+from objectives import lora
 
 
 def write_model(
@@ -30,7 +30,7 @@ def write_model(
     tokenizer.save_pretrained(folder)
 
 
-def write_adapter(folder: Path, adapter: recipe.Lora, params: Mapping[str, Tensor]) -> None:
+def write_adapter(folder: Path, adapted: lora.Adapted, params: Mapping[str, Tensor]) -> None:
     """A LoRA adapter for the base model it was trained on."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {
@@ -38,4 +38,4 @@ def write_adapter(folder: Path, adapter: recipe.Lora, params: Mapping[str, Tenso
         for name, p in params.items()
     }
     save_file(named, folder / "adapter_model.safetensors")
-    lora.peft_config(adapter).save_pretrained(str(folder))
+    adapted.lora_config.save_pretrained(str(folder))

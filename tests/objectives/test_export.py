@@ -1,0 +1,79 @@
+"""Lanes written as Hugging Face folders: plain transformers and PEFT give the same losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from objectives import adamw, export, lanes, lora, models, train
+from objectives.corpus import Corpus
+from objectives.lanes import Batch, Program
+from objectives.recipe import Lora
+from tests.objectives import toy
+
+LANES, B, T = 3, 2, 8
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+
+
+def trained(name: str, program: Program, shapes: dict[str, torch.Size], frozen: object = None,
+            first: list[dict[str, torch.Tensor]] | None = None) -> train.State:  # fmt: skip
+    """Three lanes after four steps, each at its own rate."""
+    rows = first or [toy.initial(toy.CONFIGS[name], seed) for seed in range(LANES)]
+    state = train.State.fresh(shapes, lanes.join_rows(rows, shapes))
+    plan = train.Plan(
+        lr_SK=torch.tensor([[1e-2, 2e-2, 3e-2]] * 4),
+        decay_SK=torch.full((4, LANES), 0.1),
+        constants=adamw.constants(LANES, "cpu"),
+    )
+    train.train(program, state, plan, lambda step: Batch(toy.ids(B, T + 1, seed=step)), until=4,
+                frozen=frozen)  # type: ignore[arg-type]  # fmt: skip
+    return state
+
+
+@pytest.mark.parametrize("name", toy.CONFIGS)
+def test_a_lane_loads_in_plain_transformers_with_the_same_loss(
+    name: str, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    config = toy.CONFIGS[name]
+    module = models.build_module(config, "cpu")
+    shapes = {key: p.shape for key, p in module.named_parameters()}
+    program = Program(module)
+    state = trained(name, program, shapes)
+    lane = {key: p[1] for key, p in lanes.split_rows(shapes, state.rows.values).items()}
+    export.write_model(tmp_path, config, lane, toy_corpus.tokenizer)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    rows = toy.ids(B, T + 1)
+    expected = program.losses(state.rows.views, None, Batch(rows))[1]
+    torch.testing.assert_close(loaded(input_ids=rows, labels=rows).loss, expected)
+    text = "the cat sat"
+    reloaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert reloaded(text)["input_ids"] == toy_corpus.tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_adapter_loads_in_plain_peft_with_the_same_loss(
+    name: str, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    config, given = toy.CONFIGS[name], Lora(rank=3, alpha=5.0)
+    base = toy.initial(config, 0)
+    adapted = lora.Adapted(config, given, "cpu")
+    program = toy.adapted_program(config, adapted)
+    frozen = adapted.frozen(lanes.stack([base]))
+    first = [adapted.initial(seed) for seed in range(LANES)]
+    state = trained(name, program, adapted.shapes, frozen, first)
+    arm = {key: p[2] for key, p in lanes.split_rows(adapted.shapes, state.rows.values).items()}
+    export.write_model(tmp_path / "base", config, base, toy_corpus.tokenizer)
+    export.write_adapter(tmp_path / "adapter", adapted, arm)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    rows = toy.ids(B, T + 1)
+    without = plain(input_ids=rows, labels=rows).loss
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    found = loaded(input_ids=rows, labels=rows).loss
+    expected = program.losses(state.rows.views, frozen, Batch(rows))[2]
+    torch.testing.assert_close(found, expected)
+    assert abs(found - without) > 1e-3
