@@ -122,7 +122,7 @@ class _Merged:
             first, second = (
                 params[f"{name}.{part}.{ADAPTER}.weight"] for part in ("lora_A", "lora_B")
             )
-            change = scale * (second @ first)
+            change = second @ (scale * first)
             merged[f"{name}.weight"] = frozen[f"{name}.weight"] + (change.T if flip else change)
         return merged
 
