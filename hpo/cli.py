@@ -24,7 +24,7 @@ from hpo import doctor, runs, studies, tables, wording
 from hpo.progress import Display, Interrupted, duration
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import StudySpec
+from hpo.spec import StudySpec, ends
 from hpo.storage import StorageError, mask
 from hpo.study import Controller, StudyChanged
 
@@ -163,6 +163,9 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         changes["seed"] = arguments.seed
     fixed = dict(arguments.settings)
     objective = spec.objective.with_params(fixed) if fixed else spec.objective
+    for path, domain in spec.space.items():
+        if path not in fixed:  # what is fixed may not be searched under another name
+            spec.objective.check({**fixed, path: ends(domain)[0]})
     return dataclasses.replace(
         spec,
         **changes,

@@ -203,14 +203,18 @@ class StudySpec:
 
     def _check_params(self) -> None:
         for path, domain in self.space.items():
-            for value in _ends(domain):
+            for value in ends(domain):
                 self.objective.check({path: value})
+        defaults = self.objective.values()
+        fixed = {path: defaults[path] for path in self.space if path in defaults}
         for baseline in self.baselines:
-            self.objective.check(baseline.params)
+            self.objective.check({**fixed, **baseline.params})
+        self.objective.check(fixed)
 
 
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 
-def _ends(domain: Domain) -> tuple[Value, ...]:
+def ends(domain: Domain) -> tuple[Value, ...]:
+    """The values by which a domain can be checked: its bounds, or all options."""
     return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)

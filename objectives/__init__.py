@@ -1,5 +1,6 @@
 """Measures one recipe: short pretraining, fine-tuning, and what came of both."""
 
+from objectives.decay_recipe import ModuleScores, Multipliers, WeightDecay
 from objectives.measures import Request, Result
 from objectives.plasticity import Execution, PlasticityObjective
 from objectives.recipe import (
@@ -32,6 +33,8 @@ __all__ = [
     "Lora",
     "MidTraining",
     "Model",
+    "ModuleScores",
+    "Multipliers",
     "PlasticityObjective",
     "Pretrain",
     "Probes",
@@ -40,4 +43,5 @@ __all__ = [
     "Result",
     "Schedule",
     "Stdlib",
+    "WeightDecay",
 ]

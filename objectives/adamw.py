@@ -3,7 +3,11 @@
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
     w <- w - lr wd w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 
-the decoupled form of torch.optim.AdamW, to which it is equal. K lanes, P parameters of a lane.
+the decoupled form of torch.optim.AdamW, to which it is equal. With coupled decay g is g + wd w and
+the second line lacks its decay: torch.optim.Adam. Either comes after clipping, as it does in torch.
+wd may differ from parameter to parameter (`objectives.decay_policies`).
+
+K lanes, P parameters of a lane.
 """
 
 from __future__ import annotations
@@ -15,18 +19,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from objectives.decay_policies import UNIFORM, Rule, Update
+
 
 @dataclass
 class Moments:
-    """AdamW's memory; both [K, P]."""
+    """AdamW's memory and the decay policy's; of K lanes, or of one without the axis K."""
 
     first: Tensor
+    """[K, P]"""
     second: Tensor
+    """[K, P]"""
+    policy: Tensor
+    """[K, D]; D is 0 where the policy remembers nothing."""
 
     @staticmethod
-    def zeros_like(values_KP: Tensor) -> Moments:
+    def zeros_like(values_KP: Tensor, policy_size: int = 0) -> Moments:
         """The memory before the first step."""
-        return Moments(torch.zeros_like(values_KP), torch.zeros_like(values_KP))
+        policy = values_KP.new_zeros((*values_KP.shape[:-1], policy_size))
+        return Moments(torch.zeros_like(values_KP), torch.zeros_like(values_KP), policy)
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All of it."""
+        return self.first, self.second, self.policy
+
+    def lane(self, place: int) -> Moments:
+        """One lane's."""
+        return Moments(*(part[place] for part in self.parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +61,8 @@ class Constants:
     """[K, 1]"""
     clip: Tensor
     """[K, 1]; inf leaves the gradient as it is."""
-    decayed: Tensor | None
-    """[P] of 0 and 1: which parameters decay; None is all."""
+    decay: Rule = UNIFORM
+    """How decay is spread over the parameters."""
 
 
 def constants(
@@ -53,7 +73,7 @@ def constants(
     beta2: float | Sequence[float] = 0.95,
     eps: float | Sequence[float] = 1e-8,
     clip: float | Sequence[float] = math.inf,
-    decayed: Tensor | None = None,
+    decay: Rule = UNIFORM,
 ) -> Constants:
     """Constants for K lanes, from one value for all or one a lane."""
 
@@ -66,7 +86,7 @@ def constants(
         beta2=column(beta2),
         eps=column(eps),
         clip=column(clip),
-        decayed=None if decayed is None else decayed.to(device),
+        decay=decay,
     )
 
 
@@ -82,14 +102,25 @@ def step_(
     decay_K1: Tensor,
 ) -> None:
     """Update `values_KP` and `moments` in place; t counts from 1; `grads_KP` is used up."""
-    c = constants
+    c, rule, memory = constants, constants.decay, moments.policy
     clip_(grads_KP, c.clip)
+    if rule.coupled:
+        update = Update(t, values_KP, grads_KP, memory, lr_K1)
+        grads_KP.add_(rule.scaled(decay_K1, update) * values_KP)
     moments.first.lerp_(grads_KP, 1 - c.beta1)
     moments.second.mul_(c.beta2).addcmul_(grads_KP, grads_KP * (1 - c.beta2))
-    shrink = lr_K1 * decay_K1
-    values_KP.mul_(1 - (shrink if c.decayed is None else shrink * c.decayed))
     denominator = moments.second.sqrt().div_((1 - c.beta2**t).sqrt()).add_(c.eps)
-    values_KP.sub_((lr_K1 / (1 - c.beta1**t)) * moments.first / denominator)
+    step_KP = (lr_K1 / (1 - c.beta1**t)) * moments.first / denominator
+    if not rule.coupled:
+        mean_square_K1 = _mean_square(moments, c, t) if rule.needs_moments else None
+        update = Update(t, values_KP, grads_KP, memory, lr_K1, step_KP, mean_square_K1)
+        values_KP.mul_(1 - lr_K1 * rule.scaled(decay_K1, update))
+    values_KP.sub_(step_KP)
+
+
+def _mean_square(moments: Moments, c: Constants, t: int) -> Tensor:
+    """Mean over the parameters of the bias-corrected second moment; [K, 1]."""
+    return moments.second.mean(1, keepdim=True) / (1 - c.beta2**t)
 
 
 def clip_(grads_KP: Tensor, norm_K1: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
 def save(
     store: Store, base: Base, memory: adamw.Moments | None = None, stage: str = WEIGHTS
 ) -> None:
-    """Store a model under its key, with AdamW's memory [P] where it may go on."""
+    """Store a model under its key, with AdamW's memory where it may go on."""
 
     def write_weights(folder: Path) -> None:
         save_file(base.params, folder / "params.safetensors")
@@ -82,17 +82,18 @@ def save(
 
     store.put(stage, base.key, write_weights)
     if memory is not None:
-        moments = {"first": memory.first.cpu(), "second": memory.second.cpu()}
+        names = ("first", "second", "policy")
+        moments = {name: part.cpu() for name, part in zip(names, memory.parts, strict=True)}
         store.put(MEMORY, base.key, lambda folder: save_file(moments, folder / "m.safetensors"))
 
 
 def load_memory(store: Store, key: str) -> adamw.Moments | None:
-    """AdamW's memory at this key; [P] each."""
+    """AdamW's memory at this key, of one lane."""
     folder = store.get(MEMORY, key)
     if folder is None:
         return None
     parts = load_file(folder / "m.safetensors")
-    return adamw.Moments(parts["first"], parts["second"])
+    return adamw.Moments(parts["first"], parts["second"], parts["policy"])
 
 
 def finished(store: Store, corpus: Corpus, job: Job) -> Base | None:

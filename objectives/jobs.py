@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives import merging, models, schedules, sources
+from objectives import merging, models, schedules, sources, weight_decay
 from objectives.corpus import Corpus
 from objectives.merging import Merge
 from objectives.recipe import Model, Recipe, Schedule
@@ -53,11 +53,7 @@ class Job:
     @functools.cached_property
     def decay(self) -> NDArray[np.float64]:
         """Weight decay of each step, before the rate multiplies it; [S]."""
-        decay = np.full(self.steps, self.recipe.pretrain.weight_decay)
-        mid = self.recipe.pretrain.mid
-        if mid is not None and mid.weight_decay is not None:
-            decay[self.first_steps :] = mid.weight_decay
-        return decay
+        return weight_decay.strengths(self.recipe.pretrain, self.lr, self.first_steps)
 
     @functools.cached_property
     def merge(self) -> Merge | None:
@@ -72,13 +68,14 @@ class Job:
         """Equal for jobs that can be lanes of one program."""
         pre = self.recipe.pretrain
         extra = [pre.activation_checkpointing, pre.eval_tokens]
-        return key_of("program-1", self._weights_depend_on(corpus), extra)
+        return key_of("program-2", self._weights_depend_on(corpus), extra)
 
     def trunk_key(self, corpus: Corpus) -> str:
         """Equal for jobs whose weights are equal as long as their rates and decays are."""
         pre = self.recipe.pretrain
         constants = [pre.beta1, pre.beta2, pre.eps, pre.clip_norm]
-        return key_of("trunk-1", self._weights_depend_on(corpus), constants, self.seed)
+        decay = weight_decay.lane_print(pre)
+        return key_of("trunk-2", self._weights_depend_on(corpus), constants, decay, self.seed)
 
     def key(self, corpus: Corpus, step: int) -> str:
         """The stage "pretrained up to `step`"."""
@@ -133,6 +130,8 @@ class Job:
 
     def may_go_on(self, step: int) -> bool:
         """Whether a longer horizon would continue from here: the rate has not begun to fall."""
+        if weight_decay.knows_horizon(self.recipe.pretrain.weight_decay):
+            return False
         return bool(self.lr[step - 1] == self.lr[:step].max())
 
     def _rates(self, curve: Callable[[Schedule, int], NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -165,7 +164,8 @@ class Job:
         return [
             _model_print(self.recipe.model, corpus.vocab_size),
             [corpus.key, corpus.weights],
-            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.decayed],
+            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision],
+            weight_decay.program_print(pre),
             self.device.split(":")[0],
         ]
 

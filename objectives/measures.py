@@ -9,10 +9,12 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from objectives import weight_decay
 from objectives.corpus import Corpus
+from objectives.field_types import Value
 from objectives.finetune import Outcome
 from objectives.jobs import Job
-from objectives.recipe import Recipe, Value
+from objectives.recipe import Recipe
 from objectives.tasks import Task
 
 
@@ -53,8 +55,8 @@ def base_metrics(
 ) -> dict[str, float]:
     """Metrics of the pretrained model.
 
-    `tau_frac` is the AdamW timescale 1 / (lr wd) over the run's steps (arXiv 2405.13698; infinite
-    without decay, then left out); `tokens_per_param` counts all parameters.
+    `tau_frac` is the AdamW timescale 1 / (lr wd) over the run's steps (arXiv 2405.13698; left out
+    where there is none, as without decay); `tokens_per_param` counts all parameters.
     """
     pre = recipe.pretrain
     tokens = steps * pre.batch_size * pre.seq_len
@@ -65,9 +67,8 @@ def base_metrics(
         "train_validation_gap": base_loss - train_loss,
         "tokens_per_param": tokens / num_params,
     }
-    if pre.weight_decay > 0:
-        metrics["tau_frac"] = 1 / (pre.lr * pre.weight_decay * steps)
-    return metrics
+    tau_frac = weight_decay.tau_frac(pre, steps)
+    return metrics if tau_frac is None else metrics | {"tau_frac": tau_frac}
 
 
 def task_metrics(

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from objectives.batch import Batch
+from objectives.field_types import Value
 from objectives.measures import Request, Result
 from objectives.prepared import Prepared
 from objectives.pretrain import Compiling
 from objectives.progress import Event
-from objectives.recipe import Recipe, Value
+from objectives.recipe import SHORT_FORMS, Recipe
 from objectives.store import Store
 
 DEFAULT_STORE = Path("runs") / "store"
@@ -90,8 +91,9 @@ class PlasticityObjective:
         return PlasticityObjective(self.recipe, dataclasses.replace(self.execution, **given))  # type: ignore[arg-type]
 
     def values(self) -> dict[str, Value]:
-        """The value of every hyperparameter where a request does not set it."""
-        return self.recipe.paths()
+        """The value of every hyperparameter where a request does not set it, short forms too."""
+        paths = self.recipe.paths()
+        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
 
     def machine(self) -> dict[str, Any]:
         """Where it computes."""

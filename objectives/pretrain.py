@@ -28,9 +28,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from objectives import adamw, checkpoints, evaluate, lanes, memory, models, train
+from objectives import (
+    adamw,
+    checkpoints,
+    decay_policies,
+    evaluate,
+    lanes,
+    memory,
+    models,
+    train,
+)
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.jobs import Job, partings, stops
@@ -128,7 +137,7 @@ class Sweep:
             module, bf16=self.pre.precision == "bf16", compiled=self.compiled
         )
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
-        self.decayed = models.decayed_mask(module, self.pre.decayed)
+        self.policy_size = decay_policies.memory_size(module, self.pre)
         self.lanes: list[_Lane] = []
         self.state: train.State | None = None
         self.steps, self.seconds = [0.0] * len(jobs), [0.0] * len(jobs)
@@ -141,7 +150,7 @@ class Sweep:
         jobs = [self.jobs[place % len(self.jobs)] for place in range(count)]
         initial = models.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
         values = lanes.join_rows([initial] * count).to(self.device)
-        state = train.State.fresh(self.shapes, values)
+        state = train.State.fresh(self.shapes, values, self.policy_size)
         batch_at = batches(jobs, self.corpus, self.device)
         train.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
 
@@ -178,16 +187,12 @@ class Sweep:
                 lane = _Lane(
                     members, old.losses, list(old.validation), old.device_s, list(old.norms)
                 )
-                row = (
-                    self.state.rows.values[place],
-                    self.state.moments.first[place],
-                    self.state.moments.second[place],
-                )
+                row = (self.state.rows.values[place], *self.state.moments.lane(place).parts)
             entering.append(lane)
             rows.append(row)
-        values, first, second = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        values, *moments = (torch.stack(parts) for parts in zip(*rows, strict=True))
         self.state = train.State.fresh(self.shapes, values)
-        self.state.moments, self.state.step = adamw.Moments(first, second), begin
+        self.state.moments, self.state.step = adamw.Moments(*moments), begin
         self.lanes = entering
 
     def _open(self, members: list[int], begin: int) -> tuple[_Lane, tuple[Tensor, ...]]:
@@ -196,8 +201,8 @@ class Sweep:
         if begin == 0:
             initial = models.initial_parameters(job.recipe.model, self.config, job.seed)
             values = lanes.join_rows([initial])[0].to(self.device)
-            moments = adamw.Moments.zeros_like(values)
-            return _Lane(members, torch.empty(0), [], 0.0), (values, moments.first, moments.second)
+            moments = adamw.Moments.zeros_like(values, self.policy_size)
+            return _Lane(members, torch.empty(0), [], 0.0), (values, *moments.parts)
         key = job.key(self.corpus, begin)
         stored, moments_P = (
             checkpoints.load(self.store, key),
@@ -206,7 +211,7 @@ class Sweep:
         if stored is None or moments_P is None:
             raise RuntimeError(VANISHED)
         values = lanes.join_rows([stored.params], self.shapes)[0]
-        row = (values, moments_P.first, moments_P.second)
+        row = (values, *moments_P.parts)
         losses = torch.from_numpy(stored.losses)
         lane = _Lane(members, losses, list(stored.validation), stored.device_s, list(stored.norms))
         return lane, tuple(part.to(self.device) for part in row)
@@ -269,7 +274,7 @@ class Sweep:
         return train.Plan(
             lr_SK=torch.tensor(np.stack([job.lr[:end] for job in jobs], 1)),
             decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
-            constants=_constants(jobs, self.decayed, self.device),
+            constants=_constants(jobs, self.program.module, self.device),
             accumulation=self.pre.accumulation,
         )
 
@@ -338,8 +343,7 @@ class Sweep:
 
     def _store(self, place: int, step: int, *, memory: bool) -> None:
         assert self.state is not None
-        state = self.state.moments
-        moments = adamw.Moments(state.first[place], state.second[place]) if memory else None
+        moments = self.state.moments.lane(place) if memory else None
         checkpoints.save(self.store, self._base(place, step), moments)
 
     def _tell(self, step: int, loss_K: Tensor) -> None:
@@ -355,7 +359,7 @@ class Sweep:
         )
 
 
-def _constants(jobs: Sequence[Job], decayed: Tensor | None, device: str) -> adamw.Constants:
+def _constants(jobs: Sequence[Job], module: nn.Module, device: str) -> adamw.Constants:
     pres = [job.recipe.pretrain for job in jobs]
     return adamw.constants(
         len(jobs),
@@ -364,7 +368,7 @@ def _constants(jobs: Sequence[Job], decayed: Tensor | None, device: str) -> adam
         beta2=[pre.beta2 for pre in pres],
         eps=[pre.eps for pre in pres],
         clip=[np.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
-        decayed=decayed,
+        decay=decay_policies.rule(module, pres, device),
     )
 
 

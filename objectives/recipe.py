@@ -1,9 +1,9 @@
 """The recipe: everything one trial does, as one frozen tree of values.
 
 A hyperparameter's name is its dotted path in this tree (`pretrain.schedule.decay_frac`), and there
-is no second name. `Recipe.with_params` sets paths, `to_dict` and `from_dict` make the JSON round
-trip. Types and ranges are checked by pydantic on every construction from outside, strictly: a
-string is never taken for a number.
+is no second name but the short forms. `Recipe.with_params` sets paths, `to_dict` and `from_dict`
+make the JSON round trip. Types and ranges are checked by pydantic on every construction from
+outside, strictly: a string is never taken for a number.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-Value: TypeAlias = float | int | str | bool | None
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+from objectives.decay_recipe import ShortWeightDecay, WeightDecay
+from objectives.field_types import (
+    STRICT,
+    Beta,
+    Count,
+    CountOrZero,
+    Fraction,
+    NonNegative,
+    Positive,
+    Value,
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -138,10 +141,8 @@ class Pretrain:
     """Tokens a sequence."""
     lr: Positive = 3e-3
     """Peak learning rate."""
-    weight_decay: NonNegative = 0.1
-    """Decoupled: each step shrinks the weights by lr_t * weight_decay (torch's AdamW)."""
-    decayed: Literal["all", "matrices_and_embeddings", "matrices"] = "all"
-    """Which parameters decay; "all" as in arXiv 2602.11137."""
+    weight_decay: ShortWeightDecay = field(default_factory=WeightDecay)
+    """A number is short for its `value`."""
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
     mid: MidTraining | None = None
     """A second phase; AdamW's memory is carried over into it (assumed)."""
@@ -306,6 +307,10 @@ class Probes:
     """lost_updates: training batches from which AdamW's memory is gathered."""
 
 
+SHORT_FORMS = {"pretrain.weight_decay": "pretrain.weight_decay.value"}
+"""Subtrees that a number may stand for -> the path that it sets."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """Everything one trial does."""
@@ -381,10 +386,19 @@ class Recipe:
     def with_params(self, params: Mapping[str, Any]) -> Recipe:
         """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
 
+        A number for `pretrain.weight_decay` sets its `value` and leaves the fields beside it.
+
         Raises:
-            ValueError: an unknown path (the nearest ones are named), a wrong type or range.
+            ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
+                hyperparameter by two names.
         """
         data = self.to_dict()
+        for short, full in SHORT_FORMS.items():
+            if full in params and _is_number(params.get(short)):
+                raise ValueError(
+                    f"{short} and {full} name the same hyperparameter, got {params[short]!r} and "
+                    f"{params[full]!r}; give one of them."
+                )
         for path, value in params.items():
             _set(data, path, value)
         return Recipe.from_dict(data)
@@ -406,6 +420,8 @@ def _children(node: Any) -> list[tuple[str, Any]] | None:
 
 
 def _set(data: dict[str, Any], path: str, value: Any) -> None:
+    if path in SHORT_FORMS and _is_number(value):
+        path = SHORT_FORMS[path]
     *parents, last = path.split(".")
     node: Any = data
     for key in parents:
@@ -420,8 +436,13 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
         ) from None
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _unknown(path: str, known: list[str]) -> str:
     last = path.split(".")[-1]
+    known = [*SHORT_FORMS, *known]
     same = [name for name in known if last in (name.split(".")[-1], _initials(name))]
     near = list(dict.fromkeys(same + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
     hint = f"did you mean {' or '.join(near[:3])}?" if near else f"paths are {', '.join(known)}."

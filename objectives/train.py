@@ -32,10 +32,14 @@ class State:
     """[K] the step at which a lane diverged, NEVER for the living."""
 
     @staticmethod
-    def fresh(shapes: Mapping[str, torch.Size], values_KP: Tensor) -> State:
-        """Lanes before their first step; takes the rows over."""
+    def fresh(shapes: Mapping[str, torch.Size], values_KP: Tensor, policy_size: int = 0) -> State:
+        """Lanes before their first step; takes the rows over.
+
+        `policy_size`: numbers that the plan's decay policy remembers.
+        """
         lost_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
-        return State(Rows(shapes, values_KP), adamw.Moments.zeros_like(values_KP), 0, lost_at)
+        moments = adamw.Moments.zeros_like(values_KP, policy_size)
+        return State(Rows(shapes, values_KP), moments, 0, lost_at)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from objectives import (
     Pretrain,
     Recipe,
     Schedule,
+    WeightDecay,
 )
 
 RECIPE = Recipe(
@@ -18,7 +19,7 @@ RECIPE = Recipe(
         batch_size=16,
         seq_len=64,
         lr=3e-3,
-        weight_decay=0.1,
+        weight_decay=WeightDecay(value=0.1),
         eval_tokens=16_384,
         evals=4,
         schedule=Schedule(warmup_steps=40, decay_frac=1.0, shape="cosine", floor_ratio=0.1),

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
-from objectives import models, schedules
+from objectives import WeightDecay, models, schedules
 from objectives.corpus import shuffled
 from objectives.measures import Request
 from objectives.recipe import Recipe, Schedule
@@ -123,7 +123,7 @@ def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
     ids = [material.corpus.batch(seed, step, pre.batch_size, pre.seq_len) for step in steps]
     rows = [Rows.of_text(each, material.device) for each in ids]
     batches = [{"input_ids": each.ids, "labels": each.labels} for each in rows]
-    assert pre.decayed == "all"
+    assert pre.weight_decay == WeightDecay(value=pre.weight_decay.value)
     fit(
         material,
         model.to(material.device),
@@ -132,7 +132,7 @@ def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
         lr=pre.lr,
         betas=(pre.beta1, pre.beta2),
         eps=pre.eps,
-        weight_decay=pre.weight_decay,
+        weight_decay=pre.weight_decay.value,
         clip=pre.clip_norm,
     )
     return model

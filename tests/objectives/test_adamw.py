@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives import adamw
+from objectives.decay_policies import Rule
 
 LANES, SIZE, STEPS = 4, 30, 20
 LRS = [1e-3, 1e-2, 0.1, 1.0]
@@ -52,8 +53,9 @@ def reference(lane: int, start: Tensor, grads: Tensor, decayed: Tensor | None) -
 def test_lanes_equal_torchs_adamw_each_with_its_own_constants(masked: bool) -> None:
     start = torch.randn(LANES, SIZE, generator=torch.Generator().manual_seed(1))
     decayed = (torch.arange(SIZE) % 3 == 0).double() if masked else None
+    rule = Rule(multipliers=decayed)
     constants = adamw.constants(
-        LANES, "cpu", beta1=BETA1S, beta2=BETA2S, eps=EPSS, clip=CLIPS, decayed=decayed
+        LANES, "cpu", beta1=BETA1S, beta2=BETA2S, eps=EPSS, clip=CLIPS, decay=rule
     )
     values, moments = start.clone(), adamw.Moments.zeros_like(start)
     for step, grads in enumerate(gradients()):
@@ -94,7 +96,8 @@ def test_one_value_is_for_all_lanes_and_a_list_one_for_each() -> None:
 
 def test_without_gradient_only_the_decayed_parameters_shrink() -> None:
     values = torch.ones(1, 4)
-    constants = adamw.constants(1, "cpu", decayed=torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    rule = Rule(multipliers=torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    constants = adamw.constants(1, "cpu", decay=rule)
     adamw.step_(
         values,
         torch.zeros(1, 4),

@@ -239,7 +239,7 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
     ({"pretrain.weight_decay": 0.2}, True),
     ({"pretrain.batch_size": 8}, True),
     ({"pretrain.seq_len": 8}, True),
-    ({"pretrain.decayed": "matrices"}, True),
+    ({"pretrain.weight_decay.decayed": "matrices"}, True),
     ({"pretrain.beta1": 0.8}, True),
     ({"pretrain.beta2": 0.9}, True),
     ({"pretrain.eps": 1e-6}, True),

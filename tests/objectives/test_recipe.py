@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from objectives.decay_recipe import ModuleScores, Multipliers, WeightDecay
 from objectives.recipe import (
     BuiltinTask,
     Corpus,
@@ -36,7 +37,19 @@ FULL = Recipe(
         tokenizer="t",
     ),
     pretrain=Pretrain(
-        schedule=Schedule(shape="inverse_sqrt", decay_frac=0.0), clip_norm=None, precision="bf16"
+        schedule=Schedule(shape="inverse_sqrt", decay_frac=0.0),
+        clip_norm=None,
+        precision="bf16",
+        weight_decay=WeightDecay(
+            value=None,
+            tau_frac=0.3,
+            coupling="independent",
+            decayed="matrices",
+            multipliers=Multipliers(attn_qk=0.5, norm=0.0),
+            course="linear",
+            policy="alpha_decay",
+            scores=ModuleScores(map="sqrt", every=10),
+        ),
     ),
     finetune=Finetune(
         tasks=(
@@ -51,6 +64,8 @@ FULL = Recipe(
     ),
     probes=Probes(forgetting_tokens=0),
 )
+
+BY_TAU = {"pretrain.weight_decay.value": None, "pretrain.weight_decay.tau_frac": 0.5}
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), FULL])
@@ -93,7 +108,7 @@ def test_an_int_is_taken_for_a_float_and_numpy_floats_are_floats() -> None:
     changed = Recipe().with_params({"pretrain.lr": 1, "pretrain.weight_decay": np.float64(0.5)})
     assert changed.pretrain.lr == 1.0
     assert type(changed.pretrain.lr) is float
-    assert changed.pretrain.weight_decay == 0.5
+    assert changed.pretrain.weight_decay == WeightDecay(value=0.5)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +146,14 @@ def test_an_unknown_field_inside_a_subtree_names_near_ones() -> None:
         ("pretrain.lr", float("inf")),
         ("pretrain.lr", float("nan")),
         ("pretrain.weight_decay", -0.1),
+        ("pretrain.weight_decay", "0.1"),
+        ("pretrain.weight_decay", True),
+        ("pretrain.weight_decay", None),
+        ("pretrain.weight_decay.value", -0.1),
+        ("pretrain.weight_decay.coupling", "loose"),
+        ("pretrain.weight_decay.multipliers.head", -1.0),
+        ("pretrain.weight_decay.scores.every", 0),
+        ("pretrain.weight_decay.scores.map", "cubic"),
         ("pretrain.steps", 1.5),
         ("pretrain.steps", 0),
         ("pretrain.beta1", 1.0),
@@ -166,6 +189,22 @@ def test_a_wrong_type_or_range_is_one_sentence_with_the_path(path: str, value: A
         ({"model.preset": None}, "exactly one of model.preset and model.config"),
         ({"finetune.selection_seeds": 3}, "at most finetune.seeds, got 3 and 2"),
         ({"finetune.tasks.0.name": "commands"}, "finetune.tasks must have different names"),
+        (
+            {"pretrain.weight_decay.tau_frac": 0.5},
+            "exactly one of .*weight_decay.value and .*tau_frac must be set, got 0.1 and 0.5",
+        ),
+        ({"pretrain.weight_decay.value": None}, "must be set, got None and None"),
+        (
+            {"pretrain.weight_decay": 0.1, "pretrain.weight_decay.value": 0.2},
+            "name the same hyperparameter, got 0.1 and 0.2; give one",
+        ),
+        (
+            {"pretrain.weight_decay.coupling": "l2", "pretrain.weight_decay.policy": "adam_c"},
+            "policy 'adam_c' acts on the update and needs .*coupling decoupled or independent",
+        ),
+        ({**BY_TAU, "pretrain.weight_decay.coupling": "l2"}, "tau_frac needs a coupling other"),
+        ({**BY_TAU, "pretrain.weight_decay.policy": "awd"}, "got 'decoupled' and 'awd'; set value"),
+        ({**BY_TAU, "pretrain.weight_decay.policy": "stable"}, "set value instead"),
     ],
 )
 def test_rules_between_fields_are_held(params: dict[str, Any], rule: str) -> None:
@@ -181,6 +220,8 @@ def test_rules_between_fields_are_held(params: dict[str, Any], rule: str) -> Non
         {"finetune.steps": None, "finetune.epochs": 0.5},
         {"model.preset": None, "model.config": "gpt2"},
         {"finetune.selection_seeds": 2},
+        {"pretrain.weight_decay.tau_frac": 0.5, "pretrain.weight_decay.value": None},
+        {"pretrain.weight_decay.coupling": "l2", "pretrain.weight_decay.policy": "alpha_decay"},
     ],
 )
 def test_what_the_rules_allow_is_allowed(params: dict[str, Any]) -> None:
@@ -205,3 +246,31 @@ def test_a_learning_rate_that_stands_twice_in_the_grid_is_refused() -> None:
 def test_initials_find_the_hyperparameter() -> None:
     with pytest.raises(ValueError, match=r"did you mean pretrain\.weight_decay or"):
         Recipe().with_params({"pretrain.wd": 3.0})
+
+
+def test_a_number_is_short_for_the_decays_value_and_leaves_what_is_beside_it() -> None:
+    short = Pretrain(weight_decay=0.3)  # type: ignore[arg-type]
+    assert short == Pretrain(weight_decay=WeightDecay(value=0.3))
+    base = Recipe().with_params({"pretrain.weight_decay.policy": "cautious"})
+    for value in (0.3, 0, np.float64(0.5)):
+        changed = base.with_params({"pretrain.weight_decay": value})
+        assert changed.pretrain.weight_decay == WeightDecay(value=float(value), policy="cautious")
+    data = Recipe().to_dict()
+    data["pretrain"]["weight_decay"] = 0.3
+    assert Recipe.from_dict(data).pretrain == short
+
+
+def test_the_order_of_params_does_not_matter_to_the_short_form() -> None:
+    params = {"pretrain.weight_decay": 0.3, "pretrain.weight_decay.course": "linear"}
+    there, back = params, dict(reversed(params.items()))
+    assert Recipe().with_params(there) == Recipe().with_params(back)
+
+
+def test_the_old_place_of_decayed_parameters_leads_to_the_new_one() -> None:
+    with pytest.raises(ValueError, match=r"did you mean pretrain\.weight_decay\.decayed"):
+        Recipe().with_params({"pretrain.decayed": "matrices"})
+
+
+def test_a_number_that_is_no_strength_is_refused_in_python_too() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Pretrain(weight_decay=-1.0)  # type: ignore[arg-type]
