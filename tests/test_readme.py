@@ -18,7 +18,7 @@ def test_the_study_of_your_own_is_a_study() -> None:
     names: dict[str, Any] = {}
     exec(block, names)
     assert isinstance(names["STUDY"], StudySpec)
-    assert set(names["STUDY"].space) <= set(names["RECIPE"].paths())
+    assert set(names["STUDY"].space) <= set(names["STUDY"].objective.values())
 
 
 def test_every_command_and_option_in_the_table_exists() -> None:

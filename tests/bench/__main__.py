@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import figures, kills, lanes, peer_bench, probes, stages
+from tests.bench import decay, figures, kills, lanes, peer_bench, probes, stages
 from tests.bench.figures import Figure, Options
 
 
@@ -59,6 +59,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "stages": stages.run,
     "kills": kills.run,
     "probes": probes.run,
+    "decay": decay.run,
 }
 
 if __name__ == "__main__":

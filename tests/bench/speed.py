@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from objectives import adamw, lanes, models, recipe, train
+from objectives import adamw, decay_policies, lanes, models, recipe, train
 
 LR, DECAY, CLIP = 1e-4, 0.1, 1.0
 MAX_STEPS = 1_000_000
@@ -54,20 +54,33 @@ class Shape:
         return models.flops_per_token(config, size, self.seq_len)
 
 
-def lane_stepper(shape: Shape, num_lanes: int, device: str, *, compiled: bool = False) -> Stepper:
-    """Steps of K lanes as a study trains them: `objectives.train` on shared rows."""
+def lane_stepper(
+    shape: Shape,
+    num_lanes: int,
+    device: str,
+    *,
+    compiled: bool = False,
+    decay: recipe.WeightDecay | None = None,
+) -> Stepper:
+    """Steps of K lanes as a study trains them: `objectives.train` on shared rows.
+
+    `decay` is who decays how; the strength is always the same.
+    """
+    pre = recipe.Pretrain(weight_decay=decay or recipe.WeightDecay())
     model = recipe.Model(preset=shape.preset)
     config = models.build_config(model, shape.vocab_size)
     module = models.build_module(config, device)
     program = lanes.Program(module, bf16=shape.bf16, compiled=compiled)
     initial = lanes.join_rows([models.initial_parameters(model, config, seed=0)])
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    state = train.State.fresh(shapes, initial.to(device).expand(num_lanes, -1).clone())
+    values = initial.to(device).expand(num_lanes, -1).clone()
+    rule = decay_policies.rule(module, [pre] * num_lanes, device)
+    state = train.State.fresh(shapes, values, rule.memory_size)
     every_step = torch.ones(1, num_lanes, device=device).expand(MAX_STEPS, -1)
     plan = train.Plan(
         lr_SK=(every_step[:1] * LR).expand(MAX_STEPS, -1),
         decay_SK=(every_step[:1] * DECAY).expand(MAX_STEPS, -1),
-        constants=adamw.constants(num_lanes, device, clip=CLIP),
+        constants=adamw.constants(num_lanes, device, clip=CLIP, decay=rule),
     )
     batches = [lanes.Batch(ids) for ids in _random_ids(shape, device)]
 
@@ -162,9 +175,14 @@ def peak_memory_gib(device: str) -> float:
 
 
 def _time(stepper: Stepper, count: int, device: str) -> float:
+    return seconds(lambda: stepper(count), device)
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """How long the device takes."""
     _finish(device)
     started = time.perf_counter()
-    stepper(count)
+    work()
     _finish(device)
     return time.perf_counter() - started
 

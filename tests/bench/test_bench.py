@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from objectives.recipe import ProbeName, Recipe
-from tests.bench import figures, lanes, probes, readme, stages
+from tests.bench import decay, figures, lanes, probes, readme, stages
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
 
@@ -52,6 +52,14 @@ def test_every_probe_has_its_seconds_and_its_share_of_a_trial() -> None:
         assert share > 0
     parts = [found[f"{name}.share"].value for name in Recipe().probes.run]
     assert found["default.share"].value == pytest.approx(sum(parts))
+
+
+def test_alpha_decay_is_timed_at_its_looks_and_between_them() -> None:
+    found = decay.run(QUICK)
+    assert {name.split(".")[-1] for name in found} == {
+        "step_s", "look_s", "look_share", "between_looks_share",
+    }  # fmt: skip
+    assert found["llama-0.2m.look_s"].value > 0
 
 
 @pytest.mark.slow

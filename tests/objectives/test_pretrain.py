@@ -234,9 +234,82 @@ def test_a_damaged_base_is_trained_again(base: Recipe, toy_corpus: Corpus, tmp_p
     assert found.trained_steps == toy.STEPS
 
 
+SCORED = {"weight_decay__scores__min_eigenvalues": 4, "weight_decay__scores__every": 6}
+
+
+def decays(recipe: Recipe) -> list[Job]:
+    """Decays of all kinds, for one constant rate; some share a program, none a lane."""
+    alpha = {**SCORED, "weight_decay__policy": "alpha_decay", "schedule__decay_frac": 0.0}
+    ways: list[dict[str, Any]] = [
+        alpha,
+        {**alpha, "weight_decay__scores__low": 0.1, "weight_decay": 2.0},
+        {**alpha, "schedule__decay_frac": 0.5, "weight_decay__decayed": "matrices"},
+        {**alpha, "weight_decay__coupling": "l2"},
+        {**alpha, "weight_decay__policy": "ada_decay"},
+        {"weight_decay__policy": "awd", "weight_decay": 0.01},
+        {"weight_decay__policy": "awd", "weight_decay": 1.0, "weight_decay__course": "linear"},
+        {"weight_decay__policy": "cautious", "weight_decay": 3.0},
+        {"weight_decay__policy": "adam_c"},
+        {"weight_decay__policy": "stable", "weight_decay": 0.01},
+        {"weight_decay__coupling": "l2"},
+        {"weight_decay__multipliers__attn_qk": 5.0, "weight_decay__course": "inverse_time"},
+        {"weight_decay__value": None, "weight_decay__tau_frac": 0.3},
+    ]
+    return [job(recipe, **way) for way in ways]
+
+
+def test_lanes_with_decays_of_all_kinds_equal_single_runs_bit_for_bit(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = decays(base)
+    expected = alone(jobs, toy_corpus, tmp_path)
+    together = run(jobs, toy_corpus, tmp_path / "together")
+    assert_same(together, expected)
+    assert len({one.key for one in together}) == len(jobs)
+    plain = run([job(base)], toy_corpus, tmp_path / "plain")[0]
+    assert not any(toy.same(one.params, plain.params) for one in together)
+
+
+@pytest.mark.parametrize("step", [9, 12])
+def test_what_a_policy_remembers_survives_an_interruption(
+    step: int, base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    """Step 9 lies between two looks at the modules, after step 12 comes the next one."""
+    jobs = decays(base)
+    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
+    for kind in range(len(jobs)):
+        with pytest.raises(Stop):
+            run(jobs[kind : kind + 1], toy_corpus, tmp_path / "store", stop_at(step))
+    counter = Counter()
+    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), expected)
+    assert counter.steps == len(jobs) * (toy.STEPS - step)
+
+
+def test_strengths_that_know_the_horizon_keep_nothing_to_go_on_from(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    constant = {"schedule__decay_frac": 0.0, "weight_decay__course": "inverse_time"}
+    run([job(base, **constant)], toy_corpus, tmp_path)
+    assert list(Store(tmp_path).keys("moments")) == []
+
+
+def test_a_rule_that_the_model_cannot_have_is_one_clear_error(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"scores\.min_eigenvalues is 50 but"):
+        run([job(base, weight_decay__policy="alpha_decay")], toy_corpus, tmp_path)
+
+
 CHANGES: list[tuple[dict[str, Any], bool]] = [
     ({"pretrain.lr": 0.02}, True),
     ({"pretrain.weight_decay": 0.2}, True),
+    ({"pretrain.weight_decay.coupling": "l2"}, True),
+    ({"pretrain.weight_decay.coupling": "independent"}, True),
+    ({"pretrain.weight_decay.policy": "cautious"}, True),
+    ({"pretrain.weight_decay.course": "linear"}, True),
+    ({"pretrain.weight_decay.multipliers.head": 0.0}, True),
+    ({"pretrain.weight_decay.scores.every": 3}, False),
+    ({"pretrain.weight_decay.final_ratio": 0.5}, False),
     ({"pretrain.batch_size": 8}, True),
     ({"pretrain.seq_len": 8}, True),
     ({"pretrain.weight_decay.decayed": "matrices"}, True),
