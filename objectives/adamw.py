@@ -7,6 +7,8 @@ the decoupled form of torch.optim.AdamW, to which it is equal. With coupled deca
 the second line lacks its decay: torch.optim.Adam. Either comes after clipping, as it does in torch.
 wd may differ from parameter to parameter (`objectives.decay_policies`).
 
+Gradient descent is m <- b1 m + g, w <- w - lr m instead: torch.optim.SGD with momentum b1.
+
 K lanes, P parameters of a lane.
 """
 
@@ -29,15 +31,19 @@ class Moments:
     first: Tensor
     """[K, P]"""
     second: Tensor
-    """[K, P]"""
+    """[K, P]; [K, 0] for gradient descent."""
     policy: Tensor
     """[K, D]; D is 0 where the policy remembers nothing."""
 
     @staticmethod
-    def zeros_like(values_KP: Tensor, policy_size: int = 0) -> Moments:
+    def zeros_like(values_KP: Tensor, policy_size: int = 0, *, sgd: bool = False) -> Moments:
         """The memory before the first step."""
-        policy = values_KP.new_zeros((*values_KP.shape[:-1], policy_size))
-        return Moments(torch.zeros_like(values_KP), torch.zeros_like(values_KP), policy)
+
+        def zeros(size: int) -> Tensor:
+            return values_KP.new_zeros((*values_KP.shape[:-1], size))
+
+        parameters = values_KP.shape[-1]
+        return Moments(zeros(parameters), zeros(0 if sgd else parameters), zeros(policy_size))
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,6 +69,8 @@ class Constants:
     """[K, 1]; inf leaves the gradient as it is."""
     decay: Rule = UNIFORM
     """How decay is spread over the parameters."""
+    sgd: bool = False
+    """Gradient descent with momentum beta1 instead of AdamW."""
 
 
 def constants(
@@ -74,6 +82,7 @@ def constants(
     eps: float | Sequence[float] = 1e-8,
     clip: float | Sequence[float] = math.inf,
     decay: Rule = UNIFORM,
+    sgd: bool = False,
 ) -> Constants:
     """Constants for K lanes, from one value for all or one a lane."""
 
@@ -87,6 +96,7 @@ def constants(
         eps=column(eps),
         clip=column(clip),
         decay=decay,
+        sgd=sgd,
     )
 
 
@@ -107,15 +117,25 @@ def step_(
     if rule.coupled:
         update = Update(t, values_KP, grads_KP, memory, lr_K1)
         grads_KP.add_(rule.scaled(decay_K1, update) * values_KP)
-    moments.first.lerp_(grads_KP, 1 - c.beta1)
-    moments.second.mul_(c.beta2).addcmul_(grads_KP, grads_KP * (1 - c.beta2))
-    denominator = moments.second.sqrt().div_((1 - c.beta2**t).sqrt()).add_(c.eps)
-    step_KP = (lr_K1 / (1 - c.beta1**t)) * moments.first / denominator
+    step_KP = (_descend if c.sgd else _adam)(grads_KP, moments, c, t, lr_K1)
     if not rule.coupled:
         mean_square_K1 = _mean_square(moments, c, t) if rule.needs_moments else None
         update = Update(t, values_KP, grads_KP, memory, lr_K1, step_KP, mean_square_K1)
         values_KP.mul_(1 - lr_K1 * rule.scaled(decay_K1, update))
     values_KP.sub_(step_KP)
+
+
+def _adam(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
+    """Renew the moments; returns what to subtract from the weights."""
+    moments.first.lerp_(grads_KP, 1 - c.beta1)
+    moments.second.mul_(c.beta2).addcmul_(grads_KP, grads_KP * (1 - c.beta2))
+    denominator = moments.second.sqrt().div_((1 - c.beta2**t).sqrt()).add_(c.eps)
+    return (lr_K1 / (1 - c.beta1**t)) * moments.first / denominator
+
+
+def _descend(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
+    """The same for gradient descent."""
+    return lr_K1 * moments.first.mul_(c.beta1).add_(grads_KP)
 
 
 def _mean_square(moments: Moments, c: Constants, t: int) -> Tensor:

@@ -8,6 +8,7 @@
     cautious      1 where u x >= 0, else 0; u the optimizer's step             (arXiv 2510.12402)
     adam_c        lr_t / lr where a norm follows, else 1                       (arXiv 2506.02285)
     stable        1 / sqrt(mean over all parameters of v / (1 - b2^t))         (arXiv 2011.11152)
+                  with gradient descent 1 / (1 - momentum), as there without dampening
 
 ada_decay and awd are as the code of arXiv 2506.14562 has them among its baselines; the original of
 AdaDecay was not read. How often ada_decay looks, that its z takes the deviation over n and not over
@@ -94,7 +95,7 @@ def rule(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Rule:
         multipliers=_multipliers(module, pres, device),
         factor=POLICIES[decay.policy](module, pres, device),
         coupled=decay.coupling == "l2",
-        needs_moments=decay.policy == "stable",
+        needs_moments=decay.policy == "stable" and pres[0].optimizer == "adamw",
         memory_size=memory_size(module, pres[0]),
     )
 
@@ -242,6 +243,10 @@ def _adam_c(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
 
 
 def _stable(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+    if pres[0].optimizer == "sgd":
+        momenta_K1 = torch.tensor([pre.beta1 for pre in pres], device=device)[:, None]
+        return lambda update: 1 / (1 - momenta_K1)
+
     def factor(update: Update) -> Tensor:
         assert update.mean_square_K1 is not None
         tiny = torch.finfo(update.values_KP.dtype).tiny  # no gradient yet, and none to balance

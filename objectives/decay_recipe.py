@@ -62,6 +62,13 @@ class ModuleScores:
     min_eigenvalues: Count = 50
     """Modules with fewer keep the plain decay; the paper's code."""
 
+    def __post_init__(self) -> None:
+        if self.low == self.high == 0:
+            raise ValueError(
+                "pretrain.weight_decay.scores.low and pretrain.weight_decay.scores.high must not "
+                "both be 0; for no decay set pretrain.weight_decay.value to 0."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WeightDecay:

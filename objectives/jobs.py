@@ -164,7 +164,7 @@ class Job:
         return [
             _model_print(self.recipe.model, corpus.vocab_size),
             [corpus.key, corpus.weights],
-            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision],
+            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.optimizer],
             weight_decay.program_print(pre),
             self.device.split(":")[0],
         ]

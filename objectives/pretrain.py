@@ -150,7 +150,7 @@ class Sweep:
         jobs = [self.jobs[place % len(self.jobs)] for place in range(count)]
         initial = models.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
         values = lanes.join_rows([initial] * count).to(self.device)
-        state = train.State.fresh(self.shapes, values, self.policy_size)
+        state = train.State.fresh(self.shapes, values, self._moments(values))
         batch_at = batches(jobs, self.corpus, self.device)
         train.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
 
@@ -191,8 +191,8 @@ class Sweep:
             entering.append(lane)
             rows.append(row)
         values, *moments = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        self.state = train.State.fresh(self.shapes, values)
-        self.state.moments, self.state.step = adamw.Moments(*moments), begin
+        self.state = train.State.fresh(self.shapes, values, adamw.Moments(*moments))
+        self.state.step = begin
         self.lanes = entering
 
     def _open(self, members: list[int], begin: int) -> tuple[_Lane, tuple[Tensor, ...]]:
@@ -201,8 +201,8 @@ class Sweep:
         if begin == 0:
             initial = models.initial_parameters(job.recipe.model, self.config, job.seed)
             values = lanes.join_rows([initial])[0].to(self.device)
-            moments = adamw.Moments.zeros_like(values, self.policy_size)
-            return _Lane(members, torch.empty(0), [], 0.0), (values, *moments.parts)
+            lane = _Lane(members, torch.empty(0), [], 0.0)
+            return lane, (values, *self._moments(values).parts)
         key = job.key(self.corpus, begin)
         stored, moments_P = (
             checkpoints.load(self.store, key),
@@ -215,6 +215,11 @@ class Sweep:
         losses = torch.from_numpy(stored.losses)
         lane = _Lane(members, losses, list(stored.validation), stored.device_s, list(stored.norms))
         return lane, tuple(part.to(self.device) for part in row)
+
+    def _moments(self, values: Tensor) -> adamw.Moments:
+        """What the optimizer and the decay policy remember before the first step."""
+        sgd = self.pre.optimizer == "sgd"
+        return adamw.Moments.zeros_like(values, self.policy_size, sgd=sgd)
 
     def _validate(self, step: int) -> None:
         """Measure lanes whose curve has a point here; whether they came here now or were stored."""
@@ -369,6 +374,7 @@ def _constants(jobs: Sequence[Job], module: nn.Module, device: str) -> adamw.Con
         eps=[pre.eps for pre in pres],
         clip=[np.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
         decay=decay_policies.rule(module, pres, device),
+        sgd=pres[0].optimizer == "sgd",
     )
 
 

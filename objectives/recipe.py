@@ -131,7 +131,7 @@ class MidTraining:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Pretrain:
-    """AdamW pretraining of the base model."""
+    """Pretraining of the base model."""
 
     steps: Count = 400
     """Optimizer steps at fidelity 1, the full horizon; those of `mid` come on top."""
@@ -145,7 +145,9 @@ class Pretrain:
     """A number is short for its `value`."""
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
     mid: MidTraining | None = None
-    """A second phase; AdamW's memory is carried over into it (assumed)."""
+    """A second phase; the optimizer's memory is carried over into it (assumed)."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """sgd: gradient descent with momentum `beta1`, as torch's SGD; it has no beta2 and eps."""
     beta1: Beta = 0.9
     beta2: Beta = 0.95
     eps: Positive = 1e-8

@@ -32,13 +32,12 @@ class State:
     """[K] the step at which a lane diverged, NEVER for the living."""
 
     @staticmethod
-    def fresh(shapes: Mapping[str, torch.Size], values_KP: Tensor, policy_size: int = 0) -> State:
-        """Lanes before their first step; takes the rows over.
-
-        `policy_size`: numbers that the plan's decay policy remembers.
-        """
+    def fresh(
+        shapes: Mapping[str, torch.Size], values_KP: Tensor, moments: adamw.Moments | None = None
+    ) -> State:
+        """Lanes before their first step; takes the rows over, and moments that are not AdamW's."""
         lost_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
-        moments = adamw.Moments.zeros_like(values_KP, policy_size)
+        moments = moments or adamw.Moments.zeros_like(values_KP)
         return State(Rows(shapes, values_KP), moments, 0, lost_at)
 
 

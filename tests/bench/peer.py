@@ -123,6 +123,7 @@ def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
     ids = [material.corpus.batch(seed, step, pre.batch_size, pre.seq_len) for step in steps]
     rows = [Rows.of_text(each, material.device) for each in ids]
     batches = [{"input_ids": each.ids, "labels": each.labels} for each in rows]
+    assert pre.optimizer == "adamw"
     assert pre.weight_decay == WeightDecay(value=pre.weight_decay.value)
     fit(
         material,

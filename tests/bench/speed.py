@@ -75,7 +75,8 @@ def lane_stepper(
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     values = initial.to(device).expand(num_lanes, -1).clone()
     rule = decay_policies.rule(module, [pre] * num_lanes, device)
-    state = train.State.fresh(shapes, values, rule.memory_size)
+    moments = adamw.Moments.zeros_like(values, rule.memory_size)
+    state = train.State.fresh(shapes, values, moments)
     every_step = torch.ones(1, num_lanes, device=device).expand(MAX_STEPS, -1)
     plan = train.Plan(
         lr_SK=(every_step[:1] * LR).expand(MAX_STEPS, -1),

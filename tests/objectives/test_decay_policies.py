@@ -117,6 +117,33 @@ def test_coupled_decay_is_torchs_adam_and_decoupled_its_adamw(coupled: bool, cli
         torch.testing.assert_close(found[lane], parameter.detach(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("way", ["decoupled", "l2", "stable"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.usefixtures("float64")
+def test_gradient_descent_is_torchs_sgd_with_any_decay(way: str, momentum: float) -> None:
+    """SGDS shrinks by lr wd / (1 - momentum) first (arXiv 2011.11152)."""
+    start, grads, wd = drawn(1, 20), drawn(25, 1, 20, seed=1), 0.3
+    lane = Recipe().with_params({"pretrain.optimizer": "sgd", "pretrain.beta1": momentum}).pretrain
+    factor = decay_policies.POLICIES["stable"](module(), [lane], "cpu") if way == "stable" else None
+    rule = Rule(coupled=way == "l2", factor=factor)
+    values, moments = start.clone(), adamw.Moments.zeros_like(start, sgd=True)
+    constants = adamw.constants(1, "cpu", beta1=momentum, clip=0.5, decay=rule, sgd=True)
+    parameter = nn.Parameter(start.clone())
+    optimizer = torch.optim.SGD(
+        [parameter], lr=LR, momentum=momentum, weight_decay=wd if way == "l2" else 0.0
+    )
+    shrink = {"decoupled": LR * wd, "l2": 0.0, "stable": LR * wd / (1 - momentum)}[way]
+    for t, grad in enumerate(grads, 1):
+        adamw.step_(values, grad.clone(), moments, constants, t=t, lr_K1=torch.tensor([[LR]]),
+                    decay_K1=torch.tensor([[wd]]))  # fmt: skip
+        parameter.grad = grad.clone()
+        nn.utils.clip_grad_norm_([parameter], 0.5)
+        parameter.data.mul_(1 - shrink)
+        optimizer.step()
+    torch.testing.assert_close(values, parameter.detach(), rtol=1e-10, atol=1e-10)
+    assert moments.second.numel() == 0
+
+
 @pytest.mark.usefixtures("float64")
 def test_coupled_decay_is_not_clipped() -> None:
     """The weights' part joins after clipping: with a zero gradient the clip does not see it."""

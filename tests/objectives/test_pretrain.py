@@ -254,6 +254,8 @@ def decays(recipe: Recipe) -> list[Job]:
         {"weight_decay__coupling": "l2"},
         {"weight_decay__multipliers__attn_qk": 5.0, "weight_decay__course": "inverse_time"},
         {"weight_decay__value": None, "weight_decay__tau_frac": 0.3},
+        {"optimizer": "sgd", "lr": 0.1},
+        {**alpha, "optimizer": "sgd", "lr": 0.1, "weight_decay__coupling": "l2"},
     ]
     return [job(recipe, **way) for way in ways]
 
@@ -316,6 +318,7 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
     ({"pretrain.beta1": 0.8}, True),
     ({"pretrain.beta2": 0.9}, True),
     ({"pretrain.eps": 1e-6}, True),
+    ({"pretrain.optimizer": "sgd"}, True),
     ({"pretrain.clip_norm": None}, True),
     ({"pretrain.accumulation": 2}, True),
     ({"pretrain.precision": "bf16"}, True),

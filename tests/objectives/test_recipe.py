@@ -205,6 +205,10 @@ def test_a_wrong_type_or_range_is_one_sentence_with_the_path(path: str, value: A
         ({**BY_TAU, "pretrain.weight_decay.coupling": "l2"}, "tau_frac needs a coupling other"),
         ({**BY_TAU, "pretrain.weight_decay.policy": "awd"}, "got 'decoupled' and 'awd'; set value"),
         ({**BY_TAU, "pretrain.weight_decay.policy": "stable"}, "set value instead"),
+        (
+            {"pretrain.weight_decay.scores.low": 0, "pretrain.weight_decay.scores.high": 0},
+            "must not both be 0; for no decay set",
+        ),
     ],
 )
 def test_rules_between_fields_are_held(params: dict[str, Any], rule: str) -> None:
