@@ -355,11 +355,12 @@ def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:
 
 
 def _shape_key(job: Job) -> str:
-    """Equal for bases that can be fine-tuned together."""
+    """Equal for bases that can be fine-tuned and probed together."""
     data = job.recipe.to_dict()
     pre = job.recipe.pretrain
     forgetting = job.recipe.probes.forgetting_tokens
-    return key_of(data["model"], forgetting, pre.precision, pre.eval_tokens, job.seed)
+    course = [pre.precision, pre.optimizer, pre.eval_tokens]
+    return key_of(data["model"], forgetting, course, job.seed)
 
 
 def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:

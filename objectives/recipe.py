@@ -126,7 +126,7 @@ class MidTraining:
     """Its peak is the first phase's last rate (arXiv 2603.16127, section 3: linear, and floor_ratio
     is the paper's alpha_mid)."""
     weight_decay: NonNegative | None = None
-    """None keeps that of the first phase."""
+    """The decay's `value` from there on, in its unit; None keeps that of the first phase."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

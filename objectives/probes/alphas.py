@@ -1,10 +1,7 @@
 """Spectral exponents: how heavy-tailed the eigenvalues of each matrix in the blocks are.
 
-PL_Alpha_Hill of arXiv 2506.14562: with the eigenvalues e_1 <= ... <= e_n of W'W and k = n / 2,
-
-    alpha = 1 + k / sum_{i = 1..k} ln(e_{n-i+1} / e_{n-k})
-
-A small alpha is a heavy tail. Fused matrices (GPT-2's c_attn) count as one.
+PL_Alpha_Hill of arXiv 2506.14562, as in `objectives.spectra`. A small alpha is a heavy tail. Fused
+matrices (GPT-2's c_attn) count as one.
 """
 
 from __future__ import annotations
@@ -14,16 +11,15 @@ import math
 import torch
 from torch import Tensor
 
+from objectives import spectra
 from objectives.probes.architecture import block_matrices
 from objectives.probes.subject import Finding, Group, by_layer
 
 
-def hill_alpha(weights_BMN: Tensor) -> Tensor:
-    """The exponent of each matrix; [B]. Infinite or NaN where the spectrum has no tail."""
-    logs = torch.linalg.svdvals(weights_BMN.double()).square().log()
-    k = logs.shape[-1] // 2
-    alphas: Tensor = 1 + k / (logs[:, :k] - logs[:, k : k + 1]).sum(-1)
-    return alphas
+def exponents(weights_BMN: Tensor) -> Tensor:
+    """The exponent of each matrix; [B]. NaN where the spectrum has no tail."""
+    falling = torch.linalg.svdvals(weights_BMN.double()).square()
+    return spectra.hill_alpha(falling.flip(-1))
 
 
 def measure(group: Group) -> list[Finding]:
@@ -31,7 +27,7 @@ def measure(group: Group) -> list[Finding]:
     found = []
     for params in group.params:
         alphas = {
-            name: [float(hill_alpha(matrix[None])) for matrix in layers]
+            name: [float(exponents(matrix[None])) for matrix in layers]
             for name, layers in block_matrices(params).items()
             if min(layers[0].shape) > 1
         }

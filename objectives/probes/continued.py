@@ -22,7 +22,7 @@ from torch import Tensor
 
 from objectives import adamw, evaluate, lanes, train
 from objectives.pretrain import batches
-from objectives.probes.subject import Finding, Group
+from objectives.probes.subject import Finding, Group, NotApplicableError
 
 
 def rounded_away(weights_P: Tensor, updates_P: Tensor, lr: float) -> float:
@@ -83,8 +83,14 @@ def measure_lost_updates(group: Group) -> list[Finding]:
 
 
 def _resume(group: Group, name: str, lr_SK: Tensor) -> tuple[lanes.Program, train.State]:
-    """Train on from the bases without decay, at these rates."""
+    """Train on from the bases without decay, at these rates.
+
+    Raises:
+        NotApplicableError: the bases were not trained by AdamW.
+    """
     pres = [subject.job.recipe.pretrain for subject in group.subjects]
+    if pres[0].optimizer != "adamw":
+        raise NotApplicableError("it takes AdamW's steps, and the base was trained by another rule")
     program = lanes.Program(group.module, bf16=pres[0].precision == "bf16")
     state = train.State.fresh(group.shapes, group.rows())
     plan = train.Plan(

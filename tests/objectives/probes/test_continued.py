@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from objectives.probes import continued
 from objectives.probes.continued import rounded_away, tiny_steps
+from objectives.probes.subject import NotApplicableError
 from tests.objectives import toy
 from tests.objectives.probes.subjects import group
 
@@ -59,3 +61,12 @@ def test_a_tiny_rate_that_diverges_is_a_note(toy_folder: Path) -> None:
 def test_updates_at_the_low_last_rate_are_lost_more_often(toy_folder: Path) -> None:
     (found,) = continued.measure_lost_updates(group(toy_folder, ["lost_updates"], 1))
     assert 0 <= found.metrics["peak_frac"] < found.metrics["end_frac"] <= 1
+
+
+def test_bases_of_gradient_descent_are_not_gone_on_from_with_adamw(toy_folder: Path) -> None:
+    one = group(toy_folder, ["tiny_rate"], 1)
+    recipe = one.subjects[0].job.recipe.with_params({"pretrain.optimizer": "sgd"})
+    job = dataclasses.replace(one.subjects[0].job, recipe=recipe)
+    other = dataclasses.replace(one, subjects=[dataclasses.replace(one.subjects[0], job=job)])
+    with pytest.raises(NotApplicableError, match="takes AdamW's steps"):
+        continued.measure_tiny_rate(other)
