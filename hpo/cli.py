@@ -1,4 +1,4 @@
-"""The command line: `hpo run`, `list`, `show`, `report`, `doctor`.
+"""The command line: `hpo run`, `list`, `show`, `report`, `store`, `doctor`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, studies, tables, wording
+from hpo import doctor, runs, stages, studies, tables, wording
 from hpo.progress import Display, Interrupted, duration
 from hpo.record import Run
 from hpo.report import write_report
@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
     run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
     run.add_argument("--fork", action="store_true", help="start a new run beside the old one")
+    run.add_argument(
+        "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
+    )
+    run.add_argument("--share", metavar="URL", help="where machines share finished stages")
     commands_on_runs = [
         _command(commands, "list", _list, "studies that ship, and runs with their progress"),
         _command(commands, "show", _show, "the front as a table"),
@@ -81,10 +85,33 @@ def parser() -> argparse.ArgumentParser:
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
-    for each in [run, *commands_on_runs, _command(commands, "doctor", _doctor, "what works here")]:
+    on_store = _store_commands(commands)
+    with_storage = [run, *commands_on_runs]
+    with_storage.append(_command(commands, "doctor", _doctor, "what works here"))
+    for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
+    for each in with_storage:
         each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
     return top
+
+
+def _store_commands(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo store show` and `hpo store prune`."""
+    text = "finished stages: what is there, what should go"
+    store = commands.add_parser("store", help=text, description=text)
+    actions = store.add_subparsers(required=True, metavar="show|prune")
+    show = _command(actions, "show", _store_show, "sizes, and what was saved")
+    show.add_argument("--json", action="store_true", help="for programs")
+    prune = _command(actions, "prune", _store_prune, "free space; what is in use stays")
+    one = prune.add_mutually_exclusive_group(required=True)
+    one.add_argument("--budget", type=_gigabytes, metavar="GB", help="the least useful go first")
+    one.add_argument(
+        "--older-than", type=_seconds, metavar="TIME", help="unused for so long, such as 12h, 7d"
+    )
+    one.add_argument("--damaged", action="store_true", help="read all, drop what is not whole")
+    one.add_argument("--stage", metavar="NAME", help="all of one stage that store show lists")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return [show, prune]
 
 
 def _command(
@@ -154,6 +181,8 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
+    if arguments.store_gb is not None and not arguments.store_gb > 0:
+        raise ValueError(f"--store-gb must be above 0, got {arguments.store_gb:g}.")
     changes: dict[str, Any] = {}
     if arguments.trials is not None:
         changes["trials"] = arguments.trials
@@ -170,7 +199,11 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         spec,
         **changes,
         objective=objective.configure(
-            device=arguments.device, lanes=arguments.lanes, store=str(arguments.out / runs.STORE)
+            device=arguments.device,
+            lanes=arguments.lanes,
+            store=str(arguments.out / runs.STORE),
+            store_gb=arguments.store_gb,
+            share=arguments.share,
         ),
         space={path: domain for path, domain in spec.space.items() if path not in fixed},
         baselines=tuple(
@@ -224,6 +257,37 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
+def _store_show(arguments: argparse.Namespace, console: Console) -> int:
+    folder = arguments.out / runs.STORE
+    data = stages.store_json(folder, stages.found(folder), stages.saved(arguments.out))
+    if arguments.json:
+        print(json.dumps(data, indent=1, allow_nan=False))
+    else:
+        console.print(stages.store_table(data))
+    return DONE
+
+
+def _store_prune(arguments: argparse.Namespace, console: Console) -> int:
+    folder = arguments.out / runs.STORE
+    if arguments.stage is not None:
+        there = sorted({each.stage for each in stages.found(folder)} - {stages.LEFT_OVER})
+        if arguments.stage not in there:
+            raise ValueError(f"no stage {arguments.stage!r} in {folder}; there are {there}.")
+        criterion = [f"--stage={arguments.stage}"]
+    elif arguments.budget is not None:
+        criterion = [f"--budget-gb={arguments.budget}"]
+    elif arguments.older_than is not None:
+        criterion = [f"--older-than-s={arguments.older_than}"]
+    else:
+        criterion = ["--damaged"]
+    gone = stages.pruned(folder, criterion, dry_run=arguments.dry_run)
+    left = stages.found(folder)
+    console.print(
+        Text(stages.prune_sentence(gone, left, dry_run=arguments.dry_run)), soft_wrap=True
+    )
+    return DONE
+
+
 def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     table = Table("check", "", "found", title="What works here", title_justify="left")
     checks = doctor.checks(arguments.out, arguments.storage)
@@ -254,7 +318,7 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     try:
         value = float(number) * units[unit]
@@ -262,6 +326,16 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"a time such as 90s, 30m or 2h, got {text!r}")
+    return value
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a size in GB such as 0.5 or 20, got {text!r}")
     return value
 
 

@@ -56,9 +56,19 @@ class Objective(Protocol):
         """The same objective with these values as its fixed ones."""
 
     def configure(
-        self, *, device: str | None = None, lanes: int | None = None, store: str | None = None
+        self,
+        *,
+        device: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
     ) -> Objective:
-        """The same objective told where to compute and where to keep its stages."""
+        """The same objective told where to compute and where to keep its stages.
+
+        The stages in the folder `store` take at most `store_gb` (1e9 bytes) while nobody uses
+        them; `share` is a folder or URL where machines share them.
+        """
 
     def describe(self) -> dict[str, Any]:
         """JSON-able: all that decides the results."""

@@ -355,7 +355,7 @@ class Arms:
                 folder / "info.json", {"validation_loss": tuned.validation_loss, "work": work}
             )
 
-        self.store.put(STAGE, tuned.stages[0], write)
+        self.store.put(STAGE, tuned.stages[0], write, seconds=tuned.work.seconds)
 
 
 def num_steps(fine: Finetune, task: Task) -> int:

@@ -187,7 +187,7 @@ class Batch:
                 "outcomes": [outcome.to_dict() for outcome in tuned],
             }
             write = functools.partial(_write_measures, measured)
-            self.store.put("finetune", one.key, write)
+            self.store.put("finetune", one.key, write, seconds=total.seconds)
             self._finish(one, measured, corpus, tasks, now)
 
     def _probe(
@@ -314,7 +314,8 @@ class Batch:
             "tokens": tokens,
             "tokens_reused": len(base.losses) * a_step + tuning.tokens - tokens,
             "device_s": base.trained_s + now.seconds,
-            "device_s_saved": base.device_s + tuning.seconds - base.trained_s - now.seconds,
+            # In pairs: equal sums of equal parts leave exactly nothing.
+            "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
             "flops": one.flops_per_token * tokens,
             "time_s": (time.monotonic() - self.started) / len(self.jobs),
             "peak_memory_gib": _peak_memory_gib(self.device),

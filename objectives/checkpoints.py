@@ -1,12 +1,14 @@
 """Pretrained models in the store: weights with what was seen on the way, and AdamW's memory apart.
 
-The memory is twice the size of the weights and only worth keeping where training may go on. Means
-of checkpoints are a stage of their own, which nothing goes on from.
+The memory is twice the size of the weights and only worth keeping where training may go on. A state
+on the way, stored lest it be lost, is an entry of its own, which goes when a later one is there.
+Means of checkpoints are a stage of their own, which nothing goes on from.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from torch import Tensor
 from objectives import adamw, models, train
 from objectives.corpus import Corpus
 from objectives.jobs import Job
+from objectives.shelf import MEMORY, PASSING, WEIGHTS
 from objectives.store import Store, read_json, write_json
 
-WEIGHTS, MEMORY, MERGED = "pretrain", "moments", "merged"
+MERGED = "merged"
+MOMENTS_FILE = "m.safetensors"
+MOMENTS = ("first", "second", "policy")
 Parameters = dict[str, Tensor]
 
 
@@ -69,31 +74,36 @@ def save(
     store: Store, base: Base, memory: adamw.Moments | None = None, stage: str = WEIGHTS
 ) -> None:
     """Store a model under its key, with AdamW's memory where it may go on."""
-
-    def write_weights(folder: Path) -> None:
-        save_file(base.params, folder / "params.safetensors")
-        save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
-        info = {
-            "validation": base.validation,
-            "norms": base.norms,
-            "device_s": base.device_s,
-        }
-        write_json(folder / "info.json", info)
-
-    store.put(stage, base.key, write_weights)
+    seconds = base.device_s
+    store.put(stage, base.key, functools.partial(_write_weights, base), seconds=seconds)
     if memory is not None:
-        names = ("first", "second", "policy")
-        moments = {name: part.cpu() for name, part in zip(names, memory.parts, strict=True)}
-        store.put(MEMORY, base.key, lambda folder: save_file(moments, folder / "m.safetensors"))
+        write = functools.partial(_write_memory, memory)
+        store.put(MEMORY, base.key, write, seconds=seconds)
 
 
-def load_memory(store: Store, key: str) -> adamw.Moments | None:
-    """AdamW's memory at this key, of one lane."""
-    folder = store.get(MEMORY, key)
-    if folder is None:
-        return None
-    parts = load_file(folder / "m.safetensors")
-    return adamw.Moments(parts["first"], parts["second"], parts["policy"])
+def save_passing(store: Store, base: Base, memory: adamw.Moments) -> None:
+    """Store a model on its way, with AdamW's memory."""
+
+    def write(folder: Path) -> None:
+        _write_weights(base, folder)
+        _write_memory(memory, folder)
+
+    store.put(PASSING, base.key, write, seconds=base.device_s)
+
+
+def load_start(store: Store, key: str) -> tuple[Base, adamw.Moments, str] | None:
+    """A model that can go on, AdamW's memory, and the stage that they were stored as."""
+    for stage, of_memory in ((WEIGHTS, MEMORY), (PASSING, PASSING)):
+        base, folder = load(store, key, stage), store.get(of_memory, key)
+        if base is not None and folder is not None:
+            parts = load_file(folder / MOMENTS_FILE)
+            return base, adamw.Moments(*(parts[name] for name in MOMENTS)), stage
+    return None
+
+
+def startable(store: Store) -> set[str]:
+    """Keys from which training can go on."""
+    return set(store.keys(MEMORY)) & set(store.keys(WEIGHTS)) | set(store.keys(PASSING))
 
 
 def finished(store: Store, corpus: Corpus, job: Job) -> Base | None:
@@ -136,17 +146,30 @@ def _checkpoint(store: Store, corpus: Corpus, job: Job, step: int) -> Parameters
     return None if stored is None else stored.params
 
 
-def latest_start(store: Store, corpus: Corpus, job: Job) -> int:
-    """The last stored step from which the job can go on; 0 if there is none.
+def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> int:
+    """The last of the stored steps from which the job can go on; 0 if there is none.
 
     A job that merges starts before the first of its checkpoints that is missing.
     """
-    stored = set(store.keys(MEMORY)) & set(store.keys(WEIGHTS))
     needed = () if job.merge is None else job.merge.steps
     missing = (s for s in needed if s and store.get(WEIGHTS, job.key(corpus, s)) is None)
     end = min(missing, default=job.steps)
     for step in sorted({int(key.split("-")[0]) for key in stored}, reverse=True):
         key = job.key(corpus, step) if step < end else ""
-        if key in stored and store.get(WEIGHTS, key) and store.get(MEMORY, key):
+        if key in stored and (
+            store.get(PASSING, key) or (store.get(WEIGHTS, key) and store.get(MEMORY, key))
+        ):
             return step
     return 0
+
+
+def _write_weights(base: Base, folder: Path) -> None:
+    save_file(base.params, folder / "params.safetensors")
+    save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
+    info = {"validation": base.validation, "norms": base.norms, "device_s": base.device_s}
+    write_json(folder / "info.json", info)
+
+
+def _write_memory(memory: adamw.Moments, folder: Path) -> None:
+    parts = zip(MOMENTS, memory.parts, strict=True)
+    save_file({name: part.cpu() for name, part in parts}, folder / MOMENTS_FILE)

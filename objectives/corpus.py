@@ -27,6 +27,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from objectives import recipe, sources
 from objectives.store import Store, key_of, read_json, write_json
 
+TOKENS = "tokens"
+"""The stage of a tokenized corpus; its key is the corpus's."""
 END = "<|endoftext|>"
 TOKENIZER_BYTES = 20_000_000
 """Training text that the BPE sees at most; assumed: merges hardly change beyond."""
@@ -117,8 +119,8 @@ def prepare(
     else:
         owner, tokenizer, tokenizer_key = "pretrain.mid", first.tokenizer, first.tokenizer_key
     key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
-    entry = store.get("tokens", key) or store.put(
-        "tokens", key, lambda path: _write_tokens(corpus, owner, tokenizer, path, report)
+    entry = store.get(TOKENS, key) or store.put(
+        TOKENS, key, lambda path: _write_tokens(corpus, owner, tokenizer, path, report)
     )
     info = read_json(entry / "info.json")
     *train, validation = _rows(entry, info["dtype"], len(corpus.sources), seq_len, owner)

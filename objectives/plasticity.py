@@ -25,6 +25,8 @@ from objectives.prepared import Prepared
 from objectives.pretrain import Compiling
 from objectives.progress import Event
 from objectives.recipe import SHORT_FORMS, Recipe
+from objectives.remote import Mirror
+from objectives.shelf import GB
 from objectives.store import Store
 
 DEFAULT_STORE = Path("runs") / "store"
@@ -41,6 +43,15 @@ class Execution:
     compiling: Compiling = "auto"
     """Whether the training step is compiled; auto does on a GPU where the run is long."""
     store: Path = DEFAULT_STORE
+    store_gb: float | None = None
+    """Size (1e9 bytes) within which the store keeps itself by dropping what costs least to compute
+    again for its size; None is without limit."""
+    share: str | None = None
+    """A folder or fsspec URL such as s3://bucket/stages, where machines share finished stages."""
+
+    def __post_init__(self) -> None:
+        if self.store_gb is not None and not self.store_gb > 0:
+            raise ValueError(f"store_gb must be above 0 or None, got {self.store_gb}.")
 
     @property
     def device_name(self) -> str:
@@ -73,19 +84,29 @@ class PlasticityObjective:
         return PlasticityObjective(self.recipe.with_params(params), self.execution)
 
     def configure(
-        self, *, device: str | None = None, lanes: int | None = None, store: str | None = None
+        self,
+        *,
+        device: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
     ) -> PlasticityObjective:
         """The same objective told where to compute and where to keep its stages.
 
         Raises:
-            ValueError: the device is not there.
+            ValueError: the device is not there, or there is no such kind of shared store.
         """
         if device is not None:
             _check_device(device)
+        if share is not None:
+            Mirror(share)
         changes = {
             "device": device,
             "lanes": lanes,
             "store": None if store is None else Path(store),
+            "store_gb": store_gb,
+            "share": share,
         }
         given = {name: value for name, value in changes.items() if value is not None}
         return PlasticityObjective(self.recipe, dataclasses.replace(self.execution, **given))  # type: ignore[arg-type]
@@ -122,17 +143,31 @@ class PlasticityObjective:
                 be had.
             StoreError: the store cannot be written.
         """
-        batch = Batch(
-            recipe=self.recipe,
-            prepared=self._prepared,
-            requests=requests,
-            store=Store(self.execution.store),
-            device=self.execution.device_name,
-            max_lanes=self.execution.lanes,
-            compiling=self.execution.compiling,
-            on_event=on_event or (lambda event: None),
+        store = self._open_store()
+        try:
+            for stage, key in self._prepared.stages():
+                store.use(stage, key)
+            batch = Batch(
+                recipe=self.recipe,
+                prepared=self._prepared,
+                requests=requests,
+                store=store,
+                device=self.execution.device_name,
+                max_lanes=self.execution.lanes,
+                compiling=self.execution.compiling,
+                on_event=on_event or (lambda event: None),
+            )
+            return batch.run()
+        finally:
+            store.close(keep=self._prepared.stages())
+
+    def _open_store(self) -> Store:
+        where = self.execution
+        return Store(
+            where.store,
+            budget=None if where.store_gb is None else where.store_gb * GB,
+            mirror=None if where.share is None else Mirror(where.share),
         )
-        return batch.run()
 
 
 def _check_device(device: str) -> None:

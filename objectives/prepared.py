@@ -24,6 +24,11 @@ class Prepared:
     second: dict[str, Corpus] = field(default_factory=dict)
     """Texts of second phases."""
 
+    def stages(self) -> list[tuple[str, str]]:
+        """Stage and key of the tokens, whose files stay mapped."""
+        read = [*(corpus for corpus, _ in self.data.values()), *self.second.values()]
+        return [(corpora.TOKENS, corpus.key) for corpus in read]
+
     def of(
         self, recipe: Recipe, store: Store, on_event: Callable[[Event], None]
     ) -> tuple[Corpus, list[Task]]:

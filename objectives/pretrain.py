@@ -9,7 +9,8 @@ exactly that. Therefore:
    step where two jobs part, a point of the validation curve, a first phase's end, or a horizon.
 3. Lanes of all jobs that can share a program train together; where jobs part, the lane is copied.
 4. Where jobs part, at horizons, at the end of a first phase, from time to time and on
-   interruption, lanes are stored.
+   interruption, lanes are stored. What was stored from time to time goes when the lane is stored
+   again.
 5. A job whose decay is merged trains the constant rate; checkpoints of it are stored on the way,
    and its base is their weighted mean.
 
@@ -43,6 +44,7 @@ from objectives import (
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.jobs import Job, partings, stops
+from objectives.shelf import PASSING
 from objectives.store import Store
 
 CHECKPOINT_S = 60.0
@@ -67,6 +69,8 @@ class _Lane:
     validation: list[list[float]]
     device_s: float
     norms: list[list[float]] = field(default_factory=list)
+    passing: list[str] = field(default_factory=list)
+    """Keys of stored states on the way that the next one stored supersedes."""
 
 
 def pretrain(
@@ -101,7 +105,8 @@ def pretrain(
         members.sort(key=lambda index: (jobs[index].trunk_key(corpus), list(jobs[index].lr)))
 
         def run(some: Sequence[int]) -> None:
-            sweep = Sweep([jobs[index] for index in some], corpus, store, report, compiling)
+            later = [job for i, job in enumerate(jobs) if i not in bases and i not in some]
+            sweep = Sweep([jobs[i] for i in some], corpus, store, report, compiling, later)
             bases.update(zip(some, sweep.run(), strict=True))
 
         most = max_lanes
@@ -122,7 +127,10 @@ class Sweep:
         store: Store,
         report: Report,
         compiling: Compiling,
+        later: Sequence[Job] = (),
     ) -> None:
+        """`later`: jobs that will be trained after these and may start from what these store."""
+        self.later = later
         self.jobs, self.corpus, self.store, self.report = list(jobs), corpus, store, report
         self.device = jobs[0].device
         self.pre = jobs[0].recipe.pretrain
@@ -156,7 +164,10 @@ class Sweep:
 
     def run(self) -> list[Base]:
         """Train all jobs to their horizons."""
-        starts = [checkpoints.latest_start(self.store, self.corpus, job) for job in self.jobs]
+        stored = checkpoints.startable(self.store)
+        starts = [
+            checkpoints.latest_start(self.store, stored, self.corpus, job) for job in self.jobs
+        ]
         events = sorted({*starts, *partings(self.jobs, self.corpus), *stops(self.jobs)})
         for begin, end in pairwise(events):
             live = [
@@ -185,7 +196,12 @@ class Sweep:
             else:
                 old = self.lanes[place]
                 lane = _Lane(
-                    members, old.losses, list(old.validation), old.device_s, list(old.norms)
+                    members,
+                    old.losses,
+                    list(old.validation),
+                    old.device_s,
+                    list(old.norms),
+                    list(old.passing),
                 )
                 row = (self.state.rows.values[place], *self.state.moments.lane(place).parts)
             entering.append(lane)
@@ -204,16 +220,17 @@ class Sweep:
             lane = _Lane(members, torch.empty(0), [], 0.0)
             return lane, (values, *self._moments(values).parts)
         key = job.key(self.corpus, begin)
-        stored, moments_P = (
-            checkpoints.load(self.store, key),
-            checkpoints.load_memory(self.store, key),
-        )
-        if stored is None or moments_P is None:
+        found = checkpoints.load_start(self.store, key)
+        if found is None:
             raise RuntimeError(VANISHED)
+        stored, moments_P, stage = found
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, *moments_P.parts)
         losses = torch.from_numpy(stored.losses)
-        lane = _Lane(members, losses, list(stored.validation), stored.device_s, list(stored.norms))
+        passing = [key] if stage == PASSING else []
+        lane = _Lane(
+            members, losses, list(stored.validation), stored.device_s, list(stored.norms), passing
+        )
         return lane, tuple(part.to(self.device) for part in row)
 
     def _moments(self, values: Tensor) -> adamw.Moments:
@@ -299,14 +316,8 @@ class Sweep:
         for place, lane in enumerate(self.lanes):
             lost_at = int(self.state.lost_at[place])
             ending = [job for job in lane.jobs if self.jobs[job].steps == end]
-            kept = any(end in self.jobs[job].kept_steps() for job in lane.jobs)
-            parting = len({self.jobs[job].key(self.corpus, min(end + 1, self.jobs[job].steps))
-                           for job in lane.jobs}) > 1  # fmt: skip
-            turning = any(end == self.jobs[job].first_steps < self.jobs[job].steps
-                          for job in lane.jobs)  # fmt: skip
-            if lost_at == train.NEVER and (ending or parting or turning or kept):
-                goes_on = bool(ending) and self.jobs[lane.jobs[0]].may_go_on(end)
-                self._store(place, end, memory=parting or turning or goes_on)
+            if lost_at == train.NEVER and self._store_for_good(place, end):
+                self._supersede(lane, [])
             for job in lane.jobs if lost_at != train.NEVER else ending:
                 base = self._finished(job, place, lost_at)
                 self.bases[job] = dataclasses.replace(
@@ -339,17 +350,45 @@ class Sweep:
         )
 
     def _store_all(self, step: int) -> None:
-        """Store every living lane where it stands."""
+        """Store every living lane where it stands, then drop what was stored of it on the way."""
         assert self.state is not None
+        passing: dict[int, list[str]] = {}
         for place, lost_at in enumerate(self.state.lost_at.tolist()):
             if lost_at == train.NEVER:
-                self._store(place, step, memory=True)
+                passing[place] = []
+                if not self._store_for_good(place, step):
+                    base = self._base(place, step)
+                    checkpoints.save_passing(self.store, base, self.state.moments.lane(place))
+                    passing[place].append(base.key)
+        for place, keys in passing.items():
+            self._supersede(self.lanes[place], keys)
         self.stored_at = time.monotonic()
 
-    def _store(self, place: int, step: int, *, memory: bool) -> None:
-        assert self.state is not None
-        moments = self.state.moments.lane(place) if memory else None
-        checkpoints.save(self.store, self._base(place, step), moments)
+    def _store_for_good(self, place: int, step: int) -> bool:
+        """Store a lane at a step that others may want; whether that does for going on from here.
+
+        AdamW's memory goes with it where training may go on.
+        """
+        lane = self.lanes[place]
+        jobs = [self.jobs[job] for job in lane.jobs]
+        ending = any(job.steps == step for job in jobs)
+        parting = len({job.key(self.corpus, min(step + 1, job.steps)) for job in jobs}) > 1
+        turning = any(step == job.first_steps < job.steps for job in jobs)
+        goes_on = parting or turning or (ending and jobs[0].may_go_on(step))
+        if ending or goes_on or any(step in job.kept_steps() for job in jobs):
+            memory = self.state.moments.lane(place) if goes_on else None
+            checkpoints.save(self.store, self._base(place, step), memory)
+        return ending or goes_on
+
+    def _supersede(self, lane: _Lane, passing: list[str]) -> None:
+        """Drop the states on this lane's way, but for those that other lanes or later jobs need."""
+        old, lane.passing = lane.passing, passing
+        needed = {key for each in self.lanes for key in each.passing}
+        for key in set(old) - needed:
+            step = int(key.split("-")[0])
+            if not any(job.steps > step and job.key(self.corpus, step) == key
+                       for job in self.later):  # fmt: skip
+                self.store.supersede(PASSING, key)
 
     def _tell(self, step: int, loss_K: Tensor) -> None:
         self.report(

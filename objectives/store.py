@@ -4,24 +4,32 @@ An entry is a folder `stage/key` with its files and a manifest of their sizes an
 written beside its place, flushed to disk, and renamed: a reader sees all of it or none. A damaged
 entry is set aside under `damaged/` and counts as missing, so it is computed again. Two processes
 that compute the same key do no harm: the second finds the first one's entry and drops its own.
+
+A store may have a budget, within which it keeps itself by dropping what is least useful
+(`shelf.py`), and a mirror that machines share (`remote.py`): what is not here is fetched from
+there, what is made here is sent there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-MANIFEST = "manifest.json"
+from objectives import shelf
+from objectives.remote import Mirror, Unreachable
+from objectives.shelf import MANIFEST, PASSING
 
 
 class StoreError(RuntimeError):
@@ -37,17 +45,24 @@ def key_of(*parts: Any) -> str:
 class Store:
     """Finished stages in one folder.
 
-    Raises:
-        StoreError: the folder cannot be made or written.
+    Until it is closed, no process that keeps to a budget takes out what it has touched.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    def __init__(
+        self, root: Path, *, budget: float | None = None, mirror: Mirror | None = None
+    ) -> None:
+        """`budget` in bytes; None is without limit.
+
+        Raises:
+            StoreError: the folder cannot be made or written.
+        """
+        self.root, self.budget, self.mirror = root.absolute(), budget, mirror
         try:
             (self.root / "partial").mkdir(parents=True, exist_ok=True)
             probe = self.root / "partial" / f"probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()
+            self.lease = shelf.Lease(self.root)
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store {self.root} ({error.strerror}); "
@@ -55,7 +70,24 @@ class Store:
             ) from None
 
     def get(self, stage: str, key: str) -> Path | None:
-        """The entry's folder if it is there and whole."""
+        """The entry's folder if it is there, or on the mirror, and whole.
+
+        Raises:
+            StoreError: the mirror does not answer.
+        """
+        self.use(stage, key)
+        entry = self._here(stage, key) or self._fetched(stage, key)
+        if entry is not None:
+            with contextlib.suppress(OSError):  # a store that can only be read
+                os.utime(entry)
+        return entry
+
+    def use(self, stage: str, key: str) -> None:
+        """Have no other process take this entry out."""
+        self._path(stage, key)
+        self.lease.use(f"{stage}/{key}")
+
+    def _here(self, stage: str, key: str) -> Path | None:
         entry = self._path(stage, key)
         if not entry.exists():
             return None
@@ -72,18 +104,37 @@ class Store:
         )
         return None
 
-    def put(self, stage: str, key: str, write: Callable[[Path], None]) -> Path:
+    def put(
+        self,
+        stage: str,
+        key: str,
+        write: Callable[[Path], None],
+        *,
+        seconds: float | None = None,
+    ) -> Path:
         """Keep a stage: `write(folder)` makes its files.
+
+        `seconds` is what it would take to compute it again; None is what `write` takes.
 
         Raises:
             StoreError: the disk is full or the folder cannot be written.
         """
+        self.use(stage, key)
+        entry = self._put_here(stage, key, write, seconds)
+        self._send(stage, key, entry)
+        self.shrink()
+        return entry
+
+    def _put_here(
+        self, stage: str, key: str, write: Callable[[Path], None], seconds: float | None
+    ) -> Path:
         entry = self._path(stage, key)
         partial = self.root / "partial" / uuid.uuid4().hex
         try:
             partial.mkdir()
+            started = time.monotonic()
             write(partial)
-            _seal(partial)
+            _seal(partial, time.monotonic() - started if seconds is None else seconds)
             entry.parent.mkdir(parents=True, exist_ok=True)
             os.rename(partial, entry)
             _sync(entry.parent)
@@ -100,17 +151,105 @@ class Store:
         return entry
 
     def keys(self, stage: str) -> Iterator[str]:
-        """Keys of the entries of a stage, in order; they may turn out to be damaged."""
-        folder = self.root / stage
+        """Keys of the entries of a stage, here and on the mirror, in order.
+
+        They may turn out to be damaged.
+
+        Raises:
+            StoreError: the mirror does not answer.
+        """
+        folder, found = self.root / stage, set[str]()
         if folder.is_dir():
-            yield from sorted(path.name for path in folder.iterdir() if path.is_dir())
+            found.update(path.name for path in folder.iterdir() if path.is_dir())
+        if self.mirror is not None and stage != PASSING:
+            with self._answering():
+                found.update(self.mirror.keys(stage))
+        yield from sorted(found)
 
     def remove(self, stage: str, key: str) -> None:
-        """Drop an entry."""
+        """Drop an entry; the mirror keeps its own."""
         shutil.rmtree(self._path(stage, key), ignore_errors=True)
 
+    def supersede(self, stage: str, key: str) -> None:
+        """Drop an entry that is of no more use to this process, unless another one uses it."""
+        self._path(stage, key)
+        with contextlib.suppress(OSError):
+            shelf.discard(self.root, stage, key, self.lease)
+
+    def shrink(self) -> None:
+        """Keep within the budget, as far as what is in use allows."""
+        if self.budget is None:
+            return
+        try:
+            shelf.shrink(self.root, self.budget)
+        except OSError as error:
+            warnings.warn(
+                f"the store {self.root} could not be kept within its budget ({error.strerror}); "
+                "hpo store prune frees space.",
+                stacklevel=2,
+            )
+
+    def close(self, keep: Iterable[tuple[str, str]] = ()) -> None:
+        """Be done with all entries, those to keep last, and let what exceeds the budget go."""
+        self.lease.release([f"{stage}/{key}" for stage, key in keep])
+        self.shrink()
+        self.lease.close()
+
+    def _fetched(self, stage: str, key: str) -> Path | None:
+        """The entry copied from the mirror; None if it is not there or not whole."""
+        mirror = self.mirror
+        if mirror is None or stage == PASSING:
+            return None
+        with self._answering():
+            manifest = mirror.manifest(stage, key)
+            if manifest is None:
+                return None
+
+            def write(folder: Path) -> None:
+                if not mirror.fetch(stage, key, manifest, folder):
+                    raise _DamagedError
+
+            try:
+                entry = self._put_here(stage, key, write, manifest["seconds"])
+            except _DamagedError:
+                warnings.warn(
+                    f"a {stage} stage on the shared store {mirror.shown} is damaged; it is "
+                    "computed again.",
+                    stacklevel=2,
+                )
+                return None
+        self.shrink()
+        return entry
+
+    def _send(self, stage: str, key: str, entry: Path) -> None:
+        """Copy an entry to the mirror. It is whole here, so that a fault there stops no work.
+
+        What is superseded within a minute is not worth the way.
+        """
+        if self.mirror is None or stage == PASSING:
+            return
+        try:
+            self.mirror.send(stage, key, entry)
+        except (Unreachable, OSError) as error:
+            warnings.warn(
+                f"a {stage} stage was not shared: {error}; it is kept in {self.root} and used from "
+                "there.",
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """To go on without the mirror would do the work of other machines again: it stops."""
+        try:
+            yield
+        except Unreachable as error:
+            raise StoreError(
+                f"{error}: is it reachable, and may it be read? What is finished is kept in "
+                f"{self.root}; run the same command to go on, or leave out --share."
+            ) from None
+
     def _path(self, stage: str, key: str) -> Path:
-        if not all(part.replace("-", "").isalnum() for part in [*stage.split("/"), key]):
+        if not all(part.replace("-", "").isalnum() for part in (stage, key)):
             raise ValueError(f"stage and key are letters, digits and '-', got {stage!r}, {key!r}.")
         return self.root / stage / key
 
@@ -125,12 +264,16 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _seal(folder: Path) -> None:
+class _DamagedError(Exception):
+    """Ends the copying of an entry that is not what its manifest says."""
+
+
+def _seal(folder: Path, seconds: float) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": shelf.checksum(path)}
         _sync(path)
-    write_json(folder / MANIFEST, {"files": files})
+    write_json(folder / MANIFEST, {"files": files, "seconds": seconds})
     _sync(folder / MANIFEST)
     _sync(folder)
 
@@ -143,16 +286,11 @@ def _damage(entry: Path) -> str | None:
             path = entry / name
             if path.stat().st_size != expected["bytes"]:
                 return f"{name} has the wrong size"
-            if _checksum(path) != expected["sha256"]:
+            if shelf.checksum(path) != expected["sha256"]:
                 return f"{name} has the wrong checksum"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__} while reading it"
     return None
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

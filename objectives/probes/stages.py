@@ -87,7 +87,8 @@ def _measure_missing(
     def run(keys: Sequence[str]) -> None:
         findings = _measure(name, group_of([missing[key] for key in keys]))
         for key, finding in zip(keys, findings, strict=True):
-            store.put(STAGE, key, functools.partial(_write, finding))
+            write = functools.partial(_write, finding)
+            store.put(STAGE, key, write, seconds=finding.seconds)
             measured[key] = finding
 
     groups: dict[str, list[str]] = {}

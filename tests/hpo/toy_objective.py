@@ -92,7 +92,13 @@ class ToyObjective:
         return replace(self, fixed={**self.fixed, **params})
 
     def configure(
-        self, *, device: str | None = None, lanes: int | None = None, store: str | None = None
+        self,
+        *,
+        device: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
     ) -> ToyObjective:
         if device not in (None, "cpu"):
             raise ValueError(f"device {device!r} cannot be used; use cpu.")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from objectives import Execution, PlasticityObjective, Result
+from objectives import Execution, PlasticityObjective, Result, shelf
 from objectives.measures import Request
 from objectives.recipe import BuiltinTask, Finetune, Lora, Recipe, Schedule
 from objectives.store import Store, StoreError
@@ -278,6 +278,73 @@ def test_a_store_that_cannot_be_written_is_one_clear_error(recipe: Recipe, tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write to the store"):
         objective(recipe, tmp_path / "file" / "store")({})
+
+
+def test_a_store_within_a_tiny_budget_gives_the_same_results_and_counts_what_it_does_again(
+    first: First, recipe: Recipe, tmp_path: Path
+) -> None:
+    tiny = objective(recipe, tmp_path, store_gb=50e-6)
+    again: list[Result] = []
+    for params in PARAMS + PARAMS:  # the second time nothing but the tiniest is left
+        again += tiny.evaluate([request(params)])
+        assert sum(entry.bytes for entry in shelf.scan(tmp_path)) <= 50_000
+    for one, other in zip(again, first[1] * 2, strict=True):
+        assert one.metrics["base_loss"] == other.metrics["base_loss"]
+        assert one.metrics == pytest.approx(other.metrics, rel=1e-4)
+    whole = first[1][2].cost["tokens"]
+    assert [result.cost["tokens"] + result.cost["tokens_reused"] for result in again] == [
+        pytest.approx(whole)
+    ] * 6
+    pre = recipe.pretrain
+    pretraining = 10 * pre.batch_size * pre.seq_len
+    assert all(result.cost["tokens"] >= pretraining for result in again)
+    assert all(value >= 0 for result in again for value in result.cost.values())
+
+
+def test_a_study_that_evicts_between_its_waves_is_bitwise_the_one_that_keeps_all(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    kept, tiny = (
+        objective(recipe, tmp_path / "kept"),
+        objective(recipe, tmp_path / "tiny", store_gb=1e-9),
+    )
+    for fidelity in (0.5, 1.0):
+        wave = [request(params, fidelity) for params in PARAMS[:2]]
+        one, other = kept.evaluate(wave), tiny.evaluate(wave)
+        assert [result.metrics for result in one] == [result.metrics for result in other]
+        assert [result.curves for result in one] == [result.curves for result in other]
+    assert one[0].cost["tokens_reused"] > other[0].cost["tokens_reused"]
+    assert {entry.stage for entry in shelf.scan(tmp_path / "tiny")} == {"tokens"}
+
+
+def test_another_machine_finds_what_was_shared_and_says_what_that_saved(
+    first: First, recipe: Recipe, tmp_path: Path
+) -> None:
+    share = str(tmp_path / "net")
+    made = objective(recipe, tmp_path / "one", share=share)(PARAMS[2])
+    found = objective(recipe, tmp_path / "other", share=share)(PARAMS[2])
+    assert made.metrics == found.metrics
+    assert (made.cost["tokens_reused"], found.cost["tokens"]) == (0, 0)
+    assert found.cost["tokens_reused"] == made.cost["tokens"] > 0
+    assert found.cost["device_s_saved"] == pytest.approx(made.cost["device_s"])
+    longer = {**PARAMS[0], "pretrain.steps": 20}
+    objective(recipe, tmp_path / "one", share=share)(PARAMS[0])
+    pre = recipe.pretrain
+    steps = objective(recipe, tmp_path / "third", share=share)(longer).cost["tokens_reused"]
+    assert steps == 10 * pre.batch_size * pre.seq_len
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, math.nan])
+def test_a_budget_that_is_none_is_refused(size: float) -> None:
+    with pytest.raises(ValueError, match="store_gb must be above 0 or None"):
+        Execution(store_gb=size)
+
+
+def test_a_shared_store_of_no_kind_is_refused_before_anything_is_computed(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="the shared store abacus://x cannot be used"):
+        objective(recipe, tmp_path).configure(share="abacus://x")
 
 
 def test_the_objective_describes_itself_as_json(recipe: Recipe, tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ TREE_STEPS = 20 + 5 + 10 + 3 + 20 + 20
 def run(
     jobs: Sequence[Job], corpus: Corpus, folder: Path, report: Report | None = None, **given: Any
 ) -> list[Base]:
-    return pretrain(jobs, corpus, Store(folder), report or Counter(), **{"max_lanes": 64, **given})
+    store = Store(folder)
+    try:
+        return pretrain(jobs, corpus, store, report or Counter(), **{"max_lanes": 64, **given})
+    finally:
+        store.close()
 
 
 def alone(jobs: Sequence[Job], corpus: Corpus, tmp_path: Path) -> list[Base]:
@@ -172,19 +176,62 @@ def test_a_run_stopped_again_and_again_still_ends_right(
     assert_same(run(jobs, toy_corpus, tmp_path / "store"), expected)
 
 
-def test_checkpoints_on_the_way_change_nothing_and_are_gone_on_from(
+def lengths(folder: Path, stage: str) -> list[int]:
+    """Steps at which something of this stage is stored."""
+    return sorted(int(key.split("-")[0]) for key in Store(folder).keys(stage))
+
+
+def test_checkpoints_on_the_way_change_nothing_and_leave_nothing(
     base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = tree(base)[1:3]
+    jobs = tree(base)
     expected = run(jobs, toy_corpus, tmp_path / "rare")
     monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
     assert_same(run(jobs, toy_corpus, tmp_path / "often"), expected)
-    store = Store(tmp_path / "often")
-    for one in jobs:
-        store.remove("pretrain", one.key(toy_corpus, one.steps))
+    assert lengths(tmp_path / "often", "checkpoint") == []
+    for stage in ("pretrain", "moments"):
+        assert lengths(tmp_path / "often", stage) == lengths(tmp_path / "rare", stage)
+
+
+def test_a_stopped_run_leaves_one_checkpoint_a_lane_and_a_finished_one_none(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tree(base)[:3]  # one lane to step 10, two to 15, three to 20
+    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
+    monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
     counter = Counter()
-    assert_same(run(jobs, toy_corpus, tmp_path / "often", counter), expected)
-    assert counter.steps == len(jobs)
+    for step, left in ((7, [7]), (13, [13, 13]), (17, [17, 17, 17])):
+        with pytest.raises(Stop):
+            run(jobs, toy_corpus, tmp_path / "s", both(counter, stop_at(step)))
+        assert lengths(tmp_path / "s", "checkpoint") == left
+    assert_same(run(jobs, toy_corpus, tmp_path / "s", counter), expected)
+    assert counter.steps == 20 + 5 + 10
+    assert lengths(tmp_path / "s", "checkpoint") == []
+
+
+def test_a_checkpoint_stays_as_long_as_jobs_of_the_same_call_need_it(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    jobs = tree(base)[:3]
+    with pytest.raises(Stop):
+        run(jobs, toy_corpus, tmp_path, stop_at(7))
+    seen: list[int] = []
+    run(jobs, toy_corpus, tmp_path, lambda event: seen.append(event["step"]), max_lanes=1)
+    assert min(seen) == 8
+    assert lengths(tmp_path, "checkpoint") == []
+
+
+def test_a_checkpoint_that_another_process_uses_stays(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(Stop):
+        run([job(base)], toy_corpus, tmp_path, stop_at(7))
+    other = Store(tmp_path)
+    (key,) = other.keys("checkpoint")
+    assert other.get("checkpoint", key) is not None
+    run([job(base)], toy_corpus, tmp_path)
+    assert lengths(tmp_path, "checkpoint") == [7]
+    other.close()
 
 
 def test_a_longer_horizon_continues_a_shorter_constant_one(

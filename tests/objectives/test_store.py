@@ -58,11 +58,13 @@ def test_keys_are_listed_by_stage_and_removed_one_by_one(tmp_path: Path) -> None
 
 
 PRELUDE = """
-import os, resource, signal, sys
+import os, resource, signal, sys, types
 from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
-from store import Store, StoreError
+package = sys.modules["objectives"] = types.ModuleType("objectives")
+package.__path__ = [os.environ["PACKAGE"]]
+from objectives.store import Store, StoreError
 root = Path(sys.argv[1])
 """
 
@@ -74,7 +76,7 @@ def in_a_process(code: str, root: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(store_module.__file__).parent)},
+        env={**os.environ, "PACKAGE": str(Path(store_module.__file__).parent)},
     )
 
 

@@ -1,0 +1,180 @@
+"""The store of finished stages: what is there, what it has saved, and what should go.
+
+The stages are the objective's. Asked of another process, as the device is in `hpo doctor`: this
+package does not import what measures. The file of the objective that knows the store's folder needs
+nothing but Python's own library and answers in JSON.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from hpo import runs
+from hpo.storage import StorageError
+from hpo.wording import number
+
+GB = 1e9
+DAMAGED, LEFT_OVER = "damaged", "partial"
+"""Stages that are none: what was set aside, and what dead processes left half written."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, or what is left of one."""
+
+    stage: str
+    bytes: int
+    seconds: float
+    """What it takes to compute it again, from the start of its training."""
+    whole: bool
+    in_use: bool
+    """By a living process."""
+
+
+def found(folder: Path) -> list[Stage]:
+    """What the store holds.
+
+    Raises:
+        ValueError: there is no store.
+        RuntimeError: it cannot be read.
+    """
+    return _asked("show", folder)
+
+
+def pruned(folder: Path, criterion: Sequence[str], *, dry_run: bool) -> list[Stage]:
+    """What went, or with `dry_run` would go; what a living process uses stays.
+
+    `criterion`: `--budget-gb GB`, `--older-than-s S`, `--stage NAME` or `--damaged`.
+
+    Raises:
+        ValueError: there is no store.
+        RuntimeError: it cannot be read or written.
+    """
+    return _asked("prune", folder, *criterion, *(["--dry-run"] if dry_run else []))
+
+
+def saved(out: Path) -> dict[str, float]:
+    """What the runs in the output folder did not have to compute: tokens and seconds."""
+    total = {"tokens_reused": 0.0, "device_s_saved": 0.0}
+    for place in runs.all_places(out):
+        try:
+            trials = runs.read(place).trials
+        except StorageError:
+            continue
+        for name in total:
+            total[name] += sum(trial.cost.get(name, 0.0) for trial in trials)
+    return total
+
+
+def store_json(folder: Path, stages: Sequence[Stage], spared: dict[str, float]) -> dict[str, Any]:
+    """The store as JSON-able data.
+
+    {"folder": str, "entries": int, "bytes": int,
+     "stages": [{"stage": str, "entries": int, "bytes": int, "device_s": float, "in_use": int}],
+     "damaged": {"entries": int, "bytes": int}, "left_over": {"entries": int, "bytes": int},
+     "saved": {"tokens_reused": float, "device_s_saved": float}}
+
+    `device_s` is what it would take to compute each entry from the start of its training: a stretch
+    that several entries share counts for each of them.
+    """
+    good = [each for each in stages if _kind(each) not in (DAMAGED, LEFT_OVER)]
+    by_stage: dict[str, list[Stage]] = {}
+    for each in good:
+        by_stage.setdefault(each.stage, []).append(each)
+    return {
+        "folder": str(folder),
+        **_size(stages),
+        "stages": [
+            {
+                "stage": name,
+                **_size(some),
+                "device_s": sum(each.seconds for each in some),
+                "in_use": sum(each.in_use for each in some),
+            }
+            for name, some in sorted(by_stage.items())
+        ],
+        "damaged": _size(each for each in stages if _kind(each) == DAMAGED),
+        "left_over": _size(each for each in stages if _kind(each) == LEFT_OVER),
+        "saved": spared,
+    }
+
+
+def store_table(data: dict[str, Any]) -> Table:
+    """The same for people."""
+    table = Table(title=Text(f"Stages in {data['folder']}"), title_justify="left")
+    table.add_column("stage")
+    for heading in ("entries", "size", "device time to compute again", "in use"):
+        table.add_column(heading, justify="right")
+    for row in data["stages"]:
+        cells = (row["entries"], size(row["bytes"]), f"{number(row['device_s'], 3)} s")
+        table.add_row(Text(row["stage"]), *map(str, cells), str(row["in_use"]))
+    for name, heading in (("damaged", "damaged"), ("left_over", "left half written")):
+        if data[name]["entries"]:
+            table.add_row(heading, str(data[name]["entries"]), size(data[name]["bytes"]), "", "")
+    table.add_section()
+    table.add_row("all", str(data["entries"]), size(data["bytes"]), "", "")
+    spared = data["saved"]
+    table.caption = Text(
+        f"Trials of the runs beside it did without {number(spared['tokens_reused'], 3)} tokens and "
+        f"{number(spared['device_s_saved'], 3)} s of the device, shared or found here."
+    )
+    return table
+
+
+def prune_sentence(gone: Sequence[Stage], left: Sequence[Stage], *, dry_run: bool) -> str:
+    """What went or would go, by stage, and what stays."""
+    counts: dict[str, int] = {}
+    for each in gone:
+        counts[each.stage] = counts.get(each.stage, 0) + 1
+    parts = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    total, rest = _size(gone), _size(left)["bytes"] - (_size(gone)["bytes"] if dry_run else 0)
+    held = sum(each.in_use for each in left)
+    verb = "Would free" if dry_run else "Freed"
+    text = f"{verb} {size(total['bytes'])}: {total['entries']} entries"
+    text += f" ({parts})" if parts else ""
+    text += f"; {size(rest)} stay"
+    return text + (f", {held} entries among them in use." if held else ".")
+
+
+def size(count: float) -> str:
+    """Bytes with a unit."""
+    for unit, factor in (("GB", GB), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{number(count / factor, 3)} {unit}"
+    return f"{int(count)} B"
+
+
+def _kind(each: Stage) -> str:
+    damaged = each.stage != LEFT_OVER and not each.whole
+    return DAMAGED if damaged else each.stage
+
+
+def _size(stages: Iterable[Stage]) -> dict[str, int]:
+    sizes = [each.bytes for each in stages]
+    return {"entries": len(sizes), "bytes": sum(sizes)}
+
+
+def _asked(command: str, folder: Path, *words: str) -> list[Stage]:
+    if not folder.is_dir():
+        raise ValueError(f"no store in {folder.parent}; give the runs' folder with --out.")
+    package = importlib.util.find_spec("objectives")
+    if package is None or not package.submodule_search_locations:
+        raise ValueError("the package `objectives` is not installed; run pip install -e . again.")
+    program = Path(next(iter(package.submodule_search_locations))) / "shelf.py"
+    line = [sys.executable, str(program), command, str(folder), *words]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RuntimeError(f"the store {folder} cannot be used: {reason}")
+    names = Stage.__dataclass_fields__
+    return [Stage(**{name: each[name] for name in names}) for each in json.loads(done.stdout)]
