@@ -98,11 +98,10 @@ class Lease:
         """Hold nothing but these from here on."""
         if self._handle is None:
             return
-        self.names = set()
+        self.names = set(keep)
         with contextlib.suppress(OSError), _locked(self.root, shared=True):
             os.ftruncate(self._handle, 0)
-        for name in keep:
-            self.use(name)
+            os.write(self._handle, "".join(f"{name}\n" for name in keep).encode())
 
     def close(self) -> None:
         """Hold nothing any more. A forked child leaves its parent's lease alone."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,29 @@ def test_the_study_of_your_own_is_a_study() -> None:
 def test_every_command_and_option_in_the_table_exists() -> None:
     commands = {
         name: {option for action in each._actions for option in action.option_strings}
-        for action in parser()._actions
-        if isinstance(action.choices, dict)
-        for name, each in action.choices.items()
+        for name, each in all_commands(parser(), "").items()
     }
-    rows = re.findall(r"^\| `hpo (\w+)([^|]*)` \|(.*)\|$", README, re.M)
+    rows = re.findall(r"^\| `hpo ((?:store )?\w+)([^|]*)` \|(.*)\|$", README, re.M)
     assert {name for name, _, _ in rows} == set(commands)
     for name, usage, text in rows:
-        assert set(re.findall(r"--[a-z]+", usage + text)) <= commands[name]
+        assert set(re.findall(r"--[a-z-]+", usage + text)) <= commands[name]
+
+
+def all_commands(above: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
+    """Words -> parser, for every command that can be run."""
+    found = {}
+    for action in above._actions:
+        for word, each in action.choices.items() if isinstance(action.choices, dict) else ():
+            found |= all_commands(each, f"{name} {word}".strip())
+    return found or {name: above}
+
+
+def test_every_command_line_in_the_text_can_be_parsed() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("hpo ")]
+    assert lines
+    for line in lines:
+        parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_every_file_in_the_tree_exists() -> None:

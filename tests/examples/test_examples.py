@@ -51,7 +51,10 @@ def test_own_task_runs_as_a_study_on_its_own_files(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in TOY.items()]
-    assert cli.main(["run", str(OWN_TASK), "--trials", "2", *fixed]) == 0
+    within = ["--store-gb", "0.001", "--share", str(tmp_path / "net")]
+    assert cli.main(["run", str(OWN_TASK), "--trials", "2", *within, *fixed]) == 0
+    assert sum(path.stat().st_size for path in Path("runs/store").rglob("*")) < 1_000_000
+    assert {path.name for path in (tmp_path / "net").iterdir()} >= {"pretrain", "tune", "tokens"}
     run = runs.read(runs.find_place("own-task", Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * 2
     assert "task.diet.after" in run.trials[0].metrics

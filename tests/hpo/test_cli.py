@@ -130,6 +130,7 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--store-gb", "0"], "--store-gb must be above 0, got 0"),
         (["--out", "mine.py/runs"], "cannot write to the output folder mine.py/runs/toy"),
     ],
 )
@@ -166,7 +167,9 @@ def test_what_cannot_be_parsed_is_exit_code_2(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("7d", 604800)]
+)
 def test_a_budget_is_read_with_its_unit(text: str, seconds: float) -> None:
     assert cli.parser().parse_args(["run", "x", "--budget", text]).budget == seconds
 
@@ -362,11 +365,15 @@ COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
         "-h --help", "study", "--trials", "--budget", "--set", "--executor", "--lanes", "--seed",
-        "--device", "--fork", "--out", "--storage",
+        "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
+    "store show": ["-h --help", "--json", "--out"],
+    "store prune": [
+        "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",
+    ],
     "doctor": COMMON,
 }  # fmt: skip
 
@@ -379,7 +386,7 @@ def test_the_commands_and_their_options_are_these() -> None:
     assert found == OPTIONS
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in OPTIONS)])
+@pytest.mark.parametrize("command", [[], ["store"], *(name.split() for name in OPTIONS)])
 def test_help_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--help"])
@@ -388,10 +395,22 @@ def test_help_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> N
 
 
 def commands() -> dict[str, Any]:
-    (found,) = (
-        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    return dict(found.choices)
+    """All commands, those of `hpo store` with both words."""
+    found = {}
+    for name, command in below(cli.parser()).items():
+        found |= {f"{name} {word}": each for word, each in below(command).items()} or {
+            name: command
+        }
+    return found
+
+
+def below(command: argparse.ArgumentParser) -> dict[str, Any]:
+    return {
+        name: each
+        for action in command._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, each in action.choices.items()
+    }
 
 
 def test_running_out_of_memory_is_one_sentence_and_a_failure(

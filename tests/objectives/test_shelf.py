@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -205,6 +206,36 @@ def test_a_forked_child_leaves_its_parents_lease(tmp_path: Path) -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert shelf.in_use(tmp_path) == {"tune/a"}
+
+
+def work(root: Path, seed: int) -> None:
+    """Make, find and read stages within a budget that holds a few of them."""
+    drawn = random.Random(seed)
+    for _ in range(15):
+        store = Store(root, budget=3.5 * KB)
+        for _ in range(4):
+            key = str(drawn.randrange(8))
+            entry = store.get("tune", key) or put(store, key, float(key))
+            assert len((entry / "a.bin").read_bytes()) == KB
+        for name in store.lease.names:
+            assert (root / name / "a.bin").is_file()
+        store.close()
+
+
+def test_processes_that_shrink_one_store_never_take_what_another_one_holds(tmp_path: Path) -> None:
+    children = []
+    for seed in range(4):
+        child = os.fork()
+        if not child:
+            try:
+                work(tmp_path, seed)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert sum(entry.bytes for entry in shelf.scan(tmp_path)) <= 3.5 * KB
+    assert shelf.in_use(tmp_path) == set()
 
 
 def asked(*words: str) -> list[dict[str, object]]:
