@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, schedules
-from objectives import pretrain as module
 from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.measures import Request
@@ -271,11 +270,10 @@ def test_an_interrupted_trunk_goes_on_and_is_merged_the_same(
 
 
 def test_a_missing_checkpoint_is_trained_again_from_before_it(
-    base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)  # a start at every step
     one = merged(base, 0.5)
-    (expected,) = run([one], toy_corpus, tmp_path)
+    _, expected = run([wso(base, 13), one], toy_corpus, tmp_path)  # a start at step 13
     store, counter = Store(tmp_path), Counter()
     store.remove("merged", expected.key)
     for step in (14, 18):
