@@ -369,6 +369,7 @@ class Sweep:
 
         AdamW's memory goes with it where training may go on.
         """
+        assert self.state is not None
         lane = self.lanes[place]
         jobs = [self.jobs[job] for job in lane.jobs]
         ending = any(job.steps == step for job in jobs)
