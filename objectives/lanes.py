@@ -226,7 +226,7 @@ class Program:
     ) -> tuple[Tensor, Tensor]:
         """Logits [B, C, V] and targets [B, C] at the positions; all T of them without positions."""
         weights = self.weights(params, frozen)
-        if positions_BC is None or targets_BC is None:
+        if positions_BC is None or targets_BC is None or places_1L is None:
             inputs, targets = {"input_ids": ids_BT1[:, :-1]}, ids_BT1[:, 1:]
             if positions_BC is not None:
                 targets = targets.gather(1, positions_BC)

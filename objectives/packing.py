@@ -43,7 +43,8 @@ def batch_of(
         return pack(rows, picked, device, alike=alike)
     width = rows.width(picked.ravel())
     parts = (rows.ids[picked][..., : width + 1], rows.positions[picked], rows.weights[picked])
-    return Batch(*(torch.from_numpy(part).to(device) for part in parts))
+    ids, positions, weights = (torch.from_numpy(part).to(device) for part in parts)
+    return Batch(ids, positions, weights)
 
 
 def works(module: nn.Module, params: Mapping[str, Tensor], rows: Encoded) -> bool:
