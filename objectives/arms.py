@@ -1,7 +1,8 @@
 """Arms: fine-tunes of bases on one task as lanes of one program, base x learning rate x seed.
 
 A stage is one base tuned on one task at one rate over consecutive seeds. It is taken from the store
-or trained; bases share a program where they want as many rates, each its own.
+or trained; bases share a program where they want as many rates, each its own. Lanes are stored from
+time to time and on interruption, and go on from there.
 
 G bases, R rates a base, S seeds, K = G * R * S lanes, P trained parameters.
 """
@@ -12,69 +13,37 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from objectives import adamw, evaluate, lanes, lora, memory, models, packing, schedules, train
+from objectives import (
+    adamw,
+    evaluate,
+    lanes,
+    lora,
+    memory,
+    models,
+    packing,
+    pretrain,
+    schedules,
+    train,
+    tunes,
+)
 from objectives.checkpoints import Parameters
 from objectives.corpus import shuffled
 from objectives.pretrain import MOST_LANES, Report
 from objectives.recipe import Finetune
-from objectives.store import Store, key_of, read_json, write_json
+from objectives.store import Store, key_of
 from objectives.tasks import Encoded, Task
+from objectives.tunes import NOTHING, Halfway, Tuned, Work
 
-STAGE = "tune"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What training took."""
-
-    tokens: float = 0.0
-    """Without padding; fine-tunes count the mean length of their task's rows."""
-    seconds: float = 0.0
-    """Of the device, a lane's share."""
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.tokens + other.tokens, self.seconds + other.seconds)
-
-
-NOTHING = Work()
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """One base fine-tuned on one task at one rate, over some seeds."""
-
-    params: list[Parameters]
-    """Trained parameters on the CPU; one a seed."""
-    losses: list[NDArray[np.float64]]
-    """Training loss of each step; one a seed."""
-    validation_loss: float
-    """Mean over seeds; inf where one diverged."""
-    work: Work
-    stages: tuple[str, ...]
-    """Keys in the store."""
-
-    def with_seeds(self, more: Tuned) -> Tuned:
-        """The same with further seeds; the loss by which it was chosen stays."""
-        return dataclasses.replace(
-            self,
-            params=self.params + more.params,
-            losses=self.losses + more.losses,
-            work=self.work + more.work,
-            stages=self.stages + more.stages,
-        )
-
-
+Cell = tuple[int, float]
+"""A base and a rate."""
 Take = Callable[[int, float, Tuned], None]
 """Gets a base, a rate and what came of it."""
 
@@ -98,6 +67,7 @@ class Arms:
         self.adapted = None
         module = models.build_module(config, device)
         self.plain = lanes.Program(module, bf16=bf16)
+        self.drops = fine.lora.dropout > 0 or models.has_dropout(config)
         self.program, self.shapes = self.plain, {n: p.shape for n, p in module.named_parameters()}
         if fine.method == "lora":
             self.adapted = lora.Adapted(config, fine.lora, device, bf16=bf16)
@@ -124,7 +94,7 @@ class Arms:
         missing = []
         for base, rates in wanted.items():
             for rate in rates:
-                stored = self._load(self._key(base, task, rate, seeds), len(seeds))
+                stored = tunes.load(self.store, self._key(base, task, rate, seeds), len(seeds))
                 if stored is None:
                     missing.append((base, rate))
                 else:
@@ -149,28 +119,29 @@ class Arms:
     def _train_all(
         self,
         task: Task,
-        cells: Sequence[tuple[int, float]],
+        cells: Sequence[Cell],
         seeds: Sequence[int],
         take: Take,
     ) -> None:
         """Train these rates of these bases, fewer at once where memory runs out."""
-        done: set[tuple[int, float]] = set()
+        done: set[Cell] = set()
+        begun = {
+            (base, rate): tunes.load_halfway(self.store, self._key(base, task, rate, seeds))
+            for base, rate in cells
+        }
 
         def note(base: int, rate: float, tuned: Tuned) -> None:
-            self._save(tuned)
+            tunes.save(self.store, tuned)
+            before = begun[base, rate]
             self.total[base] += tuned.work
-            self.now[base] += tuned.work
+            self.now[base] += tuned.work - (before.work if before else NOTHING)
             done.add((base, rate))
             take(base, rate, tuned)
 
-        def run(some: Sequence[tuple[int, float]]) -> None:
-            rates_of: dict[int, list[float]] = {}
-            for base, rate in some:
-                if (base, rate) not in done:
-                    rates_of.setdefault(base, []).append(rate)
-            for count in sorted({len(rates) for rates in rates_of.values()}):
-                alike = {base: rates for base, rates in rates_of.items() if len(rates) == count}
-                self._train(task, alike, seeds, note)
+        def run(some: Sequence[Cell]) -> None:
+            left = [cell for cell in some if cell not in done]
+            for group in _alike(left, {cell: begun[cell] for cell in left}):
+                self._train(task, group, seeds, [begun[cell] for cell in _cells(group)], note)
 
         most = self.max_lanes
         if most is None:
@@ -180,7 +151,7 @@ class Arms:
             )
         memory.in_chunks(cells, max(1, most // len(seeds)), run)
 
-    def _try_step(self, task: Task, cell: tuple[int, float], seed: int, count: int) -> None:
+    def _try_step(self, task: Task, cell: Cell, seed: int, count: int) -> None:
         """Take a first step with `count` lanes on one base, to see what it needs."""
         base, rate = cell
         rates_GR = np.full((1, count), rate)
@@ -194,27 +165,33 @@ class Arms:
         task: Task,
         rates_of: Mapping[int, Sequence[float]],
         seeds: Sequence[int],
+        begun: Sequence[Halfway | None],
         take: Take,
     ) -> None:
-        """One program: bases with equally many rates each."""
+        """One program: bases with equally many rates each, and where each of them stands."""
         members, rates_GR = list(rates_of), np.array(list(rates_of.values()))
         steps, count = num_steps(self.fine, task), rates_GR.size * len(seeds)
-        state = train.State.fresh(self.shapes, self._initial(members, rates_GR.shape[1], seeds))
-        losses: list[Tensor] = []
-        started = time.monotonic()
+        state, losses, before = self._start(members, rates_GR.shape[1], seeds, begun)
+        started = stored_at = time.monotonic()
+
+        def work() -> Work:
+            """Of a stage, so far."""
+            share = (time.monotonic() - started) / count * len(seeds)
+            return Work(len(seeds) * self._lane_tokens(task, state.step), before + share)
 
         def after_step(step: int, loss_K: Tensor) -> None:
+            nonlocal stored_at
             losses.append(loss_K)
-            self.report(
-                {
-                    "stage": f"fine-tune {task.name}",
-                    "step": step,
-                    "steps": steps,
-                    "lanes": count,
-                    "tokens": count * self._lane_tokens(task, 1),
-                    "loss": loss_K,
-                }
-            )
+            stop: BaseException | None = None
+            try:
+                self._tell(task, step, steps, loss_K)
+            except BaseException as error:
+                stop = error
+            if stop is not None or time.monotonic() - stored_at > pretrain.CHECKPOINT_S:
+                self._store_halfway(task, rates_of, seeds, state, losses, work())
+                stored_at = time.monotonic()
+            if stop is not None:
+                raise stop
 
         train.train(
             self.program,
@@ -225,10 +202,45 @@ class Arms:
             frozen=self._frozen(members),
             after_step=after_step,
         )
-        seconds = (time.monotonic() - started) / count
-        work = Work(len(seeds) * self._lane_tokens(task, steps), len(seeds) * seconds)
         losses_KS = torch.stack(losses, 1).cpu().numpy()
-        self._hand_over(task, rates_of, seeds, state, losses_KS, work, take)
+        self._hand_over(task, rates_of, seeds, state, losses_KS, work(), take)
+
+    def _start(
+        self, members: Sequence[int], rates: int, seeds: Sequence[int],
+        begun: Sequence[Halfway | None],
+    ) -> tuple[train.State, list[Tensor], float]:  # fmt: skip
+        """Lanes where they stand, the losses of each step so far [K], a stage's seconds so far."""
+        stored = [each for each in begun if each is not None]
+        if not stored:
+            return train.State.fresh(self.shapes, self._initial(members, rates, seeds)), [], 0.0
+        seconds = sum(each.work.seconds for each in stored) / len(stored)
+        return *tunes.go_on(stored, self.shapes, self.device), seconds
+
+    def _store_halfway(
+        self,
+        task: Task,
+        rates_of: Mapping[int, Sequence[float]],
+        seeds: Sequence[int],
+        state: train.State,
+        losses: Sequence[Tensor],
+        work: Work,
+    ) -> None:
+        for place, (base, rate) in enumerate(_cells(rates_of)):
+            some = slice(place * len(seeds), (place + 1) * len(seeds))
+            key = self._key(base, task, rate, seeds)
+            tunes.save_halfway(self.store, key, Halfway.of(state, losses, some, work))
+
+    def _tell(self, task: Task, step: int, steps: int, loss_K: Tensor) -> None:
+        self.report(
+            {
+                "stage": f"fine-tune {task.name}",
+                "step": step,
+                "steps": steps,
+                "lanes": len(loss_K),
+                "tokens": len(loss_K) * self._lane_tokens(task, 1),
+                "loss": loss_K,
+            }
+        )
 
     def _hand_over(
         self,
@@ -248,8 +260,7 @@ class Arms:
         lost_K = (state.lost_at != train.NEVER).cpu().numpy() | ~np.isfinite(loss_K)
         loss_KS = np.where(lost_K, math.inf, loss_K).reshape(-1, len(seeds))
         params = lanes.split_rows(self.shapes, state.rows.values.detach().cpu())
-        cells = [(base, rate) for base, rates in rates_of.items() for rate in rates]
-        for place, (base, rate) in enumerate(cells):
+        for place, (base, rate) in enumerate(_cells(rates_of)):
             rows = range(place * len(seeds), (place + 1) * len(seeds))
             tuned = Tuned(
                 [{name: p[row].clone() for name, p in params.items()} for row in rows],
@@ -295,7 +306,7 @@ class Arms:
             return np.array([orders[slot // count][slot % count] for slot in slots])
 
         def batch_at(step: int) -> lanes.Batch:
-            if self.fine.lora.dropout:
+            if self.drops:
                 torch.manual_seed(seeds[0] * 1_000_003 + step)
             chosen = np.stack([picked(seed, step) for seed in seeds] * repeats)
             return packing.batch_of(rows, chosen, self.device, packed=self.packed)
@@ -327,35 +338,39 @@ class Arms:
         return steps * self.fine.batch_size * task.mean_tokens
 
     def _key(self, base: int, task: Task, rate: float, seeds: Sequence[int]) -> str:
-        fine = self.fine
-        schedule, adapter = (dataclasses.asdict(each) for each in (fine.schedule, fine.lora))
-        method = [fine.method, adapter if fine.method == "lora" else None, self.bf16]
-        course = [fine.steps, fine.epochs, fine.batch_size, schedule]
-        constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
-        start = [self.keys[base], task.key, rate, list(seeds)]
-        return key_of("tune-3", start, method, course, constants)
+        return stage_key(self.keys[base], self.fine, self.bf16, task, rate, seeds)
 
-    def _load(self, key: str, seeds: int) -> Tuned | None:
-        folder = self.store.get(STAGE, key)
-        if folder is None:
-            return None
-        info = read_json(folder / "info.json")
-        params = [load_file(folder / f"adapter-{seed}.safetensors") for seed in range(seeds)]
-        losses = load_file(folder / "losses.safetensors")["losses"].numpy()
-        return Tuned(params, list(losses), info["validation_loss"], Work(**info["work"]), (key,))
 
-    def _save(self, tuned: Tuned) -> None:
-        def write(folder: Path) -> None:
-            for seed, params in enumerate(tuned.params):
-                save_file(params, folder / f"adapter-{seed}.safetensors")
-            losses = torch.from_numpy(np.stack(tuned.losses))
-            save_file({"losses": losses}, folder / "losses.safetensors")
-            work = dataclasses.asdict(tuned.work)
-            write_json(
-                folder / "info.json", {"validation_loss": tuned.validation_loss, "work": work}
-            )
+def stage_key(
+    base_key: str, fine: Finetune, bf16: bool, task: Task, rate: float, seeds: Sequence[int]
+) -> str:
+    """The stage "this base fine-tuned on the task at the rate over the seeds"."""
+    schedule, adapter = (dataclasses.asdict(each) for each in (fine.schedule, fine.lora))
+    method = [fine.method, adapter if fine.method == "lora" else None, bf16]
+    course = [fine.steps, fine.epochs, fine.batch_size, schedule]
+    constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
+    start = [base_key, task.key, rate, list(seeds)]
+    return key_of("tune-3", start, method, course, constants)
 
-        self.store.put(STAGE, tuned.stages[0], write, seconds=tuned.work.seconds)
+
+def _cells(rates_of: Mapping[int, Sequence[float]]) -> list[Cell]:
+    return [(base, rate) for base, rates in rates_of.items() for rate in rates]
+
+
+def _alike(
+    cells: Sequence[Cell], begun: Mapping[Cell, Halfway | None]
+) -> list[dict[int, list[float]]]:
+    """Rates by base, in groups that stand at the same step and have equally many rates a base."""
+    at_step: dict[int, dict[int, list[float]]] = {}
+    for base, rate in cells:
+        before = begun[base, rate]
+        bases = at_step.setdefault(before.step if before else 0, {})
+        bases.setdefault(base, []).append(rate)
+    groups: dict[tuple[int, int], dict[int, list[float]]] = {}
+    for step, bases in at_step.items():
+        for base, rates in bases.items():
+            groups.setdefault((step, len(rates)), {})[base] = rates
+    return [groups[each] for each in sorted(groups)]
 
 
 def num_steps(fine: Finetune, task: Task) -> int:

@@ -24,7 +24,7 @@ import torch
 
 from objectives import corpus as corpora
 from objectives import evaluate, lanes, measures, memory, models, probes, schedules
-from objectives.arms import NOTHING, Arms, Work, num_steps
+from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.finetune import Finetuner, Outcome, curve
@@ -37,6 +37,7 @@ from objectives.recipe import Recipe
 from objectives.store import Store, key_of, read_json, write_json
 from objectives.tasks import Task
 from objectives.train import NEVER
+from objectives.tunes import NOTHING, Work
 
 CURVE_POINTS = 64
 HOPELESS = 2.0
@@ -254,6 +255,7 @@ class Batch:
             self._fail(one, f"fine-tuning on {', '.join(dead)} diverged at every learning rate")
             return
         job = one.job
+        validation = one.base.validation_of(job)
         metrics = measures.base_metrics(
             job.recipe,
             job.steps,
@@ -269,11 +271,17 @@ class Batch:
             labels=measures.labels(job),
             curves={
                 **self._base_curves(one),
-                "val_loss": [*one.base.validation, [float(job.steps), measured["base_loss"]]],
+                "val_loss": [*validation, [float(job.steps), measured["base_loss"]]],
                 **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
             cost=self._cost(one, Work(**measured["tuning"]), now),
-            notes=measures.notes(job, corpus, tasks, outcomes),
+            notes=measures.notes(
+                job,
+                corpus,
+                tasks,
+                outcomes,
+                unmeasured=len(job.eval_steps()) - len(validation),
+            ),
         )
 
     def _fail(self, one: _Measured, reason: str) -> None:
@@ -370,8 +378,8 @@ def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:
     data["finetune"].pop("tasks")
     forgetting = {"forgetting_tokens": job.recipe.probes.forgetting_tokens}
     return key_of(
-        "finetune-1", base.key, data["finetune"], forgetting, job.seed,
-        [[task.name, task.key] for task in tasks], corpus.key,
+        "finetune-2", base.key, data["finetune"], forgetting, job.recipe.pretrain.eval_tokens,
+        job.seed, [[task.name, task.key] for task in tasks], corpus.key,
     )  # fmt: skip
 
 

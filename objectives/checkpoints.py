@@ -40,7 +40,10 @@ class Base:
     losses: NDArray[np.float64]
     """Training loss of each step, nats a token; [S]."""
     validation: list[list[float]]
-    """[step, nats a token] on the way; the horizon's own is a matter of the one who scores it."""
+    """[step, nats a token] on the way, wherever jobs that trained it asked for a point; the
+    horizon's own is a matter of the one who scores it."""
+    eval_tokens: int
+    """Tokens of the sample that `validation` was measured on."""
     lost_at: int
     """The step at which it diverged, train.NEVER if it did not."""
     device_s: float
@@ -51,6 +54,17 @@ class Base:
     """Seconds of these."""
     norms: list[list[float]] = field(default_factory=list)
     """[step, norm of all weights] at the points of `validation`."""
+
+    def validation_of(self, job: Job) -> list[list[float]]:
+        """The points that the job asks for and that were measured, on its sample.
+
+        A base is the same whichever points are measured on the way, so its key does not know them,
+        and one that was trained before may lack some.
+        """
+        if self.eval_tokens != job.recipe.pretrain.eval_tokens:
+            return []
+        wanted = set(job.eval_steps())
+        return [point for point in self.validation if point[0] in wanted]
 
 
 def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
@@ -64,6 +78,7 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
         params=load_file(folder / "params.safetensors"),
         losses=load_file(folder / "losses.safetensors")["losses"].numpy(),
         validation=info["validation"],
+        eval_tokens=info["eval_tokens"],
         lost_at=train.NEVER,
         device_s=info["device_s"],
         norms=info.get("norms", []),
@@ -154,7 +169,8 @@ def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> in
     needed = () if job.merge is None else job.merge.steps
     missing = (s for s in needed if s and store.get(WEIGHTS, job.key(corpus, s)) is None)
     end = min(missing, default=job.steps)
-    for step in sorted({int(key.split("-")[0]) for key in stored}, reverse=True):
+    steps = {key.split("-")[0] for key in stored}
+    for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
         key = job.key(corpus, step) if step < end else ""
         if key in stored and (
             store.get(PASSING, key) or (store.get(WEIGHTS, key) and store.get(MEMORY, key))
@@ -166,7 +182,8 @@ def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> in
 def _write_weights(base: Base, folder: Path) -> None:
     save_file(base.params, folder / "params.safetensors")
     save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
-    info = {"validation": base.validation, "norms": base.norms, "device_s": base.device_s}
+    info = {"validation": base.validation, "norms": base.norms,
+        "eval_tokens": base.eval_tokens, "device_s": base.device_s}
     write_json(folder / "info.json", info)
 
 

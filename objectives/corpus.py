@@ -147,7 +147,7 @@ def _tokenizer(
     """The corpus's tokenizer and its key."""
     if corpus.tokenizer is not None:
         tokenizer = _load_tokenizer(corpus.tokenizer)
-        return tokenizer, key_of(tokenizer.get_vocab(), str(tokenizer))
+        return tokenizer, _print_of(tokenizer)
     key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
     folder = store.get("tokenizer", key) or store.put(
         "tokenizer", key, lambda path: _train_tokenizer(corpus, path, report)
@@ -225,6 +225,13 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {name!r} has no end-of-text token; choose one that has.")
     return tokenizer
+
+
+def _print_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identity of a loaded tokenizer: all that turns text into ids, wherever it was read from."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = str(tokenizer) if backend is None else backend.to_str()
+    return key_of("loaded-1", rules, tokenizer.get_vocab(), tokenizer.eos_token_id)
 
 
 def _write_tokens(

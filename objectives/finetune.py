@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives import evaluate
-from objectives.arms import Arms, Tuned
+from objectives.arms import Arms
 from objectives.checkpoints import Parameters
 from objectives.pretrain import MOST_LANES
 from objectives.tasks import Task
+from objectives.tunes import Tuned
 
 CURVE_POINTS = 40
 

@@ -24,6 +24,9 @@ from torch.func import functional_call, vmap
 
 from objectives import attention
 
+RANDOMNESS = "same"
+"""All lanes of a step drop the same units: what a lane draws must not depend on its company."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -278,12 +281,12 @@ def over_lanes(
         alone = {name: p[0] for name, p in params.items()}
         return tuple(x[None] for x in lane(alone, {}, *(x.reshape(x.shape[-2:]) for x in data)))
     over_data = tuple(0 if x.dim() == 3 else None for x in data)
-    adapters = vmap(lane, in_dims=(0, None, *over_data), randomness="different")
+    adapters = vmap(lane, in_dims=(0, None, *over_data), randomness=RANDOMNESS)
     if frozen is None:
         out: tuple[Tensor, ...] = adapters(params, {}, *data)
         return out
     bases = next(iter(frozen.values())).shape[0]
     nested = {name: p.unflatten(0, (bases, -1)) for name, p in params.items()}
-    over_bases = vmap(adapters, in_dims=(0, 0, *[None] * len(data)), randomness="different")
+    over_bases = vmap(adapters, in_dims=(0, 0, *[None] * len(data)), randomness=RANDOMNESS)
     out = over_bases(nested, dict(frozen), *data)
     return tuple(x.flatten(0, 1) for x in out)

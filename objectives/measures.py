@@ -108,10 +108,20 @@ def labels(job: Job) -> list[str]:
 
 
 def notes(
-    job: Job, corpus: Corpus, task_list: Sequence[Task], outcomes: Sequence[Outcome]
+    job: Job,
+    corpus: Corpus,
+    task_list: Sequence[Task],
+    outcomes: Sequence[Outcome],
+    *,
+    unmeasured: int = 0,
 ) -> list[str]:
-    """What a reader of the result should know."""
+    """What a reader of the result should know; `unmeasured` points lack on the validation curve."""
     found = []
+    if unmeasured:
+        found.append(
+            f"the validation curve lacks {unmeasured} points: the base was pretrained before, with "
+            "other pretrain.evals or pretrain.eval_tokens"
+        )
     if job.merge is not None:
         found.append(
             f"merged, not trained: the base is the mean of {len(job.merge.steps)} checkpoints of "

@@ -121,6 +121,12 @@ def decayed_mask(module: nn.Module, which: str) -> Tensor | None:
     return torch.cat(parts)
 
 
+def has_dropout(config: PreTrainedConfig) -> bool:
+    """Whether a training step draws random numbers."""
+    values = config.to_dict().items()
+    return any("drop" in name and isinstance(value, float) and value > 0 for name, value in values)
+
+
 def flops_per_token(config: PreTrainedConfig, num_params: int, seq_len: int) -> float:
     """Training operations a token: 6 N for the weights plus 12 L C T for attention scores.
 

@@ -227,10 +227,10 @@ class Sweep:
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, *moments_P.parts)
         losses = torch.from_numpy(stored.losses)
+        same_sample = stored.eval_tokens == self.pre.eval_tokens
+        validation = list(stored.validation) if same_sample else []
         passing = [key] if stage == PASSING else []
-        lane = _Lane(
-            members, losses, list(stored.validation), stored.device_s, list(stored.norms), passing
-        )
+        lane = _Lane(members, losses, validation, stored.device_s, list(stored.norms), passing)
         return lane, tuple(part.to(self.device) for part in row)
 
     def _moments(self, values: Tensor) -> adamw.Moments:
@@ -344,6 +344,7 @@ class Sweep:
             params={name: p[0].detach().cpu().clone() for name, p in params.items()},
             losses=lane.losses.numpy().copy(),
             validation=list(lane.validation),
+            eval_tokens=self.pre.eval_tokens,
             lost_at=lost_at,
             device_s=lane.device_s,
             norms=list(lane.norms),
@@ -426,8 +427,11 @@ def batches(
     `starts`: the step of its own run at which each lane stands at step 0; 0 without.
     """
     pre = jobs[0].recipe.pretrain
+    drops = models.has_dropout(models.build_config(jobs[0].recipe.model, corpus.vocab_size))
 
     def batch_at(step: int) -> lanes.Batch:
+        if drops:  # the same whatever was drawn before, and whichever lanes run together
+            torch.manual_seed(step)
         rows: dict[Any, NDArray[np.int64]] = {}
         wanted = []
         for job, start in zip(jobs, starts or [0] * len(jobs), strict=True):

@@ -93,6 +93,6 @@ class _BelowLanes(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], run: Run, *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        lanes = vmap(run, in_dims=in_dims[1:], randomness="different")
+        lanes = vmap(run, in_dims=in_dims[1:], randomness="same")  # as in lanes.py
         out = _recompute(lanes, *tensors)
         return out, (0,) * len(out)

@@ -2,8 +2,9 @@
 
 An entry is a folder `stage/key` with its files and a manifest of their sizes and checksums. It is
 written beside its place, flushed to disk, and renamed: a reader sees all of it or none. A damaged
-entry is set aside under `damaged/` and counts as missing, so it is computed again. Two processes
-that compute the same key do no harm: the second finds the first one's entry and drops its own.
+entry is set aside under `damaged/` and counts as missing, so it is computed again. Any number of
+processes may share a store: of those that compute the same key the first one's entry stays, the
+others drop theirs. What killed processes left half written is removed when it is a day old.
 
 A store may have a budget, within which it keeps itself by dropping what is least useful
 (`shelf.py`), and a mirror that machines share (`remote.py`): what is not here is fetched from
@@ -30,6 +31,12 @@ from safetensors import SafetensorError
 from objectives import shelf
 from objectives.remote import Mirror, Unreachable
 from objectives.shelf import MANIFEST, PASSING
+
+ABANDONED_S = 86_400.0
+"""Age from which a half-written entry counts as left by a dead process; assumed: no stage writes
+nothing for a day."""
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""What renaming a folder to a name that is in use raises."""
 
 
 class StoreError(RuntimeError):
@@ -62,6 +69,7 @@ class Store:
             probe = self.root / "partial" / f"probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()
+            _sweep(self.root / "partial")
             self.lease = shelf.Lease(self.root)
         except OSError as error:
             raise StoreError(
@@ -94,15 +102,14 @@ class Store:
         problem = _damage(entry)
         if problem is None:
             return entry
-        aside = self.root / "damaged" / f"{stage.replace('/', '-')}-{key}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        os.replace(entry, aside)
-        warnings.warn(
-            f"a stored {stage} stage is damaged ({problem}); it was set aside in {aside} and is "
-            "computed again.",
-            stacklevel=2,
-        )
-        return None
+        aside = self._set_aside(stage, key)
+        if aside is not None:
+            warnings.warn(
+                f"a stored {stage} stage is damaged ({problem}); it was set aside in {aside} and "
+                "is computed again.",
+                stacklevel=2,
+            )
+        return entry if entry.exists() and _damage(entry) is None else None
 
     def put(
         self,
@@ -136,12 +143,12 @@ class Store:
             write(partial)
             _seal(partial, time.monotonic() - started if seconds is None else seconds)
             entry.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(partial, entry)
+            while not _rename(partial, entry):
+                if self._here(stage, key) is not None:
+                    return entry
             _sync(entry.parent)
         except (OSError, SafetensorError) as error:
-            number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
-            if number in (errno.ENOTEMPTY, errno.EEXIST) and entry.is_dir():
-                return entry
+            reason = getattr(error, "strerror", None)
             raise StoreError(
                 f"cannot keep a {stage} stage in {self.root} ({reason or error}); free some space "
                 "or choose another folder with --out, then run the same command to go on."
@@ -167,8 +174,27 @@ class Store:
         yield from sorted(found)
 
     def remove(self, stage: str, key: str) -> None:
-        """Drop an entry; the mirror keeps its own."""
-        shutil.rmtree(self._path(stage, key), ignore_errors=True)
+        """Drop an entry; others see all of it or none, and the mirror keeps its own."""
+        dropped = self.root / "partial" / uuid.uuid4().hex
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._path(stage, key), dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
+
+    def _set_aside(self, stage: str, key: str) -> Path | None:
+        """Move a damaged entry away; None if another process has done so before."""
+        entry = self._path(stage, key)
+        aside = self.root / "damaged" / f"{stage.replace('/', '-')}-{key}-{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(entry, aside)
+        except FileNotFoundError:
+            return None
+        if _damage(aside) is not None:
+            return aside
+        # Between the look and the move another process has put a whole entry in the place.
+        if not _rename(aside, entry):
+            shutil.rmtree(aside, ignore_errors=True)
+        return None
 
     def supersede(self, stage: str, key: str) -> None:
         """Drop an entry that is of no more use to this process, unless another one uses it."""
@@ -278,17 +304,46 @@ def _seal(folder: Path, seconds: float) -> None:
     _sync(folder)
 
 
+def _rename(partial: Path, entry: Path) -> bool:
+    """Move a folder to its place; False if something stands there."""
+    if os.path.lexists(entry):  # else an empty folder would be replaced without a word
+        return False
+    try:
+        os.rename(partial, entry)
+    except OSError as error:
+        if error.errno in TAKEN and os.path.lexists(entry):
+            return False
+        raise
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that died long ago left half written."""
+    for partial in folder.iterdir():
+        try:
+            written = max(path.stat().st_mtime for path in [partial, *partial.glob("*")])
+        except FileNotFoundError:
+            continue  # just finished, or swept by another process
+        if time.time() - written > ABANDONED_S:
+            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a probe's file
+                partial.unlink()
+
+
 def _damage(entry: Path) -> str | None:
     """What is wrong with an entry, None if nothing."""
     try:
         files = read_json(entry / MANIFEST)["files"]
+        foreign = {path.name for path in entry.iterdir()} - {MANIFEST, *files}
+        if foreign:
+            return f"{min(foreign)} does not belong to it"
         for name, expected in files.items():
             path = entry / name
             if path.stat().st_size != expected["bytes"]:
                 return f"{name} has the wrong size"
             if shelf.checksum(path) != expected["sha256"]:
                 return f"{name} has the wrong checksum"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__} while reading it"
     return None
 

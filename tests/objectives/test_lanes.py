@@ -357,7 +357,7 @@ def test_frozen_bases_are_shared_not_copied_and_stay_as_they_were() -> None:
     assert rows.grads.abs().sum(1).min() > 0
 
 
-def test_dropout_of_adapters_is_drawn_in_training_and_left_out_of_scores() -> None:
+def test_dropout_of_adapters_is_drawn_in_training_alike_for_all_and_left_out_of_scores() -> None:
     config = toy.CONFIGS["llama"]
     adapted = lora.Adapted(config, Lora(rank=4, dropout=0.5), "cpu")
     params = [adapted.initial(seed) for seed in range(2)]
@@ -369,7 +369,13 @@ def test_dropout_of_adapters_is_drawn_in_training_and_left_out_of_scores() -> No
     batch = Batch(toy.ids(B, T + 1))
     losses = [program.losses(stacked, frozen, batch) for _ in range(2)]
     assert not torch.equal(losses[0], losses[1])
-    assert losses[0][0] != losses[0][1]
+    assert losses[0][0] == losses[0][1]
+    alone = {name: p[1:] for name, p in stacked.items()}
+    drawn = []
+    for some in (stacked, alone):
+        torch.manual_seed(0)
+        drawn.append(program.losses(some, frozen, batch)[-1])
+    assert torch.equal(drawn[0], drawn[1])
     scores = [program.scores(stacked, frozen, batch)[0] for _ in range(2)]
     assert torch.equal(scores[0], scores[1])
     assert torch.equal(scores[0][0], scores[0][1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ import pytest
 
 from objectives import pretrain as module
 from objectives import train
-from objectives.checkpoints import Base
+from objectives.checkpoints import Base, latest_start
 from objectives.corpus import Corpus
 from objectives.jobs import Job, check_length
 from objectives.pretrain import pretrain
 from objectives.recipe import Recipe
-from objectives.store import Store
+from objectives.store import Store, StoreError
 from tests.objectives import toy
 
 Report = Callable[[dict[str, Any]], None]
@@ -232,6 +234,112 @@ def test_a_checkpoint_that_another_process_uses_stays(
     run([job(base)], toy_corpus, tmp_path)
     assert lengths(tmp_path, "checkpoint") == [7]
     other.close()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def full_disk(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A write during which the disk becomes full."""
+
+    def writing(folder: Path) -> None:
+        write(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return writing
+
+
+class OneMore(Store):
+    """A store that takes one new entry, then has the process killed, or is full at the next."""
+
+    def __init__(self, root: Path, ends: str) -> None:
+        super().__init__(root)
+        self.ends, self.left = ends, 1
+
+    def put(self, stage: str, key: str, write: Callable[[Path], None]) -> Path:
+        new = not self._path(stage, key).exists()
+        if self.ends == "full" and new and not self.left:
+            write = full_disk(write)
+        self.left -= new
+        entry = super().put(stage, key, write)
+        if self.ends == "killed" and new:
+            raise Killed
+        return entry
+
+
+@pytest.mark.parametrize("ends", ["killed", "full"])
+def test_a_run_that_ends_at_each_write_in_turn_still_ends_right(
+    ends: str, base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two writes of one moment the lanes are stored at different steps."""
+    jobs = [
+        job(base, steps=6, schedule__decay_frac=0.0),
+        job(base, steps=6, schedule__decay_frac=0.5),
+        job(base, steps=6, weight_decay=1.0),
+    ]
+    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
+    monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
+    ended, mixed = 0, 0
+    while True:
+        store = OneMore(tmp_path / "store", ends)
+        mixed += len({latest_start(store, toy_corpus, each) for each in jobs}) > 1
+        try:
+            found = pretrain(jobs, toy_corpus, store, Counter(), max_lanes=64)
+            break
+        except (Killed, StoreError):
+            ended += 1
+    assert_same(found, expected)
+    assert ended > 10
+    assert mixed > 5
+
+
+def points(*jobs: Job, folder: Path, corpus: Corpus) -> list[list[list[float]]]:
+    found = run(jobs, corpus, folder)
+    return [one.validation_of(each) for one, each in zip(found, jobs, strict=True)]
+
+
+def test_a_validation_curve_has_the_points_its_job_asks_for_on_its_sample(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    often, seldom, other = job(base), job(base, evals=2), job(base, eval_tokens=48)
+    expected = [
+        points(each, folder=tmp_path / str(place), corpus=toy_corpus)[0]
+        for place, each in enumerate((often, seldom, other))
+    ]
+    assert [[step for step, _ in curve] for curve in expected] == [[5, 10, 15], [10], [5, 10, 15]]
+    assert expected[1] == expected[0][1:2]
+    assert expected[2] != expected[0]
+    together = points(often, seldom, folder=tmp_path / "together", corpus=toy_corpus)
+    assert together == expected[:2]
+    later = points(seldom, other, folder=tmp_path / "together", corpus=toy_corpus)
+    assert later == [expected[1], []]
+    assert points(often, folder=tmp_path / "1", corpus=toy_corpus) == [expected[0][1:2]]
+
+
+def test_points_measured_on_another_sample_are_not_mixed_in(
+    base: Recipe, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    for steps, sample in ((10, 48), (toy.STEPS, 96)):
+        each = job(base, steps, schedule__decay_frac=0.0, eval_tokens=sample)
+        (curve,) = points(each, folder=tmp_path / "grown", corpus=toy_corpus)
+    (whole,) = points(each, folder=tmp_path / "whole", corpus=toy_corpus)
+    assert curve == whole[1:]
+    assert [step for step, _ in whole] == [5, 10, 15]
+
+
+def test_dropout_in_pretraining_is_the_same_after_a_stop_and_in_any_company(
+    base: Recipe, toy_corpus: Corpus, toy_folder: Path, tmp_path: Path
+) -> None:
+    config = copy.deepcopy(toy.CONFIGS["gpt2"])
+    config.resid_pdrop = config.embd_pdrop = 0.2
+    config.save_pretrained(toy_folder / "dropping")
+    recipe = base.with_params({"model.config": str(toy_folder / "dropping")})
+    jobs = [job(recipe), job(recipe, weight_decay=1.0)]
+    expected = alone(jobs, toy_corpus, tmp_path)
+    with pytest.raises(Stop):
+        run(jobs, toy_corpus, tmp_path / "store", stop_at(7))
+    assert_same(run(jobs, toy_corpus, tmp_path / "store"), expected)
 
 
 def test_a_longer_horizon_continues_a_shorter_constant_one(

@@ -1,0 +1,377 @@
+"""Which stages a change of each recipe field invalidates: those that it matters to, no others.
+
+Every path of the recipe and of every kind of source and task stands in the table, each with another
+value. The keys are those that a trial would use; what is read (files, datasets) is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from objectives import arms, batch, corpus, models, sources, tasks
+from objectives.checkpoints import Base
+from objectives.jobs import Job
+from objectives.recipe import Corpus, FileTask, HubDataset, HubTask, Recipe, Schedule
+from objectives.store import Store
+from tests.objectives import toy
+
+TOKENIZER, TOKENS, WEIGHTS, TUNES, MEASURES = "tokenizer", "tokens", "weights", "tunes", "measures"
+ALL = {TOKENIZER, TOKENS, WEIGHTS, TUNES, MEASURES}
+FROM_TOKENS = ALL - {TOKENIZER}
+FROM_WEIGHTS = {WEIGHTS, TUNES, MEASURES}
+FROM_TUNES = {TUNES, MEASURES}
+ONLY_MEASURES = {MEASURES}
+NOTHING: set[str] = set()
+STEP = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another value of a path, and the stages that are then others."""
+
+    value: Any
+    stages: set[str]
+
+
+def settings(folder: Path) -> dict[str, Change]:
+    """The fields that every recipe has."""
+    curve: dict[str, Any] = {"warmup_steps": 1, "decay_frac": 0.5, "shape": "sqrt",
+                             "floor_ratio": 0.2}  # fmt: skip
+    return {
+        "model.preset": Change(None, FROM_WEIGHTS),
+        "model.config": Change(str(folder / "gpt2"), FROM_WEIGHTS),
+        "model.weights": Change(str(folder / "weights"), FROM_WEIGHTS),
+        "corpus.tokenizer": Change(str(folder / "tokenizer"), FROM_TOKENS),
+        "corpus.vocab_size": Change(280, ALL),
+        "corpus.validation_frac": Change(0.3, ALL),
+        "pretrain.steps": Change(40, NOTHING),  # a key knows the course so far, not the horizon
+        "pretrain.batch_size": Change(8, FROM_WEIGHTS),
+        "pretrain.seq_len": Change(8, FROM_WEIGHTS),
+        "pretrain.lr": Change(2e-2, FROM_WEIGHTS),
+        "pretrain.weight_decay": Change(0.2, FROM_WEIGHTS),
+        "pretrain.decayed": Change("matrices", FROM_WEIGHTS),
+        **{f"pretrain.schedule.{name}": Change(value, FROM_WEIGHTS)
+           for name, value in curve.items()},
+        "pretrain.beta1": Change(0.8, FROM_WEIGHTS),
+        "pretrain.beta2": Change(0.9, FROM_WEIGHTS),
+        "pretrain.eps": Change(1e-6, FROM_WEIGHTS),
+        "pretrain.clip_norm": Change(None, FROM_WEIGHTS),
+        "pretrain.accumulation": Change(2, FROM_WEIGHTS),
+        "pretrain.precision": Change("bf16", FROM_WEIGHTS),
+        "pretrain.activation_checkpointing": Change(True, NOTHING),  # the same sums, done twice
+        "pretrain.eval_tokens": Change(48, ONLY_MEASURES),
+        "pretrain.evals": Change(2, NOTHING),  # which points of a curve are looked at
+        "finetune.method": Change("full", FROM_TUNES),
+        "finetune.lora.rank": Change(3, FROM_TUNES),
+        "finetune.lora.alpha": Change(3.0, FROM_TUNES),
+        "finetune.lora.dropout": Change(0.1, FROM_TUNES),
+        "finetune.lora.targets": Change(["q_proj"], FROM_TUNES),
+        "finetune.lrs": Change([1e-2, 5e-2], ONLY_MEASURES),  # a fine-tune has one rate
+        "finetune.max_extensions": Change(1, ONLY_MEASURES),
+        "finetune.steps": Change(7, FROM_TUNES),
+        "finetune.epochs": Change(1.0, FROM_TUNES),
+        "finetune.batch_size": Change(3, FROM_TUNES),
+        "finetune.seeds": Change(3, ONLY_MEASURES),
+        "finetune.selection_seeds": Change(2, FROM_TUNES),
+        "finetune.weight_decay": Change(0.1, FROM_TUNES),
+        "finetune.beta1": Change(0.8, FROM_TUNES),
+        "finetune.beta2": Change(0.9, FROM_TUNES),
+        **{f"finetune.schedule.{name}": Change(value, FROM_TUNES)
+           for name, value in curve.items()},
+        "finetune.clip_norm": Change(None, FROM_TUNES),
+        "finetune.max_length": Change(30, FROM_TUNES),  # leaves rows out here
+        "finetune.train_rows": Change(5, FROM_TUNES),
+        "finetune.validation_rows": Change(2, FROM_TUNES),
+        "finetune.test_rows": Change(3, FROM_TUNES),  # the order of rows is drawn with all of them
+        "probes.forgetting_tokens": Change(0, ONLY_MEASURES),
+    }  # fmt: skip
+
+
+def variants(folder: Path) -> dict[str, Change]:
+    """The fields of each kind of source and of task; the first path says where it stands."""
+    other = str(folder / "other.jsonl")
+    reads = ("config", "revision", "train_split", "validation_split", "test_split", "dataset")
+    hub_task = {name: Change("other", FROM_TUNES) for name in reads}
+    return {
+        "corpus.sources.0.kind": Change("files", ALL),
+        "corpus.sources.0.max_bytes": Change(9_000, ALL),
+        "corpus.sources.0.weight": Change(2.0, FROM_WEIGHTS),
+        "corpus.sources.1.kind": Change("stdlib", ALL),
+        "corpus.sources.1.paths": Change([other], ALL),
+        "corpus.sources.1.text_field": Change("title", ALL),
+        "corpus.sources.1.max_bytes": Change(900, ALL),
+        "corpus.sources.1.weight": Change(2.0, FROM_WEIGHTS),
+        "corpus.sources.2.kind": Change("stdlib", ALL),
+        "corpus.sources.2.name": Change("other", ALL),
+        "corpus.sources.2.config": Change("other", ALL),
+        "corpus.sources.2.split": Change("other", ALL),
+        "corpus.sources.2.revision": Change("other", ALL),
+        "corpus.sources.2.text_field": Change("title", ALL),
+        "corpus.sources.2.streaming": Change(False, NOTHING),  # how the same rows arrive
+        "corpus.sources.2.max_bytes": Change(900, ALL),
+        "corpus.sources.2.weight": Change(2.0, FROM_WEIGHTS),
+        "finetune.tasks.0.kind": Change("file", FROM_TUNES),
+        "finetune.tasks.0.name": Change("list_ops", FROM_TUNES),
+        "finetune.tasks.1.kind": Change("builtin", FROM_TUNES),
+        "finetune.tasks.1.name": Change("renamed", ONLY_MEASURES),
+        "finetune.tasks.1.train": Change(other, FROM_TUNES),
+        "finetune.tasks.1.validation": Change(other, FROM_TUNES),
+        "finetune.tasks.1.test": Change(other, FROM_TUNES),
+        "finetune.tasks.1.metric": Change("exact_match", FROM_TUNES),
+        "finetune.tasks.2.kind": Change("builtin", FROM_TUNES),
+        "finetune.tasks.2.name": Change("renamed", ONLY_MEASURES),
+        **{f"finetune.tasks.2.{name}": change for name, change in hub_task.items()},
+        "finetune.tasks.2.prompt": Change("{title}", FROM_TUNES),
+        "finetune.tasks.2.completion": Change(" {title}", FROM_TUNES),
+        "finetune.tasks.2.label_field": Change("title", FROM_TUNES),
+        "finetune.tasks.2.metric": Change("exact_match", FROM_TUNES),
+    }
+
+
+# What has to change along with a path for the recipe to be valid.
+WITH: dict[str, dict[str, Any]] = {
+    "model.preset": {"model.config": "llama"},
+    "model.config": {"model.preset": None},
+    "finetune.epochs": {"finetune.steps": None},
+    "finetune.steps": {"finetune.epochs": None},
+}
+# What both recipes have, for a field to come into play.
+GIVEN: dict[str, dict[str, Any]] = {
+    "pretrain.steps": {"pretrain.schedule.decay_frac": 0.0},
+    "finetune.tasks.2.metric": {"finetune.tasks.2.label_field": "label"},
+}
+
+
+def whole(folder: Path) -> Recipe:
+    """A recipe with every kind of source and task."""
+    base = toy.recipe(folder, schedule=Schedule(warmup_steps=4, decay_frac=0.8))
+    rows = str(folder / "rows.jsonl")
+    text = str(folder / "text.jsonl")
+    return base.with_params(
+        {
+            "model": {"preset": "llama-0.2m", "config": None, "weights": None},
+            "corpus.sources": [
+                {"kind": "stdlib", "max_bytes": 10_000},
+                {"kind": "files", "paths": [text], "max_bytes": 20_000},
+                {"kind": "hub", "name": "one", "revision": "1"},
+            ],
+            "finetune.tasks": [
+                {"kind": "builtin", "name": "commands"},
+                {"kind": "file", "name": "mine", "train": rows, "test": rows},
+                {"kind": "hub", "name": "far", "dataset": "one", "prompt": "{text}",
+                 "completion": " {label}"},
+            ],
+            "finetune.validation_rows": 4,
+            "finetune.test_rows": 4,
+            "finetune.lrs": [1e-2],
+        }
+    )  # fmt: skip
+
+
+def rows_of(name: str, config: str | None, split: str, revision: str | None) -> list[Any]:
+    """A dataset whose rows are others for every name, config, split and revision."""
+    said = f"{name} {config} {split} {revision}"
+    return [
+        {
+            "text": f"{words[: 10 + place]} {said}",
+            "title": f"{place} {said}",
+            "label": "ab"[place % 2],
+        }
+        for place, words in enumerate(toy.text(40))
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files, configs, weights and a tokenizer that recipes name."""
+    path = tmp_path_factory.mktemp("keys")
+    for name, seed in (("text", 0), ("rows", 1), ("other", 2)):
+        toy.write_jsonl(
+            path / f"{name}.jsonl",
+            [{"text": words, "title": f"{place} {words}", "prompt": words[: 9 + place % 9],
+              "completion": f" {'ab'[place % 2]}", "label": "ab"[place % 2]}
+             for place, words in enumerate(toy.text(80, seed))],
+        )  # fmt: skip
+    toy.CONFIGS["gpt2"].save_pretrained(path / "gpt2")
+    recipe = Recipe()
+    config = models.build_config(recipe.model, toy.VOCAB)
+    for name, seed in (("weights", 0), ("other-weights", 1)):
+        toy.plain(config, models.initial_parameters(recipe.model, config, seed)).save_pretrained(  # type: ignore[operator]
+            path / name
+        )
+    one = corpus.prepare(toy.corpus_recipe(path), toy.SEQ_LEN, Store(path / "store"))
+    one.tokenizer.save_pretrained(path / "tokenizer")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets without a network, and a standard library that is read in no time."""
+
+    def load(
+        name: str, config: str | None, split: str, revision: str | None, *, streaming: bool
+    ) -> list[Any]:
+        return rows_of(name, config, split, revision)
+
+    monkeypatch.setattr(sources, "load_dataset", load)
+    monkeypatch.setattr(sources.stdlib_text, "documents", lambda: toy.text(200, seed=9))
+
+
+def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
+    """The keys of all stages of a trial."""
+    store = Store(folder / "keys-store")
+    seen: dict[str, str] = {}
+    get = store.get
+
+    def noting(stage: str, key: str) -> Path | None:
+        seen[stage] = key
+        return get(stage, key)
+
+    store.get = noting  # type: ignore[method-assign]
+    tokens = corpus.prepare(recipe.corpus, recipe.pretrain.seq_len, store)
+    loaded = tasks.load(recipe.finetune, tokens.tokenizer)
+    job = Job(recipe, seed, recipe.pretrain.steps, device)
+    base_key = job.key(tokens, STEP)
+    tuned = [
+        arms.stage_key(base_key, recipe.finetune, recipe.pretrain.precision == "bf16", task, 1e-2,
+                       range(recipe.finetune.selection_seeds))
+        for task in loaded
+    ]  # fmt: skip
+    assert tokens.key == seen["tokens"]
+    base: Any = Base(base_key, {}, None, [], 0, 0, 0.0)  # type: ignore[arg-type]
+    return {
+        TOKENIZER: seen.get("tokenizer"),
+        TOKENS: seen["tokens"],
+        WEIGHTS: base_key,
+        TUNES: tuned,
+        MEASURES: batch._stage_key(job, base, tokens, loaded),
+    }
+
+
+@functools.cache
+def keys_of_whole(folder: Path, path: str = "") -> dict[str, Any]:
+    """Of the recipe from which a path is changed."""
+    return keys(whole(folder).with_params(GIVEN.get(path, {})), folder)
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    if after[TOKENIZER] is None:  # none is trained
+        after = {**after, TOKENIZER: before[TOKENIZER]}
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+def table(folder: Path) -> dict[str, Change]:
+    return settings(folder) | variants(folder)
+
+
+NAMES = list(table(Path()))
+
+
+def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:
+    lists = ("finetune.lora.targets", "finetune.lrs", "corpus.sources.1.paths")
+    paths = {
+        next((name for name in lists if path.startswith(f"{name}.")), path)
+        for path in (*whole(folder).paths(), *Recipe().paths())
+    }
+    extra = {f"finetune.tasks.3.{name}" for name in ("kind", "name")}  # Recipe() has four tasks
+    assert paths - extra == set(NAMES)
+    kinds = [HubDataset(name="x"), FileTask(name="x", train="y", test="z"),
+             HubTask(name="x", dataset="y", prompt="z", completion="z")]  # fmt: skip
+    assert {kind.kind for kind in kinds} == {"hub", "file"}
+
+
+def set_kind(recipe: Recipe, path: str, kind: str, folder: Path) -> Recipe:
+    """A source or task of another kind in the place."""
+    given: dict[str, Any] = {
+        "stdlib": {"kind": "stdlib", "max_bytes": 10_000},
+        "files": {"kind": "files", "paths": [str(folder / "text.jsonl")]},
+        "builtin": {"kind": "builtin", "name": "list_ops"},
+        "file": {"kind": "file", "name": "commands", "train": str(folder / "rows.jsonl"),
+                 "test": str(folder / "rows.jsonl")},
+    }  # fmt: skip
+    return recipe.with_params({path.removesuffix(".kind"): given[kind]})
+
+
+@pytest.mark.parametrize("path", NAMES)
+def test_a_field_invalidates_exactly_the_stages_it_matters_to(path: str, folder: Path) -> None:
+    change, recipe = table(folder)[path], whole(folder).with_params(GIVEN.get(path, {}))
+    before = keys_of_whole(folder, path if path in GIVEN else "")
+    if path.endswith(".kind"):
+        other = set_kind(recipe, path, change.value, folder)
+    else:
+        with_it = {
+            name: str(folder / value) if name == "model.config" else value
+            for name, value in WITH.get(path, {}).items()
+        }
+        other = recipe.with_params({**with_it, path: change.value})
+    assert other != recipe
+    assert changed(before, keys(other, folder)) == change.stages
+
+
+def test_seed_and_device_change_the_weights(folder: Path) -> None:
+    recipe, before = whole(folder), keys_of_whole(folder)
+    assert changed(before, keys(recipe, folder)) == NOTHING
+    assert changed(before, keys(recipe, folder, seed=1)) == FROM_WEIGHTS
+    assert changed(before, keys(recipe, folder, device="cuda:0")) == FROM_WEIGHTS
+
+
+def test_content_counts_and_not_the_name_of_its_file(folder: Path, tmp_path: Path) -> None:
+    recipe, before = whole(folder), keys_of_whole(folder)
+    for name in ("text", "rows"):
+        shutil.copy(folder / f"{name}.jsonl", tmp_path / f"{name}.jsonl")
+    moved = recipe.with_params(
+        {
+            "corpus.sources.1.paths": [str(tmp_path / "text.jsonl")],
+            "finetune.tasks.1.train": str(tmp_path / "rows.jsonl"),
+            "finetune.tasks.1.test": str(tmp_path / "rows.jsonl"),
+        }
+    )
+    assert changed(before, keys(moved, folder)) == NOTHING
+    shutil.copy(folder / "other.jsonl", tmp_path / "text.jsonl")
+    assert changed(before, keys(moved, folder)) == ALL
+    shutil.copy(folder / "text.jsonl", tmp_path / "text.jsonl")
+    shutil.copy(folder / "other.jsonl", tmp_path / "rows.jsonl")
+    assert changed(before, keys(moved, folder)) == FROM_TUNES
+
+
+def test_weights_in_a_folder_count_by_their_content(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "weights", tmp_path / "w")
+    recipe = whole(folder).with_params({"model.weights": str(tmp_path / "w")})
+    before = keys(recipe, folder)
+    shutil.copy(folder / "other-weights" / "model.safetensors", tmp_path / "w")
+    assert changed(before, keys(recipe, folder)) == FROM_WEIGHTS
+
+
+def test_a_tokenizer_counts_by_its_rules_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
+    def of(path: Path) -> str:
+        return corpus._print_of(PreTrainedTokenizerFast.from_pretrained(path))
+
+    for name in ("same", "merges"):
+        shutil.copytree(folder / "tokenizer", tmp_path / name)
+    rules = json.loads((tmp_path / "merges" / "tokenizer.json").read_text())
+    rules["model"]["merges"].reverse()
+    (tmp_path / "merges" / "tokenizer.json").write_text(json.dumps(rules))
+    assert of(tmp_path / "same") == of(folder / "tokenizer")
+    assert of(tmp_path / "merges") != of(folder / "tokenizer")
+
+
+def test_the_size_of_a_trained_tokenizer_does_not_matter_to_a_given_one(folder: Path) -> None:
+    given = whole(folder).with_params({"corpus.tokenizer": str(folder / "tokenizer")})
+    other = given.with_params({"corpus.vocab_size": 290})
+    assert isinstance(given.corpus, Corpus)
+    assert changed(keys(given, folder), keys(other, folder)) == NOTHING
+
+
+@pytest.mark.parametrize("path", [name for name in NAMES if name.startswith("finetune.lora.")])
+def test_adapter_settings_do_not_matter_to_full_fine_tunes(path: str, folder: Path) -> None:
+    full = whole(folder).with_params({"finetune.method": "full"})
+    other = full.with_params({path: table(folder)[path].value})
+    assert changed(keys(full, folder), keys(other, folder)) == ONLY_MEASURES
