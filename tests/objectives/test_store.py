@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -136,25 +137,31 @@ def odd_manifest(entry: Path) -> None:
     (entry / MANIFEST).write_text('["files"]')
 
 
+def gain_a_file(entry: Path) -> None:
+    (entry / "foreign").write_text("?")
+
+
+def lose_everything(entry: Path) -> None:
+    for path in entry.iterdir():
+        path.unlink()
+
+
+def list_manifest(entry: Path) -> None:
+    (entry / MANIFEST).write_text('{"files": []}')
+
+
 def become_a_file(entry: Path) -> None:
     shutil.rmtree(entry)
     entry.write_text("?")
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        truncate,
-        lengthen,
-        flip,
-        lose_file,
-        lose_manifest,
-        tear_manifest,
-        empty_manifest,
-        odd_manifest,
-        become_a_file,
-    ],
-)
+DAMAGE = [
+    truncate, lengthen, flip, lose_file, lose_manifest, tear_manifest, empty_manifest, odd_manifest,
+    list_manifest, gain_a_file, lose_everything, become_a_file,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_entry_is_set_aside_with_a_warning_and_can_be_made_again(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -169,6 +176,121 @@ def test_a_damaged_entry_is_set_aside_with_a_warning_and_can_be_made_again(
     assert store.get("stage", "whole") == whole
     assert store.put("stage", "key", writer("new")) == entry
     assert store.get("stage", "key") == entry
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_in_the_place_of_a_new_one_is_set_aside(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    entry = store.put("stage", "key", writer())
+    damage(entry)
+    with pytest.warns(UserWarning, match="a stored stage stage is damaged"):
+        assert store.put("stage", "key", writer("new")) == entry
+    assert store.get("stage", "key") == entry
+    assert (entry / "a.txt").read_text() == "new"
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    assert left_behind(store) == []
+
+
+@pytest.mark.parametrize("other", ["sets it aside", "sets it aside and mends it"])
+def test_two_that_find_the_same_damage_do_no_harm(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process comes between this one's look and its move."""
+    store = Store(tmp_path)
+    flip(store.put("stage", "key", writer()))
+    look, looks = store_module._damage, 0
+
+    def looking(entry: Path) -> str | None:
+        nonlocal looks
+        looks += 1
+        found = look(entry)
+        if looks == 1:
+            with pytest.warns(UserWarning, match="damaged"):
+                assert Store(tmp_path).get("stage", "key") is None
+            if other == "sets it aside and mends it":
+                Store(tmp_path).put("stage", "key", writer("mended"))
+        return found
+
+    monkeypatch.setattr(store_module, "_damage", looking)
+    found = store.get("stage", "key")
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    if other == "sets it aside":
+        assert found is None
+    else:
+        assert found is not None
+        assert (found / "a.txt").read_text() == "mended"
+
+
+def test_what_the_dead_left_half_written_is_removed_when_nobody_can_be_writing_it(
+    tmp_path: Path,
+) -> None:
+    partial = Store(tmp_path).root / "partial"
+    ages = {"old": 90_000, "young": 80_000, "old-but-written": 90_000}
+    for name in ages:
+        (partial / name).mkdir()
+        (partial / name / "a.txt").write_text("half")
+    (partial / "probe-old").write_text("")
+    now = time.time()
+    os.utime(partial / "probe-old", (now - 90_000,) * 2)
+    for name, age in ages.items():
+        os.utime(partial / name / "a.txt", (now - (0 if "written" in name else age),) * 2)
+        os.utime(partial / name, (now - age,) * 2)
+    Store(tmp_path)
+    assert {path.name for path in partial.iterdir()} == {"young", "old-but-written"}
+
+
+MANY = """
+import random, warnings
+warnings.simplefilter("ignore")
+children = []
+for number in range(6):
+    child = os.fork()
+    if not child:
+        drawn = random.Random(number)
+        for turn in range(150):
+            name = f"key{drawn.randrange(6)}"
+            store = Store(root)
+            def write(folder):
+                (folder / "a.txt").write_text(name)
+                (folder / "b.txt").write_text(name * 1000)
+            act = drawn.random()
+            if act < 0.2:
+                try:
+                    os.truncate(root / "stage" / name / "b.txt", 3)
+                except OSError:
+                    pass
+            elif act < 0.3:
+                store.remove("stage", name)
+            elif act < 0.4:
+                store.put("own", f"{name}-{number}-{turn}", write)
+            elif store.get("stage", name) is None:
+                store.put("stage", name, write)
+        os._exit(0)
+    children.append(child)
+print([os.waitpid(child, 0)[1] for child in children])
+"""
+
+
+def test_many_processes_that_read_write_damage_and_drop_the_same_keys_all_go_on(
+    tmp_path: Path,
+) -> None:
+    done = in_a_process(MANY, tmp_path)
+    assert done.stdout == "[0, 0, 0, 0, 0, 0]\n", done.stderr
+    store = Store(tmp_path)
+    own = list(store.keys("own"))
+    assert len(own) > 30
+    for key in own:
+        entry = store.get("own", key)
+        assert entry is not None
+        assert (entry / "b.txt").read_text() == key.split("-")[0] * 1000
+    for key in store.keys("stage"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            entry = store.get("stage", key)
+        assert entry is None or (entry / "a.txt").read_text() == key
+    assert left_behind(store) == []
 
 
 TWO_WRITERS = """
