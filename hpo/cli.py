@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -21,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, stages, studies, tables, wording
-from hpo.progress import Display, Interrupted, duration
+from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
 from hpo.spec import StudySpec, ends
@@ -123,6 +124,16 @@ def _command(
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
+    try:
+        with interrupts():
+            return _measure(arguments, console)
+    except (Interrupted, KeyboardInterrupt):
+        console.print(Text("Stopped; what was finished is kept. To continue:"))
+        console.print(Text(arguments.line), soft_wrap=True)
+        return INTERRUPTED
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> int:
     place, controller = _open(_spec(arguments), arguments)
     spec = controller.spec
     before = runs.read(place)
@@ -133,13 +144,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     try:
         with display:
             run = controller.run(display)
-    except (Interrupted, KeyboardInterrupt):
-        console.print(Text("Stopped; what was finished is kept. To continue:"))
-        console.print(Text(arguments.line), soft_wrap=True)
-        return INTERRUPTED
     except Exception:
         log = place.folder / "error.log"
-        log.write_text(mask(traceback.format_exc()), encoding="utf-8")
+        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
+            log.write_text(mask(traceback.format_exc()), encoding="utf-8")
         raise
     console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
     _print_front(run, console)

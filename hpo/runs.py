@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpo.record import Run
-from hpo.storage import DATABASE, guarded, load_study, mask, read_run, url_of
+from hpo.storage import DATABASE, StorageError, guarded, load_study, mask, read_run, url_of
 
 NOTE = "run.json"
 STORE = "store"
@@ -36,6 +37,7 @@ def make_place(out: Path, name: str, url: str | None) -> Place:
 
     Raises:
         ValueError: the folder cannot be written, or the noted storage has to be given.
+        StorageError: the disk is full.
     """
     if name == STORE:
         raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
@@ -46,9 +48,16 @@ def make_place(out: Path, name: str, url: str | None) -> Place:
         folder.mkdir(parents=True, exist_ok=True)
         note = {"name": name, "storage": None if url is None else mask(url)}
         partial = folder / f"{NOTE}.{os.getpid()}"
-        partial.write_text(json.dumps(note), encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(note))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, folder / NOTE)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StorageError(
+                f"the disk of {folder} is full; free some space, then run the same command."
+            ) from None
         raise ValueError(
             f"cannot write to the output folder {folder} ({error.strerror}); choose another with "
             "--out."
@@ -103,7 +112,9 @@ def _read_place(folder: Path, url: str | None, missing: bool = False) -> Place:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         name, stored = note["name"], note["storage"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder / NOTE} cannot be read; run the study again.") from None
+        raise ValueError(
+            f"{folder / NOTE} cannot be read; delete it and run the study again."
+        ) from None
     if url is None and stored is not None and "***" in stored:
         raise ValueError(f"this run's record is in {stored}; give it with --storage.")
     if url is None and stored is None and not missing and not (folder / DATABASE).is_file():

@@ -350,6 +350,26 @@ def test_an_interrupted_run_keeps_its_state_and_prints_the_line_to_continue(
     assert read().trials == undisturbed.trials
 
 
+def test_sigterm_before_anything_is_measured_also_prints_the_line_to_continue(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nSTUDY = spec()")
+    assert cli.main(["run", "mine.py"]) == 130
+    assert capsys.readouterr().out.endswith("To continue:\nhpo run mine.py\n")
+
+
+def test_a_full_disk_is_told_though_the_trace_cannot_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *given: Any, **named: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    write("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
+    monkeypatch.setattr(Path, "write_text", full)
+    assert cli.main(["run", "mine.py"]) == 1
+    assert complaint(capsys) == "hpo: RuntimeError: the machine caught fire"
+
+
 def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
     folder: Path, undisturbed: Run
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import pytest
 from rich.console import Console
 
+from hpo import progress
 from hpo.progress import Display, Interrupted, duration
 
 STEP = {
@@ -122,6 +123,32 @@ def test_a_second_signal_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_meets_no_event_stops_after_a_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "GRACE_S", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
+    with display():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            signal.pause()
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_what_is_kept_after_a_signal_is_kept_to_its_end() -> None:
+    with display() as shown:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= progress.GRACE_S
+        with pytest.raises(Interrupted):
+            shown(STEP)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_sigterm_interrupts_where_nothing_is_shown_yet() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted), progress.interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,10 +65,23 @@ def test_a_storage_without_password_is_remembered_and_one_with_it_asked_for(
 def test_a_broken_note_is_told_and_hides_no_other_run(note: str, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / runs.NOTE).write_text(note)
-    with pytest.raises(ValueError, match=r"run.json cannot be read; run the study again"):
+    with pytest.raises(ValueError, match=r"run.json cannot be read; delete it and run"):
         runs.find_place("broken", tmp_path, None)
     made(tmp_path)
     assert [place.name for place in runs.all_places(tmp_path)] == ["toy"]
+
+
+def test_a_full_disk_is_no_fault_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"is full; free some space, then run the same command"):
+        runs.make_place(tmp_path, "toy", None)
+    monkeypatch.undo()
+    assert runs.make_place(tmp_path, "toy", None).name == "toy"
 
 
 def test_a_run_without_its_database_is_told(tmp_path: Path) -> None:
