@@ -16,6 +16,7 @@ once with the start of the process that goes on, once of the work alone.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -29,6 +30,7 @@ from typing import IO
 from hpo import runs
 from hpo.storage import StorageError
 from tests.bench.figures import Figure, Options, mean_of
+from tests.toy_size import small_inputs
 
 STUDY = Path(__file__).with_name("kills_study.py")
 NAME = "kills"
@@ -107,7 +109,7 @@ def _run(out: Path, kill_after: float | None, ledger: Ledger, options: Options) 
         RuntimeError: it failed by itself.
     """
     command = [sys.executable, "-m", "hpo.cli", "run", str(STUDY), "--out", str(out)]
-    command += ["--device", options.device]
+    command += ["--device", options.device, *_settings(out.parent)]
     started = time.monotonic()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
@@ -134,6 +136,11 @@ def _run(out: Path, kill_after: float | None, ledger: Ledger, options: Options) 
     else:
         options.say(f"ended after {ledger.kills} kills, {ledger.seconds:.1f} s in all")
     return code == 0
+
+
+def _settings(folder: Path) -> list[str]:
+    """Settings that name the inputs in the folder."""
+    return [f"--set={path}={json.dumps(value)}" for path, value in small_inputs(folder).items()]
 
 
 def _wait_for_work(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
