@@ -66,6 +66,11 @@ class Base:
         wanted = set(job.eval_steps())
         return [point for point in self.validation if point[0] in wanted]
 
+    def norms_of(self, job: Job) -> list[list[float]]:
+        """The norms at the points that the job asks for and that were measured."""
+        wanted = set(job.eval_steps())
+        return [point for point in self.norms if point[0] in wanted]
+
 
 def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
     """The model with this key, None if it is not stored."""

@@ -33,7 +33,7 @@ class Work:
     """What training took."""
 
     tokens: float = 0.0
-    """Padding included."""
+    """Without padding; fine-tunes count the mean length of their task's rows."""
     seconds: float = 0.0
     """Of the device, a lane's share."""
 

@@ -24,7 +24,7 @@ def measure(group: Group) -> list[Finding]:
     ):
         lr = subject.job.lr
         norm = float(torch.linalg.vector_norm(values_P))
-        seen = [*subject.base.norms, [float(subject.job.steps), norm]]
+        seen = [*subject.base.norms_of(subject.job), [float(subject.job.steps), norm]]
         metrics = {
             "weight_norm": norm,
             "weight_mean_abs": float(values_P.abs().mean()),

@@ -48,6 +48,7 @@ PROBES: dict[ProbeName, Probe] = {
     "norms": Probe(
         measure=norms.measure,
         settings=("tokens",),
+        depends_on=lambda subject, tasks: subject.job.eval_steps(),
         metrics={
             "weight_norm": "Euclidean norm of all weights",
             "weight_mean_abs": "mean size of a weight",

@@ -13,24 +13,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from objectives import arms, batch, corpus, models, sources, tasks
+from objectives import arms, batch, corpus, models, sources, train
 from objectives.checkpoints import Base
 from objectives.jobs import Job
+from objectives.prepared import Prepared
+from objectives.probes import stages
+from objectives.probes.registry import PROBES as PROBE_TABLE
+from objectives.probes.subject import Subject
 from objectives.recipe import Corpus, FileTask, HubDataset, HubTask, Recipe, Schedule
 from objectives.store import Store
 from tests.objectives import toy
 
-TOKENIZER, TOKENS, WEIGHTS, TUNES, MEASURES = "tokenizer", "tokens", "weights", "tunes", "measures"
-ALL = {TOKENIZER, TOKENS, WEIGHTS, TUNES, MEASURES}
-FROM_TOKENS = ALL - {TOKENIZER}
-FROM_WEIGHTS = {WEIGHTS, TUNES, MEASURES}
+TOKENIZER, TOKENS = "tokenizer", "tokens"
+TRUNK, BASE = "weights at a step", "weights at the end"
+TUNES, PROBES, MEASURES = "tunes", "probes", "measures"
+FROM_BASE = {BASE, TUNES, PROBES, MEASURES}
+FROM_WEIGHTS = FROM_BASE | {TRUNK}
+FROM_TOKENS = FROM_WEIGHTS | {TOKENS}
+ALL = FROM_TOKENS | {TOKENIZER}
 FROM_TUNES = {TUNES, MEASURES}
+FROM_ROWS = FROM_TUNES | {PROBES}
+ONLY_PROBES = {PROBES}
 ONLY_MEASURES = {MEASURES}
 NOTHING: set[str] = set()
 STEP = 5
+"""Of the trunk, after the warmup and in the decay."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Change:
 
 def settings(folder: Path) -> dict[str, Change]:
     """The fields that every recipe has."""
-    curve: dict[str, Any] = {"warmup_steps": 1, "decay_frac": 0.5, "shape": "sqrt",
+    curve: dict[str, Any] = {"warmup_steps": 2, "decay_frac": 0.5, "shape": "sqrt",
                              "floor_ratio": 0.2}  # fmt: skip
     return {
         "model.preset": Change(None, FROM_WEIGHTS),
@@ -52,7 +63,7 @@ def settings(folder: Path) -> dict[str, Change]:
         "corpus.tokenizer": Change(str(folder / "tokenizer"), FROM_TOKENS),
         "corpus.vocab_size": Change(280, ALL),
         "corpus.validation_frac": Change(0.3, ALL),
-        "pretrain.steps": Change(40, NOTHING),  # a key knows the course so far, not the horizon
+        "pretrain.steps": Change(40, FROM_BASE),  # the trunk knows its course, not the horizon
         "pretrain.batch_size": Change(8, FROM_WEIGHTS),
         "pretrain.seq_len": Change(8, FROM_WEIGHTS),
         "pretrain.lr": Change(2e-2, FROM_WEIGHTS),
@@ -67,8 +78,16 @@ def settings(folder: Path) -> dict[str, Change]:
         "pretrain.accumulation": Change(2, FROM_WEIGHTS),
         "pretrain.precision": Change("bf16", FROM_WEIGHTS),
         "pretrain.activation_checkpointing": Change(True, NOTHING),  # the same sums, done twice
-        "pretrain.eval_tokens": Change(48, ONLY_MEASURES),
-        "pretrain.evals": Change(2, NOTHING),  # which points of a curve are looked at
+        "pretrain.eval_tokens": Change(48, {MEASURES, PROBES}),
+        "pretrain.evals": Change(2, ONLY_PROBES),  # the norms along the run
+        "pretrain.schedule.decay": Change("merged", FROM_WEIGHTS),
+        "pretrain.merge_points": Change(4, FROM_BASE),
+        "pretrain.keep_trunk": Change(True, NOTHING),  # what is kept, not what it is
+        "pretrain.mid": Change(None, FROM_BASE),
+        "pretrain.mid.steps": Change(11, FROM_BASE),
+        "pretrain.mid.weight_decay": Change(0.3, FROM_BASE),
+        **{f"pretrain.mid.schedule.{name}": Change(value, FROM_BASE)
+           for name, value in {**curve, "decay": "merged"}.items()},
         "finetune.method": Change("full", FROM_TUNES),
         "finetune.lora.rank": Change(3, FROM_TUNES),
         "finetune.lora.alpha": Change(3.0, FROM_TUNES),
@@ -87,11 +106,15 @@ def settings(folder: Path) -> dict[str, Change]:
         **{f"finetune.schedule.{name}": Change(value, FROM_TUNES)
            for name, value in curve.items()},
         "finetune.clip_norm": Change(None, FROM_TUNES),
-        "finetune.max_length": Change(30, FROM_TUNES),  # leaves rows out here
-        "finetune.train_rows": Change(5, FROM_TUNES),
-        "finetune.validation_rows": Change(2, FROM_TUNES),
-        "finetune.test_rows": Change(3, FROM_TUNES),  # the order of rows is drawn with all of them
+        "finetune.max_length": Change(30, FROM_ROWS),  # leaves rows out here
+        "finetune.train_rows": Change(5, FROM_ROWS),
+        "finetune.validation_rows": Change(2, FROM_ROWS),
+        "finetune.test_rows": Change(3, FROM_ROWS),  # the order of rows is drawn with all of them
         "probes.forgetting_tokens": Change(0, ONLY_MEASURES),
+        "probes.run": Change(["norms"], NOTHING),  # each probe is a stage
+        **{f"probes.{name}": Change(value, ONLY_PROBES) for name, value in {
+            "tokens": 99, "rows": 9, "vectors": 3, "noise_draws": 3, "noise_isotropic": 0.1,
+            "noise_relative": 0.1, "tiny_rate": 0.1, "tiny_frac": 0.1, "lost_batches": 3}.items()},
     }  # fmt: skip
 
 
@@ -99,7 +122,7 @@ def variants(folder: Path) -> dict[str, Change]:
     """The fields of each kind of source and of task; the first path says where it stands."""
     other = str(folder / "other.jsonl")
     reads = ("config", "revision", "train_split", "validation_split", "test_split", "dataset")
-    hub_task = {name: Change("other", FROM_TUNES) for name in reads}
+    hub_task = {name: Change("other", FROM_ROWS) for name in reads}
     return {
         "corpus.sources.0.kind": Change("files", ALL),
         "corpus.sources.0.max_bytes": Change(9_000, ALL),
@@ -118,21 +141,24 @@ def variants(folder: Path) -> dict[str, Change]:
         "corpus.sources.2.streaming": Change(False, NOTHING),  # how the same rows arrive
         "corpus.sources.2.max_bytes": Change(900, ALL),
         "corpus.sources.2.weight": Change(2.0, FROM_WEIGHTS),
-        "finetune.tasks.0.kind": Change("file", FROM_TUNES),
-        "finetune.tasks.0.name": Change("list_ops", FROM_TUNES),
-        "finetune.tasks.1.kind": Change("builtin", FROM_TUNES),
-        "finetune.tasks.1.name": Change("renamed", ONLY_MEASURES),
-        "finetune.tasks.1.train": Change(other, FROM_TUNES),
-        "finetune.tasks.1.validation": Change(other, FROM_TUNES),
-        "finetune.tasks.1.test": Change(other, FROM_TUNES),
-        "finetune.tasks.1.metric": Change("exact_match", FROM_TUNES),
-        "finetune.tasks.2.kind": Change("builtin", FROM_TUNES),
-        "finetune.tasks.2.name": Change("renamed", ONLY_MEASURES),
+        "pretrain.mid.sources.0.kind": Change("files", FROM_BASE),
+        "pretrain.mid.sources.0.max_bytes": Change(9_000, FROM_BASE),
+        "pretrain.mid.sources.0.weight": Change(2.0, FROM_BASE),
+        "finetune.tasks.0.kind": Change("file", FROM_ROWS),
+        "finetune.tasks.0.name": Change("list_ops", FROM_ROWS),
+        "finetune.tasks.1.kind": Change("builtin", FROM_ROWS),
+        "finetune.tasks.1.name": Change("renamed", {MEASURES, PROBES}),
+        "finetune.tasks.1.train": Change(other, FROM_ROWS),
+        "finetune.tasks.1.validation": Change(other, FROM_ROWS),
+        "finetune.tasks.1.test": Change(other, FROM_ROWS),
+        "finetune.tasks.1.metric": Change("exact_match", FROM_ROWS),
+        "finetune.tasks.2.kind": Change("builtin", FROM_ROWS),
+        "finetune.tasks.2.name": Change("renamed", {MEASURES, PROBES}),
         **{f"finetune.tasks.2.{name}": change for name, change in hub_task.items()},
-        "finetune.tasks.2.prompt": Change("{title}", FROM_TUNES),
-        "finetune.tasks.2.completion": Change(" {title}", FROM_TUNES),
-        "finetune.tasks.2.label_field": Change("title", FROM_TUNES),
-        "finetune.tasks.2.metric": Change("exact_match", FROM_TUNES),
+        "finetune.tasks.2.prompt": Change("{title}", FROM_ROWS),
+        "finetune.tasks.2.completion": Change(" {title}", FROM_ROWS),
+        "finetune.tasks.2.label_field": Change("title", FROM_ROWS),
+        "finetune.tasks.2.metric": Change("exact_match", FROM_ROWS),
     }
 
 
@@ -146,6 +172,8 @@ WITH: dict[str, dict[str, Any]] = {
 # What both recipes have, for a field to come into play.
 GIVEN: dict[str, dict[str, Any]] = {
     "pretrain.steps": {"pretrain.schedule.decay_frac": 0.0},
+    "pretrain.schedule.decay": {"pretrain.mid": None},
+    "pretrain.merge_points": {"pretrain.mid": None, "pretrain.schedule.decay": "merged"},
     "finetune.tasks.2.metric": {"finetune.tasks.2.label_field": "label"},
 }
 
@@ -163,6 +191,9 @@ def whole(folder: Path) -> Recipe:
                 {"kind": "files", "paths": [text], "max_bytes": 20_000},
                 {"kind": "hub", "name": "one", "revision": "1"},
             ],
+            "pretrain.mid": {"sources": [{"kind": "stdlib", "max_bytes": 10_000}], "steps": 10,
+                             "schedule": {"decay_frac": 0.8}},
+            "probes.run": list(PROBE_TABLE),
             "finetune.tasks": [
                 {"kind": "builtin", "name": "commands"},
                 {"kind": "file", "name": "mine", "train": rows, "test": rows},
@@ -228,31 +259,36 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
     """The keys of all stages of a trial."""
     store = Store(folder / "keys-store")
-    seen: dict[str, str] = {}
+    trained = []
     get = store.get
 
     def noting(stage: str, key: str) -> Path | None:
-        seen[stage] = key
+        if stage == "tokenizer":
+            trained.append(key)
         return get(stage, key)
 
     store.get = noting  # type: ignore[method-assign]
-    tokens = corpus.prepare(recipe.corpus, recipe.pretrain.seq_len, store)
-    loaded = tasks.load(recipe.finetune, tokens.tokenizer)
-    job = Job(recipe, seed, recipe.pretrain.steps, device)
-    base_key = job.key(tokens, STEP)
+    read = Prepared()
+    text, loaded = read.of(recipe, store, lambda event: None)
+    pre = recipe.pretrain
+    job = Job(recipe, seed, pre.steps + (pre.mid.steps if pre.mid else 0), device)
+    job = read.with_second(job, text, store, lambda event: None)
+    key = job.base_key(text)
+    base = Base(key, {}, np.empty(0), [], pre.eval_tokens, train.NEVER, 0.0)
     tuned = [
-        arms.stage_key(base_key, recipe.finetune, recipe.pretrain.precision == "bf16", task, 1e-2,
+        arms.stage_key(key, recipe.finetune, pre.precision == "bf16", task, 1e-2,
                        range(recipe.finetune.selection_seeds))
         for task in loaded
     ]  # fmt: skip
-    assert tokens.key == seen["tokens"]
-    base: Any = Base(base_key, {}, None, [], 0, 0, 0.0)  # type: ignore[arg-type]
+    subject = Subject(job, base, 1.0)
     return {
-        TOKENIZER: seen.get("tokenizer"),
-        TOKENS: seen["tokens"],
-        WEIGHTS: base_key,
+        TOKENIZER: trained[0] if trained else None,
+        TOKENS: text.key,
+        TRUNK: job.key(text, STEP),
+        BASE: key,
         TUNES: tuned,
-        MEASURES: batch._stage_key(job, base, tokens, loaded),
+        PROBES: {name: stages._key(name, subject, loaded) for name in recipe.probes.run},
+        MEASURES: batch._stage_key(job, base, text, loaded),
     }
 
 
@@ -265,6 +301,8 @@ def keys_of_whole(folder: Path, path: str = "") -> dict[str, Any]:
 def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     if after[TOKENIZER] is None:  # none is trained
         after = {**after, TOKENIZER: before[TOKENIZER]}
+    kept = {name: before[PROBES][name] for name in after[PROBES]}
+    before = {**before, PROBES: kept}
     return {stage for stage in before if before[stage] != after[stage]}
 
 
@@ -276,13 +314,14 @@ NAMES = list(table(Path()))
 
 
 def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:
-    lists = ("finetune.lora.targets", "finetune.lrs", "corpus.sources.1.paths")
+    lists = ("finetune.lora.targets", "finetune.lrs", "corpus.sources.1.paths", "probes.run")
     paths = {
         next((name for name in lists if path.startswith(f"{name}.")), path)
         for path in (*whole(folder).paths(), *Recipe().paths())
     }
     extra = {f"finetune.tasks.3.{name}" for name in ("kind", "name")}  # Recipe() has four tasks
-    assert paths - extra == set(NAMES)
+    fixed = {"finetune.schedule.decay"}  # has one value that is allowed
+    assert paths - extra - fixed == set(NAMES)
     kinds = [HubDataset(name="x"), FileTask(name="x", train="y", test="z"),
              HubTask(name="x", dataset="y", prompt="z", completion="z")]  # fmt: skip
     assert {kind.kind for kind in kinds} == {"hub", "file"}
@@ -339,7 +378,7 @@ def test_content_counts_and_not_the_name_of_its_file(folder: Path, tmp_path: Pat
     assert changed(before, keys(moved, folder)) == ALL
     shutil.copy(folder / "text.jsonl", tmp_path / "text.jsonl")
     shutil.copy(folder / "other.jsonl", tmp_path / "rows.jsonl")
-    assert changed(before, keys(moved, folder)) == FROM_TUNES
+    assert changed(before, keys(moved, folder)) == FROM_ROWS
 
 
 def test_weights_in_a_folder_count_by_their_content(folder: Path, tmp_path: Path) -> None:
