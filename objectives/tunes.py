@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from objectives import adamw, train
+from objectives import train
 from objectives.checkpoints import Parameters
 from objectives.store import Store, read_json, write_json
 
@@ -101,7 +101,7 @@ def go_on(
     """The lanes of stages that stand at the same step, and the losses of each step so far [K]."""
     rows = {name: torch.cat([each.rows[name] for each in stages]).to(device) for name in ROWS}
     state = train.State.fresh(shapes, rows["values"])
-    state.moments = adamw.Moments(rows["first"], rows["second"])
+    state.moments = dataclasses.replace(state.moments, first=rows["first"], second=rows["second"])
     state.step, state.lost_at = stages[0].step, rows["lost_at"]
     return state, list(rows["losses"].unbind(1))
 

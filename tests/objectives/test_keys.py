@@ -67,8 +67,14 @@ def settings(folder: Path) -> dict[str, Change]:
         "pretrain.batch_size": Change(8, FROM_WEIGHTS),
         "pretrain.seq_len": Change(8, FROM_WEIGHTS),
         "pretrain.lr": Change(2e-2, FROM_WEIGHTS),
-        "pretrain.weight_decay": Change(0.2, FROM_WEIGHTS),
-        "pretrain.decayed": Change("matrices", FROM_WEIGHTS),
+        "pretrain.optimizer": Change("sgd", FROM_WEIGHTS),
+        **{f"pretrain.weight_decay.{name}": Change(value, FROM_WEIGHTS) for name, value in {
+            "value": 0.2, "tau_frac": 0.5, "coupling": "l2", "decayed": "matrices",
+            "course": "linear", "final_ratio": 0.5, "timescale_frac": 0.5, "policy": "cautious",
+            **{f"multipliers.{role}": 0.5 for role in (
+                "attn_qk", "attn_vo", "mlp", "embed", "head", "norm")},
+            "scores.map": "sqrt", "scores.low": 0.5, "scores.high": 4.0, "scores.every": 7,
+            "scores.preserve_mean": True, "scores.min_eigenvalues": 3}.items()},
         **{f"pretrain.schedule.{name}": Change(value, FROM_WEIGHTS)
            for name, value in curve.items()},
         "pretrain.beta1": Change(0.8, FROM_WEIGHTS),
@@ -167,12 +173,19 @@ WITH: dict[str, dict[str, Any]] = {
     "model.preset": {"model.config": "llama"},
     "model.config": {"model.preset": None},
     "finetune.epochs": {"finetune.steps": None},
+    "pretrain.weight_decay.tau_frac": {"pretrain.weight_decay.value": None},
     "finetune.steps": {"finetune.epochs": None},
 }
 # What both recipes have, for a field to come into play.
 GIVEN: dict[str, dict[str, Any]] = {
     "pretrain.steps": {"pretrain.schedule.decay_frac": 0.0},
     "pretrain.schedule.decay": {"pretrain.mid": None},
+    "pretrain.weight_decay.final_ratio": {"pretrain.weight_decay.course": "linear"},
+    "pretrain.weight_decay.timescale_frac": {"pretrain.weight_decay.course": "inverse_time"},
+    **{
+        f"pretrain.weight_decay.scores.{name}": {"pretrain.weight_decay.policy": "alpha_decay"}
+        for name in ("map", "low", "high", "every", "preserve_mean", "min_eigenvalues")
+    },
     "pretrain.merge_points": {"pretrain.mid": None, "pretrain.schedule.decay": "merged"},
     "finetune.tasks.2.metric": {"finetune.tasks.2.label_field": "label"},
 }

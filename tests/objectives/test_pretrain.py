@@ -268,11 +268,21 @@ class OneMore(Store):
         return entry
 
 
-@pytest.mark.parametrize("ends", ["killed", "full"])
+@pytest.mark.parametrize(
+    ("ends", "policy"), [("killed", "uniform"), ("full", "uniform"), ("killed", "alpha_decay")]
+)
 def test_a_run_that_ends_at_each_write_in_turn_still_ends_right(
-    ends: str, base: Recipe, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    ends: str, policy: str, base: Recipe, toy_corpus: Corpus, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Between two writes of one moment the lanes are stored at different steps."""
+    base = base.with_params(
+        {
+            "pretrain.weight_decay.policy": policy,
+            "pretrain.weight_decay.scores.every": 4,
+            "pretrain.weight_decay.scores.min_eigenvalues": 8,
+        }
+    )
     jobs = [
         job(base, steps=6, schedule__decay_frac=0.0),
         job(base, steps=6, schedule__decay_frac=0.5),
