@@ -187,8 +187,12 @@ def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> in
 def _write_weights(base: Base, folder: Path) -> None:
     save_file(base.params, folder / "params.safetensors")
     save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
-    info = {"validation": base.validation, "norms": base.norms,
-        "eval_tokens": base.eval_tokens, "device_s": base.device_s}
+    info = {
+        "validation": base.validation,
+        "norms": base.norms,
+        "eval_tokens": base.eval_tokens,
+        "device_s": base.device_s,
+    }
     write_json(folder / "info.json", info)
 
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from objectives import train
 from objectives.checkpoints import Parameters
+from objectives.shelf import PASSING
 from objectives.store import Store, read_json, write_json
 
-STAGE, ON_THE_WAY = "tune", "tuning"
+STAGE, ON_THE_WAY = "tune", PASSING
 ROWS = ("values", "first", "second", "lost_at", "losses")
 
 
@@ -130,7 +131,7 @@ def save(store: Store, tuned: Tuned) -> None:
         write_json(folder / "info.json", {"validation_loss": tuned.validation_loss, "work": work})
 
     (key,) = tuned.stages
-    store.put(STAGE, key, write)
+    store.put(STAGE, key, write, seconds=tuned.work.seconds)
     _drop(store, _on_the_way(store, key))
 
 
@@ -142,7 +143,7 @@ def save_halfway(store: Store, key: str, halfway: Halfway) -> None:
         write_json(folder / "info.json", {"work": dataclasses.asdict(halfway.work)})
 
     name = f"{halfway.step:09d}-{key}"
-    store.put(ON_THE_WAY, name, write)
+    store.put(ON_THE_WAY, name, write, seconds=halfway.work.seconds)
     _drop(store, [old for old in _on_the_way(store, key) if old < name])
 
 
@@ -159,7 +160,7 @@ def load_halfway(store: Store, key: str) -> Halfway | None:
 
 def _drop(store: Store, names: Sequence[str]) -> None:
     for name in names:
-        store.remove(ON_THE_WAY, name)
+        store.supersede(ON_THE_WAY, name)
 
 
 def _on_the_way(store: Store, key: str) -> list[str]:

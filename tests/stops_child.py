@@ -59,10 +59,12 @@ def _fill_after(entries: int) -> None:
     put = store.Store.put
     left = entries
 
-    def putting(self: store.Store, stage: str, key: str, write: Callable[[Path], None]) -> Path:
+    def putting(
+        self: store.Store, stage: str, key: str, write: Callable[[Path], None], **given: Any
+    ) -> Path:
         nonlocal left
         left -= 1
-        return put(self, stage, key, write if left >= 0 else _full)
+        return put(self, stage, key, write if left >= 0 else _full, **given)
 
     store.Store.put = putting  # type: ignore[method-assign]
 

@@ -153,7 +153,7 @@ def test_a_trial_that_ends_at_each_write_in_turn_loses_nothing_and_ends_right(
     folder, expected = undisturbed
     ended: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr("objectives.plasticity.Store", lambda root: OneMore(root, ends))
+        patched.setattr("objectives.plasticity.Store", lambda root, **given: OneMore(root, ends))
         while True:
             try:
                 found = measure(recipe, tmp_path)
@@ -194,14 +194,14 @@ def test_a_fine_tune_goes_on_where_it_was_stopped(
         measure(recipe, tmp_path, stop_in("fine-tune list_ops", step))
     store = Store(tmp_path)
     cells = len(PARAMS) * len(recipe.finetune.lrs)
-    assert len(list(store.keys("tuning"))) == cells
+    assert len(list(store.keys("checkpoint"))) == cells
     found = measure(recipe, tmp_path)
     assert bits(found) == bits(expected)
     (width,) = {each.mean_tokens for each in batch_tasks(recipe, tmp_path)}
     done = step * cells * recipe.finetune.batch_size * width
     bases = (6 + 2) * recipe.pretrain.batch_size * recipe.pretrain.seq_len
     assert tokens(found) == pytest.approx(tokens(expected) - bases - done)
-    assert list(store.keys("tuning")) == []
+    assert list(store.keys("checkpoint")) == []
 
 
 def batch_tasks(recipe: Recipe, folder: Path) -> list[Any]:
@@ -216,7 +216,9 @@ def test_fine_tunes_are_stored_from_time_to_time_and_survive_a_kill(
     expected = undisturbed[1]
     monkeypatch.setattr(pretrain, "CHECKPOINT_S", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr("objectives.plasticity.Store", lambda root: OneMore(root, "killed"))
+        patched.setattr(
+            "objectives.plasticity.Store", lambda root, **given: OneMore(root, "killed")
+        )
         ended = 0
         while True:
             try:
@@ -226,7 +228,7 @@ def test_fine_tunes_are_stored_from_time_to_time_and_survive_a_kill(
                 ended += 1
     assert bits(found) == bits(expected)
     assert ended > 40
-    assert list(Store(tmp_path).keys("tuning")) == []
+    assert list(Store(tmp_path).keys("checkpoint")) == []
 
 
 def test_a_curve_that_lacks_points_says_so(

@@ -12,7 +12,7 @@ import pytest
 
 from objectives import pretrain as module
 from objectives import train
-from objectives.checkpoints import Base, latest_start
+from objectives.checkpoints import Base, latest_start, startable
 from objectives.corpus import Corpus
 from objectives.jobs import Job, check_length
 from objectives.pretrain import pretrain
@@ -257,12 +257,19 @@ class OneMore(Store):
         super().__init__(root)
         self.ends, self.left = ends, 1
 
-    def put(self, stage: str, key: str, write: Callable[[Path], None]) -> Path:
+    def put(
+        self,
+        stage: str,
+        key: str,
+        write: Callable[[Path], None],
+        *,
+        seconds: float | None = None,
+    ) -> Path:
         new = not self._path(stage, key).exists()
         if self.ends == "full" and new and not self.left:
             write = full_disk(write)
         self.left -= new
-        entry = super().put(stage, key, write)
+        entry = super().put(stage, key, write, seconds=seconds)
         if self.ends == "killed" and new:
             raise Killed
         return entry
@@ -293,7 +300,7 @@ def test_a_run_that_ends_at_each_write_in_turn_still_ends_right(
     ended, mixed = 0, 0
     while True:
         store = OneMore(tmp_path / "store", ends)
-        mixed += len({latest_start(store, toy_corpus, each) for each in jobs}) > 1
+        mixed += len({latest_start(store, startable(store), toy_corpus, each) for each in jobs}) > 1
         try:
             found = pretrain(jobs, toy_corpus, store, Counter(), max_lanes=64)
             break
