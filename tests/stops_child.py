@@ -17,6 +17,7 @@ import torch
 
 from hpo import cli
 from objectives import pretrain, progress, store
+from objectives.shelf import PASSING
 
 Where = tuple[str, int]
 """Start of a stage's name, and its step; 0 for any."""
@@ -30,7 +31,7 @@ def run(
     at: Where | None = None,
     entries: int | None = None,
 ) -> None:
-    """`hpo WORDS`; it gets the signal at that place, or its disk is full after some entries."""
+    """`hpo WORDS`; a signal comes at that place, or the disk is full after some finished stages."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -63,7 +64,7 @@ def _fill_after(entries: int) -> None:
         self: store.Store, stage: str, key: str, write: Callable[[Path], None], **given: Any
     ) -> Path:
         nonlocal left
-        left -= 1
+        left -= stage != PASSING
         return put(self, stage, key, write if left >= 0 else _full, **given)
 
     store.Store.put = putting  # type: ignore[method-assign]
