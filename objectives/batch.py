@@ -214,6 +214,7 @@ class Batch:
         pre = group[0].job.recipe.pretrain
         sizes: dict[str, tuple[corpora.Split, int]] = {
             "base_loss": ("validation", pre.eval_tokens),
+            "curve_loss": ("validation", pre.curve_tokens),
             "train_loss": ("train", pre.eval_tokens),
             "sample_loss": ("validation", group[0].job.recipe.probes.forgetting_tokens),
         }
@@ -271,7 +272,7 @@ class Batch:
             labels=measures.labels(job),
             curves={
                 **self._base_curves(one),
-                "val_loss": [*validation, [float(job.steps), measured["base_loss"]]],
+                "val_loss": [*validation, [float(job.steps), measured["curve_loss"]]],
                 **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
             cost=self._cost(one, Work(**measured["tuning"]), now),
@@ -368,7 +369,7 @@ def _shape_key(job: Job) -> str:
     data = job.recipe.to_dict()
     pre = job.recipe.pretrain
     forgetting = job.recipe.probes.forgetting_tokens
-    course = [pre.precision, pre.optimizer, pre.eval_tokens]
+    course = [pre.precision, pre.optimizer, pre.eval_tokens, pre.curve_tokens]
     return key_of(data["model"], forgetting, course, job.seed)
 
 
@@ -376,10 +377,11 @@ def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
     data["finetune"].pop("tasks")
-    forgetting = {"forgetting_tokens": job.recipe.probes.forgetting_tokens}
+    forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
+    samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
-        "finetune-2", base.key, data["finetune"], forgetting, job.recipe.pretrain.eval_tokens,
-        job.seed, [[task.name, task.key] for task in tasks], corpus.key,
+        "finetune-2", base.key, data["finetune"], samples, job.seed,
+        [[task.name, task.key] for task in tasks], corpus.key,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class Base:
     validation: list[list[float]]
     """[step, nats a token] on the way, wherever jobs that trained it asked for a point; the
     horizon's own is a matter of the one who scores it."""
-    eval_tokens: int
+    curve_tokens: int
     """Tokens of the sample that `validation` was measured on."""
     lost_at: int
     """The step at which it diverged, train.NEVER if it did not."""
@@ -61,7 +61,7 @@ class Base:
         A base is the same whichever points are measured on the way, so its key does not know them,
         and one that was trained before may lack some.
         """
-        if self.eval_tokens != job.recipe.pretrain.eval_tokens:
+        if self.curve_tokens != job.recipe.pretrain.curve_tokens:
             return []
         wanted = set(job.eval_steps())
         return [point for point in self.validation if point[0] in wanted]
@@ -83,7 +83,7 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
         params=load_file(folder / "params.safetensors"),
         losses=load_file(folder / "losses.safetensors")["losses"].numpy(),
         validation=info["validation"],
-        eval_tokens=info["eval_tokens"],
+        curve_tokens=info["curve_tokens"],
         lost_at=train.NEVER,
         device_s=info["device_s"],
         norms=info.get("norms", []),
@@ -190,7 +190,7 @@ def _write_weights(base: Base, folder: Path) -> None:
     info = {
         "validation": base.validation,
         "norms": base.norms,
-        "eval_tokens": base.eval_tokens,
+        "curve_tokens": base.curve_tokens,
         "device_s": base.device_s,
     }
     write_json(folder / "info.json", info)

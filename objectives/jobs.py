@@ -67,7 +67,7 @@ class Job:
     def program_key(self, corpus: Corpus) -> str:
         """Equal for jobs that can be lanes of one program."""
         pre = self.recipe.pretrain
-        extra = [pre.activation_checkpointing, pre.eval_tokens]
+        extra = [pre.activation_checkpointing, pre.curve_tokens]
         return key_of("program-2", self._weights_depend_on(corpus), extra)
 
     def trunk_key(self, corpus: Corpus) -> str:

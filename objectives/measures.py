@@ -120,7 +120,7 @@ def notes(
     if unmeasured:
         found.append(
             f"the validation curve lacks {unmeasured} points: the base was pretrained before, with "
-            "other pretrain.evals or pretrain.eval_tokens"
+            "other pretrain.evals or pretrain.curve_tokens"
         )
     if job.merge is not None:
         found.append(

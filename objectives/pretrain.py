@@ -227,7 +227,7 @@ class Sweep:
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, *moments_P.parts)
         losses = torch.from_numpy(stored.losses)
-        same_sample = stored.eval_tokens == self.pre.eval_tokens
+        same_sample = stored.curve_tokens == self.pre.curve_tokens
         validation = list(stored.validation) if same_sample else []
         passing = [key] if stage == PASSING else []
         lane = _Lane(members, losses, validation, stored.device_s, list(stored.norms), passing)
@@ -247,7 +247,7 @@ class Sweep:
             if any(step in self.jobs[job].eval_steps() for job in lane.jobs)
         ]
         if due:
-            sample = self.corpus.sample("validation", self.pre.eval_tokens, self.pre.seq_len)
+            sample = self.corpus.sample("validation", self.pre.curve_tokens, self.pre.seq_len)
             loss_K = evaluate.mean_loss(evaluate.Lanes(self.program, self.state.rows.views), sample)
             norm_K = torch.linalg.vector_norm(self.state.rows.values, dim=1).tolist()
             for lane, loss, norm in zip(self.lanes, loss_K, norm_K, strict=True):
@@ -344,7 +344,7 @@ class Sweep:
             params={name: p[0].detach().cpu().clone() for name, p in params.items()},
             losses=lane.losses.numpy().copy(),
             validation=list(lane.validation),
-            eval_tokens=self.pre.eval_tokens,
+            curve_tokens=self.pre.curve_tokens,
             lost_at=lost_at,
             device_s=lane.device_s,
             norms=list(lane.norms),

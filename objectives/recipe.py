@@ -163,6 +163,9 @@ class Pretrain:
     """Tokens of the fixed validation sample, and of the fixed training sample."""
     evals: Count = 8
     """Points of the validation curve."""
+    curve_tokens: Count = 4096
+    """Tokens of the sample for the validation curve; the curve is for looking at, and would else
+    cost as much as a short training."""
     merge_points: Count = 32
     """Evenly spaced ones of `steps`, at which weights are kept for a merged decay; assumed."""
     keep_trunk: bool = False

@@ -11,6 +11,7 @@ TOY: dict[str, Any] = {
     "pretrain.batch_size": 4,
     "pretrain.seq_len": 32,
     "pretrain.eval_tokens": 128,
+    "pretrain.curve_tokens": 128,
     "pretrain.evals": 1,
     "pretrain.schedule.warmup_steps": 1,
     "probes.forgetting_tokens": 0,

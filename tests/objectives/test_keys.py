@@ -85,6 +85,7 @@ def settings(folder: Path) -> dict[str, Change]:
         "pretrain.precision": Change("bf16", FROM_WEIGHTS),
         "pretrain.activation_checkpointing": Change(True, NOTHING),  # the same sums, done twice
         "pretrain.eval_tokens": Change(48, {MEASURES, PROBES}),
+        "pretrain.curve_tokens": Change(48, {MEASURES}),
         "pretrain.evals": Change(2, ONLY_PROBES),  # the norms along the run
         "pretrain.schedule.decay": Change("merged", FROM_WEIGHTS),
         "pretrain.merge_points": Change(4, FROM_BASE),
@@ -287,7 +288,7 @@ def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> di
     job = Job(recipe, seed, pre.steps + (pre.mid.steps if pre.mid else 0), device)
     job = read.with_second(job, text, store, lambda event: None)
     key = job.base_key(text)
-    base = Base(key, {}, np.empty(0), [], pre.eval_tokens, train.NEVER, 0.0)
+    base = Base(key, {}, np.empty(0), [], pre.curve_tokens, train.NEVER, 0.0)
     tuned = [
         arms.stage_key(key, recipe.finetune, pre.precision == "bf16", task, 1e-2,
                        range(recipe.finetune.selection_seeds))

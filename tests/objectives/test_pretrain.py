@@ -319,7 +319,7 @@ def points(*jobs: Job, folder: Path, corpus: Corpus) -> list[list[list[float]]]:
 def test_a_validation_curve_has_the_points_its_job_asks_for_on_its_sample(
     base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
-    often, seldom, other = job(base), job(base, evals=2), job(base, eval_tokens=48)
+    often, seldom, other = job(base), job(base, evals=2), job(base, curve_tokens=48)
     expected = [
         points(each, folder=tmp_path / str(place), corpus=toy_corpus)[0]
         for place, each in enumerate((often, seldom, other))
@@ -338,7 +338,7 @@ def test_points_measured_on_another_sample_are_not_mixed_in(
     base: Recipe, toy_corpus: Corpus, tmp_path: Path
 ) -> None:
     for steps, sample in ((10, 48), (toy.STEPS, 96)):
-        each = job(base, steps, schedule__decay_frac=0.0, eval_tokens=sample)
+        each = job(base, steps, schedule__decay_frac=0.0, curve_tokens=sample)
         (curve,) = points(each, folder=tmp_path / "grown", corpus=toy_corpus)
     (whole,) = points(each, folder=tmp_path / "whole", corpus=toy_corpus)
     assert curve == whole[1:]

@@ -118,6 +118,7 @@ def recipe(folder: Path, **pretrain: Any) -> Recipe:
         "lr": 1e-2,
         "schedule": Schedule(warmup_steps=4),
         "eval_tokens": 96,
+        "curve_tokens": 96,
         "evals": 4,
         **pretrain,
     }

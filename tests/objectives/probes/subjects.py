@@ -49,7 +49,7 @@ def group(folder: Path, run: Sequence[str], lanes: int, **settings: Any) -> Grou
             params=params,
             losses=losses,
             validation=[],
-            eval_tokens=0,
+            curve_tokens=0,
             lost_at=train.NEVER,
             device_s=0.0,
         )
