@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from objectives import attention
 
@@ -125,6 +127,7 @@ def stack(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
 
 
+LossPass = Callable[[dict[str, Tensor], Mapping[str, Tensor] | None, tuple[Tensor, ...]], Tensor]
 Weights = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 """(trained, frozen) parameters of one lane -> those of the module"""
 
@@ -158,7 +161,7 @@ class Program:
         self.bf16 = bf16
         self.weights = weights or _together
         self._positions_BC: Tensor | None = None
-        self._loss_pass = torch.compile(self._nats, dynamic=False) if compiled else self._nats
+        self._loss_pass = _Compiled(self._nats) if compiled else self._nats
         head = module.get_output_embeddings()  # type: ignore[operator]
         head.register_forward_pre_hook(self._pick_positions)
 
@@ -250,6 +253,48 @@ class Program:
         (hidden_BTC,) = args
         index = self._positions_BC[..., None].expand(-1, -1, hidden_BTC.shape[-1])
         return (hidden_BTC.gather(1, index),)
+
+
+class _Compiled:
+    """The training pass as a compiled graph, one for each set of shapes.
+
+    torch.compile breaks off at the attention's own vmap rule and would compile next to nothing of a
+    pass over lanes. So the pass is traced first, lanes and all, into a graph of plain operations.
+    """
+
+    def __init__(self, run: LossPass) -> None:
+        self.run = run
+        self.graphs: dict[Any, Callable[..., Tensor]] = {}
+
+    def __call__(
+        self,
+        params: dict[str, Tensor],
+        frozen: Mapping[str, Tensor] | None,
+        data: tuple[Tensor, ...],
+    ) -> Tensor:
+        shapes = tuple(x.shape for x in (*params.values(), *data))
+        if shapes not in self.graphs:
+            self.graphs[shapes] = self._compile(params, frozen, data)
+        # casts to bf16 are in the graph
+        with torch.autocast(data[0].device.type, enabled=False):
+            return self.graphs[shapes](list(params.values()), frozen, data)
+
+    def _compile(
+        self,
+        params: dict[str, Tensor],
+        frozen: Mapping[str, Tensor] | None,
+        data: tuple[Tensor, ...],
+    ) -> Callable[..., Tensor]:
+        names = list(params)
+
+        def run(
+            values: list[Tensor], frozen: Mapping[str, Tensor] | None, data: tuple[Tensor, ...]
+        ) -> Tensor:
+            return self.run(dict(zip(names, values, strict=True)), frozen, data)
+
+        graph = make_fx(run)([p.detach() for p in params.values()], frozen, data)
+        compiled: Callable[..., Tensor] = torch.compile(graph, dynamic=False, fullgraph=True)
+        return compiled
 
 
 def _nats(logits_BCV: Tensor, targets_BC: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class Execution:
     lanes: int | None = None
     """Lanes of one program; None measures how many fit."""
     compiling: Compiling = "auto"
-    """Whether the training step is compiled; auto does on a GPU where the run is long."""
+    """Whether the pretraining step is compiled; auto does on a GPU where the run is long. Never
+    together with pretrain.activation_checkpointing."""
     store: Path = DEFAULT_STORE
     store_gb: float | None = None
     """Size (1e9 bytes) within which the store keeps itself by dropping what costs least to compute

@@ -138,9 +138,10 @@ class Sweep:
         module = models.build_module(
             self.config, self.device, checkpointing=self.pre.activation_checkpointing
         )
-        self.compiled = compiling == "on" or (
-            compiling == "auto" and self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
-        )
+        pays = self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
+        # a traced pass would keep the activations that are to be computed again
+        traceable = not self.pre.activation_checkpointing
+        self.compiled = traceable and (compiling == "on" or (compiling == "auto" and pays))
         self.program = lanes.Program(
             module, bf16=self.pre.precision == "bf16", compiled=self.compiled
         )
