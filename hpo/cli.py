@@ -12,20 +12,21 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, stages, studies, tables, wording
+from hpo import comparison, doctor, runs, stages, studies, tables, wording
+from hpo.papers import Paper
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import StudySpec, ends
+from hpo.spec import Baseline, Point, StudySpec, ends
 from hpo.storage import StorageError, mask
 from hpo.study import Controller, StudyChanged
 
@@ -33,6 +34,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OUT = "runs"
 WIDTH = 140
 """Columns where no terminal says how many there are."""
+PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +65,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "start a study, or continue it")
     run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
-    run.add_argument("--trials", type=int, metavar="N", help="trials in all, baselines included")
+    run.add_argument(
+        "--setting", metavar="NAME", help="such as small or full, where a study has it"
+    )
+    run.add_argument(
+        "--trials", type=int, metavar="N", help="trials in all, baselines and grid too"
+    )
     run.add_argument("--budget", type=_seconds, metavar="TIME", help="such as 90s, 30m, 2h")
     run.add_argument(
         "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
@@ -184,7 +191,7 @@ def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:
 
 
 def _spec(arguments: argparse.Namespace) -> StudySpec:
-    spec = studies.load(arguments.study)
+    spec = studies.load(arguments.study, arguments.setting)
     for name in ("trials", "lanes"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -214,13 +221,15 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
             share=arguments.share,
         ),
         space={path: domain for path, domain in spec.space.items() if path not in fixed},
-        baselines=tuple(
-            dataclasses.replace(
-                each, params={path: v for path, v in each.params.items() if path not in fixed}
-            )
-            for each in spec.baselines
-        ),
+        baselines=tuple(_without(each, fixed) for each in spec.baselines),
+        grid=tuple(_without(each, fixed) for each in spec.grid),
     )
+
+
+def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
+    """The baseline or grid point without the params that are fixed for all trials."""
+    params = {path: value for path, value in point.params.items() if path not in fixed}
+    return dataclasses.replace(point, params=params)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -307,12 +316,24 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _print_front(run: Run, console: Console) -> None:
     console.print(tables.front_table(run))
+    if run.paper is not None:
+        _print_paper(run, run.paper, console)
     work = wording.work(run)
     if work is not None:
         console.print(Text(work))
     failed = tables.failed_table(run)
     if failed is not None:
         console.print(failed)
+
+
+def _print_paper(run: Run, paper: Paper, console: Console) -> None:
+    """What the paper found beside what this run did."""
+    for line in wording.paper_notes(paper):
+        console.print(Text(line))
+    for side in comparison.sides(run, paper):
+        console.print(tables.paper_table(side))
+        for finding in side.findings:
+            console.print(Text(f"- {comparison.sentence(finding)}"))
 
 
 def _complain(error: Exception, code: int) -> int:

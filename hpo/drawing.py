@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo import wording
-from hpo.figures import Curve, FrontData, GainData, Group, Point, TaskGain
+from hpo.figures import Curve, Dots, FrontData, GainData, Group, Point, TaskGain
 from hpo.record import Trial
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
@@ -81,6 +81,22 @@ def draw_gain(data: GainData) -> go.Figure:
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     figure.update_xaxes(range=[-0.5, len(names) - 0.5], showgrid=False)
     figure.update_layout(scattermode="group", scattergap=0.3, showlegend=True)
+    return figure
+
+
+def draw_dots(data: Dots) -> go.Figure:
+    """One side of a paper's table: a dot a point, with its standard error where there is one."""
+    colour, symbol = (GREY, "square") if data.paper else (BLUE, "circle")
+    names = [escaped(point) for point in data.points]
+    dots = go.Scatter(
+        x=names,
+        y=list(data.values),
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 9},
+        error_y={"array": list(data.errors), "color": colour, "thickness": 1.2, "width": 0},
+    )
+    figure = go.Figure(data=[dots], layout=_layout("", data.axis))
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     return figure
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from hpo import wording
+from hpo.comparison import sides
 from hpo.record import Run, Trial
 from hpo.scoring import Front, sem
 
@@ -75,6 +76,54 @@ class GainData:
     chance: dict[str, float]
     trials: tuple[tuple[Trial, bool, tuple[TaskGain, ...]], ...]
     """Trial, drawn before anyone selects, its tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dots:
+    """A quantity at the points of a paper's table, one side of it."""
+
+    title: str
+    paper: bool
+    """Whether these are the paper's numbers."""
+    axis: str
+    points: tuple[str, ...]
+    values: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+
+
+def paper_dots(run: Run) -> tuple[Dots, ...]:
+    """Every quantity of the paper's tables: the paper's numbers where they are known, then ours."""
+    if run.paper is None:
+        return ()
+    found = []
+    for side in sides(run, run.paper):
+        for place, quantity in enumerate(side.quantities):
+            points = tuple(row.point for row in side.rows)
+            cells = [row.cells[place] for row in side.rows]
+            if quantity.paper:
+                numbers = tuple(cell.paper for cell in cells)
+                none = (None,) * len(cells)
+                found.append(
+                    Dots(
+                        title=side.title,
+                        paper=True,
+                        axis=quantity.paper_name,
+                        points=points,
+                        values=numbers,
+                        errors=none,
+                    )
+                )
+            found.append(
+                Dots(
+                    title=side.title,
+                    paper=False,
+                    axis=wording.column(quantity),
+                    points=points,
+                    values=tuple(_plain(cell.mean) for cell in cells),
+                    errors=tuple(_plain(cell.sem) for cell in cells),
+                )
+            )
+    return tuple(found)
 
 
 def plane(run: Run) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from hpo.papers import Paper
 from hpo.spec import Goal, Limit, Value
 
 State: TypeAlias = Literal["complete", "failed", "running"]
@@ -18,7 +19,9 @@ class Trial:
     state: State
     params: dict[str, Value]
     baseline: str | None = None
-    """The baseline's name; None for a proposed trial."""
+    """The baseline's name; None for another trial."""
+    point: str | None = None
+    """The grid point's name; None for a baseline or a proposed trial."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Flat; the standard error of `gain` stands beside it as `gain_sem`."""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -30,6 +33,11 @@ class Trial:
     """Stand beside the number wherever the trial is named."""
     seed: int = 0
     fidelity: float = 1.0
+
+    @property
+    def name(self) -> str | None:
+        """Of the baseline or grid point; None for a proposed trial."""
+        return self.baseline if self.baseline is not None else self.point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class Run:
     """Recipe path -> domain as data, {"kind": "float", "low": ..., "high": ..., "log": ...}."""
     reproduce: dict[str, Any]
     """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
+    paper: Paper | None = None
+    """What a paper found, to stand beside the results."""
 
     def complete(self) -> list[Trial]:
         """The trials that were measured to the end."""

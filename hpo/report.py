@@ -19,7 +19,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from hpo import drawing, figures, wording
+from hpo import drawing, figures, paper_page, wording
+from hpo.comparison import sentence, sides
+from hpo.papers import Paper
 from hpo.record import Run, Trial
 from hpo.scoring import Disagreement, Front, disagreements, front
 from hpo.spec import Value
@@ -72,6 +74,8 @@ def _figures(run: Run, found: Front) -> dict[str, Any]:
     gain = figures.gain_data(run, found)
     if gain.trials:
         drawn["gain"] = drawing.draw_gain(gain)
+    for place, dots in enumerate(figures.paper_dots(run)):
+        drawn[f"paper-{place}"] = drawing.draw_dots(dots)
     return {name: figure.to_plotly_json() for name, figure in drawn.items()}
 
 
@@ -97,6 +101,8 @@ def _body(run: Run, found: Front, drawn: dict[str, Any]) -> Iterable[str]:
     items = "".join(f"<li>{html.escape(line)}</li>" for line in wording.summary(run, found))
     yield f'<div class="summary"><ul>{items}</ul></div>'
     yield _section("Front", _axes(run), _figure("front", "tall"), _front_note(run, found))
+    if run.paper is not None:
+        yield _section("Paper and this study", *_paper(run, run.paper))
     yield _section("Trials", _choose(), _trials(run, found))
     curves = {
         name: f"<div><h3>{html.escape(name)}</h3>{_figure(f'curve-{place}')}</div>"
@@ -119,6 +125,20 @@ def _body(run: Run, found: Front, drawn: dict[str, Any]) -> Iterable[str]:
     if failed:
         yield _section("Failures", _failures(failed))
     yield _section("What reproduces this run", _reproduce(run))
+
+
+def _paper(run: Run, paper: Paper) -> Iterable[str]:
+    """Tables, what follows from them, and a figure of every quantity."""
+    yield from map(_soft, wording.paper_notes(paper))
+    for side in sides(run, paper):
+        yield paper_page.table(side)
+        said = "".join(f"<li>{html.escape(sentence(each))}</li>" for each in side.findings)
+        yield f"<ul>{said}</ul>"
+    drawn = "".join(
+        f"<div><h3>{html.escape(paper_page.heading(dots))}</h3>{_figure(f'paper-{place}')}</div>"
+        for place, dots in enumerate(figures.paper_dots(run))
+    )
+    yield f'<div class="grid">{drawn}</div>'
 
 
 def _section(heading: str, *parts: str) -> str:
@@ -167,7 +187,7 @@ def _trials(run: Run, found: Front) -> str:
     params = wording.param_names(run, run.trials)
     scores = wording.score_names(run)
     numeric = {path: _numeric(trial.params.get(path) for trial in run.trials) for path in params}
-    heads = [_head("trial", True), _head("standing"), _head("baseline")]
+    heads = [_head("trial", True), _head("standing"), _head("name")]
     heads += [_head(metric, True) for metric in scores]
     heads += [_head(short, numeric[path], path) for path, short in params.items()]
     heads += [_head("seconds", True), _head("seed", True), _head("failure and notes")]
@@ -198,7 +218,7 @@ def _row(trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, b
         f' aria-label="{label}"{ticked}></td>',
         _cell(trial.number, f"{trial.number}{wording.tag(trial)}", "number"),
         _cell(standing + knee, standing + knee, "standing"),
-        _cell(trial.baseline or "", trial.baseline or ""),
+        _cell(trial.name or "", trial.name or ""),
     ]
     cells += [_cell(trial.metrics.get(m), wording.measured(trial, m), "number") for m in scores]
     for path, is_number in numeric.items():

@@ -1,8 +1,8 @@
 """What to measure next: a proposal is a function of (study seed, trial number, results seen).
 
-Baselines come first, then a scrambled Sobol sequence, then a model of the results. The sampler is
-made anew for every trial with a seed drawn from the study's and the trial's number, so a resumed
-study proposes what the uninterrupted one would have, and no two trials share a stream.
+Baselines and grid come first, then a scrambled Sobol sequence, then a model of the results. The
+sampler is made anew for every trial with a seed drawn from the study's and the trial's number, so a
+resumed study proposes what the uninterrupted one would have, and no two trials share a stream.
 
 It asks a shadow study in memory and not the record itself: Optuna's samplers model only parameters
 that all trials have, and a baseline outside the space would leave them none.
@@ -53,9 +53,9 @@ def propose(spec: StudySpec, number: int, trials: Sequence[Trial]) -> dict[str, 
     A model learns from a shadow study in memory. It holds the finished trials that lie in the space
     with their values as recorded, and the running ones as pending.
     """
-    place = number - len(spec.baselines)
+    place = number - len(spec.planned)
     if place < 0:
-        return baseline_values(spec, number)
+        return planned_values(spec, number)
     if place < start_up(spec) and spec.sampler in ("gp", "tpe"):
         return sobol_point(spec.space, spec.seed, place)
     seed = int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
@@ -118,9 +118,9 @@ def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
     return {path: _distribution(domain) for path, domain in space.items()}
 
 
-def baseline_values(spec: StudySpec, number: int) -> dict[str, Value]:
-    """A baseline's value at every path of the space."""
-    params = spec.baselines[number].params
+def planned_values(spec: StudySpec, number: int) -> dict[str, Value]:
+    """The value of a baseline or grid point at every path of the space."""
+    params = spec.planned[number].point.params
     defaults = spec.objective.values()
     return {path: params.get(path, defaults.get(path)) for path in spec.space}
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
+from hpo.papers import Paper
+
 Value: TypeAlias = float | int | str | bool | None
 Params: TypeAlias = Mapping[str, Value]
 Event: TypeAlias = dict[str, Any]
@@ -160,6 +162,23 @@ class Baseline:
     params: Params
 
 
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A named trial of a study's grid."""
+
+    name: str
+    params: Params
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that a study names before it starts, at one of its seeds."""
+
+    point: Baseline | Point
+    replicate: int
+    """Counts from 0; added to the study's seed."""
+
+
 BASE_LOSS_DOWN = Goal(metric="base_loss", direction="down")
 GAIN_UP = Goal(metric="gain", direction="up")
 
@@ -175,8 +194,13 @@ class StudySpec:
     goals: tuple[Goal, ...] = (BASE_LOSS_DOWN, GAIN_UP)
     limits: tuple[Limit, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    grid: tuple[Point, ...] = ()
+    """Measured after the baselines and before the search."""
+    replicates: int = 1
+    """Seeds at which baselines and grid are measured, from the study's seed on: other initial
+    weights, another data order. All points at one seed before any at the next."""
     trials: int = 24
-    """Trials in all, baselines included."""
+    """Trials in all, baselines and grid included."""
     budget_s: float | None = None
     """Seconds of measuring after which no new wave starts; None is without limit."""
     wave: int = 6
@@ -184,10 +208,18 @@ class StudySpec:
     sampler: Literal["gp", "tpe", "nsga2", "random"] = "gp"
     seed: int = 0
     description: str = field(default="")
+    paper: Paper | None = None
+    """What a paper found, to stand beside the results; decides none of them."""
 
     def __post_init__(self) -> None:
         self._check_shape()
         self._check_params()
+
+    @property
+    def planned(self) -> tuple[Planned, ...]:
+        """The trials that come before the search, in order."""
+        points = (*self.baselines, *self.grid)
+        return tuple(Planned(point, seed) for seed in range(self.replicates) for point in points)
 
     def _check_shape(self) -> None:
         if self.name.strip(".") == "" or set(self.name) - set(_NAME_CHARACTERS):
@@ -195,9 +227,10 @@ class StudySpec:
                 "a study's name holds letters, digits, '-', '_' and '.', and not only dots; got "
                 f"{self.name!r}."
             )
-        if self.trials < 1 or self.wave < 1:
+        if self.trials < 1 or self.wave < 1 or self.replicates < 1:
             raise ValueError(
-                f"a study needs trials and wave of at least 1, got {self.trials} and {self.wave}."
+                f"a study needs trials, wave and replicates of at least 1, got {self.trials}, "
+                f"{self.wave} and {self.replicates}."
             )
         if self.budget_s is not None and not self.budget_s > 0:
             raise ValueError(f"a study needs a budget_s above 0 or None, got {self.budget_s}.")
@@ -207,9 +240,15 @@ class StudySpec:
         limited = [limit.metric for limit in self.limits]
         if len(set(limited)) < len(limited):
             raise ValueError(f"limits need different metrics, got {limited}; join their bounds.")
-        names = [baseline.name for baseline in self.baselines]
+        names = [point.name for point in (*self.baselines, *self.grid)]
         if len(set(names)) < len(names):
-            raise ValueError(f"baselines need different names, got {names}.")
+            raise ValueError(f"baselines and grid points need different names, got {names}.")
+        unknown = sorted((self.paper.points if self.paper else set()) - set(names))
+        if unknown:
+            raise ValueError(
+                f"the paper's tables name points that no baseline or grid point has: {unknown}; "
+                f"there are {names}."
+            )
 
     def _check_params(self) -> None:
         for path, domain in self.space.items():
@@ -217,8 +256,8 @@ class StudySpec:
                 self.objective.check({path: value})
         defaults = self.objective.values()
         fixed = {path: defaults[path] for path in self.space if path in defaults}
-        for baseline in self.baselines:
-            self.objective.check({**fixed, **baseline.params})
+        for point in (*self.baselines, *self.grid):
+            self.objective.check({**fixed, **point.params})
         self.objective.check(fixed)
 
 

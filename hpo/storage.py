@@ -22,6 +22,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo.papers import Paper
 from hpo.record import Run, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
@@ -109,10 +110,21 @@ def spec_data(spec: StudySpec) -> dict[str, Any]:
         "goals": [[goal.metric, goal.direction] for goal in spec.goals],
         "limits": [[limit.metric, _bound(limit.low), _bound(limit.high)] for limit in spec.limits],
         "baselines": [[each.name, dict(each.params)] for each in spec.baselines],
+        **_grid_data(spec),
         "wave": spec.wave,
         "sampler": spec.sampler,
         "seed": spec.seed,
     }
+
+
+def _grid_data(spec: StudySpec) -> dict[str, Any]:
+    """Absent without a grid, as in records from before there were any."""
+    found: dict[str, Any] = {}
+    if spec.grid:
+        found["grid"] = [[each.name, dict(each.params)] for each in spec.grid]
+    if spec.replicates > 1:
+        found["replicates"] = spec.replicates
+    return found
 
 
 def domain_data(domain: Domain) -> dict[str, Any]:
@@ -154,6 +166,7 @@ def read_run(study: Study) -> Run:
         ),
         trials=trials,
         planned=attrs.get("planned", len(trials)),
+        paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
         space=data["space"],
         reproduce={"study": data, **attrs.get("reproduce", {})},
     )
@@ -166,6 +179,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         state=STATES[frozen.state],
         params=attrs.get("params", frozen.params),
         baseline=attrs.get("baseline"),
+        point=attrs.get("point"),
         metrics=attrs.get("metrics", {}),
         curves=attrs.get("curves", {}),
         cost=attrs.get("cost", {}),

@@ -11,10 +11,11 @@ from pathlib import Path
 from hpo.spec import StudySpec
 
 VARIABLE = "STUDY"
+SETTINGS = "SETTINGS"
 
 
-def load(study: str) -> StudySpec:
-    """The study of this name or file.
+def load(study: str, setting: str | None = None) -> StudySpec:
+    """The study of this name or file: its STUDY, or the one its SETTINGS have under this name.
 
     Raises:
         ValueError: there is none, or the file does not give one.
@@ -28,10 +29,14 @@ def load(study: str) -> StudySpec:
     else:
         known = ", ".join(shipped())
         raise ValueError(f"no study {study!r}; studies are {known}, or give a path ending in .py.")
-    spec = getattr(_execute(path), VARIABLE, None)
-    if not isinstance(spec, StudySpec):
+    module = _execute(path)
+    spec = getattr(module, VARIABLE, None) if setting is None else _settings(module).get(setting)
+    if isinstance(spec, StudySpec):
+        return spec
+    if setting is None:
         raise ValueError(f"{path} defines no {VARIABLE}; add a line {VARIABLE} = StudySpec(...).")
-    return spec
+    known = ", ".join(_settings(module)) or "none"
+    raise ValueError(f"{path} has no setting {setting!r}; its {SETTINGS} are {known}.")
 
 
 def shipped() -> dict[str, str]:
@@ -50,6 +55,11 @@ def folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ValueError("the package `studies` is not installed; run pip install -e . again.")
     return Path(next(iter(found.submodule_search_locations)))
+
+
+def _settings(module: types.ModuleType) -> dict[str, StudySpec]:
+    found = getattr(module, SETTINGS, {})
+    return found if isinstance(found, dict) else {}
 
 
 def _execute(path: Path) -> types.ModuleType:

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hpo import search
 from hpo.record import Run
-from hpo.spec import Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
+from hpo.spec import Baseline, Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
 
 PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
@@ -59,6 +59,7 @@ class Controller:
             elif started != now:
                 raise StudyChanged(_changes(started, now))
             self.study.set_user_attr("planned", spec.trials)
+            self.study.set_user_attr("paper", spec.paper and spec.paper.to_dict())
 
     def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
         """Measure until the trials or the budget are used up; returns the record."""
@@ -113,12 +114,15 @@ class Controller:
         if search.inside(self.spec.space, values):
             for path, domain in self.spec.space.items():
                 _suggest(trial, path, domain)
-        trial.set_user_attr("seed", self.spec.seed)
+        seed = self.spec.seed
         trial.set_user_attr("fidelity", 1.0)
-        if number < len(self.spec.baselines):
-            baseline = self.spec.baselines[number]
-            trial.set_user_attr("baseline", baseline.name)
-            values = {**values, **baseline.params}
+        if number < len(self.spec.planned):
+            planned = self.spec.planned[number]
+            kind = "baseline" if isinstance(planned.point, Baseline) else "point"
+            trial.set_user_attr(kind, planned.point.name)
+            values = {**values, **planned.point.params}
+            seed += planned.replicate
+        trial.set_user_attr("seed", seed)
         trial.set_user_attr("params", values)
         return trial
 

@@ -1,7 +1,8 @@
-"""The front for the terminal and for programs: `hpo show` and `hpo show --json`."""
+"""Tables for the terminal and for programs: `hpo show` and `hpo show --json`."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import wording
+from hpo.comparison import Side, sides
+from hpo.papers import Paper
 from hpo.record import Run, Trial
 from hpo.scoring import Front, disagreements, front
 
@@ -20,7 +23,7 @@ def front_table(run: Run) -> Table:
     params = wording.param_names(run, found.trials)
     table = Table(title=Text(f"{run.name}: {wording.progress(run)}"), title_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("baseline")
+    table.add_column("point" if any(trial.point for trial in run.trials) else "baseline")
     for metric in wording.score_names(run):
         table.add_column(Text(metric), justify="right")
     for short in params.values():
@@ -51,6 +54,27 @@ def failed_table(run: Run) -> Table | None:
     return table
 
 
+def paper_table(side: Side) -> Table:
+    """A table of the paper: its numbers, and beside them ours."""
+    table = Table(title=Text(side.title), title_justify="left")
+    table.add_column("point", no_wrap=True)
+    for quantity in side.quantities:
+        if quantity.paper:
+            table.add_column(Text(f"paper: {quantity.paper_name}"), justify="right")
+        table.add_column(Text(wording.column(quantity)), justify="right")
+    failing = any(row.failed for row in side.rows)
+    if failing:
+        table.add_column("failed", justify="right")
+    for row in side.rows:
+        cells = [row.point]
+        for quantity, cell in zip(side.quantities, row.cells, strict=True):
+            paper, ours = wording.beside(cell)
+            cells += [paper, ours] if quantity.paper else [ours]
+        cells += [str(row.failed)] if failing else []
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
 def run_json(run: Run) -> dict[str, Any]:
     """The run as JSON-able data; a number that is not finite is null.
 
@@ -63,9 +87,17 @@ def run_json(run: Run) -> dict[str, Any]:
      "front": [TRIAL], the best by the first goal first,
      "trials_all": [TRIAL], by number,
      "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
-                      "top_by_gain": [int], "top_by_finetuned": [int]}}
+                      "top_by_gain": [int], "top_by_finetuned": [int]},
+     "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]}}
 
-    TRIAL = {"trial": int, "baseline": str | null, "state": "complete" | "failed" | "running",
+    TABLE = {"title": str, "quantities": [{"metric": str, "paper": str}],
+             "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,
+                       "mean": float | null, "sem": float | null, "seeds": int}]}],
+             "findings": [{"text": str, "paper": str, "ours": str, "value": float | null,
+                           "error": float | null, "verdict": see `hpo.comparison.Verdict`}]}
+
+    TRIAL = {"trial": int, "baseline": str | null, "point": str | null,
+             "state": "complete" | "failed" | "running",
              "standing": see `hpo.scoring.Standing`, "knee": bool, "params": {path: value},
              "metrics": {name: float | null}, "cost": {name: float | null}, "failure": str | null,
              "notes": [str], "labels": [str], "seed": int, "fidelity": float}
@@ -98,7 +130,24 @@ def run_json(run: Run) -> dict[str, Any]:
             "top_by_gain": [trial.number for trial in apart.top_by_gain],
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
+        "paper": None if run.paper is None else _paper_json(run, run.paper),
     }
+
+
+def _paper_json(run: Run, paper: Paper) -> dict[str, Any]:
+    return {
+        "arxiv": paper.arxiv,
+        "scale": paper.scale,
+        "tables": [_side_json(side) for side in sides(run, paper)],
+    }
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    quantities = [{"metric": each.metric, "paper": each.paper_name} for each in side.quantities]
+    rows, findings = (
+        [finite(dataclasses.asdict(each)) for each in some] for some in (side.rows, side.findings)
+    )
+    return {"title": side.title, "quantities": quantities, "rows": rows, "findings": findings}
 
 
 def finite(value: Any) -> Any:
@@ -114,7 +163,7 @@ def finite(value: Any) -> Any:
 
 def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
     mark = "*" if trial is found.knee else ""
-    cells = [f"{trial.number}{mark}{wording.tag(trial)}", trial.baseline or ""]
+    cells = [f"{trial.number}{mark}{wording.tag(trial)}", trial.name or ""]
     cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
     cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
     return [Text(cell) for cell in cells]
@@ -124,6 +173,7 @@ def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "baseline": trial.baseline,
+        "point": trial.point,
         "state": trial.state,
         "standing": found.standings[trial.number],
         "knee": trial is found.knee,

@@ -9,6 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from hpo.comparison import Cell
+from hpo.papers import Paper, Quantity
 from hpo.record import Run, Trial
 from hpo.scoring import Comparison, Front, compare, sem
 from hpo.spec import Goal, Limit, Value
@@ -72,8 +74,8 @@ def setting(value: Value) -> str:
 
 
 def title(trial: Trial) -> str:
-    """A trial's number, its name if it is a baseline, and its labels."""
-    name = f" {trial.baseline}" if trial.baseline is not None else ""
+    """A trial's number, its name if it is a baseline or grid point, and its labels."""
+    name = f" {trial.name}" if trial.name is not None else ""
     return f"#{trial.number}{name}{tag(trial)}"
 
 
@@ -176,6 +178,31 @@ def work(run: Run) -> str | None:
         f"{text}; {number(reused, 3)} more ({share:.0f} %) were shared between trials or found in "
         f"the store, which saved {number(saved, 3)} s."
     )
+
+
+def paper_notes(paper: Paper) -> list[str]:
+    """What has to be said before a paper's numbers stand beside ours."""
+    lines = [
+        f"Paper and this study: arXiv {paper.arxiv}, {paper.scale}. Another scale: numbers are "
+        "shown side by side, only directions are compared.",
+        "± is one standard error over pretraining seeds, n of them in brackets. A direction counts "
+        "where it is beyond Student's 95 % range under the spread between seeds.",
+    ]
+    return [*lines, f"Ours: {paper.ours}"] if paper.ours else lines
+
+
+def beside(cell: Cell) -> tuple[str, str]:
+    """The paper's number and ours."""
+    paper = "" if cell.paper is None else number(cell.paper)
+    if not cell.seeds:
+        return paper, ""
+    return paper, f"{with_sem(cell.mean, cell.sem)} ({cell.seeds})"
+
+
+def column(quantity: Quantity) -> str:
+    """Our side's heading."""
+    apart = f", from the best of {len(quantity.best_of)}" if quantity.best_of else ""
+    return named(quantity.metric) + apart
 
 
 def verdict(difference: float, error: float) -> str:

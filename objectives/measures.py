@@ -63,6 +63,7 @@ def base_metrics(
     metrics = {
         "base_loss": base_loss,
         "base_bits_per_byte": base_loss / math.log(2) / bytes_per_token,
+        "base_perplexity": math.exp(base_loss),
         "train_loss": train_loss,
         "train_validation_gap": base_loss - train_loss,
         "tokens_per_param": tokens / num_params,

@@ -384,8 +384,8 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
 COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
-        "-h --help", "study", "--trials", "--budget", "--set", "--executor", "--lanes", "--seed",
-        "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor", "--lanes",
+        "--seed", "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
@@ -436,7 +436,7 @@ def below(command: argparse.ArgumentParser) -> dict[str, Any]:
 def test_running_out_of_memory_is_one_sentence_and_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def load(study: str) -> None:
+    def load(study: str, setting: str | None) -> None:
         raise MemoryError("one lane does not fit; take a smaller model.")
 
     monkeypatch.setattr(studies, "load", load)

@@ -80,7 +80,7 @@ def test_the_random_sampler_heeds_nothing() -> None:
 def test_a_model_proposes_in_the_space_and_unlike_random_beside_a_baseline_outside_it() -> None:
     study = spec(trials=30)
     seen = history()
-    assert not search.inside(study.space, search.baseline_values(study, 1))
+    assert not search.inside(study.space, search.planned_values(study, 1))
     for number in range(12, 15):
         values = search.propose(study, number, seen)
         blind = search.propose(dataclasses.replace(study, sampler="random"), number, seen)

@@ -68,7 +68,7 @@ def test_json_has_the_documented_shape() -> None:
     data = run_json(toy.mixed())
     assert list(data) == [
         "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement",
+        "trials_all", "disagreement", "paper",
     ]  # fmt: skip
     assert data["goals"] == [
         {"metric": "base_loss", "direction": "down"},
@@ -80,8 +80,8 @@ def test_json_has_the_documented_shape() -> None:
         (2, False), (0, False), (3, True), (4, False),
     ]  # fmt: skip
     assert list(data["front"][1]) == [
-        "trial", "baseline", "state", "standing", "knee", "params", "metrics", "cost", "failure",
-        "notes", "labels", "seed", "fidelity",
+        "trial", "baseline", "point", "state", "standing", "knee", "params", "metrics", "cost",
+        "failure", "notes", "labels", "seed", "fidelity",
     ]  # fmt: skip
     assert data["front"][1]["baseline"] == "standard"
     assert data["front"][1]["metrics"]["gain_sem"] == 0.01

@@ -33,8 +33,8 @@ def study(
 def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
     policies = Choice(options=("uniform", "cautious"))
     spec = study({path: STRENGTHS, f"{SHORT}.policy": policies}, {}, {path: 0.0})
-    assert search.baseline_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
-    assert search.baseline_values(spec, 1)[path] == 0.0
+    assert search.planned_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
+    assert search.planned_values(spec, 1)[path] == 0.0
     for place in range(8):
         spec.objective.check(search.sobol_point(spec.space, 0, place))
 
@@ -58,8 +58,8 @@ def test_a_study_searches_the_timescale_where_the_recipe_gives_the_strength_by_i
     by_tau = WeightDecay(value=None, tau_frac=0.4)
     space = {TAU: Float(low=0.03, high=3.0, log=True)}
     spec = study(space, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
-    assert search.baseline_values(spec, 0) == {TAU: 0.4}
-    assert not search.inside(spec.space, search.baseline_values(spec, 1))
+    assert search.planned_values(spec, 0) == {TAU: 0.4}
+    assert not search.inside(spec.space, search.planned_values(spec, 1))
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
         study(space, {})
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):

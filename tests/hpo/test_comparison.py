@@ -1,0 +1,222 @@
+"""A paper's claims against hand-made numbers whose means, errors and verdicts are known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hpo import comparison
+from hpo.comparison import Spread, Values
+from hpo.papers import (
+    Contrast,
+    Correlation,
+    Paper,
+    Quantity,
+    Shift,
+    Table,
+    difference,
+    means,
+    trend,
+)
+from hpo.record import Run, Trial
+from tests.hpo import toy
+
+# Points a, b, c at three seeds: point + seed + rest, every rest adds up to 0 over points and seeds.
+POINT = {"a": 1.0, "b": 1.5, "c": 3.0}
+SEED = {0: 0.0, 1: 10.0, 2: -4.0}
+REST = {"a": (0.1, -0.1, 0.0), "b": (-0.1, 0.0, 0.1), "c": (0.0, 0.1, -0.1)}
+BLOCKS: Values = {
+    point: {seed: value + SEED[seed] + REST[point][seed] for seed in SEED}
+    for point, value in POINT.items()
+}
+DEVIATION = math.sqrt(6 * 0.1**2 / 4)
+
+
+def trial(number: int, point: str, seed: int, **metrics: Any) -> Trial:
+    return Trial(
+        number=number, state="complete", params={}, point=point, seed=seed, metrics=metrics
+    )
+
+
+def run_of(**metrics: Values) -> Run:
+    """Trials with these metrics, point by point and seed by seed."""
+    cells = sorted(
+        {(p, s) for found in metrics.values() for p, each in found.items() for s in each}
+    )
+    return toy.run(
+        [
+            trial(
+                number,
+                point,
+                seed,
+                **{
+                    name: found[point][seed]
+                    for name, found in metrics.items()
+                    if seed in found.get(point, {})
+                },
+            )
+            for number, (point, seed) in enumerate(cells)
+        ]
+    )
+
+
+def claim(weights: dict[str, float], sign: Any = 1, **fields: Any) -> Contrast:
+    return Contrast(text="t", metric="loss", weights=weights, sign=sign, **fields)
+
+
+def test_what_a_seed_does_to_all_points_is_no_spread() -> None:
+    found = comparison.spread(BLOCKS)
+    assert found.freedom == 4
+    assert found.deviation == pytest.approx(DEVIATION)
+    shifted = {p: {s: y + 100 * s for s, y in each.items()} for p, each in BLOCKS.items()}
+    assert comparison.spread(shifted).deviation == pytest.approx(DEVIATION)
+
+
+def test_the_spread_of_two_points_is_that_of_the_paired_difference() -> None:
+    draws = np.random.default_rng(0).normal(size=(2, 6))
+    found = comparison.spread({"a": dict(enumerate(draws[0])), "b": dict(enumerate(draws[1]))})
+    error = found.error([1, -1], 6)
+    assert error == pytest.approx(stats.sem(draws[0] - draws[1]))
+    t = (draws[0] - draws[1]).mean() / error
+    p = 2 * stats.t.sf(abs(t), found.freedom)
+    assert p == pytest.approx(stats.ttest_rel(draws[0], draws[1]).pvalue)
+
+
+@pytest.mark.parametrize(
+    "found", [{}, {"a": {0: 1.0}}, {"a": {0: 1.0}, "b": {0: 2.0}}, {"a": {0: 1.0, 1: 2.0}}]
+)
+def test_one_seed_or_one_point_has_no_spread(found: Values) -> None:
+    known = comparison.spread(found)
+    assert math.isnan(known.deviation)
+    assert known.enough() == math.inf
+
+
+def test_a_point_that_lacks_a_seed_does_not_tell_the_spread() -> None:
+    found = BLOCKS | {"d": {0: 50.0}}
+    assert comparison.spread(found) == comparison.spread(BLOCKS)
+
+
+def test_student_asks_for_more_with_few_seeds() -> None:
+    enough = [Spread(deviation=1.0, freedom=freedom).enough() for freedom in (1, 4, 1000)]
+    assert enough == pytest.approx([12.706, 2.776, 1.962], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sign", "value", "norm", "verdict"),
+    [
+        (difference("c", "a"), 1, 2.0, 2, "agree"),
+        (difference("c", "a"), -1, 2.0, 2, "disagree"),
+        (difference("a", "b"), -1, -0.5, 2, "agree"),
+        (means(["c"], ["a", "b"]), 1, 1.75, 1.5, "agree"),
+        (trend(["a", "b", "c"]), -1, 2.0, 2, "disagree"),
+    ],
+)
+def test_a_contrast_has_its_value_error_and_verdict(
+    weights: dict[str, float], sign: int, value: float, norm: float, verdict: str
+) -> None:
+    found = comparison.contrast(claim(weights, sign), BLOCKS)
+    assert found.value == pytest.approx(value)
+    assert found.error == pytest.approx(DEVIATION * math.sqrt(norm / 3))
+    assert found.verdict == verdict
+
+
+def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
+    near = {p: {s: y - 0.9 * POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
+    found = comparison.contrast(claim(difference("b", "a")), near)
+    assert found.value == pytest.approx(0.05)
+    assert found.verdict == "not told apart"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ({"a": {0: 1.0}, "b": {0: 9.0}}, "not told apart"),
+        ({"a": {0: 1.0, 1: 1.0}, "b": {0: 9.0, 1: 9.0}}, "not told apart"),
+        ({"a": {0: 1.0}, "b": {1: 9.0}}, "not measured"),
+        ({"a": {0: 1.0}}, "not measured"),
+    ],
+)
+def test_without_a_spread_nothing_is_said(found: Values, verdict: str) -> None:
+    assert comparison.contrast(claim(difference("b", "a")), found).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("points", "verdict"),
+    [(("a", "b", "c"), "agree"), (("c", "b", "a"), "disagree")],
+)
+def test_a_shift_needs_two_different_best_points_both_told_apart(
+    points: tuple[str, ...], verdict: str
+) -> None:
+    shift = Shift(text="t", points=points, paper_before="1", paper_after="2")
+    found = comparison.shift(shift, BLOCKS, BLOCKS)  # least before: a; most after: c
+    assert found.verdict == verdict
+    assert found.paper == "1 before, 2 after"
+    assert found.ours == (
+        "best base_loss at a (told apart from all others); "
+        "best finetuned at c (told apart from all others)"
+    )
+
+
+def test_a_shift_names_what_the_best_is_not_told_apart_from() -> None:
+    shift = Shift(text="t", points=("a", "b", "c"))
+    flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
+    assert comparison.shift(shift, flat, BLOCKS).verdict == "not told apart"
+    assert "any other" in comparison.shift(shift, flat, BLOCKS).ours
+    negated = {p: {s: -y for s, y in each.items()} for p, each in BLOCKS.items()}
+    assert comparison.shift(shift, BLOCKS, negated).verdict == "not told apart"  # the same point
+    assert comparison.shift(shift, BLOCKS, {}).verdict == "not measured"
+
+
+def test_a_correlation_is_pearsons_over_the_points_means() -> None:
+    names = tuple("abcdefg")
+    x = {name: {0: float(place), 1: float(place)} for place, name in enumerate(names)}
+    y = {name: {0: each[0] ** 2, 1: each[0] ** 2 + 2} for name, each in x.items()}
+    about = Correlation(text="t", points=names, x="x", y="y", sign=-1, paper=-0.709)
+    found = comparison.correlation(about, x, y)
+    expected = stats.pearsonr(range(7), [n**2 + 1 for n in range(7)]).statistic
+    assert found.value == pytest.approx(expected)
+    assert (found.verdict, found.paper) == ("disagree", "r = -0.709")
+    weak = {name: {0: value} for name, value in zip(names, (1, -1, 2, 0, 1, -2, 1), strict=True)}
+    assert comparison.correlation(about, x, weak).verdict == "not told apart"
+    assert comparison.correlation(about, x, {}).verdict == "not measured"
+
+
+def test_a_table_holds_the_papers_numbers_and_ours_with_seeds_and_errors() -> None:
+    run = run_of(loss=BLOCKS, score={"a": {0: 0.5}})
+    run.trials.append(Trial(number=9, state="failed", params={}, point="c", seed=3))
+    run.trials.append(trial(10, "a", 4, loss=math.nan))
+    table = Table(
+        title="T",
+        points=("a", "b", "c"),
+        quantities=(
+            Quantity(metric="loss", paper_name="loss", paper={"a": 7.0, "b": 8.0}),
+            Quantity(metric="score"),
+            Quantity(metric="loss", best_of=("b", "c")),
+        ),
+        claims=(claim(difference("b", "a")), claim(difference("c", "a"))),
+    )
+    (side,) = comparison.sides(run, Paper(arxiv="1", scale="s", tables=(table,)))
+    rows = {row.point: row for row in side.rows}
+    first = rows["a"].cells[0]
+    ys = list(BLOCKS["a"].values())
+    assert (first.paper, first.seeds) == (7.0, 3)
+    assert (first.mean, first.sem) == pytest.approx((np.mean(ys), stats.sem(ys)))
+    assert (rows["a"].cells[1].mean, rows["a"].cells[1].seeds) == (0.5, 1)
+    assert math.isnan(rows["a"].cells[1].sem)
+    assert [rows[p].cells[1].seeds for p in "bc"] == [0, 0]
+    apart = [rows[p].cells[2] for p in "abc"]
+    assert [cell.mean for cell in apart] == pytest.approx([-0.5, 0.0, 1.5])
+    assert apart[0].sem == pytest.approx(stats.sem(np.subtract(REST["a"], REST["b"])))
+    assert [rows[p].failed for p in "abc"] == [0, 0, 1]
+    assert [finding.paper for finding in side.findings] == ["+1", ""]
+
+
+def test_a_finding_reads_as_one_sentence() -> None:
+    found = comparison.contrast(claim(difference("c", "a"), -1, paper=-0.5), BLOCKS)
+    assert comparison.sentence(found) == (
+        "t: paper -0.5; here +2 ± 0.1 loss over 3 seeds: opposite direction."
+    )
