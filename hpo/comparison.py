@@ -112,9 +112,9 @@ def spread(found: Values) -> Spread:
     """The deviation of points from each other's course over the seeds."""
     seeds = sorted({seed for each in found.values() for seed in each})
     rows = [[each[seed] for seed in seeds] for each in found.values() if len(each) == len(seeds)]
-    freedom = (len(rows) - 1) * (len(seeds) - 1)
-    if freedom < 1:
+    if len(rows) < 2 or len(seeds) < 2:
         return Spread()
+    freedom = (len(rows) - 1) * (len(seeds) - 1)
     y_PS = np.array(rows)
     rest_PS = y_PS - y_PS.mean(1, keepdims=True) - y_PS.mean(0) + y_PS.mean()
     return Spread(deviation=math.sqrt(float((rest_PS**2).sum()) / freedom), freedom=freedom)

@@ -216,10 +216,15 @@ class StudySpec:
         self._check_params()
 
     @property
+    def points(self) -> tuple[Baseline | Point, ...]:
+        """Baselines and grid."""
+        return (*self.baselines, *self.grid)
+
+    @property
     def planned(self) -> tuple[Planned, ...]:
         """The trials that come before the search, in order."""
-        points = (*self.baselines, *self.grid)
-        return tuple(Planned(point, seed) for seed in range(self.replicates) for point in points)
+        seeds = range(self.replicates)
+        return tuple(Planned(point, seed) for seed in seeds for point in self.points)
 
     def _check_shape(self) -> None:
         if self.name.strip(".") == "" or set(self.name) - set(_NAME_CHARACTERS):
@@ -240,7 +245,7 @@ class StudySpec:
         limited = [limit.metric for limit in self.limits]
         if len(set(limited)) < len(limited):
             raise ValueError(f"limits need different metrics, got {limited}; join their bounds.")
-        names = [point.name for point in (*self.baselines, *self.grid)]
+        names = [point.name for point in self.points]
         if len(set(names)) < len(names):
             raise ValueError(f"baselines and grid points need different names, got {names}.")
         unknown = sorted((self.paper.points if self.paper else set()) - set(names))
@@ -256,7 +261,7 @@ class StudySpec:
                 self.objective.check({path: value})
         defaults = self.objective.values()
         fixed = {path: defaults[path] for path in self.space if path in defaults}
-        for point in (*self.baselines, *self.grid):
+        for point in self.points:
             self.objective.check({**fixed, **point.params})
         self.objective.check(fixed)
 

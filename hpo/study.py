@@ -59,7 +59,8 @@ class Controller:
             elif started != now:
                 raise StudyChanged(_changes(started, now))
             self.study.set_user_attr("planned", spec.trials)
-            self.study.set_user_attr("paper", spec.paper and spec.paper.to_dict())
+            paper = None if spec.paper is None else spec.paper.to_dict()
+            self.study.set_user_attr("paper", paper)
 
     def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
         """Measure until the trials or the budget are used up; returns the record."""

@@ -8,6 +8,7 @@ three times the largest base value, about the mean that AlphaDecay has there. sm
 on Python's own text, full the paper's 60M on C4.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hpo.papers import Contrast, Paper, Quantity, Table, difference, means
@@ -138,7 +139,9 @@ def grid(bases: dict[str, tuple[float, ...]]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def table(coupling: str, perplexities: dict[str, tuple[float, ...]], without_decay: float) -> Table:
+def table(
+    coupling: str, perplexities: Mapping[str, tuple[float, ...]], without_decay: float
+) -> Table:
     """One of the paper's tables and the controls."""
     labels = LABELS[coupling]
     measured = {

@@ -1,4 +1,4 @@
-"""Weight decay Improves Language Model Plasticity (2602.11137): which decay before, which after?
+"""Weight Decay Improves Language Model Plasticity (2602.11137): the best decays.
 
 Decay x tokens per parameter {20, 140}. small is a 0.06M model on Python's own text at the paper's
 decays; full its Llama 0.5B on FineWeb-Edu. The paper takes OLMo-2 1B for 140 tokens per parameter,
@@ -10,7 +10,7 @@ warmup at 20 (as many steps at 140; ours), betas, clipping, decay of all paramet
 from dataclasses import replace
 
 from hpo.papers import Contrast, Paper, Quantity, Shift, Table, trend
-from hpo.spec import BASE_LOSS_DOWN, Baseline, Float, Goal, Point, StudySpec
+from hpo.spec import BASE_LOSS_DOWN, Baseline, Float, Goal, Point, StudySpec, Value
 from objectives import (
     Corpus,
     HubDataset,
@@ -25,8 +25,8 @@ from objectives import (
 )
 from studies import _tasks
 
-DECAYS = (0.0, 0.1, 0.3, 0.6, 1.0, 3.0)
-"""OLMo-2's at 20 tokens per parameter, and 3 of the Llamas'."""
+DECAYS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""OLMo-2's at 140 tokens per parameter, and 3 of the Llamas'."""
 PROBES = Probes(run=("norms", "ranks", "spikes", "separability"))
 
 SMALL_RECIPE = Recipe(
@@ -77,7 +77,7 @@ def name(tokens: int, decay: float) -> str:
 
 def grid(steps: dict[int, int]) -> tuple[Point, ...]:
     """Decay x tokens per parameter -> steps, all but the baseline."""
-    schedules = {
+    schedules: dict[int, dict[str, Value]] = {
         20: {},
         140: {"pretrain.schedule.shape": "linear", "pretrain.schedule.decay_frac": 0.25},
     }
@@ -164,8 +164,8 @@ SMALL = StudySpec(
     baselines=(Baseline(name=name(20, 0.1), params={}),),
     grid=grid({20: 567, 140: 3966}),
     replicates=2,
-    trials=24,
-    wave=12,
+    trials=20,
+    wave=10,
     paper=replace(
         PAPER,
         ours="0.06M parameters, LoRA, a peak rate of 3e-3 and batches of 2,048 tokens (chosen); "
@@ -179,7 +179,7 @@ FULL = replace(
     objective=PlasticityObjective(FULL_RECIPE),
     grid=grid({20: 9537, 140: 66_759}),
     replicates=3,
-    trials=36,
+    trials=30,
     paper=replace(PAPER, ours="Llama 0.5B also at 140 tokens per parameter; labelled tasks."),
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from hpo import drawing, figures
 from hpo.record import Run
 from hpo.scoring import front
@@ -144,3 +146,19 @@ def test_names_that_look_like_markup_are_escaped_in_figures() -> None:
         text = figure.to_json()
         assert "<img" not in text.replace("\\u003c", "<")
         assert "&lt;img" in text.replace("\\u0026", "&")
+
+
+def test_a_quantity_of_a_paper_is_drawn_on_both_sides_where_both_are_known() -> None:
+    dots = figures.paper_dots(toy.beside_paper())
+    assert [(each.paper, each.axis) for each in dots] == [
+        (True, "b is above a"),
+        (False, "base_loss (nats/token)"),
+        (False, "gain"),
+    ]
+    for each, expected in zip(dots, [(2.5, 2.4), (3.55, 3.46), (0.225, 0.33)], strict=True):
+        assert each.values == pytest.approx(expected)
+    assert dots[0].errors == (None, None)
+    assert dots[1].errors == pytest.approx((0.05, 0.06))
+    (drawn,) = drawing.draw_dots(dots[1]).data
+    assert drawn.x == ("a", "b")
+    assert figures.paper_dots(toy.mixed()) == ()

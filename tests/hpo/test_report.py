@@ -51,7 +51,13 @@ def hostile() -> str:
     ]
     limits = (Limit(metric=name, low=0),)
     run = toy.run(
-        trials, limits=limits, name=name, description=name, reproduce={name: name}, space={name: {}}
+        [*trials, *toy.beside_paper(name, name).trials],
+        limits=limits,
+        name=name,
+        description=name,
+        reproduce={name: name},
+        space={name: {}},
+        paper=toy.beside_paper(name, name).paper,
     )
     return render(run)
 
@@ -131,6 +137,19 @@ def test_summary_says_what_the_search_won_and_what_it_costs() -> None:
 @pytest.mark.parametrize("trials", [[], [toy.trial(0, math.nan, math.nan, curves={})]])
 def test_a_run_without_a_front_has_a_report(trials: list[Any]) -> None:
     assert "No complete trial counts for the front yet." in Page(render(toy.run(trials))).text
+
+
+def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
+    page = Page(render(toy.beside_paper()))
+    assert "Paper and this study: arXiv 0000.00000, a large model. Another scale" in page.text
+    assert "Ours: a toy" in page.text
+    assert "here +0.105 ± 0.005 gain over 2 seeds: same direction." in page.text
+    assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not told" in page.text
+    assert "b is above a: the paper" in page.text
+    assert "Paper and this study" not in Page(render(toy.mixed())).text
+    places = {attrs["id"] for tag, attrs in page.tags if tag == "div" and "id" in attrs}
+    assert set(page.data()["figures"]) == places
+    assert {"paper-0", "paper-1", "paper-2"} < places
 
 
 def test_every_figure_has_its_place_and_every_trial_its_row() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Choice, Float, Goal, Int, Limit
+from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Choice, Float, Goal, Int, Limit, Point
 from tests.hpo import toy_objective
 
 
@@ -45,6 +45,9 @@ def test_domains_of_one_point_are_allowed() -> None:
         ({"name": ".."}, "got '..'"),
         ({"trials": 0}, "at least 1, got 0"),
         ({"wave": 0}, "at least 1"),
+        ({"replicates": 0}, "replicates of at least 1"),
+        ({"grid": (Point(name="standard", params={}),)}, "different names"),
+        ({"grid": (Point(name="a", params={"lr": 1.0}),)}, "unknown hyperparameter 'lr'"),
         ({"budget_s": 0}, "budget_s above 0"),
         ({"budget_s": math.nan}, "budget_s above 0"),
         ({"goals": ()}, "different goals"),

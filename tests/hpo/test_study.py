@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from hpo import search
 from hpo.record import Run
 from hpo.scoring import front
-from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, StudySpec
+from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller, StudyChanged
 from tests.hpo.toy_objective import SPACE, Once, ToyObjective, explode, interrupt, spec
@@ -226,6 +226,26 @@ def test_no_wave_starts_once_the_budget_is_spent(budget_s: float, measured: int)
     run = Controller(study(budget_s=budget_s), "sqlite://").run()
     assert len(run.trials) == measured
     assert run.planned == TRIALS
+
+
+def test_baselines_and_grid_run_at_every_seed_before_the_search(tmp_path: Path) -> None:
+    grid = tuple(
+        Point(name=f"decay {decay}", params={"pretrain.weight_decay": decay})
+        for decay in (0.02, 0.5)
+    )
+    run = Controller(study(grid=grid, replicates=2, seed=5), url_of(tmp_path)).run()
+    names = ["standard", "no decay", "decay 0.02", "decay 0.5"]
+    assert [trial.name for trial in run.trials] == [*names, *names, None, None, None]
+    assert [trial.baseline for trial in run.trials[:3]] == ["standard", "no decay", None]
+    assert [trial.point for trial in run.trials[1:4]] == [None, *names[2:]]
+    assert [trial.seed for trial in run.trials] == [5] * 4 + [6] * 4 + [5] * 3
+    assert [trial.params["pretrain.weight_decay"] for trial in run.trials[:8]] == [
+        0.1,
+        0,
+        0.02,
+        0.5,
+    ] * 2
+    assert_same(run, Controller(study(grid=grid, replicates=2, seed=5), "sqlite://").run())
 
 
 def test_limits_become_constraints_of_every_complete_trial(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from hpo.comparison import sides
 from hpo.spec import Limit
-from hpo.tables import failed_table, front_table, run_json
+from hpo.tables import failed_table, front_table, paper_table, run_json
 from tests.hpo import toy
 
 
@@ -45,6 +46,26 @@ def test_a_label_stands_beside_the_number_in_tables_and_in_json() -> None:
     assert failed is not None
     assert "#1 (merged)" in text_of(failed)
     assert [row["labels"] for row in run_json(run)["trials_all"]] == [["merged"], ["merged"], []]
+
+
+def test_a_papers_table_puts_its_numbers_before_ours() -> None:
+    run = toy.beside_paper()
+    assert run.paper is not None
+    (side,) = sides(run, run.paper)
+    text = text_of(paper_table(side))
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row.strip("│").split("│")] for row in rows] == [
+        ["a", "2.5", "3.550 ± 0.050 (2)", "0.225 ± 0.025 (2)", "0"],
+        ["b", "2.4", "3.460 ± 0.060 (2)", "0.330 ± 0.030 (2)", "1"],
+    ]
+    for word in ("b is above a", "paper: b is above a", "base_loss (nats/token)", "failed"):
+        assert word in text
+    assert "point" in text_of(front_table(run))
+    (table,) = run_json(run)["paper"]["tables"]
+    assert table["quantities"][1] == {"metric": "gain", "paper": ""}
+    assert table["rows"][1]["cells"][0]["paper"] == 2.4
+    assert [each["verdict"] for each in table["findings"]] == ["agree", "not told apart"]
+    assert run_json(toy.mixed())["paper"] is None
 
 
 def test_an_empty_front_says_so() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo.papers import Contrast, Paper, Quantity, Table, difference
 from hpo.record import Run, Trial
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 
@@ -66,6 +67,31 @@ def run(
         "reproduce": {"seed": 0, "versions": {"python": "3.11"}},
     }
     return Run(goals=goals, limits=limits, trials=trials, **(defaults | fields))
+
+
+def beside_paper(name: str = "a", text: str = "b is above a") -> Run:
+    """Two points at two seeds, and a paper's table of them."""
+    table = Table(
+        title=text,
+        points=(name, "b"),
+        quantities=(
+            Quantity(metric="base_loss", paper_name=text, paper={name: 2.5, "b": 2.4}),
+            Quantity(metric="gain", better="up"),
+        ),
+        claims=(
+            Contrast(text=text, metric="gain", weights=difference("b", name), sign=1),
+            Contrast(text=text, metric="base_loss", weights=difference("b", name), sign=-1),
+        ),
+    )
+    trials = [
+        trial(0, 3.50, 0.20, baseline=name),
+        trial(1, 3.40, 0.30, point="b"),
+        trial(2, 3.60, 0.25, baseline=name, seed=1),
+        trial(3, 3.52, 0.36, point="b", seed=1),
+        trial(4, math.nan, math.nan, state="failed", failure="diverged", point="b", seed=2),
+    ]
+    paper = Paper(arxiv="0000.00000", scale="a large model", ours="a toy", tables=(table,))
+    return run(trials, paper=paper)
 
 
 def mixed() -> Run:

@@ -19,7 +19,7 @@ from tests.toy_size import TOY, small_inputs
 NAMES = ("weight_decay_plasticity", "why_weight_decay", "alpha_decay", "warmup_stable_only")
 BOTH = [(name, setting) for name in NAMES for setting in ("small", "full")]
 POINTS = {
-    "weight_decay_plasticity": 12,
+    "weight_decay_plasticity": 10,
     "why_weight_decay": 10,
     "alpha_decay": 33,
     "warmup_stable_only": 30,
@@ -77,7 +77,7 @@ def test_decays_are_measured_at_twenty_and_at_140_tokens_per_parameter(setting: 
     for name, recipe in recipes(study).items():
         pre = recipe.pretrain
         ratio = pre.steps * pre.batch_size * pre.seq_len / parameters
-        tokens, decay = name.removesuffix(")").split(" TPP, decay ")
+        tokens, decay = name.split(" TPP, decay ")
         assert ratio == pytest.approx(float(tokens), rel=0.02)
         assert pre.weight_decay.value == float(decay)
         assert pre.schedule.decay_frac == {"20": 1.0, "140": 0.25}[tokens]
@@ -120,8 +120,9 @@ def test_the_papers_alpha_is_ours_of_both_phases() -> None:
         pre = recipe.pretrain
         mid = 0 if pre.mid is None else pre.mid.steps
         job = Job(recipe, 0, pre.steps + mid)
-        first, last = job.lr[job.first_steps - 1] / pre.lr, job.lr[-1] / job.lr[job.first_steps - 1]
+        first = job.lr[job.first_steps - 1] / pre.lr
         if "(" in name:
+            last = job.lr[-1] / job.lr[job.first_steps - 1]
             alphas = name[name.index("(") + 1 : -1].split(", ")
             assert (first, last) == pytest.approx(tuple(map(float, alphas)))
         else:
