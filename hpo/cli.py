@@ -21,8 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import comparison, doctor, runs, stages, studies, tables, wording
-from hpo.papers import Paper
+from hpo import doctor, runs, stages, studies, tables
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
@@ -65,12 +64,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "start a study, or continue it")
     run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
-    run.add_argument(
-        "--setting", metavar="NAME", help="such as small or full, where a study has it"
-    )
-    run.add_argument(
-        "--trials", type=int, metavar="N", help="trials in all, baselines and grid too"
-    )
+    run.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
+    run.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
     run.add_argument("--budget", type=_seconds, metavar="TIME", help="such as 90s, 30m, 2h")
     run.add_argument(
         "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
@@ -157,7 +152,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
             log.write_text(mask(traceback.format_exc()), encoding="utf-8")
         raise
     console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
-    _print_front(run, console)
+    tables.print_run(run, console)
     write_report(run, place.report)
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
     return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
@@ -264,7 +259,7 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps(tables.run_json(run), indent=1, allow_nan=False))
     else:
-        _print_front(run, console)
+        tables.print_run(run, console)
     return DONE
 
 
@@ -312,28 +307,6 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
         table.add_row(Text(check.name), "ok" if check.ok else "PROBLEM", Text(check.found))
     console.print(table)
     return DONE if all(check.ok for check in checks) else FAILED
-
-
-def _print_front(run: Run, console: Console) -> None:
-    console.print(tables.front_table(run))
-    if run.paper is not None:
-        _print_paper(run, run.paper, console)
-    work = wording.work(run)
-    if work is not None:
-        console.print(Text(work))
-    failed = tables.failed_table(run)
-    if failed is not None:
-        console.print(failed)
-
-
-def _print_paper(run: Run, paper: Paper, console: Console) -> None:
-    """What the paper found beside what this run did."""
-    for line in wording.paper_notes(paper):
-        console.print(Text(line))
-    for side in comparison.sides(run, paper):
-        console.print(tables.paper_table(side))
-        for finding in side.findings:
-            console.print(Text(f"- {comparison.sentence(finding)}"))
 
 
 def _complain(error: Exception, code: int) -> int:

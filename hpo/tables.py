@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hpo import wording
-from hpo.comparison import Side, sides
+from hpo.comparison import Side, sentence, sides
 from hpo.papers import Paper
 from hpo.record import Run, Trial
 from hpo.scoring import Front, disagreements, front
+
+
+def print_run(run: Run, console: Console) -> None:
+    """The front, a paper beside the run, the work and the failures."""
+    console.print(front_table(run))
+    for part in _paper_parts(run):
+        console.print(part)
+    work = wording.work(run)
+    if work is not None:
+        console.print(Text(work))
+    failed = failed_table(run)
+    if failed is not None:
+        console.print(failed)
+
+
+def _paper_parts(run: Run) -> Iterator[Table | Text]:
+    """What the paper found beside what this run did, and what follows from it."""
+    if run.paper is None:
+        return
+    for line in wording.paper_notes(run.paper):
+        yield Text(line)
+    for side in sides(run, run.paper):
+        yield paper_table(side)
+        for finding in side.findings:
+            yield Text(f"- {sentence(finding)}")
 
 
 def front_table(run: Run) -> Table:

@@ -18,7 +18,9 @@ from hpo.study import Controller
 from tests.hpo.toy_objective import spec
 
 ROOT = Path(__file__).parents[2]
-HEAD = "from pathlib import Path\nfrom tests.hpo.toy_objective import *\n"
+HEAD = (
+    "from pathlib import Path\nfrom hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
+)
 
 
 @pytest.fixture
@@ -100,14 +102,26 @@ def test_failed_trials_are_listed_and_a_study_of_them_alone_has_failed(
     assert "No complete trial counts" in words(capsys)
 
 
-def test_set_fixes_a_hyperparameter_and_takes_it_out_of_space_and_baselines(folder: Path) -> None:
+def test_a_setting_is_picked_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("STUDY = spec(trials=5)\nSETTINGS = {'tiny': spec(name='tiny', trials=2)}")
+    assert cli.main(["run", "mine.py", "--setting", "tiny"]) == 0
+    assert len(read("tiny").trials) == 2
+    assert cli.main(["run", "mine.py", "--setting", "big"]) == 2
+    assert "has no setting 'big'; its SETTINGS are tiny." in complaint(capsys)
+
+
+def test_set_fixes_a_hyperparameter_and_takes_it_out_of_space_baselines_and_grid(
+    folder: Path,
+) -> None:
     write(
-        "STUDY = spec(trials=5, baselines=(Baseline(name='low', params={'pretrain.lr': 0.001}),))"
+        "STUDY = spec(trials=5, baselines=(Baseline(name='low', params={'pretrain.lr': 0.001}),),"
+        "grid=(Point(name='high', params={'pretrain.lr': 0.1}),))"
     )
     fixed = ["--set", "pretrain.lr=0.02", "--set", "model.layers=3", "--set", "pretrain.shape=up"]
     assert cli.main(["run", "mine.py", *fixed]) == 0
     run = read()
     assert list(run.space) == ["pretrain.weight_decay"]
+    assert [trial.name for trial in run.trials[:3]] == ["low", "high", None]
     assert all("pretrain.lr" not in trial.params for trial in run.trials)
     objective = run.reproduce["study"]["objective"]["fixed"]
     assert (objective["pretrain.lr"], objective["model.layers"]) == (0.02, 3)
