@@ -19,7 +19,7 @@ from tests.hpo.toy_objective import spec
 
 ROOT = Path(__file__).parents[2]
 HEAD = (
-    "from pathlib import Path\nfrom hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
+    "from pathlib import Path; from hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
 )
 
 
