@@ -6,10 +6,11 @@ randomized blocks: what a seed does to all points alike is no error of a differe
     s^2 = sum (y_ps - mean_p - mean_s + mean)^2 / ((P - 1) (S - 1))
     value = sum_p w_p mean_s(y_ps),  error = s sqrt(sum_p w_p^2 / S)
 
-s^2 takes the points that have all seeds, and is taken to be the same for all. A claim is told apart
-from its opposite where |value| exceeds the error times Student's two-sided 95 % quantile at
-(P - 1) (S - 1) degrees of freedom; else nothing is said. Many claims are tested at once, and one in
-twenty will pass by chance.
+s^2 takes the points that have all seeds. Points may spread differently, a diverging one more than
+the others, one at chance not at all: where the sum's own standard error over the seeds is larger,
+that one stands. A claim is told apart from its opposite where |value| exceeds the error times
+Student's two-sided 95 % quantile at (P - 1) (S - 1) degrees of freedom; else nothing is said. Many
+claims are tested at once, and about one in twenty will pass by chance.
 """
 
 from __future__ import annotations
@@ -126,14 +127,12 @@ def contrast(claim: Contrast, found: Values) -> Finding:
     shared = _shared(found, list(claim.weights))
     if not shared:
         return _unmeasured(claim.text, paper, claim.metric)
-    value = sum(w * _mean(found[name], shared) for name, w in claim.weights.items())
-    known = spread(found)
-    error = known.error(list(claim.weights.values()), len(shared))
+    value, error = _weighted(found, claim.weights, shared)
     return Finding(
         text=claim.text,
         paper=paper,
         ours=f"{_with_error(value, error)} {claim.metric} over {_seeds(len(shared))}",
-        verdict=_verdict(value * claim.sign, error * known.enough()),
+        verdict=_verdict(value * claim.sign, error * spread(found).enough()),
         value=value,
         error=error,
     )
@@ -257,9 +256,13 @@ def _column(run: Run, table: Table, quantity: Quantity) -> dict[str, Cell]:
 
 
 def _cell(paper: float | None, ys: Sequence[float]) -> Cell:
-    n = len(ys)
-    sem = float(np.std(ys, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Cell(paper=paper, mean=float(np.mean(ys)) if n else math.nan, sem=sem, seeds=n)
+    mean = float(np.mean(ys)) if ys else math.nan
+    return Cell(paper=paper, mean=mean, sem=_sem(ys), seeds=len(ys))
+
+
+def _sem(ys: Sequence[float]) -> float:
+    """Standard error of the mean; NaN with fewer than two."""
+    return float(np.std(ys, ddof=1)) / math.sqrt(len(ys)) if len(ys) > 1 else math.nan
 
 
 def _counts(trial: Trial) -> bool:
@@ -269,6 +272,15 @@ def _counts(trial: Trial) -> bool:
 def _shared(found: Values, names: Sequence[str]) -> list[int]:
     """Seeds that all these points have."""
     return sorted(set.intersection(*(set(found.get(name, {})) for name in names)))
+
+
+def _weighted(
+    found: Values, weights: Mapping[str, float], seeds: Sequence[int]
+) -> tuple[float, float]:
+    """A weighted sum over points, and its error; NaN where no spread is known."""
+    sums = [sum(w * found[name][seed] for name, w in weights.items()) for seed in seeds]
+    pooled = spread(found).error(list(weights.values()), len(seeds))
+    return float(np.mean(sums)), pooled if len(sums) < 2 else max(pooled, _sem(sums))
 
 
 def _mean(by_seed: Mapping[int, float], seeds: Sequence[int]) -> float:
@@ -289,9 +301,8 @@ def _leads(found: Values, best: str, other: str, sign: int) -> bool:
     shared = _shared(found, [best, other])
     if best == other or not shared:
         return False
-    lead = sign * (_mean(found[best], shared) - _mean(found[other], shared))
-    known = spread(found)
-    return _verdict(lead, known.error([1.0, -1.0], len(shared)) * known.enough()) == "agree"
+    lead, error = _weighted(found, {best: 1.0, other: -1.0}, shared)
+    return _verdict(sign * lead, error * spread(found).enough()) == "agree"
 
 
 def _ties(found: Values, points: Sequence[str], best: str, sign: int) -> str:

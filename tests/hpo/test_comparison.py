@@ -131,6 +131,16 @@ def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
     assert found.verdict == "not told apart"
 
 
+def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
+    found: Values = {name: {0: 1.0, 1: 1.0} for name in "bcdefg"} | {"a": {0: 1.0, 1: 1.5}}
+    weights = means(["a"], list("bcdefg"))
+    pooled = comparison.spread(found).error(list(weights.values()), 2)
+    assert pooled * comparison.spread(found).enough() < 0.25
+    finding = comparison.contrast(claim(weights), found)
+    assert (finding.value, finding.error) == pytest.approx((0.25, 0.25))
+    assert finding.verdict == "not told apart"
+
+
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
