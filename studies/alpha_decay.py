@@ -4,8 +4,8 @@ Each at three base values under Adam with L2-coupled decay and under AdamW, in t
 tables. Its factors between 0.67 and 5 raise the mean decay, which alone may explain a gain, so two
 controls are added that the paper does not have: AlphaDecay with its factors rescaled to a mean of 1
 (the mean decay is then exactly that of uniform decay at the same base value), and uniform decay at
-three times the largest base value, about the mean that AlphaDecay has there. small is a 0.2M model
-on Python's own text, full the paper's 60M on C4.
+three times the largest base value, so that it is tuned upwards too. small is a 0.2M model on
+Python's own text, full the paper's 60M on C4.
 """
 
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ def params(policy: str, coupling: str, value: float, high: float = 5.0) -> dict[
 
 
 def retuned(coupling: str) -> str:
-    """The uniform decay at about AlphaDecay's mean."""
+    """The uniform decay above the paper's base values."""
     return f"{TITLES[coupling]} {LABELS[coupling][0]} x 3, Uniform"
 
 
