@@ -25,7 +25,8 @@ def counted(preset: str, vocab: int) -> int:
 def by_hand(preset: models.Preset, vocab: int) -> int:
     """The Llama count from the shape alone."""
     width = preset.width
-    layer = 4 * width**2 + 3 * width * preset.ffn + 2 * width
+    kv_width = width * (preset.kv_heads or preset.heads) // preset.heads
+    layer = 2 * width**2 + 2 * width * kv_width + 3 * width * preset.ffn + 2 * width
     embeddings = vocab * width * (1 if preset.tied else 2)
     return embeddings + preset.layers * layer + width
 
