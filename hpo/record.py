@@ -8,7 +8,17 @@ from typing import Any, Literal, TypeAlias
 from hpo.papers import Paper
 from hpo.spec import Goal, Limit, Value
 
-State: TypeAlias = Literal["complete", "failed", "running"]
+State: TypeAlias = Literal["complete", "pruned", "failed", "running"]
+"""pruned: stopped at a rung; what it measured there is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """What a trial had measured at one fidelity below its last."""
+
+    fidelity: float
+    metrics: dict[str, float]
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,11 @@ class Trial:
     """Stand beside the number wherever the trial is named."""
     seed: int = 0
     fidelity: float = 1.0
+    """The highest that was measured; `metrics` are those at it."""
+    rungs: list[Rung] = field(default_factory=list)
+    """Fidelities passed on the way, in order."""
+    replicate_of: int | None = None
+    """Number of the trial whose params this one measures at another seed; None for itself."""
 
     @property
     def name(self) -> str | None:

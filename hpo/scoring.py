@@ -18,7 +18,7 @@ from hpo.record import Run, Trial
 from hpo.spec import Goal, Limit
 
 Standing: TypeAlias = Literal[
-    "front", "dominated", "outside limits", "not measured", "partial", "failed", "running"
+    "front", "dominated", "outside limits", "not measured", "partial", "pruned", "failed", "running"
 ]
 
 

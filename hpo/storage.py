@@ -23,14 +23,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.papers import Paper
-from hpo.record import Run, State, Trial
+from hpo.record import Run, Rung, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
 DATABASE = "study.db"
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
-    TrialState.PRUNED: "failed",
+    TrialState.PRUNED: "pruned",
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
 }
@@ -185,6 +185,8 @@ def _trial(frozen: FrozenTrial) -> Trial:
         cost=attrs.get("cost", {}),
         failure=attrs.get("failure"),
         notes=attrs.get("notes", []),
+        rungs=[Rung(**each) for each in attrs.get("rungs", [])],
+        replicate_of=attrs.get("replicate_of"),
         labels=attrs.get("labels", []),
         seed=attrs.get("seed", 0),
         fidelity=attrs.get("fidelity", 1.0),

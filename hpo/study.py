@@ -26,6 +26,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hpo import search
+from hpo.executors import Executor, Inline
 from hpo.record import Run
 from hpo.spec import Baseline, Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
@@ -40,14 +41,15 @@ class StudyChanged(ValueError):
 class Controller:
     """A study and its record."""
 
-    def __init__(self, spec: StudySpec, url: str) -> None:
-        """Open the record, making it if it is not there.
+    def __init__(self, spec: StudySpec, url: str, executor: Executor | None = None) -> None:
+        """Open the record, making it if it is not there; measure inline if no executor is given.
 
         Raises:
             StudyChanged: the record was started with other settings.
             StorageError: the storage cannot be used.
         """
         self.spec, self.url = spec, url
+        self.executor: Executor = Inline(spec.objective) if executor is None else executor
         self.study = open_study(url, spec.name, spec.goals)
         with guarded(url):
             started = self.study.user_attrs.get("spec")
@@ -73,7 +75,7 @@ class Controller:
             on_event({"wave": numbers, "trials": self.spec.trials, "finished": numbers[0]})
             with guarded(self.url):
                 requests = [_request(self._frozen(trial)) for trial in wave]
-            results = self.spec.objective.evaluate(requests, on_event)
+            results = self.executor.submit(requests, on_event).result()
             for trial, result in zip(wave, results, strict=True):
                 self._record(trial, result)
             on_event({"recorded": numbers, "finished": numbers[-1] + 1})
