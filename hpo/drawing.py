@@ -29,6 +29,7 @@ MARKS: dict[Group, tuple[str, str, int]] = {
     "outside limits": (GREY, "triangle-up-open", 8),
     "not measured": (GREY, "square-open", 8),
     "partial": (GREY, "circle-open", 8),
+    "pruned": (GREY, "triangle-down-open", 8),
     "failed": (PURPLE, "x", 8),
     "front": (VERMILLION, "circle", 11),
 }

@@ -12,7 +12,7 @@ from hpo.record import Run, Trial
 from hpo.scoring import Front, sem
 
 Group: TypeAlias = Literal[
-    "front", "dominated", "outside limits", "not measured", "partial", "failed"
+    "front", "dominated", "outside limits", "not measured", "partial", "pruned", "failed"
 ]
 
 
