@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,8 @@ import torch
 USED_FRAC = 0.8
 """Share of the free memory that lanes may fill; assumed: the rest is for evaluation and others."""
 T = TypeVar("T")
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+"""Parameters of glibc's mallopt(3)."""
 
 
 def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None]) -> None:
@@ -55,12 +59,41 @@ def fitting(step: Callable[[int], object], device: str, most: int) -> int:
     return int(max(1, min(most, 1 + (USED_FRAC * free - one) // a_lane)))
 
 
+@functools.cache
+def keep_freed() -> None:
+    """Let a CPU's freed memory be used again at once; for the whole process, its results the same.
+
+    glibc asks the system for every large block and hands it back when it is freed, so that each
+    activation of each step is paged in anew: a fifth to a third of a step of 6 to 32 lanes
+    (measured, 0.2M and 1M parameters, two cores). Nothing is done where there is no glibc.
+    """
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, -1)  # never by itself
+        libc.mallopt(_TOP_PAD, 2**26)
+
+
+def hand_back() -> None:
+    """Give the memory that was kept after freeing back to the system."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
 def free_bytes(device: str) -> int:
     """Memory that could still be taken."""
     if torch.device(device).type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + cached)
+    hand_back()
     return int(psutil.virtual_memory().available)
 
 
@@ -72,6 +105,7 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
         work()
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device) - before)
+    hand_back()  # what is reused would not count
     try:
         before = psutil.Process().memory_info().rss
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak

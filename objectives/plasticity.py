@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from objectives import memory
 from objectives.batch import Batch
 from objectives.field_types import Value
 from objectives.measures import Request, Result
@@ -161,6 +162,7 @@ class PlasticityObjective:
             return batch.run()
         finally:
             store.close(keep=self._prepared.stages())
+            memory.hand_back()
 
     def _open_store(self) -> Store:
         where = self.execution

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from objectives import adamw
+from objectives import adamw, memory
 from objectives.lanes import Batch, Program, Rows
 
 NEVER = -1
@@ -67,6 +67,8 @@ def train(
     are done, with the training losses of the last one in nats.
     """
     device = state.rows.values.device
+    if device.type == "cpu":
+        memory.keep_freed()
     lr_SK = plan.lr_SK.to(device=device, dtype=state.rows.values.dtype)
     decay_SK = plan.decay_SK.to(device=device, dtype=state.rows.values.dtype)
     for step in range(state.step, until):

@@ -9,7 +9,6 @@ K lanes, B batch, T tokens.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import resource
 import sys
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from objectives import adamw, decay_policies, lanes, models, recipe, train
+from objectives import adamw, decay_policies, lanes, memory, models, recipe, train
 
 LR, DECAY, CLIP = 1e-4, 0.1, 1.0
 MAX_STEPS = 1_000_000
@@ -157,7 +156,7 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+        memory.hand_back()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
