@@ -26,11 +26,13 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARKS: dict[Group, tuple[str, str, int]] = {
     "dominated": (GREY, "circle", 7),
+    "replicate": (GREY, "circle-dot", 5),
     "outside limits": (GREY, "triangle-up-open", 8),
     "not measured": (GREY, "square-open", 8),
     "partial": (GREY, "circle-open", 8),
     "pruned": (GREY, "triangle-down-open", 8),
     "failed": (PURPLE, "x", 8),
+    "undecided": (ORANGE, "circle-open", 9),
     "front": (VERMILLION, "circle", 11),
 }
 

@@ -12,7 +12,15 @@ from hpo.record import Run, Trial
 from hpo.scoring import Front, sem
 
 Group: TypeAlias = Literal[
-    "front", "dominated", "outside limits", "not measured", "partial", "pruned", "failed"
+    "front",
+    "undecided",
+    "dominated",
+    "replicate",
+    "outside limits",
+    "not measured",
+    "partial",
+    "pruned",
+    "failed",
 ]
 
 
@@ -207,7 +215,7 @@ def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Poin
 
 def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
     standing = front.standings[trial.number]
-    knee = ", knee" if trial is front.knee else ""
+    knee = ", knee" if front.knee is not None and trial.number == front.knee.number else ""
     lines = [f"{wording.title(trial)} ({standing}{knee})"]
     lines += [f"{path} = {wording.setting(value)}" for path, value in trial.params.items()]
     plain = [

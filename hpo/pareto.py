@@ -26,6 +26,19 @@ def non_dominated(Y_NG: npt.ArrayLike) -> Mask:
     return mask
 
 
+def non_dominated_draws(Y_DNG: Losses) -> Mask:
+    """Which rows no other row of the same draw dominates: D draws x N booleans. No NaN."""
+    low_NG, high_NG = Y_DNG.min(axis=0), Y_DNG.max(axis=0)
+    beaten = np.zeros(Y_DNG.shape[1], dtype=np.bool_)
+    for row in np.flatnonzero(non_dominated(high_NG)):
+        beaten |= (high_NG[row] < low_NG).all(axis=1)
+    open_N = np.flatnonzero(~beaten)  # the others are dominated in every draw
+    mask = np.zeros(Y_DNG.shape[:2], dtype=np.bool_)
+    some = Y_DNG[:, open_N]
+    mask[:, open_N] = _sweep(some) if some.shape[2] == 2 else [non_dominated(Y) for Y in some]
+    return mask
+
+
 def ranks(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Non-domination ranks: 0 on the front, 1 on the front of the rest, and so on; N integers.
 
@@ -117,6 +130,21 @@ def _dominates(Y_NG: Losses) -> Mask:
         no_worse &= column[:, None] <= column[None, :]
         better |= column[:, None] < column[None, :]
     return no_worse & better
+
+
+def _sweep(Y_DN2: Losses) -> Mask:
+    """Non-dominated rows of each draw, two goals: in order, each must undercut all before it."""
+    order = np.lexsort((Y_DN2[..., 1], Y_DN2[..., 0]), axis=-1)
+    first, second = (np.take_along_axis(Y_DN2[..., goal], order, -1) for goal in (0, 1))
+    least = np.minimum.accumulate(second, axis=-1)
+    undercuts = np.ones(first.shape, dtype=np.bool_)
+    undercuts[:, 1:] = second[:, 1:] < least[:, :-1]
+    new = np.ones_like(undercuts)  # equal rows stand together and share their fate
+    new[:, 1:] = (first[:, 1:] != first[:, :-1]) | (second[:, 1:] != second[:, :-1])
+    start = np.maximum.accumulate(np.where(new, np.arange(first.shape[1]), 0), axis=-1)
+    mask = np.empty_like(undercuts)
+    np.put_along_axis(mask, order, np.take_along_axis(undercuts, start, -1), -1)
+    return mask
 
 
 def _volume(Y_NG: Losses, corner: Losses) -> float:

@@ -48,6 +48,8 @@ class Trial:
     """Fidelities passed on the way, in order."""
     replicate_of: int | None = None
     """Number of the trial whose params this one measures at another seed; None for itself."""
+    confirms: bool = False
+    """Whether it repeats a trial of the reported front at a fresh seed, after the choice."""
 
     @property
     def name(self) -> str | None:

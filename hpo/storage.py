@@ -187,6 +187,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         notes=attrs.get("notes", []),
         rungs=[Rung(**each) for each in attrs.get("rungs", [])],
         replicate_of=attrs.get("replicate_of"),
+        confirms=attrs.get("confirms", False),
         labels=attrs.get("labels", []),
         seed=attrs.get("seed", 0),
         fidelity=attrs.get("fidelity", 1.0),

@@ -188,11 +188,15 @@ def finite(value: Any) -> Any:
 
 
 def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
-    mark = "*" if trial is found.knee else ""
+    mark = "*" if _is_knee(trial, found) else ""
     cells = [f"{trial.number}{mark}{wording.tag(trial)}", trial.name or ""]
     cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
     cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
     return [Text(cell) for cell in cells]
+
+
+def _is_knee(trial: Trial, found: Front) -> bool:
+    return found.knee is not None and trial.number == found.knee.number
 
 
 def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
         "point": trial.point,
         "state": trial.state,
         "standing": found.standings[trial.number],
-        "knee": trial is found.knee,
+        "knee": _is_knee(trial, found),
         "params": finite(trial.params),
         "metrics": finite(trial.metrics),
         "cost": finite(trial.cost),
