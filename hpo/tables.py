@@ -13,14 +13,18 @@ from rich.text import Text
 
 from hpo import wording
 from hpo.comparison import Side, sentence, sides
+from hpo.membership import differences, from_baselines
 from hpo.papers import Paper
 from hpo.record import Run, Trial
 from hpo.scoring import Front, disagreements, front
 
 
 def print_run(run: Run, console: Console) -> None:
-    """The front, a paper beside the run, the work and the failures."""
-    console.print(front_table(run))
+    """The front and how sure it is, a paper beside the run, the work and the failures."""
+    found = front(run)
+    console.print(front_table(run, found))
+    for line in wording.certainty(run, found):
+        console.print(Text(line))
     for part in _paper_parts(run):
         console.print(part)
     work = wording.work(run)
@@ -43,13 +47,14 @@ def _paper_parts(run: Run) -> Iterator[Table | Text]:
             yield Text(f"- {sentence(finding)}")
 
 
-def front_table(run: Run) -> Table:
+def front_table(run: Run, found: Front) -> Table:
     """The front, the best by the first goal first: scores ± standard error and parameters."""
-    found = front(run)
     params = wording.param_names(run, found.trials)
     table = Table(title=Text(f"{run.name}: {wording.progress(run)}"), title_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("point" if any(trial.point for trial in run.trials) else "baseline")
+    if found.draws is not None:
+        table.add_column("on the front", justify="right")
     for metric in wording.score_names(run):
         table.add_column(Text(metric), justify="right")
     for short in params.values():
@@ -114,7 +119,15 @@ def run_json(run: Run) -> dict[str, Any]:
      "trials_all": [TRIAL], by number,
      "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
                       "top_by_gain": [int], "top_by_finetuned": [int]},
-     "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]}}
+     "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]},
+     "hypervolume_range": [float, float] | null, central 95 %,
+     "knee_region": [{"trial": int, "probability": float}], the most probable first,
+     "undecided": [int], points that are not reported and cannot be ruled out,
+     "differences": [DIFFERENCE], every pair of the front in every goal,
+     "from_baselines": [DIFFERENCE], the best by each goal against the best baseline by it}
+
+    DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
+                  "significant": bool, at 95 % for the whole list together}
 
     TABLE = {"title": str, "quantities": [{"metric": str, "paper": str}],
              "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,
@@ -123,12 +136,17 @@ def run_json(run: Run) -> dict[str, Any]:
                            "error": float | null, "verdict": see `hpo.comparison.Verdict`}]}
 
     TRIAL = {"trial": int, "baseline": str | null, "point": str | null,
-             "state": "complete" | "failed" | "running",
+             "state": see `hpo.record.State`,
              "standing": see `hpo.scoring.Standing`, "knee": bool, "params": {path: value},
              "metrics": {name: float | null}, "cost": {name: float | null}, "failure": str | null,
-             "notes": [str], "labels": [str], "seed": int, "fidelity": float}
+             "notes": [str], "labels": [str], "seed": int, "fidelity": float,
+             "replicate_of": int | null, "confirms": bool, "membership": float | null,
+             "estimates": null | {goal metric: float, its "..._sem": float},
+             "confirmed": null | {name: float | null}, metrics of the fresh seeds alone}
 
-    `complete` counts trials at full fidelity. The reference point is in the goals' own units.
+    `complete` counts trials at full fidelity. The reference point is in the goals' own units. In
+    "front" metrics are means over a point's seeds, in "trials_all" each trial's own. Where the
+    noise is unknown, `membership` and `estimates` are null and what is made from them is empty.
     """
     found = front(run)
     apart = disagreements(run)
@@ -157,6 +175,19 @@ def run_json(run: Run) -> dict[str, Any]:
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
         "paper": None if run.paper is None else _paper_json(run, run.paper),
+        **_certainty_json(found),
+    }
+
+
+def _certainty_json(found: Front) -> dict[str, Any]:
+    lists = {"differences": differences(found), "from_baselines": from_baselines(found)}
+    return {
+        "hypervolume_range": finite(found.hypervolume_range),
+        "knee_region": [
+            {"trial": number, "probability": share} for number, share in found.knee_region
+        ],
+        "undecided": [trial.number for trial in found.undecided],
+        **{name: [finite(dataclasses.asdict(e)) for e in each] for name, each in lists.items()},
     }
 
 
@@ -190,6 +221,7 @@ def finite(value: Any) -> Any:
 def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
     mark = "*" if _is_knee(trial, found) else ""
     cells = [f"{trial.number}{mark}{wording.tag(trial)}", trial.name or ""]
+    cells += [] if found.draws is None else [wording.percent(found.membership[trial.number])]
     cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
     cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
     return [Text(cell) for cell in cells]
@@ -200,6 +232,7 @@ def _is_knee(trial: Trial, found: Front) -> bool:
 
 
 def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
+    fresh = found.confirmed.get(trial.number)
     return {
         "trial": trial.number,
         "baseline": trial.baseline,
@@ -215,4 +248,9 @@ def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
         "labels": list(trial.labels),
         "seed": trial.seed,
         "fidelity": trial.fidelity,
+        "replicate_of": trial.replicate_of,
+        "confirms": trial.confirms,
+        "membership": finite(found.membership.get(trial.number)),
+        "estimates": finite(found.estimates.get(trial.number)),
+        "confirmed": None if fresh is None else finite(fresh.metrics),
     }

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hpo.comparison import Cell
+from hpo.membership import Difference, differences, from_baselines
 from hpo.papers import Paper, Quantity
 from hpo.record import Run, Trial
 from hpo.scoring import Comparison, Front, compare, sem
@@ -28,6 +29,7 @@ UNITS = {
     "probe.tiny_rate.drop_nats": "nats/token",
     "probe.tiny_rate.loss_nats": "nats/token",
 }
+MOST_LISTED = 8  # Points or pairs that a sentence names.
 ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.
 
 
@@ -152,15 +154,40 @@ def summary(run: Run, front: Front) -> list[str]:
     lines = [progress(run), *(_finding(each, run) for each in compared if each is not None)]
     if None in compared:
         lines.append("No baseline is complete, so nothing says what the search has won.")
-    lines += [_front_sentence(front), _knee_sentence(front)]
+    lines += [_front_sentence(front), _knee_sentence(front), *certainty(run, front)]
     lines += [text for text in [work(run)] if text is not None]
     if any(each is not None and each.best is not each.baseline for each in compared):
         lines.append(
-            "± is one standard error over fine-tuning seeds; those of a difference are taken as "
-            f"independent. The best of {len(front.trials) + len(front.dominated)} trials was "
+            f"{_error_source(front)}; those of a difference are taken as independent. The best of "
+            f"{len(front.points)} points was "
             "chosen after the fact, so its lead is on average smaller than it looks."
         )
     return lines
+
+
+def certainty(run: Run, front: Front) -> list[str]:
+    """How sure the front is: who may belong to it, where its knee may lie, what is told apart."""
+    if not front.points:
+        return []
+    if front.draws is None:
+        names = [goal.metric for goal in front.goals]
+        return [
+            f"How sure this front is, is unknown: no trial is repeated at another seed, so nothing "
+            f"tells the noise of {' and '.join(names)} between pretraining runs."
+        ]
+    lines = [_undecided_sentence(front), _knee_region(front), _not_told_apart(front)]
+    lines += [_against_baseline(each, front) for each in from_baselines(front)]
+    lines += [_confirmed_sentence(front, number) for number in front.confirmed]
+    return [line for line in lines if line]
+
+
+def percent(share: float) -> str:
+    """A probability; never a round 0 or 100 that is not one."""
+    if math.isnan(share):
+        return "n/a"
+    if 0 < share < 0.01:
+        return "< 1 %"
+    return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
 def work(run: Run) -> str | None:
@@ -213,6 +240,71 @@ def verdict(difference: float, error: float) -> str:
     return f"{ratio:.1f} standard errors" + ("" if ratio >= ENOUGH_SEMS else ", within noise")
 
 
+def _undecided_sentence(front: Front) -> str:
+    text = "Probability of belonging to the front"
+    named = [f"{title(t)} {percent(front.membership[t.number])}" for t in front.trials]
+    ranked = sorted(front.undecided, key=lambda t: -front.membership[t.number])
+    rest = [f"{title(t)} {percent(front.membership[t.number])}" for t in ranked]
+    return f"{text}: {_listed(named)}." + (
+        f" Not shown on it and not ruled out: {_listed(rest)}." if rest else ""
+    )
+
+
+def _knee_region(front: Front) -> str:
+    if len(front.knee_region) < 2:
+        return ""
+    by_number = {trial.number: trial for trial in front.points}
+    places = [f"{title(by_number[number])} {percent(p)}" for number, p in front.knee_region]
+    return f"The knee may lie at {_listed(places)}."
+
+
+def _not_told_apart(front: Front) -> str:
+    pairs = differences(front)
+    if not pairs:
+        return ""
+    parts = []
+    for metric in dict.fromkeys(each.metric for each in pairs):
+        some = [each for each in pairs if each.metric == metric and not each.significant]
+        if some:
+            names = [
+                f"#{min(each.better, each.other)} and #{max(each.better, each.other)}"
+                for each in some
+            ]
+            parts.append(f"{metric} of {_listed(names)}")
+    if not parts:
+        return "All differences between points of the front are significant (95 %, Holm)."
+    return f"Not significant (95 %, Holm): differences in {'; in '.join(parts)}."
+
+
+def _against_baseline(each: Difference, front: Front) -> str:
+    by_number = {trial.number: trial for trial in front.points}
+    verdict = "significant" if each.significant else "not significant"
+    return (
+        f"Expected {each.metric} of {title(by_number[each.better])} against "
+        f"{title(by_number[each.other])}, the best baseline, luck of the best taken off: "
+        f"{with_sem(each.value, each.error, signed=True)}, {verdict} (95 %, Holm)."
+    )
+
+
+def _confirmed_sentence(front: Front, number: int) -> str:
+    fresh = front.confirmed[number]
+    by_number = {trial.number: trial for trial in front.points}
+    values = ", ".join(f"{goal.metric} {measured(fresh, goal.metric)}" for goal in front.goals)
+    return f"{title(by_number[number])} again, at fresh seeds after it was chosen: {values}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Some, and how many more."""
+    shown = ", ".join(parts[:MOST_LISTED])
+    return shown + (f" and {len(parts) - MOST_LISTED} more" if len(parts) > MOST_LISTED else "")
+
+
+def _error_source(front: Front) -> str:
+    if front.draws is None:
+        return "± is one standard error over fine-tuning seeds"
+    return "± is one standard error over pretraining seeds, their spread pooled over all points"
+
+
 def _endings(path: str) -> list[str]:
     parts = path.split(".")
     return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
@@ -248,15 +340,17 @@ def _price(found: Comparison, goal: Goal) -> str:
 
 
 def _front_sentence(front: Front) -> str:
-    count = len(front.trials) + len(front.dominated)
-    text = f"The front holds {len(front.trials)} of the {count} trials that count"
+    text = f"The front holds {len(front.trials)} of the {len(front.points)} points that count"
     if front.reference is None:
         return text + "."
     corner = ", ".join(
         f"{goal.metric} {number(value)}"
         for goal, value in zip(front.goals, front.reference, strict=True)
     )
-    return f"{text}; hypervolume {number(front.hypervolume)} against the worst seen ({corner})."
+    size = number(front.hypervolume)
+    if front.hypervolume_range is not None and not math.isnan(front.hypervolume_range[0]):
+        size += " (95 %: " + " to ".join(map(number, front.hypervolume_range)) + ")"
+    return f"{text}; hypervolume {size} against the worst seen ({corner})."
 
 
 def _knee_sentence(front: Front) -> str:

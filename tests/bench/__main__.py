@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import decay, figures, kills, lanes, peer_bench, probes, stages
+from tests.bench import calibration, decay, figures, kills, lanes, peer_bench, probes, stages
 from tests.bench.figures import Figure, Options
 
 
@@ -60,6 +60,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "kills": kills.run,
     "probes": probes.run,
     "decay": decay.run,
+    "calibration": calibration.run,
 }
 
 if __name__ == "__main__":

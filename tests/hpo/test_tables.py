@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo.comparison import sides
+from hpo.scoring import front
 from hpo.spec import Limit
 from hpo.tables import failed_table, front_table, paper_table, run_json
 from tests.hpo import toy
@@ -22,7 +23,7 @@ def text_of(table: Table) -> str:
 
 
 def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
-    text = text_of(front_table(toy.mixed()))
+    text = text_of(front_table(toy.mixed(), front(toy.mixed())))
     rows = [line for line in text.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     assert cells == [
@@ -40,8 +41,8 @@ def test_a_label_stands_beside_the_number_in_tables_and_in_json() -> None:
     merged = toy.trial(0, 3.5, 0.2, labels=["merged"])
     lost = toy.trial(1, math.nan, math.nan, state="failed", failure="lost", labels=["merged"])
     run = toy.run([merged, lost, toy.trial(2, 3.4, 0.1)])
-    assert "0 (merged)" in text_of(front_table(run))
-    assert "2 (merged)" not in text_of(front_table(run))
+    assert "0 (merged)" in text_of(front_table(run, front(run)))
+    assert "2 (merged)" not in text_of(front_table(run, front(run)))
     failed = failed_table(run)
     assert failed is not None
     assert "#1 (merged)" in text_of(failed)
@@ -60,7 +61,7 @@ def test_a_papers_table_puts_its_numbers_before_ours() -> None:
     ]
     for word in ("b is above a", "paper: b is above a", "base_loss (nats/token)", "failed"):
         assert word in text
-    assert "point" in text_of(front_table(run))
+    assert "point" in text_of(front_table(run, front(run)))
     (table,) = run_json(run)["paper"]["tables"]
     assert table["quantities"][1] == {"metric": "gain", "paper": ""}
     assert table["rows"][1]["cells"][0]["paper"] == 2.4
@@ -69,7 +70,9 @@ def test_a_papers_table_puts_its_numbers_before_ours() -> None:
 
 
 def test_an_empty_front_says_so() -> None:
-    assert "No complete trial counts for the front yet." in text_of(front_table(toy.run([])))
+    assert "No complete trial counts for the front yet." in text_of(
+        front_table(toy.run([]), front(toy.run([])))
+    )
 
 
 def test_failed_trials_are_listed_with_their_reasons() -> None:
@@ -82,14 +85,15 @@ def test_failed_trials_are_listed_with_their_reasons() -> None:
 def test_names_that_look_like_console_markup_stay_text() -> None:
     name = "[bold red]x[/] [link=file:///]y"
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=name, params={name: name})])
-    assert text_of(front_table(run)).count(name) == 3
+    assert text_of(front_table(run, front(run))).count(name) == 3
 
 
 def test_json_has_the_documented_shape() -> None:
     data = run_json(toy.mixed())
     assert list(data) == [
         "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "paper",
+        "trials_all", "disagreement", "paper", "hypervolume_range", "knee_region", "undecided",
+        "differences", "from_baselines",
     ]  # fmt: skip
     assert data["goals"] == [
         {"metric": "base_loss", "direction": "down"},
@@ -102,7 +106,8 @@ def test_json_has_the_documented_shape() -> None:
     ]  # fmt: skip
     assert list(data["front"][1]) == [
         "trial", "baseline", "point", "state", "standing", "knee", "params", "metrics", "cost",
-        "failure", "notes", "labels", "seed", "fidelity",
+        "failure", "notes", "labels", "seed", "fidelity", "replicate_of", "confirms", "membership",
+        "estimates", "confirmed",
     ]  # fmt: skip
     assert data["front"][1]["baseline"] == "standard"
     assert data["front"][1]["metrics"]["gain_sem"] == 0.01

@@ -1,0 +1,322 @@
+"""Whether the front's probabilities mean what they say, on noisy studies whose truth is known.
+
+A study: NUM_POINTS settings of analytic problems with two goals, a third drawn at random and the
+rest by mutating what looked best so far, as a search does, so that lucky measurements draw others
+after them. Each is measured with Gaussian noise, in half of the studies with a part that a seed
+gives to all points alike. Then seeds are repeated by one of four policies:
+
+- few: three settings, named as baselines, at three seeds each; nothing else is repeated;
+- some: every third setting once more;
+- all: every setting at three seeds;
+- asked: REPLICATES times the trial that `hpo.membership.next_replicate` names.
+
+Membership is held against the truth: no other setting of the study has both true losses smaller (or
+one, and the other equal). Reported is what `hpo.scoring.front` reports. Volumes are shares of the
+problem's exact front's, under one reference a problem. "naive" is what is observed: the
+non-dominated means, their volume, and memberships from means plus normal errors.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hpo import pareto
+from hpo.membership import next_replicate
+from hpo.record import Run, Trial
+from hpo.scoring import Front, front, losses, volume
+from hpo.spec import Goal
+from tests.bench.figures import Figure, Options, mean_of
+
+Array = npt.NDArray[np.float64]
+NUM_POINTS, NUM_PARAMS, REPLICATES = 30, 4, 8
+REPEATS = 40
+"""Studies of each problem, noise and policy."""
+NOISES = (0.05, 0.15)
+"""Standard deviation against the exact front's range in each goal."""
+GOALS = (Goal(metric="first", direction="down"), Goal(metric="second", direction="down"))
+EDGES = (0.0, 0.05, 0.15, 0.35, 0.65, 0.85, 0.95, 1.0)
+NAIVE_DRAWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An analytic problem over the unit cube."""
+
+    losses: Callable[[Array], Array]
+    """N x params -> N x 2."""
+    front: Array
+    """Points along the exact front."""
+    reference: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One study beside the truth."""
+
+    membership: Array
+    naive: Array
+    truth: pareto.Mask
+    reported: pareto.Mask
+    observed: pareto.Mask
+    overstated: float
+    """Stated minus true volume of the reported points, in percent of the exact front's."""
+    naive_overstated: float
+    kept: float
+    """True volume of the reported points as a share of that of all points."""
+
+
+def run(options: Options) -> dict[str, Figure]:
+    """All studies."""
+    repeats = options.repeats or (1 if options.quick else REPEATS)
+    found: dict[str, list[Outcome]] = {name: [] for name in options.picked(list(POLICIES))}
+    for policy, outcomes in found.items():
+        for place, problem in enumerate(PROBLEMS.values()):
+            for noise in NOISES:
+                outcomes += [
+                    outcome(problem, noise, policy, seed=[place, int(100 * noise), repeat])
+                    for repeat in range(repeats)
+                ]
+        options.say(f"{policy}: {len(outcomes)} studies")
+    every = [outcome for outcomes in found.values() for outcome in outcomes]
+    figures = {"studies": Figure(value=len(every), unit="studies")}
+    figures |= _summary("", every, options)
+    for policy, outcomes in found.items():
+        figures |= _summary(f"{policy}.", outcomes, None)
+    for low, high in itertools.pairwise(EDGES):
+        figures |= _bin(every, low, high)
+    return figures
+
+
+def _summary(prefix: str, found: Sequence[Outcome], judged: Options | None) -> dict[str, Figure]:
+    """Means over studies; goals where they are judged, which a smoke check is not."""
+
+    def goal(text: str) -> str | None:
+        return None if judged is None else judged.speed_goal(text)
+
+    counts = [float(each.reported.sum()) for each in found]
+    near = _shares(found, 0.85, 0.95)
+    return {
+        f"{prefix}gap_at_90_percent": Figure(
+            value=100 * abs(near[1] - 0.9), unit="points", sem=100 * near[2], n=near[3],
+            goal=goal("<= 5"),
+        ),
+        f"{prefix}truly_non_dominated": replace(
+            _pooled([(each.truth[each.reported]) for each in found]), goal=goal(">= 85")
+        ),
+        f"{prefix}truly_non_dominated_naive": _pooled([e.truth[e.observed] for e in found]),
+        f"{prefix}overstated": mean_of([e.overstated for e in found], "points", goal("<= 3")),
+        f"{prefix}overstated_naive": mean_of([e.naive_overstated for e in found], "points"),
+        f"{prefix}volume_kept": mean_of([100 * e.kept for e in found], "%"),
+        f"{prefix}reported_points": mean_of(counts, "points a front"),
+    }  # fmt: skip
+
+
+def _pooled(masks: Sequence[pareto.Mask]) -> Figure:
+    """Share of true in all masks together, with the error of a ratio over studies."""
+    hits = np.array([float(mask.sum()) for mask in masks])
+    counts = np.array([float(len(mask)) for mask in masks])
+    share = float(hits.sum() / counts.sum())
+    error = float(np.sqrt(((hits - share * counts) ** 2).sum()) / counts.sum())
+    return Figure(value=100 * share, unit="%", sem=100 * error, n=int(counts.sum()))
+
+
+def _bin(found: Sequence[Outcome], low: float, high: float) -> dict[str, Figure]:
+    figures = {}
+    for side in ("", "naive_"):
+        given, belong, error, count = _shares(found, low, high, naive=bool(side))
+        name = f"{side}given_{100 * low:.0f}_to_{100 * high:.0f}"
+        figures[f"{name}.stated"] = Figure(value=100 * given, unit="%", n=count)
+        figures[f"{name}.belong"] = Figure(value=100 * belong, unit="%", sem=100 * error, n=count)
+    return figures
+
+
+def _shares(
+    found: Sequence[Outcome], low: float, high: float, naive: bool = False
+) -> tuple[float, float, float, int]:
+    """Of the points stated within bounds: mean statement, share that belongs, its error, count.
+
+    The upper bound is included at 1. Points of one study are not independent: the error is that of
+    a ratio over studies.
+    """
+    stated, hits, counts = [], [], []
+    for each in found:
+        membership = each.naive if naive else each.membership
+        inside = (membership >= low) & ((membership < high) | (high == 1.0))
+        stated.append(float(membership[inside].sum()))
+        hits.append(float(each.truth[inside].sum()))
+        counts.append(int(inside.sum()))
+    total = max(sum(counts), 1)
+    share = sum(hits) / total
+    error = float(np.linalg.norm(np.array(hits) - share * np.array(counts))) / total
+    return sum(stated) / total, share, error, sum(counts)
+
+
+def outcome(problem: Problem, noise: float, policy: str, seed: Sequence[int]) -> Outcome:
+    """A study of this kind, and what is said of it beside what is true."""
+    study = _Study(problem, noise, np.random.default_rng(seed))
+    POLICIES[policy](study)
+    run = study.run()
+    said = front(run)
+    true_N2 = problem.losses(study.x())
+    return _judged(problem, said, true_N2)
+
+
+def _judged(problem: Problem, said: Front, true_N2: Array) -> Outcome:
+    assert said.draws is not None
+    numbers = [trial.number for trial in said.points]
+    true_N2 = true_N2[numbers]
+    reported = np.isin(numbers, [trial.number for trial in said.trials])
+    observed_N2 = losses(said.points, GOALS)
+    observed = pareto.non_dominated(observed_N2)
+    exact = pareto.hypervolume(problem.front, problem.reference)
+    true = pareto.hypervolume(true_N2[reported], problem.reference)
+    stated = float(volume(said.draws[:, reported], problem.reference).mean())
+    naive = pareto.hypervolume(observed_N2[observed], problem.reference)
+    naive_true = pareto.hypervolume(true_N2[observed], problem.reference)
+    best = pareto.hypervolume(true_N2, problem.reference)
+    sems_N2 = np.array(
+        [[trial.metrics[f"{goal.metric}_sem"] for goal in GOALS] for trial in said.points]
+    )
+    normal = np.random.default_rng(0).normal(size=(NAIVE_DRAWS, *observed_N2.shape))
+    return Outcome(
+        membership=np.array([said.membership[number] for number in numbers]),
+        naive=pareto.non_dominated_draws(observed_N2 + sems_N2 * normal).mean(axis=0),
+        truth=pareto.non_dominated(true_N2),
+        reported=reported,
+        observed=observed,
+        overstated=100 * (stated - true) / exact,
+        naive_overstated=100 * (naive - naive_true) / exact,
+        kept=true / best if best else 1.0,
+    )
+
+
+class _Study:
+    """A noisy study as it grows."""
+
+    def __init__(self, problem: Problem, noise: float, rng: np.random.Generator) -> None:
+        self.problem, self.rng = problem, rng
+        self.noise_2 = noise * np.ptp(problem.front, axis=0)
+        self.shared = rng.random() < 0.5
+        self.trials: list[Trial] = []
+        self.shifts: dict[int, Array] = {}
+        for _ in range(NUM_POINTS):
+            self.measure(self._proposal())
+
+    def _proposal(self) -> Array:
+        if len(self.trials) < NUM_POINTS // 3:
+            return np.asarray(self.rng.random(NUM_PARAMS))
+        best = pareto.non_dominated(losses(self.trials, GOALS))
+        parent = self.x()[self.rng.choice(np.flatnonzero(best))]
+        return np.clip(parent + self.rng.normal(0, 0.15, NUM_PARAMS), 0, 1)
+
+    def measure(self, x: Array, seed: int = 0, replicate_of: int | None = None) -> None:
+        """One more trial; a part of its noise, in some studies, is the seed's alone."""
+        if seed not in self.shifts:
+            self.shifts[seed] = self.rng.normal(0, self.noise_2) * self.shared
+        off = self.shifts[seed] + self.rng.normal(0, self.noise_2)
+        first, second = self.problem.losses(x[None])[0] + off
+        self.trials.append(
+            Trial(
+                number=len(self.trials),
+                state="complete",
+                params={f"x{place}": float(value) for place, value in enumerate(x)},
+                metrics={"first": float(first), "second": float(second)},
+                seed=seed,
+                replicate_of=replicate_of,
+            )
+        )
+
+    def x(self) -> Array:
+        """Params, trials x params."""
+        return np.array([list(trial.params.values()) for trial in self.trials], dtype=float)
+
+    def repeat(self, number: int) -> None:
+        """A trial at its next seed."""
+        again = sum(trial.replicate_of == number for trial in self.trials)
+        self.measure(self.x()[number], seed=again + 1, replicate_of=number)
+
+    def run(self) -> Run:
+        """The record."""
+        cube = {"kind": "float", "low": 0.0, "high": 1.0, "log": False}
+        return Run(
+            name="synthetic", description="", goals=GOALS, limits=(), trials=self.trials,
+            planned=len(self.trials), space={f"x{place}": cube for place in range(NUM_PARAMS)},
+            reproduce={},
+        )  # fmt: skip
+
+
+def _repeat_few(study: _Study) -> None:
+    for number in (0, 1, 2, 0, 1, 2):
+        study.repeat(number)
+
+
+def _repeat_some(study: _Study) -> None:
+    for number in range(0, NUM_POINTS, 3):
+        study.repeat(number)
+
+
+def _repeat_all(study: _Study) -> None:
+    for number in [*range(NUM_POINTS), *range(NUM_POINTS)]:
+        study.repeat(number)
+
+
+def _repeat_asked(study: _Study) -> None:
+    for _ in range(REPLICATES):
+        number = next_replicate(study.run())
+        if number is not None:
+            study.repeat(number)
+
+
+def _zdt1(x: Array) -> Array:
+    """Zitzler, Deb and Thiele 2000."""
+    g = 1 + 9 * x[:, 1:].mean(axis=1)
+    return np.stack([x[:, 0], g * (1 - np.sqrt(x[:, 0] / g))], axis=1)
+
+
+def _zdt3(x: Array) -> Array:
+    g = 1 + 9 * x[:, 1:].mean(axis=1)
+    ratio = x[:, 0] / g
+    second = g * (1 - np.sqrt(ratio) - ratio * np.sin(10 * np.pi * x[:, 0]))
+    return np.stack([x[:, 0], second], axis=1)
+
+
+def _dtlz2(x: Array) -> Array:
+    """Deb, Thiele, Laumanns and Zitzler 2002, two goals."""
+    radius = 1 + ((x[:, 1:] - 0.5) ** 2).sum(axis=1)
+    angle = x[:, 0] * np.pi / 2
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _linear(x: Array) -> Array:
+    """A conflict along the first parameter, common slopes along the others."""
+    common = x[:, 1:] @ np.array([0.5, 0.3, 0.1])
+    return np.stack([x[:, 0] + common, 1 - x[:, 0] + 0.8 * common], axis=1)
+
+
+def _problem(
+    function: Callable[[Array], Array], best: float, reference: tuple[float, float]
+) -> Problem:
+    """Along the exact front the first parameter varies and the others stand at their best."""
+    x = np.full((1001, NUM_PARAMS), best)
+    x[:, 0] = np.linspace(0, 1, 1001)
+    along = function(x)
+    return Problem(losses=function, front=along[pareto.non_dominated(along)], reference=reference)
+
+
+PROBLEMS: dict[str, Problem] = {
+    "zdt1": _problem(_zdt1, 0.0, (1.1, 4.0)),
+    "zdt3": _problem(_zdt3, 0.0, (1.1, 4.0)),
+    "dtlz2": _problem(_dtlz2, 0.5, (1.5, 1.5)),
+    "linear": _problem(_linear, 0.0, (2.0, 2.0)),
+}
+POLICIES: dict[str, Callable[[_Study], None]] = {
+    "few": _repeat_few,
+    "some": _repeat_some,
+    "all": _repeat_all,
+    "asked": _repeat_asked,
+}
