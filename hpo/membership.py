@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from hpo import pareto
-from hpo.record import Run, Trial
+from hpo.record import Run
 from hpo.scoring import UNDECIDED, Front, central, counted_points, front, losses, volume
 
 CONFIDENCE = 0.95
@@ -107,7 +107,9 @@ def _gains(found: Front, seeds: Sequence[int]) -> pareto.Losses:
 
 def differences(found: Front) -> tuple[Difference, ...]:
     """Every pair of the reported points in every goal; empty where the noise is unknown."""
-    return _differences(found, list(itertools.combinations(found.trials, 2)))
+    every = [goal.metric for goal in found.goals]
+    pairs = itertools.combinations([trial.number for trial in found.trials], 2)
+    return _differences(found, [(a, b, metric) for a, b in pairs for metric in every])
 
 
 def from_baselines(found: Front) -> tuple[Difference, ...]:
@@ -121,30 +123,34 @@ def from_baselines(found: Front) -> tuple[Difference, ...]:
         ranked = sorted(found.points, key=lambda t: sign * found.estimates[t.number][goal.metric])
         baselines = [trial for trial in ranked if trial.baseline is not None]
         if baselines and baselines[0] is not ranked[0]:
-            pairs.append((ranked[0], baselines[0]))
+            pairs.append((ranked[0].number, baselines[0].number, goal.metric))
     return _differences(found, pairs)
 
 
-def _differences(found: Front, pairs: Sequence[tuple[Trial, Trial]]) -> tuple[Difference, ...]:
+def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[Difference, ...]:
+    """Of each pair of points in a metric, the better one first, judged together."""
     if found.draws is None:
         return ()
     rows = {trial.number: row for row, trial in enumerate(found.points)}
+    columns = {goal.metric: column for column, goal in enumerate(found.goals)}
     raw = []
-    for a, b in dict.fromkeys((a.number, b.number) for a, b in pairs):
-        for column, goal in enumerate(found.goals):
-            apart = found.draws[:, rows[a], column] - found.draws[:, rows[b], column]
-            better, other = (a, b) if float(apart.mean()) <= 0 else (b, a)
-            sign = 1.0 if goal.direction == "down" else -1.0
-            raw.append(
-                Difference(
-                    metric=goal.metric,
-                    better=better,
-                    other=other,
-                    value=-sign * abs(float(apart.mean())),
-                    error=float(apart.std()),
-                    significant=False,
-                )
+    for a, b, metric in asked:
+        column = columns[metric]
+        apart = found.draws[:, rows[a], column] - found.draws[:, rows[b], column]
+        better, other = (a, b) if float(apart.mean()) <= 0 else (b, a)
+        lead = abs(float(apart.mean()))
+        value = -lead if found.goals[column].direction == "down" else lead
+        error = float(apart.std())
+        raw.append(
+            Difference(
+                metric=metric,
+                better=better,
+                other=other,
+                value=value,
+                error=error,
+                significant=False,
             )
+        )
     told = holm([_two_sided(each) for each in raw])
     return tuple(
         dataclasses.replace(each, significant=yes) for each, yes in zip(raw, told, strict=True)
@@ -181,9 +187,8 @@ def significantly_better(found: Front, number: int, other: int, metric: str) -> 
     known = [goal.metric for goal in found.goals]
     if metric not in known:
         raise ValueError(f"a comparison needs a goal of the run, one of {known}, got {metric!r}.")
-    pair = [each for each in _differences(found, [(by_number[number], by_number[other])])
-            if each.metric == metric]  # fmt: skip
-    return any(each.better == number and _two_sided(each) < 1 - CONFIDENCE for each in pair)
+    (each,) = _differences(found, [(number, other, metric)]) or (None,)
+    return each is not None and each.better == number and each.significant
 
 
 def hypervolume_difference(run: Run, other: Run) -> VolumeDifference:

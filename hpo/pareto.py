@@ -79,6 +79,19 @@ def hypervolume(Y_NG: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     return _volume(below[non_dominated(below)], corner)
 
 
+def hypervolumes(Y_DNG: Losses, reference: npt.ArrayLike) -> Losses:
+    """The hypervolume of each of D draws of N rows under one reference point."""
+    corner = np.asarray(reference, dtype=np.float64)
+    if Y_DNG.shape[2] != 2 or not (np.isfinite(corner).all() and not np.isneginf(Y_DNG).any()):
+        return np.array([hypervolume(Y_NG, corner) for Y_NG in Y_DNG])
+    inside = np.minimum(Y_DNG, corner)  # a row on the border adds nothing
+    order = np.argsort(inside[..., 1], axis=1)
+    first, last = (np.take_along_axis(inside[..., goal], order, 1) for goal in (0, 1))
+    depths = np.diff(last, axis=1, append=np.full((len(last), 1), corner[1]))
+    widths = corner[0] - np.minimum.accumulate(first, axis=1)
+    return np.asarray((depths * widths).sum(axis=1))
+
+
 def knee(Y_NG: npt.ArrayLike) -> int | None:
     """Row of the front where giving up a little of one goal stops buying much of another.
 

@@ -40,10 +40,10 @@ EXACT_TRIALS = 300
 """Beyond these the variances and lengths are taken at their mode."""
 _FLAT = 100.0  # Prior variance of m in units of the data's variance: as good as flat.
 _FENCE = 3.0  # Interquartile ranges above the upper quartile where a loss counts as an outlier.
-_LENGTH = (0.0, 1.0)  # Log of a length in units of the space's side: mean and deviation; assumed.
+_LENGTH = (0.5, 1.0)  # Log of a length in units of the space's side: mean and deviation; assumed.
 _SMOOTH = (0.0, 1.0)  # Log of a^2 against the data's variance; assumed.
-_ROUGH = (math.log(0.01), 1.5)  # The same of c^2; assumed.
-_SEED = (math.log(0.1), 1.5)  # Log of d^2 against v; assumed.
+_ROUGH = (math.log(0.001), 1.5)  # The same of c^2; assumed.
+_SEED = (math.log(0.5), 1.5)  # Log of d^2 against v; assumed.
 _NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it again in the fit.
 _LEAST = 1e-12  # Of a variance against the data's.
 

@@ -213,7 +213,7 @@ def true_losses(run: Run, found: Sequence[Point]) -> pareto.Losses | None:
 
 def volume(draws_DNG: pareto.Losses, reference: npt.ArrayLike) -> pareto.Losses:
     """Hypervolume of each of the first VOLUME_DRAWS draws."""
-    return np.array([pareto.hypervolume(Y_NG, reference) for Y_NG in draws_DNG[:VOLUME_DRAWS]])
+    return pareto.hypervolumes(draws_DNG[:VOLUME_DRAWS], reference)
 
 
 def central(values: pareto.Losses) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 python -m tests.bench.picture front RUN_FOLDER OUT.png
 python -m tests.bench.picture lanes RESULT.json OUT.png
+python -m tests.bench.picture reliability RESULT.json OUT.png
 """
 
 from __future__ import annotations
@@ -58,6 +59,45 @@ def lanes_figure(result: Path) -> go.Figure:
     return drawn
 
 
+def reliability_figure(result: Path) -> go.Figure:
+    """Share of points that belong to the front against the membership they were given."""
+    found = json.loads(result.read_text(encoding="utf-8"))["figures"]
+    drawn = go.Figure()
+    diagonal = {"color": drawing.GREY, "dash": "dot"}
+    drawn.add_trace(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", name="exact", line=diagonal))
+    sides = (
+        ("naive.", "observed ± its error", drawing.ORANGE, "diamond-open"),
+        ("", "as reported", drawing.BLUE, "circle"),
+    )
+    for side, label, colour, symbol in sides:
+        bins = [
+            (int(match[1]), int(match[2]), figure)
+            for name, figure in found.items()
+            if (match := re.fullmatch(rf"{re.escape(side)}belong_of_(\d+)_to_(\d+)", name))
+        ]
+        drawn.add_trace(
+            go.Scatter(
+                x=[(low + high) / 2 for low, high, _ in bins],
+                y=[figure["value"] for _, _, figure in bins],
+                error_x={"array": [(high - low) / 2 for low, high, _ in bins], "thickness": 1},
+                error_y={"array": [2 * figure["sem"] for _, _, figure in bins]},
+                text=[f"{figure['n']:,}" for _, _, figure in bins] if not side else None,
+                textposition="bottom right",
+                mode="lines+markers" if side else "lines+markers+text",
+                name=label,
+                line={"color": colour, "width": 1},
+                marker={"symbol": symbol, "size": 9},
+            )
+        )
+    drawn.update_layout(
+        title=f"{found['studies']['value']:,.0f} noisy studies with known truth",
+        xaxis={"title": "stated probability of belonging to the front, %", "range": [-2, 102]},
+        yaxis={"title": "truly belong, % (± 2 standard errors)", "range": [-2, 104]},
+        legend={"x": 0.02, "y": 0.98},
+    )
+    return drawn
+
+
 def photograph(figure: go.Figure, out: Path) -> None:
     """The figure as PNG.
 
@@ -78,7 +118,11 @@ def photograph(figure: go.Figure, out: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Draw what is asked for."""
-    kinds: dict[str, Any] = {"front": front_figure, "lanes": lanes_figure}
+    kinds: dict[str, Any] = {
+        "front": front_figure,
+        "lanes": lanes_figure,
+        "reliability": reliability_figure,
+    }
     if len(arguments) != 3 or arguments[0] not in kinds:
         sys.exit(__doc__)
     kind, source, out = arguments

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna._hypervolume import compute_hypervolume
 
-from hpo.pareto import hypervolume, knee, non_dominated, ranks
+from hpo.pareto import hypervolume, hypervolumes, knee, non_dominated, ranks
 
 INF, NAN = math.inf, math.nan
 
@@ -52,6 +52,18 @@ def test_no_trials_have_no_front_no_ranks_no_volume_and_no_knee() -> None:
     assert non_dominated(empty).tolist() == ranks(empty).tolist() == []
     assert hypervolume(empty, [1, 1]) == 0
     assert knee(empty) is None
+
+
+@pytest.mark.parametrize("goals", [1, 2, 3])
+def test_volumes_of_many_draws_are_those_of_each(goals: int) -> None:
+    rng = np.random.default_rng(goals)
+    draws = rng.integers(0, 6, size=(40, 9, goals)).astype(float)
+    draws[::3, 2] = INF
+    draws[-1, 3] = -INF
+    corner = np.full(goals, 4.5)
+    expected = [hypervolume(Y_NG, corner) for Y_NG in draws]
+    np.testing.assert_allclose(hypervolumes(draws, corner), expected)
+    assert hypervolumes(draws[:, :0], corner).tolist() == [0.0] * 40
 
 
 def test_losses_of_a_wrong_shape_are_refused() -> None:
