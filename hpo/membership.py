@@ -91,9 +91,9 @@ def _gains(found: Front, seeds: Sequence[int]) -> pareto.Losses:
     gains = np.zeros(len(member_N))
     reported = {trial.number for trial in found.trials}
     kept = np.array([trial.number in reported for trial in found.points])
-    corner = draws.max(axis=(0, 1))
     some = draws[:INFLUENCE_DRAWS]
-    span = float(np.prod(corner - draws.min(axis=(0, 1))))
+    corner = np.array([column[np.isfinite(column)].max(initial=0.0) for column in draws.T])
+    span = float(np.prod(np.abs(corner - draws.min(axis=(0, 1)))))
     for row in map(int, np.flatnonzero(open_N)):
         others = kept.copy()
         others[row] = False
@@ -136,11 +136,11 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
     raw = []
     for a, b, metric in asked:
         column = columns[metric]
-        apart = found.draws[:, rows[a], column] - found.draws[:, rows[b], column]
-        better, other = (a, b) if float(apart.mean()) <= 0 else (b, a)
-        lead = abs(float(apart.mean()))
+        one, two = found.draws[:, rows[a], column], found.draws[:, rows[b], column]
+        better, other = (a, b) if one.mean() <= two.mean() else (b, a)
+        lead = 0.0 if one.mean() == two.mean() else abs(float(one.mean() - two.mean()))
         value = -lead if found.goals[column].direction == "down" else lead
-        error = float(apart.std())
+        error = float((one - two).std()) if math.isfinite(lead) else 0.0
         raw.append(
             Difference(
                 metric=metric,

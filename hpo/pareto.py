@@ -58,6 +58,21 @@ def ranks(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return out
 
 
+def num_dominators(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """How many rows dominate each row, N integers; a few hundred rows at a time, as N x N is large.
+
+    A row with a NaN counts as dominated by all others.
+    """
+    Y = _matrix(Y_NG)
+    count = np.full(len(Y), len(Y) - 1, dtype=np.int64)
+    rows = np.flatnonzero(_measured(Y))
+    for some in np.array_split(rows, -(-len(rows) // 256) or 1):
+        no_worse = (Y[rows, None] <= Y[None, some]).all(axis=2)
+        better = (Y[rows, None] < Y[None, some]).any(axis=2)
+        count[some] = (no_worse & better).sum(axis=0)
+    return count
+
+
 def hypervolume(Y_NG: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Volume that the rows dominate below the reference point (G values), exactly.
 

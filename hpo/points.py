@@ -79,7 +79,7 @@ def deviations(groups: Iterable[Sequence[Trial]]) -> dict[str, tuple[float, int]
     for group in groups:
         for name in _names(group) if len(group) > 1 else ():
             values = _values(group, name)
-            if len(values) > 1:
+            if len(values) > 1 and all(map(math.isfinite, values)):
                 squares[name] = squares.get(name, 0.0) + float(np.var(values)) * len(values)
                 freedom[name] = freedom.get(name, 0) + len(values) - 1
     return {name: (math.sqrt(squares[name] / freedom[name]), freedom[name]) for name in squares}
@@ -146,7 +146,7 @@ def _mean_trial(group: Sequence[Trial], pooled: dict[str, tuple[float, int]]) ->
 
 def _error(values: Sequence[float], within: float, pooled: tuple[float, int] | None) -> float:
     """Standard error of the mean of one point's values over seeds."""
-    if pooled is None or not values:
+    if pooled is None or not all(map(math.isfinite, values)) or not values:
         return within
     if len(values) == 1:
         return max(pooled[0], within) if math.isfinite(within) else pooled[0]
@@ -164,4 +164,4 @@ def _names(group: Sequence[Trial]) -> list[str]:
 
 def _values(group: Sequence[Trial], name: str) -> list[float]:
     found = (trial.metrics.get(name, math.nan) for trial in group)
-    return [value for value in found if math.isfinite(value)]
+    return [value for value in found if not math.isnan(value)]

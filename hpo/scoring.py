@@ -33,6 +33,8 @@ VOLUME_DRAWS = 512
 DRAWN_NUMBERS = 1_000_000
 LEAST_DRAWS = 512
 """Draws of a large run: as many as give DRAWN_NUMBERS losses a goal, and at least these."""
+MODELLED_POINTS = 1000
+"""Points whose true values are modelled; more take too long."""
 REPORTED_SHARE = 0.9
 """Expected share of the reported points that are truly non-dominated; assumed."""
 REPORTED_LEAST = 0.5
@@ -179,35 +181,41 @@ def front(run: Run) -> Front:
 
 
 def true_losses(run: Run, found: Sequence[Point]) -> pareto.Losses | None:
-    """Draws of the points' true losses, D x P x G; None where a goal's noise is unknown."""
-    every = [trial for point in found for trial in point.every]
-    point_T = np.repeat(np.arange(len(found)), [len(point.every) for point in found])
-    _, seed_T = np.unique([trial.seed for trial in every], return_inverse=True)
-    pooled = deviations(point.every for point in found)
-    Y_TG = losses(every, run.goals)
-    measured = []
-    for goal, losses_T in zip(run.goals, Y_TG.T, strict=True):
-        sems = np.array([sem(trial, goal.metric) for trial in every])
-        known = sems[np.isfinite(sems)]
-        between = pooled.get(goal.metric)
-        if between is None and len(known) < len(every):
-            return None
-        measured.append(
-            Measured(
-                losses_T=losses_T,
-                point_T=point_T,
-                seed_T=seed_T,
-                between=None if between is None else between[0] ** 2,
-                within=float(np.mean(known**2)) if len(known) else 0.0,
-            )
-        )
-    if not found:
+    """Draws of the points' true losses, D x P x G; None where a goal's noise is unknown.
+
+    Of more than MODELLED_POINTS the ones that fewest others dominate are modelled, and the rest
+    keep what was observed: they are far from the front, and a model takes their number cubed.
+    """
+    Y_NG = losses([point.trial for point in found], run.goals)
+    rows = np.sort(np.argsort(pareto.num_dominators(Y_NG), kind="stable")[:MODELLED_POINTS])
+    some = [found[row] for row in rows]
+    measured = [each for goal in run.goals if (each := _measured(some, goal)) is not None]
+    if not found or len(measured) < len(run.goals):
         return None
-    params = encoded(run, found)
+    params = encoded(run, some)
     exact = all(each.exact for each in measured)
     num_draws = 1 if exact else min(NUM_DRAWS, max(LEAST_DRAWS, DRAWN_NUMBERS // len(found)))
-    return np.stack(
-        [draw(each, params, num_draws, seed=place) for place, each in enumerate(measured)], axis=2
+    draws = np.tile(Y_NG, (num_draws, 1, 1))
+    for column, each in enumerate(measured):
+        draws[:, rows, column] = draw(each, params, num_draws, seed=column)
+    return draws
+
+
+def _measured(found: Sequence[Point], goal: Goal) -> Measured | None:
+    """All that was measured of a goal; None where its noise is unknown."""
+    every = [trial for point in found for trial in point.every]
+    _, seed_T = np.unique([trial.seed for trial in every], return_inverse=True)
+    sems = np.array([sem(trial, goal.metric) for trial in every])
+    known = sems[np.isfinite(sems)]
+    between = deviations(point.every for point in found).get(goal.metric)
+    if between is None and len(known) < len(every):
+        return None
+    return Measured(
+        losses_T=losses(every, [goal])[:, 0],
+        point_T=np.repeat(np.arange(len(found)), [len(point.every) for point in found]),
+        seed_T=seed_T,
+        between=None if between is None else between[0] ** 2,
+        within=float(np.mean(known**2)) if len(known) else 0.0,
     )
 
 
@@ -338,7 +346,9 @@ def _knee(
 def _estimates(
     goals: Sequence[Goal], numbers: Sequence[int], draws: pareto.Losses
 ) -> dict[int, dict[str, float]]:
-    mean_NG, error_NG = draws.mean(axis=0), draws.std(axis=0)
+    mean_NG = draws.mean(axis=0)
+    # An infinite value is no estimate, and 0 is the spread of what all draws agree on.
+    error_NG = np.where(np.isfinite(mean_NG), draws, 0.0).std(axis=0)
     found: dict[int, dict[str, float]] = {number: {} for number in numbers}
     for column, goal in enumerate(goals):
         for row, number in enumerate(numbers):

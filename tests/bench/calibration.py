@@ -130,7 +130,7 @@ def _beside(found: Sequence[Outcome]) -> dict[str, Figure]:
 
 
 def _belonging(found: Sequence[Outcome], low: float, high: float, naive: bool = False) -> Figure:
-    """Of the points whose membership lies in [low, high), and at 1 in the last, those that belong."""
+    """Of the points with a membership in [low, high), the last bin with 1, those that belong."""
     masks = []
     for each in found:
         stated = each.naive if naive else each.membership

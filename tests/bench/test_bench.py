@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from objectives.recipe import ProbeName, Recipe
-from tests.bench import decay, figures, lanes, probes, readme, stages
+from tests.bench import calibration, decay, figures, lanes, probes, readme, stages
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
 
@@ -60,6 +60,18 @@ def test_alpha_decay_is_timed_at_its_looks_and_between_them() -> None:
         "step_s", "look_s", "look_share", "between_looks_share",
     }  # fmt: skip
     assert found["llama-0.2m.look_s"].value > 0
+
+
+def test_calibration_holds_the_front_against_the_truth() -> None:
+    found = calibration.run(Options(quick=True, only="few"))
+    assert found["studies"].value == 8
+    bins = [name for name in found if name.startswith("belong_of")]
+    assert len(bins) == len(calibration.EDGES) - 1
+    assert sum(found[name].n for name in bins) == 8 * calibration.NUM_POINTS
+    assert found["belong_of_0_to_5"].value < 10 < 80 < found["belong_of_95_to_100"].value
+    assert all(figure.goal is None for figure in found.values())
+    for problem in calibration.PROBLEMS.values():
+        assert (problem.front < problem.reference).all()
 
 
 @pytest.mark.slow

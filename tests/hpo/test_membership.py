@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hpo import pareto
+from hpo import pareto, scoring
 from hpo.membership import (
     differences,
     from_baselines,
@@ -136,6 +136,36 @@ def test_a_confirmed_point_shows_its_fresh_seeds_alone() -> None:
     assert list(found.confirmed) == [8]
     assert found.confirmed[8].metrics["a"] == pytest.approx(0.55)
     assert found.points[8].metrics["a"] == front(run).points[8].metrics["a"]
+
+
+def test_points_beyond_the_models_size_keep_what_was_observed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = noisy.curve(noise=0.1)
+    whole = front(run)
+    monkeypatch.setattr(scoring, "MODELLED_POINTS", 8)
+    found = front(run)
+    assert found.draws is not None
+    fixed = np.flatnonzero(np.ptp(found.draws, axis=0).max(axis=1) == 0)
+    assert len(fixed) == 4
+    assert all(found.membership[found.points[row].number] < 0.05 for row in fixed)
+    assert {t.number for t in found.trials} & {t.number for t in whole.trials}
+
+
+def test_a_point_that_diverged_is_infinitely_bad_and_the_others_keep_their_errors() -> None:
+    run = noisy.curve(noise=0.1)
+    lost = [
+        dataclasses.replace(t, metrics={"a": t.metrics["a"], "b": math.inf})
+        if t.number in (0, 5) else t
+        for t in run.trials
+    ]  # fmt: skip
+    found = front(dataclasses.replace(run, trials=lost))
+    assert found.points[0].metrics["b"] == found.estimates[0]["b"] == math.inf
+    assert found.estimates[0]["b_sem"] == 0.0
+    assert found.membership[5] == 0.0
+    assert found.estimates[2]["b_sem"] > 0.0
+    assert next_replicate(dataclasses.replace(run, trials=lost)) is not None
+    assert all(not math.isnan(each.value) for each in differences(found))
 
 
 def test_limits_hold_for_the_mean_of_a_point() -> None:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna._hypervolume import compute_hypervolume
 
-from hpo.pareto import hypervolume, hypervolumes, knee, non_dominated, ranks
+from hpo.pareto import hypervolume, hypervolumes, knee, non_dominated, num_dominators, ranks
 
 INF, NAN = math.inf, math.nan
 
@@ -64,6 +64,18 @@ def test_volumes_of_many_draws_are_those_of_each(goals: int) -> None:
     expected = [hypervolume(Y_NG, corner) for Y_NG in draws]
     np.testing.assert_allclose(hypervolumes(draws, corner), expected)
     assert hypervolumes(draws[:, :0], corner).tolist() == [0.0] * 40
+
+
+def test_dominators_are_counted_by_the_definition() -> None:
+    Y_NG = np.random.default_rng(0).integers(0, 5, size=(600, 2)).astype(float)
+    Y_NG[7, 1] = NAN
+    found = num_dominators(Y_NG)
+    assert found[7] == 599
+    for row in (0, 8, 599):
+        ahead = Y_NG[row] - Y_NG
+        assert found[row] == sum((each >= 0).all() and (each > 0).any() for each in ahead)
+    assert (found == 0).tolist() == non_dominated(Y_NG).tolist()
+    assert num_dominators(np.empty((0, 2))).tolist() == []
 
 
 def test_losses_of_a_wrong_shape_are_refused() -> None:

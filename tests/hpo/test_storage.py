@@ -120,6 +120,18 @@ def test_optuna_reads_goal_values_params_and_constraints(tmp_path: Path) -> None
         assert frozen.params == ({} if trial.baseline == "no decay" else trial.params)
 
 
+def test_repetitions_and_confirmations_are_read(tmp_path: Path) -> None:
+    controller = Controller(spec(trials=2), url_of(tmp_path))
+    controller.run()
+    for extra in ({}, {"confirms": True}):
+        trial = optuna.trial.create_trial(
+            values=[3.0, 0.1], user_attrs={"replicate_of": 1, "seed": 7} | extra
+        )
+        controller.study.add_trial(trial)
+    found = [(trial.replicate_of, trial.confirms) for trial in read_run(controller.study).trials]
+    assert found == [(None, False), (None, False), (1, False), (1, True)]
+
+
 def test_a_missing_study_is_named(tmp_path: Path) -> None:
     Controller(spec(), url_of(tmp_path))
     with pytest.raises(StorageError, match="holds no study 'other'; check --storage"):

@@ -9,11 +9,12 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from hpo import wording
 from hpo.comparison import sides
 from hpo.scoring import front
 from hpo.spec import Limit
-from hpo.tables import failed_table, front_table, paper_table, run_json
-from tests.hpo import toy
+from hpo.tables import failed_table, front_table, paper_table, print_run, run_json
+from tests.hpo import noisy, toy
 
 
 def text_of(table: Table) -> str:
@@ -112,6 +113,49 @@ def test_json_has_the_documented_shape() -> None:
     assert data["front"][1]["baseline"] == "standard"
     assert data["front"][1]["metrics"]["gain_sem"] == 0.01
     assert [row["trial"] for row in data["trials_all"]] == list(range(10))
+
+
+def test_the_table_says_how_probable_each_point_of_the_front_is() -> None:
+    run = noisy.curve(noise=0.15)
+    found = front(run)
+    text = text_of(front_table(run, found))
+    assert "on the front" in text
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    for trial, row in zip(found.trials, rows, strict=True):
+        cells = [cell.strip() for cell in row.strip("│").split("│")]
+        assert cells[0].rstrip("*") == str(trial.number)
+        assert cells[2] == wording.percent(found.membership[trial.number])
+    assert "on the front" not in text_of(front_table(toy.mixed(), front(toy.mixed())))
+
+
+def test_what_is_printed_says_what_is_open_and_what_is_not_significant() -> None:
+    out = io.StringIO()
+    print_run(noisy.curve(noise=0.15), Console(width=400, file=out))
+    for words in ("Not shown on it and not ruled out", "The knee may lie at", "Not significant"):
+        assert words in out.getvalue()
+
+
+def test_json_says_how_sure_the_front_is() -> None:
+    run = noisy.curve(noise=0.15)
+    found, data = front(run), run_json(run)
+    low, high = data["hypervolume_range"]
+    assert low < data["hypervolume"] < high
+    assert data["undecided"] == [trial.number for trial in found.undecided]
+    assert data["knee_region"][0] == {
+        "trial": found.knee_region[0][0], "probability": found.knee_region[0][1],
+    }  # fmt: skip
+    assert list(data["differences"][0]) == [
+        "metric", "better", "other", "value", "error", "significant",
+    ]  # fmt: skip
+    assert data["from_baselines"] == []
+    row = data["front"][0]
+    assert row["membership"] == found.membership[row["trial"]]
+    assert list(row["estimates"]) == ["a", "a_sem", "b", "b_sem"]
+    again = data["trials_all"][12]
+    assert (again["replicate_of"], again["standing"], again["membership"]) == (0, "replicate", None)
+    unknown = run_json(toy.mixed())
+    assert (unknown["front"][0]["membership"], unknown["hypervolume_range"]) == (None, None)
+    json.dumps(data, allow_nan=False)
 
 
 def test_numbers_that_json_cannot_say_become_null() -> None:

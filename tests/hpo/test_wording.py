@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -10,8 +11,10 @@ from hpo.scoring import front
 from hpo.spec import Limit
 from hpo.wording import (
     bounds,
+    certainty,
     number,
     param_names,
+    percent,
     setting,
     summary,
     task_names,
@@ -20,7 +23,7 @@ from hpo.wording import (
     with_sem,
     work,
 )
-from tests.hpo import toy
+from tests.hpo import noisy, toy
 
 NAN = math.nan
 
@@ -90,6 +93,55 @@ def test_summary_says_when_no_searched_trial_beats_the_baseline() -> None:
         "Best base_loss: the baseline #0 standard with 3.400; no searched trial is better." in lines
     )
     assert not [line for line in lines if "chosen after the fact" in line]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.0, "0 %"), (0.004, "< 1 %"), (0.5, "50 %"), (0.996, "> 99 %"), (1.0, "100 %"),
+     (NAN, "n/a")],
+)  # fmt: skip
+def test_a_probability_is_round_only_where_it_is_sure(share: float, expected: str) -> None:
+    assert percent(share) == expected
+
+
+def test_a_front_whose_noise_is_unknown_says_so() -> None:
+    (line,) = certainty(toy.mixed(), front(toy.mixed()))
+    assert line.startswith("How sure this front is, is unknown")
+    assert line in summary(toy.mixed(), front(toy.mixed()))
+    assert certainty(toy.run([]), front(toy.run([]))) == []
+
+
+def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> None:
+    run = noisy.curve(noise=0.0)
+    lines = certainty(run, front(run))
+    assert lines == [
+        "Probability of belonging to the front: #0 100 %, #2 100 %, #4 100 %, #6 100 %, "
+        "#8 100 %, #10 100 %.",
+        "All differences between points of the front are significant (95 %, Holm).",
+    ]
+
+
+def test_a_baseline_is_compared_with_the_luck_of_the_best_taken_off() -> None:
+    run = noisy.curve(noise=0.02)
+    named = [3, 15]
+    trials = [
+        dataclasses.replace(t, baseline="standard") if t.number in named else t for t in run.trials
+    ]
+    some = dataclasses.replace(run, trials=trials)
+    lines = [line for line in certainty(some, front(some)) if line.startswith("Expected a")]
+    assert len(lines) == 1
+    assert "#0 against #3 standard, the best baseline" in lines[0]
+    assert lines[0].endswith(", significant (95 %, Holm).")
+
+
+def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:
+    run = noisy.curve(noise=0.0)
+    fresh = noisy.trial(24, 0.0, 1.0, seed=9, replicate_of=0, confirms=True,
+                        params=run.trials[0].params)  # fmt: skip
+    some = dataclasses.replace(run, trials=[*run.trials, fresh])
+    assert certainty(some, front(some))[-1] == (
+        "#0 again, at fresh seeds after it was chosen: a 0, b 1.000."
+    )
 
 
 def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
