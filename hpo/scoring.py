@@ -7,7 +7,6 @@ for every goal, is reported and left out of the front.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo import pareto
+from hpo.chances import VOLUME_DRAWS, knee_shares, membership, reported
 from hpo.points import Point, confirmed, deviations, encoded, points
 from hpo.posterior import NUM_DRAWS, Measured, draw
 from hpo.record import Run, Trial
@@ -26,19 +26,11 @@ Standing: TypeAlias = Literal[
     "pruned", "failed", "running",
 ]  # fmt: skip
 """replicate: measures another trial's params at another seed; its point stands where that does."""
-KNEE_LEAST = 0.05
-"""Probability of being the knee from which a point is named in its region; assumed."""
-VOLUME_DRAWS = 512
-"""Draws that volumes and knees are computed in; they cost more than memberships."""
 DRAWN_NUMBERS = 1_000_000
 LEAST_DRAWS = 512
 """Draws of a large run: as many as give DRAWN_NUMBERS losses a goal, and at least these."""
 MODELLED_POINTS = 1000
 """Points whose true values are modelled; more take too long."""
-REPORTED_SHARE = 0.9
-"""Expected share of the reported points that are truly non-dominated; assumed."""
-REPORTED_LEAST = 0.5
-"""Membership below which no point is reported beside others; assumed."""
 UNDECIDED = (0.05, 0.95)
 """Between these a membership is called undecided; assumed."""
 
@@ -150,13 +142,13 @@ def front(run: Run) -> Front:
     trials = tuple(point.trial for point in found)
     Y_NG = losses(trials, run.goals)
     draws = true_losses(run, found)
-    membership_N = _membership(Y_NG, draws)
-    reported = pareto.non_dominated(Y_NG) if draws is None else _reported(membership_N)
-    rows = [int(row) for row in np.flatnonzero(reported)]
+    membership_N = membership(Y_NG, draws)
+    on_front = pareto.non_dominated(Y_NG) if draws is None else reported(membership_N)
+    rows = [int(row) for row in np.flatnonzero(on_front)]
     order = sorted(rows, key=lambda row: (*Y_NG[row], trials[row].number))
-    open_N = ~reported & (membership_N > UNDECIDED[0])
+    open_N = ~on_front & (membership_N > UNDECIDED[0])
     numbers = [trial.number for trial in trials]
-    region = {} if draws is None else _knee_shares(draws, membership_N)
+    region = {} if draws is None else knee_shares(draws, membership_N)
     reference = _nadir(Y_NG)
     volumes = None if draws is None or reference is None else volume(draws[:, order], reference)
     return Front(
@@ -164,8 +156,8 @@ def front(run: Run) -> Front:
         points=trials,
         trials=tuple(trials[row] for row in order),
         undecided=tuple(trial for trial, is_open in zip(trials, open_N, strict=True) if is_open),
-        dominated=tuple(trials[row] for row in np.flatnonzero(~reported & ~open_N)),
-        standings=_standings(run, found, reported, open_N),
+        dominated=tuple(trials[row] for row in np.flatnonzero(~on_front & ~open_N)),
+        standings=_standings(run, found, on_front, open_N),
         membership=dict(zip(numbers, map(float, membership_N), strict=True)),
         estimates={} if draws is None else _estimates(run.goals, numbers, draws),
         confirmed=_confirmed(found),
@@ -300,33 +292,6 @@ def _standings(
             "front" if on_front else "undecided" if is_open else "dominated"
         )
     return standings
-
-
-def _membership(Y_NG: pareto.Losses, draws: pareto.Losses | None) -> pareto.Losses:
-    if draws is None:
-        return np.full(len(Y_NG), math.nan)
-    return np.asarray(pareto.non_dominated_draws(draws).mean(axis=0))
-
-
-def _reported(membership_N: pareto.Losses) -> pareto.Mask:
-    """The points to report, by their memberships; at least one."""
-    order = np.argsort(-membership_N, kind="stable")
-    sorted_N = membership_N[order]
-    means = np.cumsum(sorted_N) / np.arange(1, len(order) + 1)
-    enough = (means >= REPORTED_SHARE) & (sorted_N >= REPORTED_LEAST)
-    mask = np.zeros(len(order), dtype=np.bool_)
-    mask[order[: max(1, int(enough.sum()))]] = True
-    return mask
-
-
-def _knee_shares(draws: pareto.Losses, membership_N: pareto.Losses) -> dict[int, float]:
-    """Row -> share of the draws in which it is the knee, the largest first."""
-    rows = np.flatnonzero(membership_N > 0)
-    some = draws[:VOLUME_DRAWS, rows]
-    knees = Counter(pareto.knee(Y_NG) for Y_NG in some)
-    shares = {int(rows[row]): n / len(some) for row, n in knees.items() if row is not None}
-    kept = {row: share for row, share in shares.items() if share >= KNEE_LEAST}
-    return dict(sorted(kept.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _knee(

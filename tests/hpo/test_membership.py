@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from hpo import pareto, scoring
+from hpo.chances import REPORTED_LEAST, REPORTED_SHARE
 from hpo.membership import (
     differences,
     from_baselines,
@@ -19,7 +20,7 @@ from hpo.membership import (
     significantly_better,
 )
 from hpo.record import Run
-from hpo.scoring import REPORTED_LEAST, REPORTED_SHARE, front
+from hpo.scoring import front
 from hpo.spec import Goal, Limit
 from tests.hpo import noisy, toy
 
