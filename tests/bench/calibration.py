@@ -14,7 +14,9 @@ Membership is held against the truth: no other setting of the study has both tru
 one, and the other equal). Reported is what `hpo.scoring.front` reports. Volumes are shares of the
 problem's exact front's, under one reference a problem. "naive" is what is observed: the
 non-dominated means, their volume, and memberships from means plus normal errors. `volume_kept` is
-the true volume of what is reported as a share of that of all points: what caution costs.
+the true volume of what is reported as a share of that of all points: what caution costs. The four
+policies repeat the same studies, so standard errors over all of them are somewhat too small; those
+of one policy are not.
 """
 
 from __future__ import annotations
