@@ -90,10 +90,10 @@ def reliability_figure(result: Path) -> go.Figure:
             )
         )
     drawn.update_layout(
-        title=f"{found['studies']['value']:,.0f} noisy studies with known truth",
-        xaxis={"title": "stated probability of belonging to the front, %", "range": [-2, 102]},
-        yaxis={"title": "truly belong, % (± 2 standard errors)", "range": [-2, 104]},
-        legend={"x": 0.02, "y": 0.98},
+        title=f"{found['studies']['value']:,.0f} noisy studies, truth known; numbers count points",
+        xaxis={"title": "stated probability of belonging to the front, %", "range": [-4, 110]},
+        yaxis={"title": "truly belong, % (± 2 standard errors)", "range": [-9, 108]},
+        legend={"x": 0.98, "y": 0.05, "xanchor": "right", "yanchor": "bottom"},
     )
     return drawn
 
