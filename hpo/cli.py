@@ -12,9 +12,9 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from rich.console import Console
@@ -22,10 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, stages, studies, tables
+from hpo.executors import EXECUTORS, Options
+from hpo.executors.pool import ObjectiveError
+from hpo.launch import Launch
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import Baseline, Point, StudySpec, ends
+from hpo.spec import StudySpec
 from hpo.storage import StorageError, mask
 from hpo.study import Controller, StudyChanged
 
@@ -33,7 +36,6 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OUT = "runs"
 WIDTH = 140
 """Columns where no terminal says how many there are."""
-PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +73,13 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
         help="fix a hyperparameter; may be repeated",
     )  # fmt: skip
-    run.add_argument("--executor", choices=["inline"], default="inline", help="where trials run")
+    run.add_argument(
+        "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
+    )
+    run.add_argument("--workers", type=int, metavar="N", help="workers of the executor")
+    run.add_argument(
+        "--hung-after", type=_seconds, metavar="TIME", help="without progress it is replaced; 1h"
+    )
     run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
     run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
     run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
@@ -136,7 +144,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    place, controller = _open(_spec(arguments), arguments)
+    place, controller = _open(_launch(arguments), arguments)
     spec = controller.spec
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
@@ -144,12 +152,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
     display = Display(console, spec.trials, finished)
     try:
-        with display:
+        with display, contextlib.closing(controller.executor):
             run = controller.run(display)
-    except Exception:
+    except Exception as error:
+        trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
         log = place.folder / "error.log"
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            log.write_text(mask(traceback.format_exc()), encoding="utf-8")
+            log.write_text(mask(trace), encoding="utf-8")
         raise
     console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
     tables.print_run(run, console)
@@ -158,16 +167,21 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
 
 
-def _open(spec: StudySpec, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
-    """The run's folder and its controller.
+def _open(launch: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
+    """The run's folder and its controller, with the executor that the command line names.
 
     A fork is the first of name, name-2, ... that is new or was started with these settings, so
     that the same command continues it.
     """
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
+    spec = launch.spec()
+    options = Options(workers=arguments.workers, patience_s=arguments.hung_after)
     for name in runs.fork_names(spec.name):
         place = runs.make_place(arguments.out, name, arguments.storage)
+        executor = EXECUTORS[arguments.executor](spec, launch, place.folder, options)
         try:
-            return place, Controller(dataclasses.replace(spec, name=name), place.url)
+            return place, Controller(dataclasses.replace(spec, name=name), place.url, executor)
         except StudyChanged:
             if not arguments.fork:
                 raise
@@ -185,46 +199,20 @@ def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:
     return f"Done in {duration(display.elapsed_s)}."
 
 
-def _spec(arguments: argparse.Namespace) -> StudySpec:
-    spec = studies.load(arguments.study, arguments.setting)
-    for name in ("trials", "lanes"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}.")
-    if arguments.store_gb is not None and not arguments.store_gb > 0:
-        raise ValueError(f"--store-gb must be above 0, got {arguments.store_gb:g}.")
-    changes: dict[str, Any] = {}
-    if arguments.trials is not None:
-        changes["trials"] = arguments.trials
-    if arguments.budget is not None:
-        changes["budget_s"] = arguments.budget
-    if arguments.seed is not None:
-        changes["seed"] = arguments.seed
-    fixed = dict(arguments.settings)
-    objective = spec.objective.with_params(fixed) if fixed else spec.objective
-    for path, domain in spec.space.items():
-        if path not in fixed:  # what is fixed may not be searched under another name
-            spec.objective.check({**fixed, path: ends(domain)[0]})
-    return dataclasses.replace(
-        spec,
-        **changes,
-        objective=objective.configure(
-            device=arguments.device,
-            lanes=arguments.lanes,
-            store=str(arguments.out / runs.STORE),
-            store_gb=arguments.store_gb,
-            share=arguments.share,
-        ),
-        space={path: domain for path, domain in spec.space.items() if path not in fixed},
-        baselines=tuple(_without(each, fixed) for each in spec.baselines),
-        grid=tuple(_without(each, fixed) for each in spec.grid),
+def _launch(arguments: argparse.Namespace) -> Launch:
+    return Launch(
+        study=arguments.study,
+        setting=arguments.setting,
+        settings=tuple(arguments.settings),
+        trials=arguments.trials,
+        budget_s=arguments.budget,
+        seed=arguments.seed,
+        device=arguments.device,
+        lanes=arguments.lanes,
+        out=str(arguments.out),
+        store_gb=arguments.store_gb,
+        share=arguments.share,
     )
-
-
-def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
-    """The baseline or grid point without the params that are fixed for all trials."""
-    params = {path: value for path, value in point.params.items() if path not in fixed}
-    return dataclasses.replace(point, params=params)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -311,7 +299,7 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     expected = (
-        isinstance(error, ValueError | StorageError | MemoryError)
+        isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
         or type(error).__name__ == "StoreError"
     )
     text = mask(" ".join(str(error).split())) or type(error).__name__

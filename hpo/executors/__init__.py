@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from hpo.executors.inline import Inline
-from hpo.spec import Event, Request, Result
+from hpo.executors.processes import local_pool
+from hpo.launch import Launch
+from hpo.spec import Event, Request, Result, StudySpec
 
-__all__ = ["Executor", "Inline"]
+__all__ = ["EXECUTORS", "Executor", "Inline", "Options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says of an executor."""
+
+    workers: int | None = None
+    """Batches side by side; None leaves it to the executor."""
+    patience_s: float | None = None
+    """Seconds without progress after which a worker is replaced; None leaves it to the executor."""
 
 
 class Executor(Protocol):
@@ -34,3 +48,13 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End what is still running; what the objective has stored is kept."""
+
+
+Make: TypeAlias = Callable[[StudySpec, Launch, Path, Options], Executor]
+"""Of a study, how it was asked for, the run's folder and options; starts nothing yet."""
+EXECUTORS: dict[str, Make] = {
+    "inline": lambda spec, launch, folder, options: Inline(spec.objective),
+    "processes": lambda spec, launch, folder, options: local_pool(
+        launch, folder, options.workers, options.patience_s
+    ),
+}

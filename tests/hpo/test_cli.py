@@ -143,6 +143,7 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--store-gb", "0"], "--store-gb must be above 0, got 0"),
         (["--out", "mine.py/runs"], "cannot write to the output folder mine.py/runs/toy"),
@@ -399,8 +400,9 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
 COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
-        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor", "--lanes",
-        "--seed", "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor",
+        "--workers", "--hung-after", "--lanes", "--seed", "--device", "--fork", "--store-gb",
+        "--share", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
