@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
     run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
     run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
+    run.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
     run.add_argument("--fork", action="store_true", help="start a new run beside the old one")
     run.add_argument(
         "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
@@ -153,7 +154,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     display = Display(console, spec.trials, finished)
     try:
         with display, contextlib.closing(controller.executor):
-            run = controller.run(display)
+            run = controller.run(display, wait=arguments.wait)
     except Exception as error:
         trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
         log = place.folder / "error.log"

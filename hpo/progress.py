@@ -60,6 +60,7 @@ class Display:
         """Worker -> what it does."""
         self.said: dict[str | None, tuple[str, float]] = {}
         """Worker -> the stage of its last printed line, and when that was."""
+        self.waiting = ""
         self.stopped = False
         self.live = Live(console=console, refresh_per_second=4, transient=True)
         self.old: dict[int, Any] = {}
@@ -92,7 +93,11 @@ class Display:
         if self.stopped:
             signal.setitimer(signal.ITIMER_REAL, 0)  # what is being kept now is kept to its end
             raise Interrupted
-        if "wave" in event:
+        if "waiting" in event:
+            if event["waiting"] != self.waiting:
+                self.waiting = event["waiting"]
+                self.console.print(Text(self.waiting), soft_wrap=True)
+        elif "wave" in event:
             self.numbers, self.finished = event["wave"], event["finished"]
             self.under_way.pop(None, None)
         elif "recorded" in event:

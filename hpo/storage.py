@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo.database import Database
 from hpo.papers import Paper
 from hpo.record import Run, Rung, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
@@ -61,7 +60,7 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
     directions = [down if goal.direction == "down" else up for goal in goals]
     with guarded(url):
         return optuna.create_study(
-            storage=_storage(url), study_name=name, directions=directions, load_if_exists=True
+            storage=Database(url), study_name=name, directions=directions, load_if_exists=True
         )
 
 
@@ -73,7 +72,7 @@ def load_study(url: str, name: str) -> Study:
     """
     with guarded(url):
         try:
-            return optuna.load_study(storage=_storage(url), study_name=name)
+            return optuna.load_study(storage=Database(url), study_name=name)
         except KeyError:
             raise StorageError(
                 f"the storage {mask(url)} holds no study {name!r}; check --storage and the name."
@@ -93,13 +92,6 @@ def guarded(url: str) -> Iterator[None]:
             f"the storage {mask(url)} cannot be used ({reason}): {mend}; then run the same command "
             "to go on."
         ) from None
-
-
-def _storage(url: str) -> RDBStorage:
-    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **connect})
 
 
 def spec_data(spec: StudySpec) -> dict[str, Any]:

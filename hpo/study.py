@@ -25,7 +25,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hpo import search
+from hpo import lease, search
 from hpo.executors import Executor, Inline
 from hpo.record import Run
 from hpo.spec import Baseline, Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
@@ -60,12 +60,34 @@ class Controller:
                 self.study.set_user_attr("spec", now)
             elif started != now:
                 raise StudyChanged(_changes(started, now))
-            self.study.set_user_attr("planned", spec.trials)
-            paper = None if spec.paper is None else spec.paper.to_dict()
+
+    def run(
+        self, on_event: Callable[[Event], None] = lambda event: None, *, wait: bool = False
+    ) -> Run:
+        """Measure until the trials or the budget are used up; returns the record.
+
+        `wait`: for another controller of the study to end; else that is an error.
+
+        Raises:
+            lease.Held: another controller runs the study.
+            lease.Overtaken: another has taken over from this one.
+        """
+        with lease.held(
+            self.study, self.url, wait=wait, on_wait=lambda said: on_event({"waiting": said})
+        ):
+            self._begin()
+            return self._measured(on_event)
+
+    def _begin(self) -> None:
+        with guarded(self.url):
+            started, now = self.study.user_attrs["spec"], plain(spec_data(self.spec))
+            if started != now:  # by another controller, at the same time
+                raise StudyChanged(_changes(started, now))
+            self.study.set_user_attr("planned", self.spec.trials)
+            paper = None if self.spec.paper is None else self.spec.paper.to_dict()
             self.study.set_user_attr("paper", paper)
 
-    def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
-        """Measure until the trials or the budget are used up; returns the record."""
+    def _measured(self, on_event: Callable[[Event], None]) -> Run:
         while True:
             with guarded(self.url):
                 wave = self._wave()

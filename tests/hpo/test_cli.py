@@ -401,8 +401,8 @@ COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor",
-        "--workers", "--hung-after", "--lanes", "--seed", "--device", "--fork", "--store-gb",
-        "--share", "--out", "--storage",
+        "--workers", "--hung-after", "--lanes", "--seed", "--device", "--wait", "--fork",
+        "--store-gb", "--share", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
