@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, stages, studies, tables
+from hpo import doctor, lease, runs, stages, studies, tables
 from hpo.executors import EXECUTORS, Options
 from hpo.executors.pool import ObjectiveError
 from hpo.launch import Launch
@@ -29,7 +29,7 @@ from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
 from hpo.spec import StudySpec
-from hpo.storage import StorageError, mask
+from hpo.storage import StorageError, copy_study, load_study, mask
 from hpo.study import Controller, StudyChanged
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -97,8 +97,11 @@ def parser() -> argparse.ArgumentParser:
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
+    copy = _command(commands, "copy", _copy, "copy a run's record into another database")
+    copy.add_argument("run", metavar="RUN", help="a run's name or folder")
+    copy.add_argument("--to-storage", required=True, metavar="URL", help="where to")
     on_store = _store_commands(commands)
-    with_storage = [run, *commands_on_runs]
+    with_storage = [run, *commands_on_runs, copy]
     with_storage.append(_command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
@@ -210,7 +213,7 @@ def _launch(arguments: argparse.Namespace) -> Launch:
         seed=arguments.seed,
         device=arguments.device,
         lanes=arguments.lanes,
-        out=str(arguments.out),
+        store=str(arguments.out / runs.STORE),
         store_gb=arguments.store_gb,
         share=arguments.share,
     )
@@ -255,6 +258,15 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     print(write_report(runs.read(place), place.report).absolute())
+    return DONE
+
+
+def _copy(arguments: argparse.Namespace, console: Console) -> int:
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    with lease.held(load_study(place.url, place.name), place.url):  # nobody writes it meanwhile
+        count = copy_study(place.url, place.name, arguments.to_storage)
+    text = f"Copied {count} trials of {place.name}; to go on there, run the study with --storage "
+    console.print(Text(text + mask(arguments.to_storage)), soft_wrap=True)
     return DONE
 
 

@@ -25,7 +25,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import column, event, func, select, table
+from sqlalchemy import column, event, func, select, table, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,7 @@ Found = TypeVar("Found")
 RETRY_S = 300.0
 """Seconds for which a lost database is tried again; assumed: a restart or failover takes less."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+STUDIES = table("studies", column("study_id"), column("study_name"))
 TRIALS = table("trials", column("study_id"))
 log = logging.getLogger("hpo")
 
@@ -72,6 +73,11 @@ class Database(RDBStorage):
             while True:
                 try:
                     return operation()
+                except UpdateFinishedTrialError:
+                    if writes and self.fence is not None:  # finished by who took over, then
+                        with self.scoped_session() as session:
+                            self.fence(session)
+                    raise
                 except ConnectionLost as lost:
                     if time.monotonic() > deadline:
                         raise StorageInternalError(str(lost)) from lost.__cause__
@@ -131,6 +137,16 @@ class Database(RDBStorage):
     ) -> None:
         given = (trial_id, param_name, param_value_internal, distribution, previous_distribution)
         self.again(lambda: super(Database, self)._set_trial_param(*given), writes=True)
+
+    def rename(self, study_id: int, name: str) -> None:
+        """Give a study another name."""
+        rows = update(STUDIES).where(STUDIES.c.study_id == study_id).values(study_name=name)
+
+        def renamed() -> None:
+            with self.engine.begin() as connection:
+                connection.execute(rows)
+
+        self.again(renamed)
 
     def count(self, study_id: int) -> int:
         """Trials of a study, without reading them."""

@@ -6,10 +6,9 @@ import dataclasses
 import os
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from hpo import runs, studies
+from hpo import studies
 from hpo.spec import Baseline, Point, StudySpec, ends
 
 PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
@@ -20,8 +19,8 @@ class Launch:
     """A study's name or file, and what differs from it."""
 
     study: str
-    out: str
-    """The runs' folder; the store lies in it."""
+    store: str
+    """The folder of finished stages."""
     setting: str | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     """Hyperparameters that are fixed: path and value."""
@@ -54,7 +53,7 @@ class Launch:
             objective=objective.configure(
                 device=self.device,
                 lanes=self.lanes,
-                store=str(Path(self.out) / runs.STORE),
+                store=self.store,
                 store_gb=self.store_gb,
                 share=self.share,
             ),

@@ -33,9 +33,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hpo.database import ConnectionLost, Database
-from hpo.storage import StorageError, guarded
+from hpo.storage import LEASE, StorageError, guarded
 
-KEY = "lease"
 LEASE_S = 60.0
 """Seconds after which a holder that was not heard of may be taken over from; assumed."""
 RENEW_S = 15.0
@@ -79,7 +78,7 @@ class Holder:
 
 def of(study: Study) -> Holder | None:
     """Who has the lease of a study, dead or alive; None if nobody."""
-    found = study.user_attrs.get(KEY)
+    found = study.user_attrs.get(LEASE)
     holder = None if found is None else Holder(**found)
     return None if holder is None or holder.pid is None else holder
 
@@ -131,7 +130,7 @@ class _Lease:
     def __init__(self, database: Database, study_id: int, name: str) -> None:
         self.database, self.study_id, self.name = database, study_id, name
         self.mine: Holder | None = None
-        self.row = (ATTRIBUTES.c.study_id == study_id) & (ATTRIBUTES.c.key == KEY)
+        self.row = (ATTRIBUTES.c.study_id == study_id) & (ATTRIBUTES.c.key == LEASE)
 
     def take(self) -> Holder | None:
         """Take the lease; who has it, if that one is there."""
@@ -206,7 +205,7 @@ class _Lease:
 
     def _swapped(self, connection: Connection, old: str | None, text: str) -> bool:
         if old is None:
-            row = {"study_id": self.study_id, "key": KEY, "value_json": text}
+            row = {"study_id": self.study_id, "key": LEASE, "value_json": text}
             connection.execute(insert(ATTRIBUTES).values(**row))
             return True
         same = self.row & (ATTRIBUTES.c.value_json == old)

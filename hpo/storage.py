@@ -26,6 +26,8 @@ from hpo.record import Run, Rung, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
 DATABASE = "study.db"
+LEASE = "lease"
+"""The user attribute in which a controller says that it runs the study."""
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
@@ -77,6 +79,40 @@ def load_study(url: str, name: str) -> Study:
             raise StorageError(
                 f"the storage {mask(url)} holds no study {name!r}; check --storage and the name."
             ) from None
+
+
+def copy_study(url: str, name: str, to_url: str) -> int:
+    """Copy a study into another storage, with every trial as it is; returns how many there are.
+
+    The copy has its name only once it is whole: what a copy that was cut short has left is made
+    anew.
+
+    Raises:
+        ValueError: there is one of that name already.
+        StorageError: a storage cannot be used.
+    """
+    source = load_study(url, name)
+    partial = f"{name} (being copied)"
+    with guarded(url):
+        attrs, trials = source.user_attrs, source.get_trials(deepcopy=False)
+    with guarded(to_url):
+        database = Database(to_url)
+        names = optuna.get_all_study_names(database)
+        if name in names:
+            raise ValueError(
+                f"{mask(to_url)} has a study {name!r} already; choose another storage."
+            )
+        if partial in names:
+            optuna.delete_study(study_name=partial, storage=database)
+        target = optuna.create_study(
+            storage=database, study_name=partial, directions=source.directions
+        )
+        for key, value in attrs.items():
+            if key != LEASE:
+                target.set_user_attr(key, value)
+        target.add_trials(trials)
+        database.rename(target._study_id, name)
+    return len(trials)
 
 
 @contextlib.contextmanager

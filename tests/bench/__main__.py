@@ -13,7 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import calibration, decay, figures, kills, lanes, peer_bench, probes, stages
+from tests.bench import (
+    calibration,
+    decay,
+    faults,
+    figures,
+    kills,
+    lanes,
+    peer_bench,
+    probes,
+    stages,
+)
 from tests.bench.figures import Figure, Options
 
 
@@ -58,6 +68,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "lanes": lanes.run,
     "stages": stages.run,
     "kills": kills.run,
+    "faults": faults.run,
     "probes": probes.run,
     "decay": decay.run,
     "calibration": calibration.run,

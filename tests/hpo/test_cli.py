@@ -20,6 +20,7 @@ from tests.hpo.toy_objective import spec
 ROOT = Path(__file__).parents[2]
 HEAD = (
     "from pathlib import Path; from hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
+    "HERE = Path(__file__).parent\n"
 )
 
 
@@ -334,6 +335,22 @@ def test_a_storage_elsewhere_holds_the_run(folder: Path) -> None:
     assert cli.main(["show", "toy"]) == 0
 
 
+def test_a_copied_run_goes_on_in_the_other_storage(
+    folder: Path, capsys: pytest.CaptureFixture[str], undisturbed: Run
+) -> None:
+    write("STUDY = spec(trials=8, objective=ToyObjective(before=Once(1, HERE, explode)))")
+    cli.main(["run", "mine.py"])
+    before = read().trials
+    url = f"sqlite:///{folder / 'elsewhere.db'}"
+    assert cli.main(["copy", "toy", "--to-storage", url]) == 0
+    assert "Copied 6 trials of toy; to go on there, run the study with" in words(capsys)
+    assert cli.main(["copy", "toy", "--to-storage", url]) == 2
+    assert "has a study 'toy' already" in complaint(capsys)
+    assert read().trials == before
+    assert cli.main(["run", "mine.py", "--storage", url]) == 0
+    assert read().trials == undisturbed.trials
+
+
 def test_an_objective_that_breaks_leaves_its_trace_in_a_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,6 +424,7 @@ OPTIONS = {
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
+    "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
     "store show": ["-h --help", "--json", "--out"],
     "store prune": [
         "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",

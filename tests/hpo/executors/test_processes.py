@@ -63,7 +63,7 @@ def pool(folder: Path) -> Iterator[Callable[..., Pool]]:
 
     def make(text: str, workers: int = 1) -> Pool:
         write(text)
-        launch = Launch(study="mine.py", out="runs", device="cpu")
+        launch = Launch(study="mine.py", store="store", device="cpu")
         made.append(local_pool(launch, folder / "run", workers))
         return made[0]
 
@@ -161,14 +161,14 @@ def test_each_worker_has_a_gpu_of_those_that_may_be_used(
 ) -> None:
     monkeypatch.setattr(processes, "DEVICES", "print(2)")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    launch = Launch(study="mine.py", out="runs")
+    launch = Launch(study="mine.py", store="store")
     found = [link.environment["CUDA_VISIBLE_DEVICES"] for link in local_pool(launch, folder).links]  # type: ignore[attr-defined]
     assert found == ["5", "7"]
     more = local_pool(launch, folder, workers=3).links
     assert [link.name for link in more] == [
         "worker 0 on GPU 5", "worker 1 on GPU 7", "worker 2 on GPU 5",
     ]  # fmt: skip
-    on_cpu = local_pool(Launch(study="mine.py", out="runs", device="cpu"), folder, workers=2)
+    on_cpu = local_pool(Launch(study="mine.py", store="store", device="cpu"), folder, workers=2)
     assert [link.name for link in on_cpu.links] == ["worker 0", "worker 1"]
 
 
