@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,11 +28,16 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import column, event, func, select, table, update
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 Found = TypeVar("Found")
 RETRY_S = 300.0
 """Seconds for which a lost database is tried again; assumed: a restart or failover takes less."""
+MAKING_S = 30.0
+"""Seconds for which another may be making the tables; assumed."""
+BEING_MADE = ("already exists", "UNIQUE constraint", "unique constraint", "Duplicate entry")
+"""What databases say to the slower of two that make the same table or first row."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 STUDIES = table("studies", column("study_id"), column("study_name"))
 TRIALS = table("trials", column("study_id"))
@@ -50,16 +56,33 @@ class Database(RDBStorage):
     """The storage of one study's controller, or of whoever reads."""
 
     def __init__(self, url: str) -> None:
-        sqlite = url.startswith("sqlite")
-        connect = {"connect_args": {"timeout": 60}} if sqlite else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            super().__init__(url, engine_kwargs={"pool_pre_ping": True, **connect})
+        self._open(url)
+        weakref.finalize(self, self.engine.dispose)
         self.fence: Callable[[Session], None] | None = None
         """Called in each writing transaction before its commit; raises where it may not be."""
         self._writing = threading.local()
         event.listen(self.engine, "handle_error", _on_error)
         event.listen(self.scoped_session, "before_commit", self._before_commit)
+
+    def _open(self, url: str) -> None:
+        """Connect, and make the tables where there are none.
+
+        Of two that make them at once one fails, at any table; it then finds the other's.
+        """
+        connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        deadline = time.monotonic() + MAKING_S
+        while True:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    super().__init__(url, engine_kwargs={"pool_pre_ping": True, **connect})
+                return
+            except (IntegrityError, OperationalError, ProgrammingError) as error:
+                self.engine.dispose()
+                made = any(sign in str(error) for sign in BEING_MADE)
+                if not made or time.monotonic() > deadline:
+                    raise
+                time.sleep(FIRST_PAUSE_S)
 
     def again(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
         """Do it until the database answers.

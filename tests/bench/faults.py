@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[2]
 SEED = 0
 SILENCE_S = 3.0
 """Instead of the pool's own, so that hung workers are found within the bench."""
-MOST = 6
+MOST = 12
 """Faults a study at most, so that each ends."""
 SIGN = b"| pretrain |"
 """What stands in a line of progress."""
@@ -385,13 +385,13 @@ def _look(folder: Path, place: Place, ledger: Ledger) -> None:
 
 KINDS: dict[str, tuple[Kind, int, int]] = {
     "worker_killed": (_signalled(signal.SIGKILL), 50, 2),
-    "worker_hung": (_signalled(signal.SIGSTOP), 15, 1),
+    "worker_hung": (_signalled(signal.SIGSTOP), 10, 1),
     "worker_stopped": (_signalled(signal.SIGTERM), 15, 1),
-    "controller_killed": (_controller_killed, 25, 1),
-    "successor_waiting": (_successor_waiting, 20, 1),
+    "controller_killed": (_controller_killed, 15, 1),
+    "successor_waiting": (_successor_waiting, 12, 1),
     "clock_jump": (_clock_jump, 25, 2),
     "connection_lost": (_connection_lost, 60, 4),
-    "database_restarted": (_database_restarted, 15, 1),
-    "disk_full": (_disk_full, 20, 2),
+    "database_restarted": (_database_restarted, 10, 1),
+    "disk_full": (_disk_full, 15, 2),
 }
 """Kind -> how it strikes, faults in the bench, and in a smoke check."""

@@ -1,4 +1,4 @@
-"""The study that the bench `faults` disturbs: twelve analytic trials in four waves.
+"""The study that the bench `faults` disturbs: 36 analytic trials in twelve waves.
 
 A trial takes ten steps of a few milliseconds, each told of, so that faults fall into the measuring
 as they would into training.
@@ -28,4 +28,4 @@ class Stepping(ToyObjective):
         return super().evaluate(requests)
 
 
-STUDY = spec(name="faults", objective=Stepping(), trials=12, wave=3, sampler="random")
+STUDY = spec(name="faults", objective=Stepping(), trials=36, wave=3, sampler="random")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from hpo import database, lease
 from hpo.database import ConnectionLost
 from hpo.spec import StudySpec
-from hpo.storage import StorageError, load_study, read_run
+from hpo.storage import StorageError, load_study, open_study, read_run
 from hpo.study import Controller
 from tests import postgres
 from tests.hpo.toy_objective import Once, ToyObjective, spec
@@ -93,3 +94,18 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
 
     found: Callable[..., Any] = database.Database(f"sqlite:///{tmp_path / 'study.db'}").again
     assert found(locked) == 3
+
+
+def test_many_that_open_a_new_database_at_once_all_come_in(url: str) -> None:
+    start, opened = threading.Barrier(6), []
+
+    def reach() -> None:
+        start.wait()
+        opened.append(open_study(url, "toy", study().goals).study_name)
+
+    threads = [threading.Thread(target=reach) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["toy"] * 6
