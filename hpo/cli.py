@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
         "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
     )
     run.add_argument("--workers", type=int, metavar="N", help="workers of the executor")
+    run.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="in a cluster")
+    run.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="such as 0.5")
     run.add_argument(
         "--hung-after", type=_seconds, metavar="TIME", help="without progress it is replaced; 1h"
     )
@@ -177,10 +179,7 @@ def _open(launch: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Co
     A fork is the first of name, name-2, ... that is new or was started with these settings, so
     that the same command continues it.
     """
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
-    spec = launch.spec()
-    options = Options(workers=arguments.workers, patience_s=arguments.hung_after)
+    spec, options = launch.spec(), _options(arguments)
     for name in runs.fork_names(spec.name):
         place = runs.make_place(arguments.out, name, arguments.storage)
         executor = EXECUTORS[arguments.executor](spec, launch, place.folder, options)
@@ -190,6 +189,21 @@ def _open(launch: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Co
             if not arguments.fork:
                 raise
     raise AssertionError("names do not end")
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
+    for name in ("worker_cpus", "worker_gpus"):
+        if not 0 <= getattr(arguments, name) < float("inf"):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be 0 or more, got {getattr(arguments, name):g}.")
+    return Options(
+        workers=arguments.workers,
+        patience_s=arguments.hung_after,
+        cpus=arguments.worker_cpus,
+        gpus=arguments.worker_gpus,
+    )
 
 
 def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from hpo.executors.inline import Inline
+from hpo.executors.on_ray import ray_pool
 from hpo.executors.processes import local_pool
 from hpo.launch import Launch
 from hpo.spec import Event, Request, Result, StudySpec
@@ -28,6 +29,10 @@ class Options:
     """Batches side by side; None leaves it to the executor."""
     patience_s: float | None = None
     """Seconds without progress after which a worker is replaced; None leaves it to the executor."""
+    cpus: float = 1.0
+    """CPUs of a worker in a cluster."""
+    gpus: float = 0.0
+    """GPUs of a worker in a cluster; may be a fraction."""
 
 
 class Executor(Protocol):
@@ -56,5 +61,8 @@ EXECUTORS: dict[str, Make] = {
     "inline": lambda spec, launch, folder, options: Inline(spec.objective),
     "processes": lambda spec, launch, folder, options: local_pool(
         launch, folder, options.workers, options.patience_s
+    ),
+    "ray": lambda spec, launch, folder, options: ray_pool(
+        launch, folder, options.workers, options.patience_s, cpus=options.cpus, gpus=options.gpus
     ),
 }

@@ -131,13 +131,7 @@ class Process:
 
     def log(self) -> str:
         """See `Link.log`."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.log_from)
-                lines = deque(file.read().decode(errors="replace").splitlines(), LAST_LINES)
-        except OSError:
-            return ""
-        return "\n".join(lines)[-LAST_CHARACTERS:]
+        return last_lines(self.path, self.log_from)
 
     def stop(self) -> None:
         """See `Link.stop`."""
@@ -173,6 +167,17 @@ class Process:
         name = signal.Signals(-code).name
         hint = ", which is also how the system ends what takes too much memory"
         return f"it was ended by {name}{hint if -code == signal.SIGKILL else ''}"
+
+
+def last_lines(path: Path, start: int) -> str:
+    """The end of what a log has from this byte on; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = deque(file.read().decode(errors="replace").splitlines(), LAST_LINES)
+    except OSError:
+        return ""
+    return "\n".join(lines)[-LAST_CHARACTERS:]
 
 
 def _read(stream: IO[str], inbox: queue.SimpleQueue[Message | None]) -> None:
