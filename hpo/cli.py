@@ -80,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="in a cluster")
     run.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="such as 0.5")
     run.add_argument(
+        "--slurm", action="append", default=[], type=_setting, metavar="NAME=VALUE",
+        help="a setting of its jobs, such as partition=gpu or time=60",
+    )  # fmt: skip
+    run.add_argument(
         "--hung-after", type=_seconds, metavar="TIME", help="without progress it is replaced; 1h"
     )
     run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
@@ -203,6 +207,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         patience_s=arguments.hung_after,
         cpus=arguments.worker_cpus,
         gpus=arguments.worker_gpus,
+        slurm=dict(arguments.slurm),
     )
 
 

@@ -6,14 +6,15 @@ study goes on with another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from hpo.executors.inline import Inline
 from hpo.executors.on_ray import ray_pool
+from hpo.executors.on_slurm import slurm_pool
 from hpo.executors.processes import local_pool
 from hpo.launch import Launch
 from hpo.spec import Event, Request, Result, StudySpec
@@ -33,6 +34,8 @@ class Options:
     """CPUs of a worker in a cluster."""
     gpus: float = 0.0
     """GPUs of a worker in a cluster; may be a fraction."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of SLURM jobs."""
 
 
 class Executor(Protocol):
@@ -64,5 +67,14 @@ EXECUTORS: dict[str, Make] = {
     ),
     "ray": lambda spec, launch, folder, options: ray_pool(
         launch, folder, options.workers, options.patience_s, cpus=options.cpus, gpus=options.gpus
+    ),
+    "slurm": lambda spec, launch, folder, options: slurm_pool(
+        launch,
+        folder,
+        options.workers,
+        options.patience_s,
+        cpus=options.cpus,
+        gpus=options.gpus,
+        settings=options.slurm,
     ),
 }

@@ -145,6 +145,7 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--executor", "slurm"], "there is no SLURM here (no sbatch)"),
         (["--worker-gpus", "-1"], "--worker-gpus must be 0 or more, got -1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--store-gb", "0"], "--store-gb must be above 0, got 0"),
@@ -419,8 +420,8 @@ COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor",
-        "--workers", "--worker-cpus", "--worker-gpus", "--hung-after", "--lanes", "--seed",
-        "--device", "--wait", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "--workers", "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes",
+        "--seed", "--device", "--wait", "--fork", "--store-gb", "--share", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
