@@ -1,8 +1,9 @@
 """Measures one recipe: short pretraining, fine-tuning, and what came of both."""
 
 from objectives.decay_recipe import ModuleScores, Multipliers, WeightDecay
+from objectives.execution import Execution
 from objectives.measures import Request, Result
-from objectives.plasticity import Execution, PlasticityObjective
+from objectives.plasticity import PlasticityObjective
 from objectives.recipe import (
     BuiltinTask,
     Corpus,
