@@ -21,15 +21,28 @@ from objectives.recipe import (
     Schedule,
     Stdlib,
 )
+from objectives.vision import VisionObjective
+from objectives.vision_recipe import (
+    Cifar10,
+    Digits,
+    HubImages,
+    ResNet,
+    Training,
+    VisionProbes,
+    VisionRecipe,
+)
 
 __all__ = [
     "BuiltinTask",
+    "Cifar10",
     "Corpus",
+    "Digits",
     "Execution",
     "FileTask",
     "Files",
     "Finetune",
     "HubDataset",
+    "HubImages",
     "HubTask",
     "Lora",
     "MidTraining",
@@ -41,8 +54,13 @@ __all__ = [
     "Probes",
     "Recipe",
     "Request",
+    "ResNet",
     "Result",
     "Schedule",
     "Stdlib",
+    "Training",
+    "VisionObjective",
+    "VisionProbes",
+    "VisionRecipe",
     "WeightDecay",
 ]
