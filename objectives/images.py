@@ -181,6 +181,10 @@ def _hub_split(source: vision_recipe.HubImages, split: str) -> Part:
                 f"a row of {source.name!r} has no {name!r}; its fields are "
                 f"{', '.join(rows.column_names)}: set images.image_field and images.label_field."
             )
+    if isinstance(rows.features[source.image_field], dict):  # encoded, and nothing says so
+        from datasets import Image  # slow to import
+
+        rows = rows.cast_column(source.image_field, Image())
     try:
         images = [_channels_first(image) for image in rows[source.image_field]]
     except ImportError:

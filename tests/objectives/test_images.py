@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -44,9 +48,7 @@ def test_fewer_training_rows_leave_the_validation_rows_and_change_the_key(
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_seed_and_number() -> None:
     few = images.prepare(Digits(train_rows=10), "cpu")
     rows = few.train.pixels
-    numbered = images.Images(
-        "", few.shape, 10, images.Rows(rows, torch.arange(10)[:, None]), few.validation
-    )
+    numbered = dataclasses.replace(few, train=images.Rows(rows, torch.arange(10)[:, None]))
 
     def epoch(seed: int, number: int) -> list[int]:
         steps = (numbered.batch([seed], 2 * number + step, 5) for step in range(2))
@@ -162,3 +164,43 @@ def test_a_dataset_that_does_not_fit_is_refused(
     source = HubImages(name=saved(tmp_path / "set", sides), **fields)
     with pytest.raises(ValueError, match=message):
         images.prepare(source, "cpu")
+
+
+def write_parquet(folder: Path) -> Path:
+    """A folder of parquet files with images as PNG, one colour each."""
+    from PIL import Image
+
+    folder.mkdir()
+    for split, labels in (("train", [0, 1, 2]), ("test", [1])):
+        pngs = []
+        for label in labels:
+            file = io.BytesIO()
+            Image.new("RGB", (4, 4), (50 * label, 0, 0)).save(file, "PNG")
+            pngs.append({"bytes": file.getvalue(), "path": None})
+        table = pa.table({"img": pngs, "label": labels})
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture
+def quiet_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("quiet_cache")
+def test_a_folder_of_parquet_files_is_decoded(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="images of parquet files are decoded by Pillow")
+    found = images.prepare(HubImages(name=str(write_parquet(tmp_path / "set"))), "cpu")
+    assert (found.shape, found.classes) == ((3, 4, 4), 3)
+    red = found.train.pixels.view(3, 3, 16)[:, 0]
+    np.testing.assert_allclose(red[:, 0], np.array([-1.0, 0.0, 1.0]) * 1.5**0.5, atol=1e-6)
+    assert torch.equal(found.train.pixels[:, 16:], torch.zeros(3, 32))  # constant channels
+
+
+@pytest.mark.usefixtures("quiet_cache")
+def test_without_pillow_a_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("PIL", reason="the file is written by Pillow")
+    folder = write_parquet(tmp_path / "set")
+    monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
+    with pytest.raises(ValueError, match=r"pip install 'plasticity-hpo\[vision\]'"):
+        images.prepare(HubImages(name=str(folder)), "cpu")
