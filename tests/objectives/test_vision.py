@@ -247,6 +247,6 @@ def test_an_exception_of_the_listener_stops_the_work(tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         objective(tmp_path).evaluate(requests([{}]), listen)
-    assert {"stage", "step", "steps", "lanes"} <= told[0].keys()
+    assert {"stage", "step", "steps", "lanes", "images_per_s", "done_frac"} <= told[0].keys()
     result = objective(tmp_path)({})
     assert result.cost["images_reused"] == 0
