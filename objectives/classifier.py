@@ -116,8 +116,8 @@ class Classifier:
         """Mean nats an image, and the share of images that are classified wrongly; [K] each."""
         given = {**params, **statistics}
         parts = [
-            over_lanes(self._lane_scores, given, None, (pixels, labels))
-            for pixels, labels in zip(*(x.split(EVAL_ROWS) for x in rows.data), strict=True)
+            over_lanes(self._lane_scores, given, None, piece.data)
+            for piece in rows.pieces(EVAL_ROWS)
         ]
         nats_KN, wrong_KN = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         return nats_KN.double().mean(1), wrong_KN.double().mean(1)

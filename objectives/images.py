@@ -60,6 +60,10 @@ class Rows:
         pieces = (x.chunk(parts, dim=-2) for x in self.data)
         return [Rows(*piece) for piece in zip(*pieces, strict=True)]
 
+    def pieces(self, size: int) -> list[Rows]:
+        """Batches of so many rows, the last one of what is left."""
+        return [Rows(*piece) for piece in zip(*(x.split(size) for x in self.data), strict=True)]
+
     def at(self, index: NDArray[np.int64]) -> Rows:
         """The rows with these numbers; [len(index), ...], or [K, B, ...] where it is [K, B]."""
         picked = torch.from_numpy(index).to(self.labels.device)

@@ -98,7 +98,11 @@ class Measured:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def note(self, name: str, step: int, value: float) -> None:
-        """A point of a curve, and the metric of that name, of which the last one stays."""
+        """A point of a curve, and the metric of that name, of which the last one stays.
+
+        What is not finite is no point, and leaves no metric.
+        """
+        self.metrics.pop(name, None)
         if math.isfinite(value):
             self.metrics[name] = value
             self.curves.setdefault(name, []).append([float(step), value])
@@ -184,10 +188,8 @@ class Run:
 
     def _evaluate(self, step: int) -> None:
         """Losses and errors on the fixed samples, and norms."""
-        pre, params = (
-            self.recipe.pretrain,
-            lanes.split_rows(self.program.shapes, self.state.rows.values),
-        )
+        pre, values_KP = self.recipe.pretrain, self.state.rows.values
+        params = lanes.split_rows(self.program.shapes, values_KP)
         statistics = self.program.statistics(params, self.images.train.sample(pre.statistics_rows))
         parts = {"training": self.images.train, "validation": self.images.validation}
         for name, rows in parts.items():
@@ -195,14 +197,14 @@ class Run:
             for kind, values_K in zip(("loss", "error"), scored, strict=True):
                 self._note(f"{name}_{kind}", step, values_K)
         if "norms" in self.recipe.probes.run:
-            norm_K = torch.linalg.vector_norm(self.state.rows.values, dim=1)
-            self._note("probe.norms.weight_norm", step, norm_K)
-            rates = [norms.effective_lr(job.lr[step - 1], float(norm))
-                     for job, norm in zip(self.jobs, norm_K, strict=True)]  # fmt: skip
-            self._note("probe.norms.effective_lr", step, torch.tensor(rates))
+            for job, measured, values_P in zip(self.jobs, self.found, values_KP, strict=True):
+                norm = float(torch.linalg.vector_norm(values_P))
+                measured.note("probe.norms.weight_norm", step, norm)
+                effective = norms.effective_lr(job.lr[step - 1], norm)
+                measured.note("probe.norms.effective_lr", step, effective)
 
     def _trace(self, step: int) -> None:
-        """The Hessian's trace where the gradient leads from here."""
+        """The Hessian's trace where the gradient leads from here, with its error over the signs."""
         probes = self.recipe.probes
         values_KP = self._flowed()
         sample = self.images.train.sample(probes.rows)
@@ -210,8 +212,7 @@ class Run:
             "trace": torch.ones_like(values_KP),
             "trace_relative": sharpness.tensor_scales(self.program.shapes, values_KP),
         }
-        pieces = [Rows(*piece) for piece in zip(
-            *(x.split(probes.batch_size) for x in sample.data), strict=True)]  # fmt: skip
+        pieces = sample.pieces(probes.batch_size)
         for name, scale_KP in forms.items():
             total_KN = torch.zeros(len(values_KP), probes.vectors, device=values_KP.device)
             for place, rows in enumerate(pieces):
@@ -232,7 +233,10 @@ class Run:
         )
 
     def _flowed(self) -> Tensor:
-        """The weights after the flow, of a copy; the batches are those that training has next."""
+        """The weights after the flow, of a copy that begins with an empty memory.
+
+        The batches are those that training has next.
+        """
         probes, here = self.recipe.probes, self.state.step
         state = self._fresh(self.state.rows.values.clone())
         many = probes.flow_steps

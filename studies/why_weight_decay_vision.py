@@ -10,8 +10,8 @@ are ours, as its run has 1,000 steps: decay there has the time to act only where
 the low rate to train at all only where it is higher. In both settings decays beside the paper's one
 and rates beside its two are ours, chosen around them.
 
-Not known of the paper and chosen here: no augmentation; the trace is that of the loss which training
-sees, normalised by the batch, after a flow without decay; its number of random vectors.
+Not known of the paper and chosen here: no augmentation; the trace is that of the loss which
+training sees, normalised by the batch, after a flow without decay; its number of random vectors.
 """
 
 from dataclasses import replace

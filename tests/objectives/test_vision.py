@@ -12,7 +12,7 @@ import pytest
 from objectives import Execution, VisionObjective, VisionRecipe
 from objectives.measures import Request, Result
 from objectives.recipe import Schedule
-from objectives.vision_jobs import Job
+from objectives.vision_jobs import Job, Measured
 from objectives.vision_recipe import Cifar10, Digits, ResNet, Training, VisionProbes
 
 STEPS = 8
@@ -250,3 +250,11 @@ def test_an_exception_of_the_listener_stops_the_work(tmp_path: Path) -> None:
     assert {"stage", "step", "steps", "lanes", "images_per_s", "done_frac"} <= told[0].keys()
     result = objective(tmp_path)({})
     assert result.cost["images_reused"] == 0
+
+
+def test_what_is_not_finite_in_the_end_leaves_no_metric() -> None:
+    measured = Measured()
+    for step, value in ((1, 2.0), (2, 3.0), (3, math.inf)):
+        measured.note("trace", step, value)
+    assert measured.metrics == {}
+    assert measured.curves == {"trace": [[1.0, 2.0], [2.0, 3.0]]}
