@@ -4,7 +4,8 @@
     objective({"pretrain.weight_decay": 0.01}).metrics["validation_error"]
 
 Each trial is one stage of the store: what came of a trial is kept, its weights are not. A trial
-that is interrupted starts anew.
+that is interrupted, or asked for another probe, is trained anew. Nothing is compiled here,
+whatever `Execution.compiling` says.
 """
 
 from __future__ import annotations
