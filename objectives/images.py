@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from objectives import sources, vision_recipe
@@ -135,6 +134,8 @@ def prepare(source: vision_recipe.Images, device: str) -> Images:
 
 
 def _digits(source: vision_recipe.Digits) -> tuple[Part, Part]:
+    from sklearn.datasets import load_digits  # slow to import
+
     pixels, labels = load_digits(return_X_y=True)
     held = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
     square = pixels.reshape(-1, 1, 8, 8).astype(np.float64)
