@@ -116,6 +116,7 @@ class VisionObjective:
             found = self._measured(jobs, store, progress)
         finally:
             store.close()
+            memory.hand_back()
         time_s = (time.monotonic() - started) / max(1, len(jobs))
         return [_timed(data, time_s) for data in found]
 
