@@ -36,7 +36,7 @@ def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
     assert search.planned_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
     assert search.planned_values(spec, 1)[path] == 0.0
     for place in range(8):
-        spec.objective.check(search.sobol_point(spec.space, 0, place))
+        spec.objective.check(space.sobol_point(spec.space, 0, place))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_study_searches_the_timescale_where_the_recipe_gives_the_strength_by_i
     space = {TAU: Float(low=0.03, high=3.0, log=True)}
     spec = study(space, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
     assert search.planned_values(spec, 0) == {TAU: 0.4}
-    assert not search.inside(spec.space, search.planned_values(spec, 1))
+    assert not space.inside(spec.space, search.planned_values(spec, 1))
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
         study(space, {})
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
