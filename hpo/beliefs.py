@@ -91,7 +91,8 @@ class Beliefs:
         mean, _ = self.losses(X)
         rows = np.flatnonzero(pareto.non_dominated(mean))
         rows = rows[np.argsort(mean[rows, 0], kind="stable")]
-        return X[rows[np.unique(np.linspace(0, len(rows) - 1, SEEDS).round().astype(int))]]
+        spread = np.unique(np.linspace(0, len(rows) - 1, SEEDS).round().astype(int))
+        return np.asarray(X[rows[spread]])
 
     def gain(self) -> Callable[[Array], tuple[Array, Array]]:
         """A function of M points: expected gain within the limits, and the chance of one."""

@@ -74,7 +74,7 @@ def drawn(domain: Domain, prior: Prior | None, unit: float) -> float:
     centre = share(domain, prior.centre)
     if isinstance(domain, Choice):
         num = len(domain.options)
-        place = domain.options.index(prior.centre)  # type: ignore[arg-type]
+        place = domain.options.index(prior.centre)
         if num == 1 or unit < 1 - prior.width:
             return centre
         other = min(int((unit - 1 + prior.width) / prior.width * (num - 1)), num - 2)

@@ -45,7 +45,7 @@ def ranked(spec: StudySpec, peers: Sequence[tuple[Entry, Answer]]) -> list[Entry
     crowd = np.empty(len(peers))
     for level in np.unique(rank):
         crowd[rank == level] = crowding(losses[rank == level])
-    numbers = [entry.number for entry, _ in peers]
+    numbers = np.array([entry.number for entry, _ in peers])
     order = np.lexsort((numbers, -crowd, rank))
     return [peers[place][0] for place in order]
 

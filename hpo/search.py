@@ -148,7 +148,7 @@ class Searcher:
             gain, chance = gain_of(X_MD)
             return np.asarray(gain / (first + chance * (1 - first)) * density(X_MD) ** fade)
 
-        rng = np.random.default_rng([spec.seed, number, ledger.num_answers])
+        rng = np.random.default_rng([spec.seed, number])
         x_D, best = beliefs.search_best(self.coordinates, worth, known.seeds(), rng)
         waiting = [entry for entry in ledger.entries if entry.waiting]
         if waiting:

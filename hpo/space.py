@@ -72,7 +72,7 @@ def at(domain: Domain, unit: float) -> Value:
 def share(domain: Domain, value: Value) -> float:
     """The share of the domain at which a value lies: of an integer the middle of its own."""
     if isinstance(domain, Choice):
-        return (domain.options.index(value) + 0.5) / len(domain.options)  # type: ignore[arg-type]
+        return (domain.options.index(value) + 0.5) / len(domain.options)
     assert isinstance(value, int | float)
     if isinstance(domain, Float):
         low, high, middle = domain.low, domain.high, float(value)

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from hpo import shadow, space
+from hpo import shadow
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec

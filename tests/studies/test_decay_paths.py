@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, search, studies
+from hpo import cli, search, space, studies
 from hpo.spec import Baseline, Choice, Domain, Float, StudySpec
 from objectives import PlasticityObjective, Pretrain, Recipe, WeightDecay
 

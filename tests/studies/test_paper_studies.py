@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, comparison, papers, runs, search, studies
+from hpo import cli, comparison, papers, runs, space, studies
 from hpo.record import Trial
 from hpo.spec import StudySpec
 from objectives.jobs import Job

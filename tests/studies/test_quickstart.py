@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo import cli, runs, search, studies
+from hpo import cli, priors, runs, search, space, studies
 from objectives import Recipe
 from tests.toy_size import TOY, small_inputs
 
