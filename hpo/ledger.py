@@ -109,10 +109,9 @@ class Ledger:
         return sorted(ask for entry in self.entries for ask in entry.asks if ask.wave == wave)
 
     def whole(self) -> Ledger:
-        """The trials that were asked for; one may have been cut off before its first question."""
-        if self.entries and not self.entries[-1].asks:
-            return Ledger(self.entries[:-1])
-        return self
+        """The trials that were asked for; the last may be cut off before its first question."""
+        begun = next((e.number for e in self.entries if not e.asks), len(self.entries))
+        return self if begun == len(self.entries) else Ledger(self.entries[:begun])
 
     def as_of(self, at: Ask) -> Ledger:
         """What was known when this question was decided."""
@@ -143,7 +142,8 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     }
     number = frozen.number
     state = ended.get(frozen.state)
-    old = [[number // spec.wave, number % spec.wave, 1.0, number]] if "params" in attrs else []
+    # Records from before there were rungs say nothing of waves; what ran then is decided again.
+    old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
     asks = tuple(Ask(*each) for each in attrs.get("asked", old))
     answers = [
         Answer(each["fidelity"], each["order"], each["metrics"], each["cost"])
