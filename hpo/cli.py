@@ -25,7 +25,7 @@ from hpo import doctor, runs, stages, studies, tables
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import Baseline, Point, StudySpec, ends
+from hpo.spec import Baseline, Earlier, Point, StudySpec, ends
 from hpo.storage import StorageError, mask
 from hpo.study import Controller, StudyChanged
 
@@ -71,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
         help="fix a hyperparameter; may be repeated",
     )  # fmt: skip
+    run.add_argument("--wall", type=_seconds, metavar="TIME", help="start no wave after this")
+    run.add_argument("--max-flops", type=float, metavar="N", help="operations to measure with")
+    run.add_argument(
+        "--patience", type=int, metavar="N", help="end when N full trials in a row gained nothing"
+    )
+    run.add_argument("--confirm", type=int, metavar="N", help="measure the front at N fresh seeds")
+    run.add_argument("--warm-start", metavar="RUN", help="an earlier run to start from")
     run.add_argument("--executor", choices=["inline"], default="inline", help="where trials run")
     run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
     run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
@@ -151,7 +158,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
             log.write_text(mask(traceback.format_exc()), encoding="utf-8")
         raise
-    console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
+    console.print(Text(_ending(run, finished, display, controller.over)), soft_wrap=True)
     tables.print_run(run, console)
     write_report(run, place.report)
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
@@ -167,19 +174,20 @@ def _open(spec: StudySpec, arguments: argparse.Namespace) -> tuple[runs.Place, C
     for name in runs.fork_names(spec.name):
         place = runs.make_place(arguments.out, name, arguments.storage)
         try:
-            return place, Controller(dataclasses.replace(spec, name=name), place.url)
+            return place, Controller(
+                dataclasses.replace(spec, name=name), place.url, wall_s=arguments.wall
+            )
         except StudyChanged:
             if not arguments.fork:
                 raise
     raise AssertionError("names do not end")
 
 
-def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:
-    """Why the study stopped, and how to go on."""
+def _ending(run: Run, finished: int, display: Display, over: tuple[str, str] | None) -> str:
+    """Why the study stopped, and how to go on; `over` is the limit that ended it."""
     total = len(run.trials)
-    if total < spec.trials:
-        spent = duration(spec.budget_s or 0)
-        return f"The budget of {spent} is used up after {total} trials; for more: --budget TIME"
+    if over is not None:
+        return f"{over[0]} after {total} trials; for more: {over[1]}"
     if total == finished:
         return f"The study is finished with {total} trials; for more: --trials {total + 8}"
     return f"Done in {duration(display.elapsed_s)}."
@@ -198,8 +206,11 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         changes["trials"] = arguments.trials
     if arguments.budget is not None:
         changes["budget_s"] = arguments.budget
-    if arguments.seed is not None:
-        changes["seed"] = arguments.seed
+    for name in ("seed", "max_flops", "patience", "confirm"):
+        if getattr(arguments, name) is not None:
+            changes[name] = getattr(arguments, name)
+    if arguments.warm_start is not None:
+        changes["warm"] = _earlier(arguments)
     fixed = dict(arguments.settings)
     objective = spec.objective.with_params(fixed) if fixed else spec.objective
     for path, domain in spec.space.items():
@@ -219,6 +230,12 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         baselines=tuple(_without(each, fixed) for each in spec.baselines),
         grid=tuple(_without(each, fixed) for each in spec.grid),
     )
+
+
+def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
+    """The full trials of the run to start from."""
+    run = runs.read(runs.find_place(arguments.warm_start, arguments.out, arguments.storage))
+    return tuple(Earlier(params=trial.params, metrics=trial.metrics) for trial in run.complete())
 
 
 def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:

@@ -199,4 +199,5 @@ def _trial(spec: StudySpec, entry: Entry) -> Trial:
             for each in entry.answers[:-1]
         ],
         replicate_of=entry.replicate_of,
+        confirms=entry.kind == "confirms",
     )

@@ -195,9 +195,8 @@ def _with_earlier(results: Results, earlier: Results | None) -> Results:
 
     def fitted(theirs: Array, ours: Array) -> Array:
         spread = np.maximum(theirs.std(axis=0), 1e-12)
-        return np.asarray((theirs - theirs.mean(axis=0)) / spread * ours.std(axis=0)) + ours.mean(
-            axis=0
-        )
+        scores = (theirs - theirs.mean(axis=0)) / spread
+        return np.asarray(scores * ours.std(axis=0) + ours.mean(axis=0))
 
     loss = fitted(earlier.loss_NG, results.loss_NG)
     error = np.broadcast_to(WARM_ERROR * results.loss_NG.std(axis=0), loss.shape)

@@ -94,6 +94,11 @@ class Coordinates:
         """Where only equal and different mean anything."""
         return np.array([isinstance(each, Choice) for each in self.space.values()], dtype=bool)
 
+    @property
+    def is_real_D(self) -> Mask:
+        """Where every share of the domain is another value."""
+        return np.array([isinstance(each, Float) for each in self.space.values()], dtype=bool)
+
     def of(self, values: Mapping[str, Value]) -> Array:
         """A point's coordinates: D."""
         return np.array([share(domain, values[path]) for path, domain in self.space.items()])

@@ -8,19 +8,23 @@ import numpy as np
 
 from hpo import pareto, scoring
 from hpo.ledger import Entry, Ledger, as_run
+from hpo.progress import duration
 from hpo.spec import StudySpec
 
 LEAST_GAIN = 1e-3
 """Share of the hypervolume below which a gain is none, however exact; assumed."""
 
 
-def is_over(spec: StudySpec, ledger: Ledger) -> bool:
-    """Whether no new wave should start."""
+def reason(spec: StudySpec, ledger: Ledger) -> tuple[str, str] | None:
+    """Why no new wave should start, and the option by which more would; None if one should."""
     if spec.budget_s is not None and ledger.spent("time_s") >= spec.budget_s:
-        return True
+        return f"The budget of {duration(spec.budget_s)} is used up", "--budget TIME"
     if spec.max_flops is not None and ledger.spent("flops") >= spec.max_flops:
-        return True
-    return spec.patience is not None and stalled(spec, ledger.entries, spec.patience)
+        return f"The {spec.max_flops:.3g} operations are used up", "--max-flops N"
+    if spec.patience is not None and stalled(spec, ledger.entries, spec.patience):
+        gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
+        return gained, "--patience N"
+    return None
 
 
 def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:

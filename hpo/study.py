@@ -7,10 +7,11 @@
 4. Each answer is recorded: user attributes first, then constraints, then what makes it count.
 
 One process writes a study; stopping it at any point loses at most the waves that are being
-measured, and of those only what the objective had not stored. The record is read once, at the start.
+measured, and of those only what the objective had not stored. The record is read once, at the
+start.
 
 User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen]; `rungs`,
-its answers below full fidelity; `metrics`, `cost` (of all rungs), `fidelity`, those of the last answer.
+its answers below full fidelity; `metrics`, `fidelity`, those of the last answer; `cost`, of all.
 """
 
 from __future__ import annotations
@@ -32,14 +33,26 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import Trial, TrialState
 
-from hpo import ledger, stopping
+from hpo import ledger, membership, stopping
 from hpo.executors import Executor, Inline
 from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
 from hpo.record import Run
 from hpo.search import Continue, Decision, Searcher
 from hpo.shadow import constraints
 from hpo.space import inside
-from hpo.spec import Baseline, Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
+from hpo.spec import (
+    Baseline,
+    Choice,
+    Domain,
+    Earlier,
+    Event,
+    Float,
+    Goal,
+    Request,
+    Result,
+    StudySpec,
+    Value,
+)
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
 
 PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
@@ -59,7 +72,7 @@ class Controller:
         executor: Executor | None = None,
         *,
         wall_s: float | None = None,
-        next_replicate: Callable[[Run], int | None] = lambda run: None,
+        next_replicate: Callable[[Run], int | None] = membership.next_replicate,
     ) -> None:
         """Open the record, making it if it is not there; measure inline if no executor is given.
 
@@ -70,10 +83,11 @@ class Controller:
             StudyChanged: the record was started with other settings.
             StorageError: the storage cannot be used.
         """
-        self.spec, self.url = spec, url
+        self.url = url
         self.executor: Executor = Inline(spec.objective) if executor is None else executor
         self.wall_s, self.started_s = wall_s, 0.0
-        self.searcher = Searcher(spec, next_replicate)
+        self.over: tuple[str, str] | None = None
+        """Why no wave started although trials were left, and the option for more."""
         self.ledger = Ledger()
         self.submitted: set[int] = set()
         """Waves that this process has decided to their end."""
@@ -90,6 +104,13 @@ class Controller:
             self.study.set_user_attr("planned", spec.trials)
             paper = None if spec.paper is None else spec.paper.to_dict()
             self.study.set_user_attr("paper", paper)
+            warm = self.study.user_attrs.get("warm")
+            if warm is None:  # what it started from stays, whatever the earlier study does since
+                warm = plain([[dict(each.params), dict(each.metrics)] for each in spec.warm])
+                self.study.set_user_attr("warm", warm)
+        earlier = tuple(Earlier(params=params, metrics=metrics) for params, metrics in warm)
+        self.spec = replace(spec, warm=earlier)
+        self.searcher = Searcher(self.spec, next_replicate)
 
     def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
         """Measure until the trials or a limit are used up; returns the record."""
@@ -162,11 +183,11 @@ class Controller:
         return [number for ask, number in sorted(asked) if ask.wave == wave]
 
     def _is_over(self) -> bool:
-        """Whether a limit is reached."""
-        spent_s = time.monotonic() - self.started_s
-        return (self.wall_s is not None and spent_s >= self.wall_s) or stopping.is_over(
-            self.spec, self.ledger
-        )
+        """Whether a limit is reached; says in `over` which."""
+        self.over = stopping.reason(self.spec, self.ledger)
+        if self.wall_s is not None and time.monotonic() - self.started_s >= self.wall_s:
+            self.over = ("The time is up", "--wall TIME")
+        return self.over is not None
 
     def _ask(self, decision: Decision, ask: Ask) -> None:
         """Write a question down; the attribute `asked` is what makes it one."""
