@@ -201,16 +201,6 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     if arguments.store_gb is not None and not arguments.store_gb > 0:
         raise ValueError(f"--store-gb must be above 0, got {arguments.store_gb:g}.")
-    changes: dict[str, Any] = {}
-    if arguments.trials is not None:
-        changes["trials"] = arguments.trials
-    if arguments.budget is not None:
-        changes["budget_s"] = arguments.budget
-    for name in ("seed", "max_flops", "patience", "confirm"):
-        if getattr(arguments, name) is not None:
-            changes[name] = getattr(arguments, name)
-    if arguments.warm_start is not None:
-        changes["warm"] = _earlier(arguments)
     fixed = dict(arguments.settings)
     objective = spec.objective.with_params(fixed) if fixed else spec.objective
     for path, domain in spec.space.items():
@@ -218,7 +208,7 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
             spec.objective.check({**fixed, path: ends(domain)[0]})
     return dataclasses.replace(
         spec,
-        **changes,
+        **_changes(arguments),
         objective=objective.configure(
             device=arguments.device,
             lanes=arguments.lanes,
@@ -230,6 +220,21 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         baselines=tuple(_without(each, fixed) for each in spec.baselines),
         grid=tuple(_without(each, fixed) for each in spec.grid),
     )
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fields of the study that the command line sets."""
+    changes: dict[str, Any] = {}
+    if arguments.trials is not None:
+        changes["trials"] = arguments.trials
+    if arguments.budget is not None:
+        changes["budget_s"] = arguments.budget
+    for name in ("seed", "max_flops", "patience", "confirm"):
+        if getattr(arguments, name) is not None:
+            changes[name] = getattr(arguments, name)
+    if arguments.warm_start is not None:
+        changes["warm"] = _earlier(arguments)
+    return changes
 
 
 def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:

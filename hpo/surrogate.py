@@ -8,8 +8,8 @@ fidelity and 1 at the lowest rung, two results have the covariance
 with M a Matern-5/2 kernel of one length a parameter. A lower rung thus shows the same surface
 scaled by 1 + a u, plus a deviation of its own, plus a shift (Kennedy and O'Hagan 2000, in the form
 of a coregionalisation). The 1 is an unknown mean. The diagonal adds a learnt variance of single
-results and the squared standard error that one came with. v, w, a, lengths, variance: those of
-highest posterior density.
+results and the squared standard error that one came with. v, w, a, lengths and variance are those
+of highest posterior density.
 
 NumPy and SciPy only, as hpo does not import torch; and Optuna's own process takes neither standard
 errors nor asks for full fidelity while its incumbents were measured below.

@@ -399,7 +399,8 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
 COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
-        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor", "--lanes",
+        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
+        "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--lanes",
         "--seed", "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
     ],
     "list": COMMON,
