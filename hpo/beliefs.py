@@ -4,9 +4,9 @@
    learnt from the results of all rungs.
 2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
    of those under way, as if they came out as expected.
-3. Worth is the expected gain in hypervolume at full fidelity, times the probability of keeping the
-   limits. Of waiting trials that with the most worth for what is left to pay goes on. A new point
-   has to be worth something beside the waiting ones, too.
+3. An option is a new point, or a waiting trial. Its worth is the expected gain in hypervolume at
+   full fidelity, times the probability of keeping the limits, over what it is expected to cost: the
+   step to the next rung, and from there to the end with the probability that there is a gain.
 """
 
 from __future__ import annotations
@@ -89,10 +89,6 @@ class Beliefs:
             tuple(surface.believing(points) for surface in self.limits),
             np.vstack([self.full_FD, X_PD]),
         )
-
-    def reaching(self, X_WD: Array) -> Beliefs:
-        """These beliefs with further points on the front to beat: they could be had in full."""
-        return replace(self, full_FD=np.vstack([self.full_FD, X_WD]))
 
     def seeds(self) -> Array:
         """Points of the front as it is believed, at most SEEDS of them."""

@@ -8,10 +8,9 @@ resumed study decides what the uninterrupted one would have, and any trial can b
 2. A scrambled Sobol sequence at the lowest rung; where there are priors, every other point is drawn
    from them, and the front of an earlier study comes first.
 3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
-4. With the sampler "gp", while the higher rungs have had less than their share of what was spent,
-   the waiting trial that promises most hypervolume for its cost, else the new point that promises
-   most (hpo/beliefs.py). With others, a trial that is among the better part of its rung
-   (hpo/rungs.py), else a new point by Optuna's sampler (hpo/shadow.py).
+4. With the sampler "gp", what promises most hypervolume for its cost: a new point or a waiting
+   trial's next rung (hpo/beliefs.py). With others, a trial that is among the better part of its
+   rung (hpo/rungs.py), else a new point by Optuna's sampler (hpo/shadow.py).
 5. When all trials are begun, waiting ones go on while they are in the better part of their rung.
 
 What a `Searcher` keeps between decisions only saves time.
@@ -139,44 +138,28 @@ class Searcher:
         return Begin(number, values, self.spec.seed, self.spec.rungs[0])
 
     def _best(self, ledger: Ledger, number: int, known: Beliefs) -> Decision:
-        """A waiting trial while promotions have had less than their share, else a new point."""
-        spec = self.spec
-        waiting = [entry for entry in ledger.entries if entry.waiting]
-        points = np.array([self.coordinates.of(entry.params) for entry in waiting])
-        if waiting and promotions_are_due(spec, ledger):
-            now = np.array([entry.answers[-1].fidelity for entry in waiting])
-            gain, _ = known.gain()(points)
-            worth = gain / (1 - now)
-            top = int(np.argmax(worth))
-            if worth[top] > 0:
-                rung = spec.rungs.index(float(now[top]))
-                return Continue(waiting[top].number, spec.rungs[rung + 1])
-        gain_of = known.reaching(points).gain() if waiting else known.gain()
+        """The new point or waiting trial with the most expected gain for its expected cost."""
+        spec, first = self.spec, self.spec.rungs[0]
+        gain_of = known.gain()
         density = priors.density(spec, self.coordinates)
         fade = PRIOR_TRIALS / (1 + ledger.num_answers)
 
-        def score(X_MD: Array) -> Array:
-            return np.asarray(gain_of(X_MD)[0] * density(X_MD) ** fade)
+        def worth(X_MD: Array) -> Array:
+            gain, chance = gain_of(X_MD)
+            return np.asarray(gain / (first + chance * (1 - first)) * density(X_MD) ** fade)
 
         rng = np.random.default_rng([spec.seed, number])
-        x_D, _ = beliefs.search_best(self.coordinates, score, known.seeds(), rng)
+        x_D, best = beliefs.search_best(self.coordinates, worth, known.seeds(), rng)
+        waiting = [entry for entry in ledger.entries if entry.waiting]
+        if waiting:
+            now = np.array([entry.answers[-1].fidelity for entry in waiting])
+            then = np.array([spec.rungs[spec.rungs.index(float(at)) + 1] for at in now])
+            gain, chance = gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
+            values = gain / (then - now + chance * (1 - then))
+            top = int(np.argmax(values))
+            if values[top] >= best:
+                return Continue(waiting[top].number, float(then[top]))
         return self._begin(number, self.coordinates.values(x_D))
-
-
-def promotions_are_due(spec: StudySpec, ledger: Ledger) -> bool:
-    """Whether what was spent above the first rung is less than its share.
-
-    Each rung gets as much as the first, as in successive halving, where n trials at a rung and
-    n / eta at the next, eta times as long, cost about the same.
-    """
-    first = spec.rungs[0]
-    asked = [
-        entry.asks[-1].fidelity
-        for entry in ledger.entries
-        if entry.asks and entry.kind == "searched"
-    ]
-    low = first * len(asked)
-    return sum(asked) - low < (len(spec.rungs) - 1) * low
 
 
 def propose_again(
