@@ -51,10 +51,11 @@ Search = Callable[[str, float, int, float], list[Reported]]
 def run(options: Options) -> dict[str, Figure]:
     """All searches on all problems."""
     found: dict[str, Figure] = {}
-    budget = 8.0 if options.quick else BUDGET
+    budget = 4.0 if options.quick else BUDGET
     seeds = range(options.repeats or (1 if options.quick else SEEDS))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for name in options.picked(list(PROBLEMS)):
+    names = options.picked(list(PROBLEMS))
+    for name in names[:1] if options.quick else names:
         for noise in NOISES:
             for method, search in SEARCHES.items():
                 options.say(f"{name}, noise {noise}, {method}")
@@ -94,7 +95,7 @@ def _true(name: str, front: Reported) -> float:
     problem = PROBLEMS[name]
     mine, all_ = (problem.values(X, 1.0) for X in (front.points, front.others))
     beaten = (all_[:, None] <= mine[None]).all(axis=2) & (all_[:, None] < mine[None]).any(axis=2)
-    return float(1 - beaten.any(axis=0).mean())
+    return float(1 - beaten.any(axis=0).mean()) if len(mine) else 1.0  # nothing false was said
 
 
 def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
