@@ -272,8 +272,8 @@ def _progress(place: runs.Place) -> tuple[str | int, ...]:
     except StorageError:
         return (place.name, "cannot be read; see hpo show")
     states = [trial.state for trial in run.trials]
-    failed = states.count("failed")
-    return (place.name, states.count("complete") + failed, failed, run.planned)
+    finished = len(states) - states.count("running")
+    return (place.name, finished, states.count("failed"), run.planned)
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:

@@ -61,9 +61,13 @@ Decision = Begin | Continue
 
 
 class Searcher:
-    """Decides; remembers what it has computed."""
+    """Decides; remembers what it has computed.
+
+    Raises ValueError, when it is made, if the sampler needs a package that is not installed.
+    """
 
     def __init__(self, spec: StudySpec, next_replicate: Callable[[Run], int | None]) -> None:
+        shadow.check(spec.sampler)
         self.spec, self.next_replicate = spec, next_replicate
         self.coordinates = Coordinates(spec.space)
         self.memory = memory.Memory(spec)

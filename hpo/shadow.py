@@ -43,11 +43,7 @@ MOST = {"gp-optuna": 200, "botorch": 200, "tpe": 1000, "nsga2": 1000, "random": 
 
 
 def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value]:
-    """Values for the space's paths.
-
-    Raises:
-        ValueError: the sampler needs a package that is not installed.
-    """
+    """Values for the space's paths."""
     with warnings.catch_warnings():
         # Experimental samplers, infinite values clipped, roulettes without odds: none is an error,
         # and nothing that a person could mend.
@@ -120,20 +116,22 @@ def _finite(value: float) -> float:
     return MISSING if math.isnan(value) else max(-MISSING, min(value, MISSING))
 
 
-def _botorch(seed: int) -> BaseSampler:
-    if importlib.util.find_spec("botorch") is None or not _has_integration():
+def check(sampler: str) -> None:
+    """Raise ValueError if the sampler needs a package that is not installed."""
+    needed = ("botorch", "optuna_integration") if sampler == "botorch" else ()
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
         raise ValueError(
-            "the sampler 'botorch' needs packages that are not installed; run pip install "
-            "'plasticity-hpo[botorch]', or choose another sampler."
+            f"the sampler 'botorch' needs {' and '.join(missing)}, not installed here; run pip "
+            "install 'plasticity-hpo[botorch]', or choose another sampler."
         )
+
+
+def _botorch(seed: int) -> BaseSampler:
     from optuna_integration import BoTorchSampler
 
     sampler: BaseSampler = BoTorchSampler(n_startup_trials=START_UP_LEAST, seed=seed)
     return sampler
-
-
-def _has_integration() -> bool:
-    return importlib.util.find_spec("optuna_integration") is not None
 
 
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {

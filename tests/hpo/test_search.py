@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import math
 from collections.abc import Mapping
 
@@ -17,7 +18,7 @@ from hpo.study import Controller
 from tests.hpo import toy_objective
 from tests.hpo.toy_objective import FULL_SPACE, spec
 
-SAMPLERS = ("gp", "tpe", "nsga2", "random")
+SAMPLERS = ("gp", "gp-optuna", "tpe", "nsga2", "random")
 
 
 def measured(study: StudySpec, count: int) -> list[Trial]:
@@ -228,3 +229,10 @@ def test_every_sampler_runs_a_study(sampler: str) -> None:
 def test_a_study_without_anything_to_search_repeats_its_recipe(sampler: str) -> None:
     run = Controller(spec(sampler=sampler, space={}, trials=8), "sqlite://").run()
     assert [dict(trial.params) for trial in run.trials[2:]] == [{}] * 6
+
+
+def test_a_sampler_that_is_not_installed_is_said_before_anything_is_measured() -> None:
+    if importlib.util.find_spec("botorch") is not None:
+        pytest.skip("botorch is installed")
+    with pytest.raises(ValueError, match=r"needs botorch.*plasticity-hpo\[botorch\]"):
+        Controller(spec(sampler="botorch"), "sqlite://")
