@@ -1,4 +1,4 @@
-"""The command line: `hpo run`, `list`, `show`, `report`, `store`, `doctor`.
+"""The command line; `hpo.commands` has the commands that are not here.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, studies, tables
-from hpo.commands import store
+from hpo.commands import export, store
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
-    with_storage = [run, *commands_on_runs]
+    with_storage = [run, *commands_on_runs, *export.add(commands)]
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
