@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, studies, tables
-from hpo.commands import export, store
+from hpo.commands import export, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
@@ -89,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
-    with_storage = [run, *commands_on_runs, *export.add(commands)]
+    with_storage = [run, *commands_on_runs]
+    for module in (export, transfer):
+        with_storage += module.add(commands)
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
