@@ -81,7 +81,11 @@ def differences(trial: Trial, exported: Exported) -> list[str]:
 
 def _what(run: Run, trial: Trial, found: Front) -> str:
     standing = found.standings[trial.number]
-    place = "the knee of the front" if trial is found.knee else f"on the {standing}"
+    place = (
+        "the knee of the front"
+        if found.knee and trial.number == found.knee.number
+        else f"on the {standing}"
+    )
     where = {"dominated": "dominated", "outside limits": "outside the study's limits"}
     text = (
         f"A base model and its fine-tunes from a search over pretraining hyperparameters, "

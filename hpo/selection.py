@@ -35,7 +35,7 @@ def picks(run: Run, word: str) -> list[Trial]:
     found = front(run).trials
     if not found:
         raise ValueError(f"no trial of run {run.name!r} counts for the front yet.")
-    return list(found)
+    return [_of_record(run, trial) for trial in found]
 
 
 def _knee(run: Run) -> Trial:
@@ -46,7 +46,7 @@ def _knee(run: Run) -> Trial:
             f"the front of run {run.name!r} has no knee; name a trial by its number, on the front "
             f"are {there}."
         )
-    return found.knee
+    return _of_record(run, found.knee)
 
 
 def _best(run: Run, metric: str) -> Trial:
@@ -57,7 +57,7 @@ def _best(run: Run, metric: str) -> Trial:
     if not trials:
         raise ValueError(f"no trial of run {run.name!r} counts for the front yet.")
     column = losses(trials, run.goals)[:, goals.index(metric)]
-    return trials[int(column.argmin())]
+    return _of_record(run, trials[int(column.argmin())])
 
 
 def _numbered(run: Run, number: int) -> Trial:
@@ -73,3 +73,8 @@ def _numbered(run: Run, number: int) -> Trial:
             f"trial {number} is {trial.state}, not measured to its end; name one that is complete."
         )
     return trial
+
+
+def _of_record(run: Run, trial: Trial) -> Trial:
+    """The trial as it was recorded, where the front may show it by a mean over its seeds."""
+    return next(each for each in run.trials if each.number == trial.number)

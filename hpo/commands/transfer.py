@@ -82,7 +82,7 @@ def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]
     SCALE = {"params": float, "tokens": float, "batch": float, "lr": float}, batch in tokens.
     `weight_decay` is torch's: a step shrinks weights by lr times it.
     """
-    knee = front(run).knee
+    knee = _knee(run)
     return {
         "run": run.name,
         "target": dataclasses.asdict(target),
@@ -90,7 +90,7 @@ def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]
         "trials": [
             {
                 "trial": proxy.trial.number,
-                "knee": proxy.trial is knee,
+                "knee": proxy.trial.number == knee,
                 "proxy": dataclasses.asdict(proxy.scale),
                 "weight_decay": proxy.decay,
                 "tau_frac": proxy.tau,
@@ -123,7 +123,7 @@ def _print(run: Run, proxies: Sequence[Proxy], target: Scale, console: Console) 
 
 def _table(run: Run, proxies: Sequence[Proxy], target: Scale) -> Table:
     """A row a trial: the proxy's decay, and what each rule makes of it."""
-    knee = front(run).knee
+    knee = _knee(run)
     table = Table(
         title=Text(f"{run.name}: weight decay (and timescale as a share of the run)"),
         title_justify="left",
@@ -134,13 +134,13 @@ def _table(run: Run, proxies: Sequence[Proxy], target: Scale) -> Table:
     for name in ("proxy", *transfer.RULES):
         table.add_column(name, justify="right")
     for proxy in proxies:
-        mark = "*" if proxy.trial is knee else ""
+        mark = "*" if proxy.trial.number == knee else ""
         cells = [f"{wording.title(proxy.trial)}{mark}"]
         cells += [wording.measured(proxy.trial, goal.metric) for goal in run.goals]
         cells.append(_cell(proxy.decay, proxy.tau))
         cells += [_cell(each.decay, each.tau) for each in transfer.advise(proxy, target)]
         table.add_row(*(Text(cell) for cell in cells))
-    if any(proxy.trial is knee for proxy in proxies):
+    if any(proxy.trial.number == knee for proxy in proxies):
         table.caption = Text("* knee")
     return table
 
@@ -178,3 +178,8 @@ def _schedule(proxy: Proxy, target: Scale) -> str:
 
 def _warmup(proxy: Proxy, target: Scale) -> int:
     return round(proxy.schedule.warmup_frac * target.steps)
+
+
+def _knee(run: Run) -> int | None:
+    found = front(run).knee
+    return None if found is None else found.number
