@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, studies, tables
-from hpo.commands import export, plot, store, transfer
+from hpo.commands import compare, export, plot, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
     with_storage = [run, *commands_on_runs]
-    for module in (export, transfer, plot):
+    for module in (compare, plot, export, transfer):
         with_storage += module.add(commands)
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
