@@ -28,6 +28,7 @@ def write_model(
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(params[name])
+    module.config.use_cache = True  # off in training; text is generated with it
     with _no_bar():
         module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

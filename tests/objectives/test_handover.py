@@ -118,6 +118,7 @@ def test_plain_transformers_and_peft_measure_the_same(exported: tuple[Path, Any]
 def test_every_file_it_names_is_there_and_no_other(exported: tuple[Path, Any]) -> None:
     folder, found = exported
     assert found.result.cost["tokens"] == 0
+    assert json.loads((folder / "out/base/config.json").read_text())["use_cache"] is True
     assert {"base", "adapters/list_ops-1000", "adapters/commands-1001"} <= found.files.keys()
     for name in found.files:
         assert (folder / "out" / name).exists(), name
