@@ -36,6 +36,7 @@ from objectives.measures import Result
 from objectives.recipe import Finetune
 from objectives.store import Store
 from objectives.tasks import Task
+from objectives.trainer_plan import Plan
 from objectives.tunes import Tuned
 
 Event = dict[str, Any]
@@ -90,7 +91,7 @@ def write(
                 export.write_adapter(folder / name, arms.adapted, params)
             else:
                 export.write_model(folder / name, config, params, tokenizer)
-    lost = trainers.write(trainers.Plan(trained.job, config), folder / "recipe")
+    lost = trainers.write(Plan(trained.job, config), folder / "recipe")
     files |= {f"recipe/{name}": what for name, (what, _) in trainers.TARGETS.items()}
     files |= _evaluation(folder, trained, names)
     return Exported(files=files, result=result, lost=lost)

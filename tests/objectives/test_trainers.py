@@ -20,7 +20,7 @@ from objectives import schedules, trainers
 from objectives.decay_recipe import Multipliers, WeightDecay
 from objectives.jobs import Job
 from objectives.recipe import MidTraining, Pretrain, Recipe, Schedule, Stdlib
-from objectives.trainers import Plan
+from objectives.trainer_plan import Plan, Written
 from tests.objectives import toy
 
 STEPS = 40
@@ -155,7 +155,7 @@ def test_nanochat_has_the_recipes_curve_its_fall_a_step_later(schedule: Schedule
     ],
 )  # fmt: skip
 def test_a_schedule_that_a_target_lacks_is_said(
-    schedule: Schedule, target: Callable[[Plan], trainers.Written], said: str
+    schedule: Schedule, target: Callable[[Plan], Written], said: str
 ) -> None:
     assert any(said in sentence for sentence in target(plan(schedule)).lost)
 
