@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from objectives import Execution, PlasticityObjective, Request, shelf, tunes
 from objectives.handover import file_names
-from objectives.recipe import BuiltinTask, Finetune, Lora, Recipe, Schedule
+from objectives.recipe import BuiltinTask, FileTask, Finetune, Lora, Recipe, Schedule
 from tests.objectives import toy
 
 READ_PLAINLY = '''
@@ -67,12 +67,18 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def recipe(toy_folder: Path) -> Recipe:
     base = toy.recipe(toy_folder, steps=10)
+    rows = [
+        {"prompt": f"{word} {number}:", "completion": " the" if number % 3 else f" {word}"}
+        for number in range(20)
+        for word in toy.WORDS
+    ]
+    path = str(toy.write_jsonl(toy_folder / "answers.jsonl", rows))
     fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"), BuiltinTask(name="commands")),
+        tasks=(BuiltinTask(name="list_ops"), FileTask(name="answers", train=path, test=path)),
         lora=Lora(rank=2),
         lrs=(1e-2, 3e-2),
         max_extensions=0,
-        steps=6,
+        steps=30,
         batch_size=4,
         schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
         train_rows=200,
@@ -109,17 +115,18 @@ def test_plain_transformers_and_peft_measure_the_same(exported: tuple[Path, Any]
     assert done.returncode == 0, done.stderr
     plain, metrics = json.loads(done.stdout), found.result.metrics
     assert plain["base_loss"] == pytest.approx(metrics["base_loss"], rel=1e-6)
-    for task in ("list_ops", "commands"):
+    for task in ("list_ops", "answers"):
         seeds = [value for name, value in plain.items() if name.startswith(f"{task}-")]
         assert len(seeds) == 2
         assert math.fsum(seeds) / 2 == pytest.approx(metrics[f"task.{task}.after"], abs=1e-9)
+    assert 0 < metrics["task.answers.after"] < 1
 
 
 def test_every_file_it_names_is_there_and_no_other(exported: tuple[Path, Any]) -> None:
     folder, found = exported
     assert found.result.cost["tokens"] == 0
     assert json.loads((folder / "out/base/config.json").read_text())["use_cache"] is True
-    assert {"base", "adapters/list_ops-1000", "adapters/commands-1001"} <= found.files.keys()
+    assert {"base", "adapters/list_ops-1000", "adapters/answers-1001"} <= found.files.keys()
     for name in found.files:
         assert (folder / "out" / name).exists(), name
     named = [folder / "out" / name for name in found.files]
@@ -153,7 +160,7 @@ def test_what_the_store_lost_is_trained_again_to_the_same_bits(
     )
     assert events.result.cost["tokens"] > 0
     assert {"pretrain", "fine-tune list_ops"} <= set(steps)
-    for name in ("base/model.safetensors", "adapters/commands-1001/adapter_model.safetensors"):
+    for name in ("base/model.safetensors", "adapters/answers-1001/adapter_model.safetensors"):
         old, new = (load_file(each / "out" / name) for each in (folder, tmp_path))
         assert toy.same(old, new)
 
@@ -165,7 +172,7 @@ def test_fully_tuned_models_are_folders_of_their_own(
     few = {"finetune.method": "full", "finetune.seeds": 1, "finetune.lrs": [1e-3]}
     found = objective(recipe, exported[0]).export(request(**few), tmp_path / "out")
     tuned = [name for name in found.files if name.startswith("finetuned/")]
-    assert sorted(tuned) == ["finetuned/commands-1000", "finetuned/list_ops-1000"]
+    assert sorted(tuned) == ["finetuned/answers-1000", "finetuned/list_ops-1000"]
     assert (tmp_path / "out" / tuned[0] / "config.json").is_file()
 
 
