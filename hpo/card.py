@@ -14,7 +14,7 @@ from typing import Any
 
 from hpo import wording
 from hpo.record import Run, Trial
-from hpo.scoring import Front, counted, front, sem
+from hpo.scoring import Front, Standing, front, sem
 from hpo.spec import Exported
 
 CHECK = """\
@@ -33,6 +33,18 @@ with torch.no_grad():
 print(nats / ids[:, 1:].numel())
 """
 """Prints base_loss; run in the exported folder."""
+STANDINGS: dict[Standing, str] = {
+    "front": "on the front",
+    "undecided": "perhaps on the front",
+    "dominated": "dominated",
+    "replicate": "a further seed of another trial",
+    "outside limits": "outside the study's limits",
+    "not measured": "without a number for every goal",
+    "partial": "measured at a part of the horizon",
+    "pruned": "stopped on the way",
+    "failed": "failed",
+    "running": "not finished",
+}
 SAME = 1e-6
 """Relative difference below which a metric counts as measured the same again; assumed: above the
 rounding of sums in float32, below any standard error."""
@@ -46,7 +58,7 @@ def card(run: Run, trial: Trial, exported: Exported) -> str:
         f"# {_text(run.name)}, trial {_text(wording.title(trial))}",
         _what(run, trial, found),
         "## Evidence",
-        _metrics(run, trial),
+        _metrics(run, trial, found),
         _bullets(_evidence(run, trial, found)),
         "## Recipe",
         _table(("hyperparameter", "value"), _params(trial)),
@@ -80,24 +92,21 @@ def differences(trial: Trial, exported: Exported) -> list[str]:
 
 
 def _what(run: Run, trial: Trial, found: Front) -> str:
-    standing = found.standings[trial.number]
-    place = (
-        "the knee of the front"
-        if found.knee and trial.number == found.knee.number
-        else f"on the {standing}"
-    )
-    where = {"dominated": "dominated", "outside limits": "outside the study's limits"}
+    knee = found.knee is not None and trial.number == found.knee.number
+    place = "the knee of the front" if knee else STANDINGS[found.standings[trial.number]]
     text = (
-        f"A base model and its fine-tunes from a search over pretraining hyperparameters, "
-        f"{where.get(standing, place)} of {len(counted(run))} trials that count. It is evidence "
-        f"for a recipe at small scale, not a model to use."
+        f"A base model and its fine-tunes from a search over pretraining hyperparameters: {place} "
+        f"among {len(found.points)} settings that count. It is evidence for a recipe at small "
+        "scale, not a model to use."
     )
     return f"{text} {_text(run.description)}".strip()
 
 
-def _metrics(run: Run, trial: Trial) -> str:
+def _metrics(run: Run, trial: Trial, found: Front) -> str:
     """This trial beside the baselines, each with its standard error."""
-    others = [each for each in run.complete() if each.baseline is not None and each is not trial]
+    others = [
+        each for each in found.points if each.baseline is not None and each.number != trial.number
+    ]
     names = [*wording.score_names(run), *(f"task.{name}.after" for name in wording.task_names(run))]
     names += [name for name in ("base_loss", "forgetting_nats", "tau_frac", "tokens_per_param")
               if name in trial.metrics and name not in names]  # fmt: skip
@@ -109,7 +118,7 @@ def _metrics(run: Run, trial: Trial) -> str:
 
 
 def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
-    yield "± is one standard error over fine-tuning seeds; without it there is one, or all agree"
+    yield "± is one standard error over seeds; without it there is one seed, or all agree"
     yield f"pretraining seed {trial.seed}, fidelity {trial.fidelity:g} of the full horizon"
     again = [
         each for each in run.complete()
@@ -121,12 +130,15 @@ def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
             shown = ", ".join(wording.number(value) for value in values)
             yield f"{goal.metric} over pretraining seeds: {shown} (n = {len(values)})"
     yield (
-        f"compared: {len(counted(run))} of {len(run.trials)} trials; goals "
+        f"compared: {len(found.points)} settings that count, {len(run.trials)} trials; goals "
         + ", ".join(f"{goal.metric} {goal.direction}" for goal in run.goals)
         + f"; sampler {run.reproduce.get('study', {}).get('sampler', 'unknown')}"
     )
     on_front = ", ".join(wording.title(each) for each in found.trials)
     yield f"front: {on_front or 'empty'}"
+    member = found.membership.get(trial.number, math.nan)
+    if math.isfinite(member):
+        yield f"probability of belonging to the front: {member:.2f}"
     yield from trial.notes
 
 
@@ -175,10 +187,11 @@ def _limits(run: Run, trial: Trial, exported: Exported) -> Iterable[str]:
         yield "one pretraining seed: the spread between pretraining runs is not known"
     if not math.isfinite(sem(trial, "gain")) and "gain" in trial.metrics:
         yield "one fine-tuning seed: scores have no standard error"
-    if len(counted(run)) > 1:
+    settings = len(front(run).points)
+    if settings > 1:
         yield (
-            f"chosen among {len(counted(run))} trials after they were measured, so its lead is on "
-            "average smaller than it looks"
+            f"chosen among {settings} settings after they were measured, so its lead is on average "
+            "smaller than it looks"
         )
     yield from (f"this base is {label}" for label in trial.labels)
     tokens = exported.result.cost.get("tokens", 0.0)

@@ -159,7 +159,7 @@ def test_the_card_tells_evidence_recipe_check_and_limits() -> None:
     text = carded(toy.mixed(), 3)
     for part in ("## Evidence", "## Recipe", "## Check it", "## Limits", "## Made with"):
         assert part in text
-    assert "the knee of the front of 6 trials that count" in text
+    assert "the knee of the front among 6 settings that count" in text
     row = "| gain | 0.300 ± 0.010 | 0.200 ± 0.010 | 0.220 ± 0.010 |"
     assert row in text
     assert "| metric | \\#3 | \\#0 standard | \\#1 constant rate |" in text
@@ -186,6 +186,8 @@ def test_the_card_shows_other_seeds_of_the_same_params() -> None:
     text = carded(run, 0)
     assert "base\\_loss over pretraining seeds: 3.5, 3.6 (n = 2)" in text
     assert "one pretraining seed" not in text
+    assert "- probability of belonging to the front: 1.00" in text
+    assert "probability of belonging" not in carded(toy.mixed(), 3)
 
 
 def test_hostile_names_stay_text_in_the_card() -> None:
