@@ -181,7 +181,10 @@ def test_the_card_says_where_the_weights_measure_something_else() -> None:
 def test_the_card_shows_other_seeds_of_the_same_params() -> None:
     same = {"pretrain.lr": 0.01}
     run = toy.run(
-        [toy.trial(0, 3.5, 0.2, params=same), toy.trial(1, 3.6, 0.3, params=same, seed=1)]
+        [
+            toy.trial(0, 3.5, 0.2, params=same),
+            toy.trial(1, 3.6, 0.3, params=same, seed=1, replicate_of=0),
+        ]
     )
     text = carded(run, 0)
     assert "base\\_loss over pretraining seeds: 3.5, 3.6 (n = 2)" in text
