@@ -112,9 +112,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     place, controller = _open(_spec(arguments), arguments)
-    runs.note_origin(
-        place, studies.origin(arguments.study, arguments.setting, dict(arguments.settings))
-    )
+    fixed = dict(arguments.settings)
+    origin = studies.origin(arguments.study, arguments.setting, fixed, arguments.device)
+    runs.note_origin(place, origin)
     spec = controller.spec
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)

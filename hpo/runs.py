@@ -29,6 +29,8 @@ class Origin:
     setting: str | None
     params: dict[str, Any]
     """Hyperparameters fixed from the command line."""
+    device: str | None = None
+    """Where it was told to compute; stages of other devices are others."""
 
 
 @dataclass(frozen=True)

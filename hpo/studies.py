@@ -73,10 +73,12 @@ def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
     return dataclasses.replace(point, params=params)
 
 
-def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin:
+def origin(
+    study: str, setting: str | None, params: Mapping[str, Any], device: str | None = None
+) -> Origin:
     """What `load` and `with_params` need to give the same study again, from any folder."""
     place = str(Path(study).absolute()) if study.endswith(".py") else study
-    return Origin(study=place, setting=setting, params=dict(params))
+    return Origin(study=place, setting=setting, params=dict(params), device=device)
 
 
 def reload(run: Run, origin: Origin) -> StudySpec:

@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     trial = selection.pick(record, arguments.trial)
     origin = _origin(arguments, place)
     objective = studies.reload(record, origin).objective.configure(
-        device=arguments.device, store=str(place.folder.parent / runs.STORE), share=arguments.share
+        device=arguments.device or origin.device,
+        store=str(place.folder.parent / runs.STORE),
+        share=arguments.share,
     )
     made = _open(arguments.to)
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
@@ -75,9 +77,11 @@ def _origin(arguments: argparse.Namespace, place: Place) -> Origin:
     """The study the run is of, as noted or as given."""
     noted = runs.read_origin(place)
     if arguments.study is not None:
-        given = studies.origin(arguments.study, arguments.setting, noted.params if noted else {})
-        kept = given.setting or (noted.setting if noted else None)
-        return dataclasses.replace(given, setting=kept)
+        given = studies.origin(arguments.study, arguments.setting, {})
+        if noted is None:
+            return given
+        setting = given.setting or noted.setting
+        return dataclasses.replace(noted, study=given.study, setting=setting)
     if noted is None:
         raise ValueError(
             f"run {place.name!r} does not tell which study it is of; give its file with --study."

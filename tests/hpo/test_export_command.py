@@ -56,7 +56,7 @@ def test_the_run_remembers_study_setting_and_fixed_params_from_any_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("SETTINGS = {'tiny': spec(name='tiny', trials=2)}")
-    fixed = ["--set", "model.layers=4", "--set", "pretrain.shape=linear"]
+    fixed = ["--set", "model.layers=4", "--set", "pretrain.shape=linear", "--device", "cpu"]
     assert cli.main(["run", "mine.py", "--setting", "tiny", *fixed]) == 0
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
@@ -67,6 +67,7 @@ def test_the_run_remembers_study_setting_and_fixed_params_from_any_folder(
         study=str(folder / "mine.py"),
         setting="tiny",
         params={"model.layers": 4, "pretrain.shape": "linear"},
+        device="cpu",
     )
 
 
