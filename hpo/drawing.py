@@ -37,7 +37,15 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
-_CURVE_AXES = {"lr": "learning rate", "merge_weight": "weight of the checkpoint"}
+_CURVE_AXES = {
+    "lr": "learning rate",
+    "merge_weight": "weight of the checkpoint",
+    "batch_loss": "loss (nats/image)",
+    "training_loss": "loss (nats/image)",
+    "validation_loss": "loss (nats/image)",
+    "training_error": "share of images",
+    "validation_error": "share of images",
+}
 
 
 def draw_front(data: FrontData) -> go.Figure:
