@@ -140,7 +140,7 @@ class Stop(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
 
-@pytest.mark.parametrize("calls", [*range(0, 24, 3), *range(24, 230, 40)])
+@pytest.mark.parametrize("calls", [*range(0, 24, 3), *range(24, 200, 40)])
 def test_a_study_with_rungs_stopped_at_a_write_goes_on_with_the_same_decisions(
     calls: int, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
