@@ -177,7 +177,7 @@ def curve_data(run: Run, front: Front, name: str) -> tuple[Curve, ...]:
             label=wording.title(trial),
             shown=shown(trial, front),
             steps=tuple(point[0] for point in trial.curves[name]),
-            values=tuple(_rounded(point[1]) for point in trial.curves[name]),
+            values=tuple(rounded(point[1]) for point in trial.curves[name]),
         )
         for trial in run.trials
         if trial.curves.get(name)
@@ -260,6 +260,6 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Six significant digits: more than a loss has, and half the bytes."""
     return float(f"{value:.6g}")

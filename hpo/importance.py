@@ -1,0 +1,100 @@
+"""How much each parameter matters for each goal: PED-ANOVA on the record (arXiv 2304.10255).
+
+Optuna's evaluator compares where the best trials lie with where all lie, parameter by parameter. It
+gets an in-memory study rebuilt from the record: the trials inside the space, each goal turned to be
+made small.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import create_trial
+
+from hpo.parameters import measured
+from hpo.record import Run, Trial
+from hpo.spec import Goal
+
+FEWEST_BEST = 5  # Optuna: "preferable to include at least 5 trials above target_quantile".
+BEST_FRAC = 0.1  # Optuna's default target_quantile.
+FEWEST = 20  # With FEWEST_BEST the best quarter; assumed.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Shares of the parameters in one goal, adding up to 1."""
+
+    goal: Goal
+    shares: dict[str, float]
+    """Path -> share, the greatest first; empty with too few trials."""
+    num_trials: int
+    """Inside the space and measured."""
+
+
+def importances(run: Run) -> tuple[Importance, ...]:
+    """One a goal; none without a searched space."""
+    if not run.space:
+        return ()
+    return tuple(_importance(run, goal) for goal in run.goals)
+
+
+def _importance(run: Run, goal: Goal) -> Importance:
+    space = {path: _distribution(domain) for path, domain in run.space.items()}
+    inside = [
+        trial
+        for trial in measured(run)
+        if math.isfinite(trial.metrics.get(goal.metric, math.nan)) and _inside(trial, space)
+    ]
+    if len(inside) < FEWEST:
+        return Importance(goal=goal, shares={}, num_trials=len(inside))
+    sign = 1.0 if goal.direction == "down" else -1.0
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
+    study.add_trials(
+        [
+            create_trial(
+                params={path: trial.params[path] for path in space},
+                distributions=space,
+                value=sign * trial.metrics[goal.metric],
+            )
+            for trial in inside
+        ]
+    )
+    evaluator = PedAnovaImportanceEvaluator(
+        target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_param_importances(study, evaluator=evaluator)
+    shares = sorted(found.items(), key=lambda each: -each[1])
+    return Importance(goal=goal, shares=dict(shares), num_trials=len(inside))
+
+
+def _distribution(domain: dict[str, object]) -> BaseDistribution:
+    if domain["kind"] == "choice":
+        return CategoricalDistribution(domain["options"])  # type: ignore[arg-type]
+    kind = FloatDistribution if domain["kind"] == "float" else IntDistribution
+    return kind(domain["low"], domain["high"], log=domain["log"])  # type: ignore[arg-type]
+
+
+def _inside(trial: Trial, space: dict[str, BaseDistribution]) -> bool:
+    return all(
+        path in trial.params and _fits(distribution, trial.params[path])
+        for path, distribution in space.items()
+    )
+
+
+def _fits(distribution: BaseDistribution, value: object) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
