@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -23,6 +24,7 @@ from optuna.trial import create_trial
 
 from hpo.parameters import measured
 from hpo.record import Run, Trial
+from hpo.scoring import losses
 from hpo.spec import Goal
 
 FEWEST_BEST = 5  # Optuna: "preferable to include at least 5 trials above target_quantile".
@@ -45,38 +47,48 @@ def importances(run: Run) -> tuple[Importance, ...]:
     """One a goal; none without a searched space."""
     if not run.space:
         return ()
-    return tuple(_importance(run, goal) for goal in run.goals)
-
-
-def _importance(run: Run, goal: Goal) -> Importance:
     space = {path: _distribution(domain) for path, domain in run.space.items()}
-    inside = [
-        trial
-        for trial in measured(run)
-        if math.isfinite(trial.metrics.get(goal.metric, math.nan)) and _inside(trial, space)
-    ]
+    inside = [trial for trial in measured(run) if _counts(trial, run, space)]
     if len(inside) < FEWEST:
-        return Importance(goal=goal, shares={}, num_trials=len(inside))
-    sign = 1.0 if goal.direction == "down" else -1.0
-    study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
+        return tuple(Importance(goal=goal, shares={}, num_trials=len(inside)) for goal in run.goals)
+    study = _study(run, inside, space)
+    evaluator = PedAnovaImportanceEvaluator(
+        target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))
+    )
+    found = []
+    for place, goal in enumerate(run.goals):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it takes small as good, as is meant
+            shares = get_param_importances(
+                study, evaluator=evaluator, target=lambda trial, place=place: trial.values[place]
+            )
+        ordered = dict(sorted(shares.items(), key=lambda each: -each[1]))
+        found.append(Importance(goal=goal, shares=ordered, num_trials=len(inside)))
+    return tuple(found)
+
+
+def _study(
+    run: Run, trials: Sequence[Trial], space: dict[str, BaseDistribution]
+) -> optuna.study.Study:
+    """The trials in memory, every goal to be made small."""
+    spoken = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(directions=["minimize"] * len(run.goals))
+    finally:
+        optuna.logging.set_verbosity(spoken)
+    values = losses(trials, run.goals)
     study.add_trials(
         [
             create_trial(
                 params={path: trial.params[path] for path in space},
                 distributions=space,
-                value=sign * trial.metrics[goal.metric],
+                values=[float(value) for value in row],
             )
-            for trial in inside
+            for trial, row in zip(trials, values, strict=True)
         ]
     )
-    evaluator = PedAnovaImportanceEvaluator(
-        target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = get_param_importances(study, evaluator=evaluator)
-    shares = sorted(found.items(), key=lambda each: -each[1])
-    return Importance(goal=goal, shares=dict(shares), num_trials=len(inside))
+    return study
 
 
 def _distribution(domain: dict[str, object]) -> BaseDistribution:
@@ -86,8 +98,10 @@ def _distribution(domain: dict[str, object]) -> BaseDistribution:
     return kind(domain["low"], domain["high"], log=domain["log"])  # type: ignore[arg-type]
 
 
-def _inside(trial: Trial, space: dict[str, BaseDistribution]) -> bool:
-    return all(
+def _counts(trial: Trial, run: Run, space: dict[str, BaseDistribution]) -> bool:
+    """Whether every goal is measured and every parameter inside the space."""
+    known = all(math.isfinite(trial.metrics.get(goal.metric, math.nan)) for goal in run.goals)
+    return known and all(
         path in trial.params and _fits(distribution, trial.params[path])
         for path, distribution in space.items()
     )

@@ -45,7 +45,7 @@ def draw_slice(data: Slice, name: str) -> go.Figure:
         names = [escaped(level.value) for level in data.levels]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     elif data.log:
-        figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+        figure.update_xaxes(**_log_axis([x for x in data.across if not isinstance(x, str)]))
     return figure
 
 
@@ -77,8 +77,8 @@ def draw_interaction(data: Interaction) -> go.Figure:
             hovertemplate="#%{customdata}<br>%{text} at rate %{x}, decay %{y}<extra></extra>",
         )
     )
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_xaxes(**_log_axis(data.rates))
+    figure.update_yaxes(**_log_axis(data.decays))
     return figure
 
 
@@ -135,7 +135,7 @@ def draw_parallel(data: Parallel) -> go.Figure:
         ],
     )
     names = [escaped(dimension.name) for dimension in data.dimensions]
-    figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, range=[-0.1, count - 0.6])
+    figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, range=[-0.35, count - 0.5])
     figure.update_yaxes(visible=False, range=[-0.05, 1.05])
     return figure
 
@@ -211,16 +211,25 @@ def _levels(data: Slice) -> go.Scatter:
 
 def _tau(line: TauLine) -> go.Scatter:
     share = "" if line.share is None else f", {wording.number(line.share)} of the run"
-    label = f"τ = {wording.number(line.tau_steps, 3)} steps{share}"
+    label = f"τ = {line.tau_steps:,.4g} steps{share}"
     return go.Scatter(
         x=list(line.rates),
         y=list(line.decays),
         mode="lines+text",
-        text=["", f"τ = {wording.number(line.tau_steps, 3)}"],
+        text=["", f"τ {line.tau_steps:,.4g}"],
         textposition="top left",
         line={"color": GREY, "dash": "dot", "width": 1},
         hovertemplate=f"{label}<extra></extra>",
     )
+
+
+def _log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with ticks at 1 and 3 times powers of ten, as plain numbers."""
+    if not values:
+        return {"type": "log"}
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 3)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _trials(numbers: Sequence[int], most: int = 8) -> str:

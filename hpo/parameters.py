@@ -219,6 +219,7 @@ def _interaction(run: Run, goal: Goal) -> Interaction:
         and math.isfinite(trial.metrics.get(goal.metric, math.nan))
     ]
     shown = [trial for trial in trials if _float(trial.params[DECAY]) > 0]
+    drawn = {trial.number for trial in shown}
     rates = tuple(_float(trial.params[RATE]) for trial in shown)
     decays = tuple(_float(trial.params[DECAY]) for trial in shown)
     return Interaction(
@@ -228,7 +229,7 @@ def _interaction(run: Run, goal: Goal) -> Interaction:
         decays=decays,
         values=tuple(trial.metrics[goal.metric] for trial in shown),
         lines=tau_lines(rates, decays, _steps(shown)),
-        left_out=tuple(trial.number for trial in trials if trial not in shown),
+        left_out=tuple(trial.number for trial in trials if trial.number not in drawn),
     )
 
 

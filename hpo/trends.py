@@ -1,10 +1,10 @@
 """A smooth trend through scattered points, with the band in which its mean lies.
 
-Local linear regression: at each place a straight line is fitted with Gaussian weights around it.
-The fit is linear in y, fitted = L y, so with r = y - L y and the degrees of freedom
-d = N - 2 tr(L) + tr(L'L), the variance of the points is r'r / d and a fitted value l y has the
-standard error sqrt(r'r / d * l'l) (Cleveland and Devlin 1988, "Locally weighted regression").
-The bias of smoothing is not in the band.
+Local linear regression: at PLACES evenly spaced places a straight line is fitted with Gaussian
+weights around it, and between the places the trend runs straight. So the fit is linear in y: fitted
+= L y. With r = y - L y and the degrees of freedom d = N - 2 tr(L) + tr(L'L), the variance of the
+points is r'r / d, and a fitted value l y has the standard error sqrt(r'r / d * l'l) (Cleveland and
+Devlin 1988, "Locally weighted regression"). The bias of smoothing is not in the band.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def trend(x: npt.ArrayLike, y: npt.ArrayLike, bandwidth: float = BANDWIDTH) -> T
     x_N, y_N = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(x_N) < FEWEST or len(np.unique(x_N)) < 3:
         return None
-    width = bandwidth * float(np.ptp(x_N))
-    L_NN = _smoother(x_N, x_N, width)
-    freedom = len(x_N) - 2 * float(np.trace(L_NN)) + float((L_NN**2).sum())
+    places = np.linspace(x_N.min(), x_N.max(), PLACES)
+    L_PN = _smoother(places, x_N, bandwidth * float(np.ptp(x_N)))
+    W_NP = _between(x_N, places)
+    trace = float((W_NP * L_PN.T).sum())
+    squares = float(((W_NP.T @ W_NP) * (L_PN @ L_PN.T)).sum())
+    freedom = len(x_N) - 2 * trace + squares
     if freedom < 1:
         return None
-    variance = float(((y_N - L_NN @ y_N) ** 2).sum()) / freedom
-    places = np.linspace(x_N.min(), x_N.max(), PLACES)
-    L_PN = _smoother(places, x_N, width)
+    variance = float(((y_N - W_NP @ (L_PN @ y_N)) ** 2).sum()) / freedom
     mean = L_PN @ y_N
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance * (L_PN**2).sum(axis=1))
     low, high = mean - reach, mean + reach
@@ -65,3 +66,15 @@ def _smoother(at_P: Array, x_N: Array, width: float) -> Array:
     )
     weights = weights * (second - first * apart)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _between(x_N: Array, places_P: Array) -> Array:
+    """N x P: row n gives the value at x_n as weights of the values at the places around it."""
+    step = places_P[1] - places_P[0]
+    position = np.clip((x_N - places_P[0]) / step, 0, len(places_P) - 1)
+    left = np.minimum(position.astype(np.int64), len(places_P) - 2)
+    W_NP = np.zeros((len(x_N), len(places_P)))
+    rows = np.arange(len(x_N))
+    W_NP[rows, left] = 1 - (position - left)
+    W_NP[rows, left + 1] = position - left
+    return W_NP

@@ -147,7 +147,10 @@ def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:
 
 def _associations(rows: Sequence[Sequence[Association]]) -> str:
     heads = ["measure", *(each.against for each in rows[0]), "trials"]
-    head = "".join(f'<th class="plain">{html.escape(text)}</th>' for text in heads)
+    head = "".join(
+        f'<th class="plain{" number" if place else ""}">{html.escape(text)}</th>'
+        for place, text in enumerate(heads)
+    )
     body = "".join(
         f"<tr><td>{html.escape(row[0].measure)}</td>{''.join(map(_association, row))}"
         f'<td class="number">{max(each.num_trials for each in row)}</td></tr>'

@@ -2,10 +2,9 @@
 const phone = matchMedia("(max-width: 600px)");
 const stale = new Set();
 const visible = new Set();
-const indices = new WeakMap();
 const CONFIG = {
   // Plotly's "share" button would upload the figure.
-  modeBarButtonsToRemove: ["sendChartToCloud", "autoScale2d"], plotlyServerURL: "", responsive: true, displaylogo: false,
+  modeBarButtonsToRemove: ["sendChartToCloud", "autoScale2d", "lasso2d"], plotlyServerURL: "", responsive: true, displaylogo: false,
 };
 
 function colours() {
@@ -26,52 +25,41 @@ function themed(layout, palette, height) {
     hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: ink, size: 12 }, align: "left", namelength: -1 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
     dragmode: phone.matches ? false : layout.hovermode === "closest" ? "select" : "zoom",
-    selectionrevision: announced,
     uirevision: layout.xaxis?.title?.text + "|" + layout.yaxis?.title?.text,
   };
   for (const name of ["xaxis", "yaxis"]) out[name] = { ...layout[name], ...axis };
   return out;
 }
 
-// Where each trial stands in a trace of many.
-function placesOf(trace) {
-  if (!indices.has(trace)) {
-    const found = new Map();
-    trace.customdata.forEach((trial, index) => {
-      if (!found.has(trial)) found.set(trial, []);
-      found.get(trial).push(index);
-    });
-    indices.set(trace, found);
-  }
-  return indices.get(trace);
+// What hovering over a trial tells; plotly reads markup in it, so every text is escaped.
+function hover(trial) {
+  const index = place.get(trial);
+  const { params, standing } = DATA.details;
+  const metrics = Object.keys(DATA.titles).filter((name) => !/^(task|probe)\./.test(name) && !(name in params) && value(name, trial) !== null);
+  const tasks = (DATA.gain?.tasks ?? []).filter((task) => value(`task.${task}.after`, trial) !== null);
+  const lines = [
+    `${label(trial)} (${standing[index]})`,
+    ...Object.entries(params).filter(([, column]) => column[index] !== null).map(([name, column]) => `${name} = ${column[index]}`),
+    ...metrics.map((name) => `${name}: ${measuredText(name, trial)}`),
+    ...tasks.map((task) => `${task}: ${shortNumber(value(`task.${task}.before`, trial), 3)} → ${measuredText(`task.${task}.after`, trial)}`),
+  ];
+  return lines.map(escaped).join("<br>");
 }
 
-// Rings around the selected points of a trace, or lines over it.
-function marks(trace, palette) {
-  const places = placesOf(trace);
-  const take = (trials, axis, gap) => trials.flatMap((trial) => (places.get(trial) ?? []).map((index) => trace[axis][index]).concat(gap));
-  const common = { hoverinfo: "skip", showlegend: false, xaxis: trace.xaxis, yaxis: trace.yaxis };
-  if (!trace.meta?.lines) {
-    const trials = [...selected];
-    const marker = { symbol: "circle-open", size: 13, color: palette.mark, line: { width: 2 } };
-    return [{ ...common, x: take(trials, "x", []), y: take(trials, "y", []), mode: "markers", marker }];
-  }
-  const styled = looks();
-  const rest = [...selected].filter((trial) => !styled.has(trial));
-  const line = (trials, look) => ({ ...common, x: take(trials, "x", [null]), y: take(trials, "y", [null]), mode: "lines", line: look });
-  return [
-    line(rest, { color: palette.soft, width: 1.2 }),
-    ...[...styled].map(([trial, look]) => line([trial], { ...look, width: 2.2 })),
-  ];
+function escaped(text) {
+  return text.replace(/[&<>$]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
 function overview(id, palette) {
   const { data, layout } = DATA.figures[id];
   const halo = Array(4).fill(`0 0 2px ${palette.paper}`).join(", ");
-  const traces = data.map((trace) => ({ ...trace, textfont: { ...trace.textfont, color: palette.ink, shadow: halo } }));
-  const many = data.find((trace) => trace.customdata && trace.mode !== undefined);
-  const named = id === "front" ? [...data.filter((trace) => trace.customdata && trace.showlegend !== false && !/open/.test(trace.marker?.symbol) )] : many ? [many] : [];
-  return { data: [...traces, ...named.flatMap((trace) => marks(trace, palette))], layout: annotated(layout, palette) };
+  for (const trace of data) if (trace.hoverinfo === "text") trace.hovertext ??= trace.customdata.map(hover);
+  const traces = data.map((trace) => {
+    const shown = isCloud(trace) ? hidden(trace) : trace;
+    const textfont = { ...trace.textfont, color: palette.ink, shadow: halo };
+    return { ...shown, textfont, unselected: { marker: { opacity: trace.marker?.opacity ?? 1 } } };
+  });
+  return { data: traces, layout: annotated(layout, palette), shown: data };
 }
 
 function annotated(layout, palette) {
@@ -120,56 +108,83 @@ function strokes(trials) {
   });
 }
 
+// Layers are counted: no ticks between them.
+function curveLayout(number) {
+  const layout = DATA.layouts["curve-" + number];
+  if (!DATA.curves[number].name.endsWith("_by_layer")) return layout;
+  const layers = Math.max(...DATA.curves[number].steps.map((steps) => steps.length));
+  return { ...layout, xaxis: { ...layout.xaxis, dtick: Math.ceil(layers / 12) } };
+}
+
 function content(id, trials, palette) {
   const [kind, number] = id.split("-");
-  if (kind === "curve") return { data: curves(DATA.curves[number], trials, palette), layout: DATA.layouts[id] };
+  if (kind === "curve") return { data: curves(DATA.curves[number], trials, palette), layout: curveLayout(number) };
   if (id === "gain-by-task") return { data: [...DATA.gain.data, ...strokes(trials)], layout: DATA.gain.layout };
   return overview(id, palette);
 }
 
-function draw(box, id = box.id, trials = [...selected]) {
+function draw(box) {
   const palette = colours();
-  const { data, layout } = content(id, trials, palette);
+  const { data, layout, shown } = content(box.id, [...selected], palette);
   const config = { ...CONFIG, displayModeBar: phone.matches || box.clientHeight < 320 ? false : "hover" };
   const first = !box.classList.contains("js-plotly-plot");
+  box.shown = shown;
   Plotly.react(box, data, themed(layout, palette, box.clientHeight), config);
   if (first) listen(box);
+  paint(box);
 }
 
 function listen(box) {
+  box.on("plotly_afterplot", () => paint(box));
   box.on("plotly_click", ({ points }) => {
     const trial = points[0].customdata ?? points[0].data.meta?.trial;
     if (Number.isInteger(trial)) toggle(trial);
   });
   box.on("plotly_selected", (event) => {
-    const trials = (event?.points ?? []).map((point) => point.customdata).filter(Number.isInteger);
+    if (!event?.range) return;
+    const trials = boxed(box, event.range);
+    Plotly.relayout(box, { selections: [] });
     if (trials.length) select(trials);
   });
 }
 
+// Figures in view that wait to be drawn, one a frame, so that the page answers in between.
+let drawing = false;
 function refresh(ids) {
   ids.forEach((id) => stale.add(id));
-  for (const id of visible) if (stale.delete(id)) draw(document.getElementById(id));
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(drawNext);
 }
 
-// The next selection is not drawn with the box of the last one.
-let announced = 0;
+function drawNext() {
+  const next = [...visible].find((id) => stale.has(id));
+  drawing = next !== undefined;
+  if (!drawing) return;
+  stale.delete(next);
+  draw(document.getElementById(next));
+  setTimeout(drawNext);
+}
+
 const boxes = [...document.querySelectorAll("main .figure")];
 const watcher = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    visible[isIntersecting ? "add" : "delete"](target.id);
-    if (isIntersecting && stale.delete(target.id)) draw(target);
-  }
+  for (const { target, isIntersecting } of entries) visible[isIntersecting ? "add" : "delete"](target.id);
+  refresh([]);
 }, { rootMargin: "150px" });
 
 function drawRest() {
-  for (const id of [...stale]) if (stale.delete(id)) draw(document.getElementById(id));
+  for (const id of [...stale]) {
+    stale.delete(id);
+    draw(document.getElementById(id));
+  }
 }
 
-// What a selection changes: all figures that show trials.
+// A selection is painted over figures of all trials; figures of the selected ones are drawn anew.
 function drawSelection() {
-  announced += 1;
-  refresh(boxes.map((box) => box.id).filter((id) => !/^(importance|paper)/.test(id)));
+  const single = boxes.filter((box) => /^(curve-|gain-by-task)/.test(box.id));
+  for (const box of boxes) if (box.shown && visible.has(box.id)) paint(box);
+  for (const box of boxes) if (box.shown && !visible.has(box.id)) stale.add(box.id);
+  refresh(single.map((box) => box.id));
 }
 
 function drawAll() {

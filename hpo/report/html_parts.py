@@ -21,9 +21,10 @@ def heading(text: str) -> str:
     return f"<h3>{html.escape(text)}</h3>"
 
 
-def figure(name: str, kind: str = "") -> str:
+def figure(name: str, kind: str = "", height_px: int | None = None) -> str:
     """Where a figure is drawn."""
-    return f'<div id="{name}" class="figure {kind}"></div>'
+    style = "" if height_px is None else f' style="height: {height_px}px"'
+    return f'<div id="{name}" class="figure {kind}"{style}></div>'
 
 
 def grid(figures: Iterable[tuple[str, str]], kind: str = "") -> str:
@@ -32,7 +33,7 @@ def grid(figures: Iterable[tuple[str, str]], kind: str = "") -> str:
         f"<div>{heading(title) if title else ''}{figure(name, kind)}</div>"
         for name, title in figures
     )
-    return f'<div class="grid">{"".join(cells)}</div>'
+    return f'<div class="grid {kind}">{"".join(cells)}</div>'
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:

@@ -108,6 +108,17 @@ def details(run: Run, front: Front) -> dict[str, Any]:
     }
 
 
+def short(value: Any) -> Any:
+    """The value with six significant digits of every number in it."""
+    if isinstance(value, float):
+        return plain(figures.rounded(value)) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: short(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [short(each) for each in value]
+    return value
+
+
 def plain(value: float) -> float:
     """A whole number without its decimal point: half the bytes of a step."""
     return int(value) if math.isfinite(value) and float(value).is_integer() else value

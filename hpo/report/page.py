@@ -30,7 +30,7 @@ from hpo.report import packed, views
 from hpo.scoring import Front, front
 from hpo.tables import finite
 
-SCRIPTS = ("state.js", "draw.js", "table.js", "trial.js", "report.js")
+SCRIPTS = ("state.js", "layer.js", "draw.js", "table.js", "trial.js", "report.js")
 """In the order in which they run."""
 
 
@@ -116,7 +116,14 @@ def _gain(run: Run, found: Front) -> dict[str, Any] | None:
 
 
 def _plotly(figure: go.Figure) -> Mapping[str, Any]:
-    drawn: Mapping[str, Any] = figure.to_plotly_json()
+    """The figure as JSON-able data, its numbers short, without hover texts of trials.
+
+    The page makes those itself, of the columns it has anyway.
+    """
+    drawn: Mapping[str, Any] = packed.short(figure.to_plotly_json())
+    for trace in drawn["data"]:
+        if "customdata" in trace:
+            trace.pop("hovertext", None)
     return {"data": drawn["data"], "layout": drawn["layout"]}
 
 

@@ -1,6 +1,5 @@
 // The bar with the selection, and what starts the page.
 const SVG = "http://www.w3.org/2000/svg";
-const DASHES = { dash: "7 4", dot: "2 3", dashdot: "7 3 2 3" };
 
 function sample({ color, dash }) {
   const svg = document.createElementNS(SVG, "svg");
@@ -44,5 +43,6 @@ addEventListener("beforeprint", drawRest);
 showRows();
 restore();
 announce();
+drawAll();
 boxes.forEach((box) => watcher.observe(box));
 if (DATA.refresh_s !== null) setTimeout(reloadLater, 1000 * DATA.refresh_s);

@@ -8,6 +8,7 @@ const KEPT = "selection of " + DATA.name;
 
 // Colours and dashes are handed out to the first trials selected and kept while they stay so.
 const LOOKS = DATA.styles.dashes.flatMap((dash) => DATA.styles.colours.map((color) => ({ color, dash })));
+const DASHES = { dash: "7 4", dot: "2 3", dashdot: "7 3 2 3" };
 const slots = new Array(LOOKS.length).fill(null);
 
 function giveLooks() {

@@ -56,7 +56,17 @@ function openTrial(trial) {
   dialog.replaceChildren(head, element("ul", { children: said }), element("div", { className: "grid facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
-  for (const figure of dialog.querySelectorAll(".figure")) drawOne(figure, trial);
+  drawInTurn([...dialog.querySelectorAll(".figure")], trial);
+}
+
+// One a frame, while this trial's page is open.
+function drawInTurn([first, ...rest], trial) {
+  if (!first) return;
+  setTimeout(() => {
+    if (!first.isConnected || !dialog.open) return;
+    drawOne(first, trial);
+    drawInTurn(rest, trial);
+  });
 }
 
 function drawOne(box, trial) {
@@ -65,7 +75,7 @@ function drawOne(box, trial) {
   const index = place.get(trial);
   const [x, y] = [steps[of[index]], values[index]];
   const line = { color: DATA.styles.colours[0], width: 2 };
-  const layout = themed(DATA.layouts["curve-" + box.dataset.curve], palette, box.clientHeight);
+  const layout = themed(curveLayout(box.dataset.curve), palette, box.clientHeight);
   Plotly.react(box, [{ x, y, mode: x.length < 3 ? "lines+markers" : "lines", line }], layout, { ...CONFIG, displayModeBar: false });
 }
 

@@ -57,9 +57,10 @@ def body(run: Run, found: Front, shown: Shown, *, live: bool) -> Iterable[str]:
         yield '<p class="soft live">Live: this page loads itself anew as results come.</p>'
     links = "".join(f'<a href="#{key}">{html.escape(name)}</a>' for key, name, _ in sections)
     yield f'</header><nav aria-label="contents">{links}</nav>'
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in wording.summary(run, found))
+    said = wording.summary(run, found)
     costs = headline.price(run, found)
-    items += f"<li>{html.escape(costs)}</li>" if costs else ""
+    said[-1:-1] = [] if costs is None else [costs]
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in said)
     lines = headline.headline(run, found)
     yield f'<div class="summary">{summary.cards(run, lines)}<ul>{items}</ul></div>'
     yield _BAR
@@ -200,11 +201,15 @@ def _work(run: Run, shown: Shown) -> Iterable[str]:
             "One line is training that ran once. Where it splits, trials went apart; thick lines "
             f"are shared by several. Trials that share no training: {shown.tree.alone}."
         )
-        yield figure("tree", "tall")
+        yield figure("tree", height_px=min(_TALLEST, _TREE + _TREE_ROW * len(shown.tree.rows)))
     rows = summary.budget_rows(run)
     if rows:
         heads = ["trials", "number", "tokens trained", "tokens reused", "device s", "saved s"]
         yield table(heads, rows, numbers=range(1, 6))
+
+
+_TREE, _TREE_ROW, _TALLEST = 80, 24, 900
+"""Pixels of the drawing of a tree: besides its rows, of each, and at most."""
 
 
 def _failures(trials: Sequence[Trial]) -> str:

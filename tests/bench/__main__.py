@@ -13,7 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import calibration, decay, figures, kills, lanes, peer_bench, probes, stages
+from tests.bench import (
+    calibration,
+    decay,
+    figures,
+    kills,
+    lanes,
+    peer_bench,
+    probes,
+    report,
+    stages,
+)
 from tests.bench.figures import Figure, Options
 
 
@@ -61,6 +71,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "probes": probes.run,
     "decay": decay.run,
     "calibration": calibration.run,
+    "report": report.run,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+// A canvas over each figure. Plotly draws axes, lines and labels; what a selection changes, and
+// clouds of many points, are painted here, so that a click does not draw a figure anew.
+const MANY = 300; // Points from which a trace is painted instead of being drawn as SVG.
+const SHAPES = {
+  circle: (pen, r) => pen.arc(0, 0, r, 0, 7),
+  square: (pen, r) => pen.rect(-r, -r, 2 * r, 2 * r),
+  "triangle-up": (pen, r) => triangle(pen, r, -1),
+  "triangle-down": (pen, r) => triangle(pen, r, 1),
+};
+const indices = new WeakMap();
+
+function triangle(pen, r, way) {
+  pen.moveTo(0, 1.2 * r * way);
+  pen.lineTo(-r, -0.8 * r * way);
+  pen.lineTo(r, -0.8 * r * way);
+  pen.closePath();
+}
+
+function isCloud(trace) {
+  const { symbol = "circle", color } = trace.marker ?? {};
+  return trace.customdata?.length > MANY && trace.mode === "markers" && typeof color === "string" && symbol.replace("-open", "") in SHAPES;
+}
+
+// The same trace for plotly to hover over, without its marks.
+function hidden(trace) {
+  return { ...trace, mode: "none", error_x: undefined, error_y: undefined, hoveron: "points" };
+}
+
+// Where each trial stands in a trace of many.
+function placesOf(trace) {
+  if (!indices.has(trace)) {
+    const found = new Map();
+    trace.customdata.forEach((trial, index) => {
+      if (!found.has(trial)) found.set(trial, []);
+      found.get(trial).push(index);
+    });
+    indices.set(trace, found);
+  }
+  return indices.get(trace);
+}
+
+function paint(box) {
+  const { xaxis, yaxis } = box._fullLayout ?? {};
+  if (!xaxis || !box.shown) return;
+  let canvas = box.querySelector("canvas");
+  if (!canvas) {
+    canvas = element("canvas", { className: "layer" });
+    box.append(canvas);
+  }
+  const [width, height, ratio] = [box.clientWidth, box.clientHeight, devicePixelRatio];
+  Object.assign(canvas, { width: width * ratio, height: height * ratio });
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  pen.beginPath();
+  pen.rect(xaxis._offset - 8, yaxis._offset - 8, xaxis._length + 16, yaxis._length + 16);
+  pen.clip();
+  const at = (trace, index) => position(trace, index, xaxis, yaxis);
+  for (const trace of box.shown) if (isCloud(trace)) paintCloud(pen, trace, at);
+  for (const trace of box.shown) if (trace.customdata) (trace.meta?.lines ? paintLines : paintRings)(pen, trace, at);
+}
+
+// Pixels of a point; null where it has no place.
+function position(trace, index, xaxis, yaxis) {
+  const [x, y] = [trace.x[index], trace.y[index]];
+  if (x === null || y === null || x === undefined || y === undefined) return null;
+  const found = [xaxis._offset + xaxis.d2p(x), yaxis._offset + yaxis.d2p(y)];
+  return found.every(Number.isFinite) ? found : null;
+}
+
+function paintCloud(pen, trace, at) {
+  const { color, size, opacity = 1, symbol = "circle" } = trace.marker;
+  const shape = SHAPES[symbol.replace("-open", "")];
+  Object.assign(pen, { fillStyle: color, strokeStyle: color, globalAlpha: opacity, lineWidth: 1 });
+  for (let index = 0; index < trace.x.length; index += 1) {
+    const point = at(trace, index);
+    if (!point) continue;
+    for (const axis of ["x", "y"]) paintError(pen, trace, index, axis, at);
+    pen.save();
+    pen.translate(...point);
+    pen.beginPath();
+    shape(pen, size / 2);
+    if (symbol.endsWith("-open")) pen.stroke();
+    else pen.fill();
+    pen.restore();
+  }
+  pen.globalAlpha = 1;
+}
+
+function paintError(pen, trace, index, axis, at) {
+  const error = trace["error_" + axis]?.array?.[index];
+  if (!error) return;
+  const ends = [-error, error].map((by) => at({ x: [trace.x[index] + (axis === "x" ? by : 0)], y: [trace.y[index] + (axis === "y" ? by : 0)] }, 0));
+  if (!ends.every(Boolean)) return;
+  pen.beginPath();
+  pen.moveTo(...ends[0]);
+  pen.lineTo(...ends[1]);
+  pen.stroke();
+}
+
+function paintRings(pen, trace, at) {
+  const places = placesOf(trace);
+  Object.assign(pen, { strokeStyle: colours().mark, lineWidth: selected.size > MANY ? 1 : 2 });
+  pen.beginPath();
+  for (const trial of selected) {
+    for (const index of places.get(trial) ?? []) {
+      const point = at(trace, index);
+      if (!point) continue;
+      pen.moveTo(point[0] + 7, point[1]);
+      pen.arc(...point, 7, 0, 7);
+    }
+  }
+  pen.stroke();
+}
+
+function paintLines(pen, trace, at) {
+  const places = placesOf(trace);
+  const styled = looks();
+  const quiet = { color: colours().soft, dash: "solid" };
+  const ordered = [...selected].sort((a, b) => styled.has(a) - styled.has(b));
+  for (const trial of ordered) {
+    const { color, dash } = styled.get(trial) ?? quiet;
+    Object.assign(pen, { strokeStyle: color, lineWidth: styled.has(trial) ? 2.2 : 0.8 });
+    pen.setLineDash((DASHES[dash] ?? "").split(" ").filter(Boolean).map(Number));
+    pen.beginPath();
+    let pending = true;
+    for (const index of places.get(trial) ?? []) {
+      const point = at(trace, index);
+      if (point) pen[pending ? "moveTo" : "lineTo"](...point);
+      pending = !point;
+    }
+    pen.stroke();
+  }
+  pen.setLineDash([]);
+}
+
+// The trials in a box that was dragged over the figure.
+function boxed(box, range) {
+  const { xaxis, yaxis } = box._fullLayout;
+  const pixels = (axis, ends) => ends.map((end) => axis._offset + (axis.type === "log" ? axis.d2p(end) : axis.r2p(end))).sort((a, b) => a - b);
+  const [left, right] = pixels(xaxis, range.x);
+  const [top, bottom] = pixels(yaxis, range.y);
+  const found = new Set();
+  for (const trace of box.shown.filter((each) => each.customdata)) {
+    trace.customdata.forEach((trial, index) => {
+      const point = Number.isInteger(trial) && position(trace, index, xaxis, yaxis);
+      if (point && point[0] >= left && point[0] <= right && point[1] >= top && point[1] <= bottom) found.add(trial);
+    });
+  }
+  return [...found];
+}
