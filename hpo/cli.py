@@ -1,4 +1,4 @@
-"""The command line: `hpo run`, `list`, `show`, `report`, `store`, `doctor`.
+"""The command line: `hpo run`, `list`, `show`, `report`, `dashboard`, `store`, `doctor`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, stages, studies, tables
+from hpo import dashboard, doctor, live, runs, stages, studies, tables
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
@@ -80,14 +80,17 @@ def parser() -> argparse.ArgumentParser:
         "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
     )
     run.add_argument("--share", metavar="URL", help="where machines share finished stages")
+    run.add_argument("--live", action="store_true", help="rewrite the report as results come")
     commands_on_runs = [
         _command(commands, "list", _list, "studies that ship, and runs with their progress"),
         _command(commands, "show", _show, "the front as a table"),
         _command(commands, "report", _report, "write the HTML report, print its path"),
+        _command(commands, "dashboard", _dashboard, "optuna-dashboard on the run, on this machine"),
     ]
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
+    commands_on_runs[3].add_argument("--port", type=int, default=8080, metavar="N")
     on_store = _store_commands(commands)
     with_storage = [run, *commands_on_runs]
     with_storage.append(_command(commands, "doctor", _doctor, "what works here"))
@@ -142,10 +145,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
         console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
+    if arguments.live:
+        live.write(place)
+        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     display = Display(console, spec.trials, finished)
     try:
         with display:
-            run = controller.run(display)
+            run = controller.run(live.following(display, place) if arguments.live else display)
     except Exception:
         log = place.folder / "error.log"
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
@@ -266,6 +272,12 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     print(write_report(runs.read(place), place.report).absolute())
+    return DONE
+
+
+def _dashboard(arguments: argparse.Namespace, console: Console) -> int:
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    dashboard.serve(place.url, place.name, arguments.port, lambda text: print(text, flush=True))
     return DONE
 
 

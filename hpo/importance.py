@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import optuna
 from optuna.distributions import (
@@ -20,7 +21,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from hpo.parameters import measured
 from hpo.record import Run, Trial
@@ -57,14 +58,17 @@ def importances(run: Run) -> tuple[Importance, ...]:
     )
     found = []
     for place, goal in enumerate(run.goals):
+        target = partial(_value, place)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it takes small as good, as is meant
-            shares = get_param_importances(
-                study, evaluator=evaluator, target=lambda trial, place=place: trial.values[place]
-            )
+            shares = get_param_importances(study, evaluator=evaluator, target=target)
         ordered = dict(sorted(shares.items(), key=lambda each: -each[1]))
         found.append(Importance(goal=goal, shares=ordered, num_trials=len(inside)))
     return tuple(found)
+
+
+def _value(place: int, trial: FrozenTrial) -> float:
+    return float(trial.values[place])
 
 
 def _study(

@@ -79,7 +79,9 @@ def mechanism_slices(run: Run) -> tuple[Slice, ...]:
 
 
 def _association(run: Run, measure: str, other: str) -> Association:
-    pairs = [(trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in measured(run)]
+    pairs = [
+        (trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in measured(run)
+    ]
     pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
     tau = p = math.nan
     if len(pairs) >= FEWEST:

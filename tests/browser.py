@@ -77,8 +77,13 @@ class Page:
         self.errors.clear()
         self._loaded = False
         self.call("Page.navigate", url=url)
+        self.wait_for_load()
+
+    def wait_for_load(self) -> None:
+        """Until the page has loaded, once for each time that it does."""
         while not self._loaded:
             self._note(self._next())
+        self._loaded = False
 
     def run(self, script: str) -> Any:
         """The value of an expression, JSON-able; of a promise, what it comes to.
@@ -103,9 +108,7 @@ class Page:
     def media(self, *, dark: bool = False, printed: bool = False) -> None:
         """What the page's media queries see."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call(
-            "Emulation.setEmulatedMedia", media="print" if printed else "", features=[scheme]
-        )
+        self.call("Emulation.setEmulatedMedia", media="print" if printed else "", features=[scheme])
 
     def photograph(self, path: Path, *, whole: bool = False) -> None:
         """A PNG of the window, or of the whole page."""

@@ -42,9 +42,7 @@ def analyse(run: Run) -> Analysis:
     between = parameters.interactions(run)
     important = importance.importances(run)
     mechanisms = mechanism.mechanism_slices(run)
-    made = {
-        f"slice-{at}": drawn.draw_slice(each, names[each.x]) for at, each in enumerate(slices)
-    }
+    made = {f"slice-{at}": drawn.draw_slice(each, names[each.x]) for at, each in enumerate(slices)}
     made |= {f"interaction-{at}": drawn.draw_interaction(each) for at, each in enumerate(between)}
     if any(each.shares for each in important):
         made["importance"] = drawn.draw_importance(important, names)

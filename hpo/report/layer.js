@@ -21,6 +21,11 @@ function isCloud(trace) {
   return trace.customdata?.length > MANY && trace.mode === "markers" && typeof color === "string" && symbol.replace("-open", "") in SHAPES;
 }
 
+// Overlays that name or ring points of other traces are not marked again.
+function isMarked(trace) {
+  return trace.customdata !== undefined && !["baseline", "knee"].includes(trace.name);
+}
+
 // The same trace for plotly to hover over, without its marks.
 function hidden(trace) {
   return { ...trace, mode: "none", error_x: undefined, error_y: undefined, hoveron: "points" };
@@ -56,15 +61,19 @@ function paint(box) {
   pen.clip();
   const at = (trace, index) => position(trace, index, xaxis, yaxis);
   for (const trace of box.shown) if (isCloud(trace)) paintCloud(pen, trace, at);
-  for (const trace of box.shown) if (trace.customdata) (trace.meta?.lines ? paintLines : paintRings)(pen, trace, at);
+  for (const trace of box.shown) if (isMarked(trace)) (trace.meta?.lines ? paintLines : paintRings)(pen, trace, at);
 }
 
 // Pixels of a point; null where it has no place.
 function position(trace, index, xaxis, yaxis) {
   const [x, y] = [trace.x[index], trace.y[index]];
   if (x === null || y === null || x === undefined || y === undefined) return null;
-  const found = [xaxis._offset + xaxis.d2p(x), yaxis._offset + yaxis.d2p(y)];
+  const found = [xaxis._offset + along(xaxis, x), yaxis._offset + along(yaxis, y)];
   return found.every(Number.isFinite) ? found : null;
+}
+
+function along(axis, value) {
+  return axis.type === "category" ? axis.l2p(axis._categories.indexOf(value)) : axis.d2p(value);
 }
 
 function paintCloud(pen, trace, at) {
@@ -99,14 +108,15 @@ function paintError(pen, trace, index, axis, at) {
 
 function paintRings(pen, trace, at) {
   const places = placesOf(trace);
+  const radius = (trace.marker?.size ?? 8) / 2 + 4;
   Object.assign(pen, { strokeStyle: colours().mark, lineWidth: selected.size > MANY ? 1 : 2 });
   pen.beginPath();
   for (const trial of selected) {
     for (const index of places.get(trial) ?? []) {
       const point = at(trace, index);
       if (!point) continue;
-      pen.moveTo(point[0] + 7, point[1]);
-      pen.arc(...point, 7, 0, 7);
+      pen.moveTo(point[0] + radius, point[1]);
+      pen.arc(...point, radius, 0, 7);
     }
   }
   pen.stroke();

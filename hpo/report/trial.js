@@ -53,7 +53,7 @@ function openTrial(trial) {
     figure.dataset.curve = number;
     return element("div", { children: [element("h3", { text: name }), figure] });
   });
-  dialog.replaceChildren(head, element("ul", { children: said }), element("div", { className: "grid facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
+  dialog.replaceChildren(head, element("ul", { children: said }), element("div", { className: "facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   drawInTurn([...dialog.querySelectorAll(".figure")], trial);

@@ -122,7 +122,7 @@ def _trial(number: int, rng: np.random.Generator) -> Trial:
             metrics[f"task.{task}.{name}"] = gain + rng.normal(0, 0.05)
             metrics[f"task.{task}.{name}_sem"] = rng.uniform(0, 0.02)
     probes = ("separability.last", "ranks.qk_effective", "ranks.vo_effective", "alphas.mean",
-              "alphas.min", "alphas.max", "norms.weight_norm", "norms.effective_lr_end")  # fmt: skip
+              "alphas.min", "norms.weight_norm", "norms.effective_lr_end")  # fmt: skip
     metrics |= {f"probe.{name}": rng.normal(5, 1) for name in probes}
     curves = {"train_loss": _fall(base, 64), "val_loss": _fall(base, 4), "lr": _fall(0, 64)}
     curves |= {f"finetune.{task}": _fall(1, 40) for task in TASKS}
