@@ -400,11 +400,13 @@ COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor", "--lanes",
-        "--seed", "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "--seed", "--device", "--fork", "--store-gb", "--share", "--live", "--out",
+        "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
+    "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
     "store show": ["-h --help", "--json", "--out"],
     "store prune": [
         "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",
