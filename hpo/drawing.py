@@ -37,6 +37,8 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
+_MOST_SHARES = 15
+"""Points of a front whose memberships are written beside them; assumed."""
 _CURVE_AXES = {
     "lr": "learning rate",
     "merge_weight": "weight of the checkpoint",
@@ -135,10 +137,16 @@ def _marks(
     line = {"color": colour, "shape": "hv", "dash": "dot", "width": 1.5}
     opacity = 1.0 if group == "front" else 0.65
     bars = {"color": colour, "thickness": 1.2 if group == "front" else 0.8, "width": 0}
+    mode = "lines+markers" if group == "front" and joined else "markers"
+    shares = [point.membership for point in points if point.membership is not None]
+    named = group == "front" and bool(shares) and len(points) <= _MOST_SHARES
     return go.Scatter(
         **_places(points),
         name=f"{group} ({len(points)})",
-        mode="lines+markers" if group == "front" and joined else "markers",
+        mode=f"{mode}+text" if named else mode,
+        text=[wording.percent(share) for share in shares] if named else None,
+        textposition="top center",
+        textfont={"size": 10},
         line=line if group == "front" and joined else None,
         marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity},
         error_x={"array": [point.x_error for point in points], **bars},

@@ -34,11 +34,12 @@ function themed(layout, palette, height) {
 // What hovering over a trial tells; plotly reads markup in it, so every text is escaped.
 function hover(trial) {
   const index = place.get(trial);
-  const { params, standing } = DATA.details;
+  const { params, standing, membership } = DATA.details;
   const metrics = Object.keys(DATA.titles).filter((name) => !/^(task|probe)\./.test(name) && !(name in params) && value(name, trial) !== null);
   const tasks = (DATA.gain?.tasks ?? []).filter((task) => value(`task.${task}.after`, trial) !== null);
   const lines = [
     `${label(trial)} (${standing[index]})`,
+    ...(membership[index] === null ? [] : [`on the front: ${membership[index]}`]),
     ...Object.entries(params).filter(([, column]) => column[index] !== null).map(([name, column]) => `${name} = ${column[index]}`),
     ...metrics.map((name) => `${name}: ${measuredText(name, trial)}`),
     ...tasks.map((task) => `${task}: ${shortNumber(value(`task.${task}.before`, trial), 3)} → ${measuredText(`task.${task}.after`, trial)}`),
@@ -202,7 +203,7 @@ function changeAxes() {
       if (error) error.array = trace.customdata.map((trial) => value(name + "_sem", trial));
       layout[axis + "axis"] = { ...layout[axis + "axis"], title: { text: DATA.titles[name] }, type: DATA.logs.includes(name) ? "log" : "linear" };
     }
-    if (trace.mode !== "markers+text") trace.mode = planned && trace.line ? "lines+markers" : "markers";
+    if (trace.line) trace.mode = [planned ? "lines" : "", "markers", /text/.test(trace.mode) ? "text" : ""].filter(Boolean).join("+");
   }
   refresh(["front"]);
 }

@@ -55,11 +55,15 @@ def curves(run: Run, name: str, most: int | None) -> dict[str, Any]:
     return {"steps": [list(each) for each in steps], "of": of, "values": values}
 
 
-def columns(run: Run) -> dict[str, list[float | None]]:
-    """Metric -> a value a trial; standard errors as NAME_sem; parameters that are numbers."""
+def columns(run: Run, front: Front) -> dict[str, list[float | None]]:
+    """Metric -> a value a trial; standard errors as NAME_sem; parameters that are numbers.
+
+    Of a point that was repeated these are the means and errors over its seeds.
+    """
+    trials = figures.joined(run, front)
     names = wording.metric_names(run)
     stored = [name for metric in names for name in (metric, f"{metric}_sem")]
-    found = {name: [_rounded(trial.metrics.get(name)) for trial in run.trials] for name in stored}
+    found = {name: [_rounded(trial.metrics.get(name)) for trial in trials] for name in stored}
     found |= {path: [_rounded(t.params.get(path)) for t in run.trials] for path in numeric(run)}
     return {
         name: column for name, column in found.items() if any(each is not None for each in column)
@@ -84,7 +88,8 @@ def details(run: Run, front: Front) -> dict[str, Any]:
     paths = list(dict.fromkeys(path for trial in run.trials for path in trial.params))
     costs = list(dict.fromkeys(name for trial in run.trials for name in trial.cost))
     return {
-        "standing": [_standing(trial, front) for trial in run.trials],
+        "standing": [standing(trial, front) for trial in run.trials],
+        "membership": [share(trial, front) for trial in run.trials],
         "seed": [trial.seed for trial in run.trials],
         "fidelity": [trial.fidelity for trial in run.trials],
         "params": {
@@ -124,8 +129,15 @@ def plain(value: float) -> float:
     return int(value) if math.isfinite(value) and float(value).is_integer() else value
 
 
-def _standing(trial: Trial, front: Front) -> str:
-    return front.standings[trial.number] + (", knee" if trial is front.knee else "")
+def standing(trial: Trial, front: Front) -> str:
+    is_knee = front.knee is not None and trial.number == front.knee.number
+    return front.standings[trial.number] + (", knee" if is_knee else "")
+
+
+def share(trial: Trial, front: Front) -> str | None:
+    """Probability of belonging to the front, in words; None where the noise is unknown."""
+    found = front.membership.get(trial.number, math.nan)
+    return None if math.isnan(found) else wording.percent(found)
 
 
 def _said(trial: Trial) -> Sequence[str]:

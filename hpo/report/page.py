@@ -93,7 +93,7 @@ def _data(run: Run, found: Front, shown: views.Shown, refresh_s: float | None) -
         | {path: drawing.escaped(path) for path in packed.numeric(run)},
         "logs": [path for path, domain in run.space.items() if domain.get("log")],
         "units": {name: wording.UNITS[name] for name in names if name in wording.UNITS},
-        "columns": packed.columns(run),
+        "columns": packed.columns(run, found),
         "goals": [goal.metric for goal in run.goals],
         "trials": [trial.number for trial in run.trials],
         "labels": [wording.title(trial) for trial in run.trials],

@@ -20,12 +20,12 @@ function measuredText(name, trial) {
 
 function facts(trial) {
   const index = place.get(trial);
-  const { params, cost, seed, fidelity, standing, rungs } = DATA.details;
+  const { params, cost, seed, fidelity, standing, membership, rungs } = DATA.details;
   const metrics = Object.keys(DATA.titles).filter((name) => !(name in params) && value(name, trial) !== null);
   const of = (prefix) => metrics.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), measuredText(name, trial)]);
   const plain = metrics.filter((name) => !/^(task|probe)\./.test(name)).map((name) => [name, measuredText(name, trial)]);
   return [
-    ...definitions("Trial", [["standing", standing[index]], ["seed", String(seed[index])], ["share of the full length", shortNumber(fidelity[index])]]),
+    ...definitions("Trial", [["standing", standing[index]], ["on the front", membership[index]], ["seed", String(seed[index])], ["share of the full length", shortNumber(fidelity[index])]]),
     ...definitions("Parameters", Object.entries(params).map(([name, column]) => [name, column[index]])),
     ...definitions("Metrics", plain),
     ...definitions("Cost", Object.entries(cost).map(([name, column]) => [name, shortNumber(column[index])])),

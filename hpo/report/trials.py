@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hpo import figures, wording
 from hpo.record import Run, Trial
+from hpo.report import packed
 from hpo.scoring import Front
 from hpo.spec import Value
 
@@ -16,14 +17,17 @@ def trial_table(run: Run, found: Front) -> str:
     params = wording.param_names(run, run.trials)
     scores = wording.score_names(run)
     numeric = {path: _numeric(trial.params.get(path) for trial in run.trials) for path in params}
+    certain = any(packed.share(trial, found) is not None for trial in run.trials)
     heads = [_head("trial", True), _head("standing"), _head("name")]
+    heads += [_head("on the front", True)] if certain else []
     heads += [_head(metric, True) for metric in scores]
     heads += [_head(short, numeric[path], path) for path, short in params.items()]
     heads += [_head("seconds", True), _head("seed", True), _head("failure and notes")]
     order = {trial.number: place for place, trial in enumerate(found.trials)}
     last = len(order)
-    trials = sorted(run.trials, key=lambda trial: (order.get(trial.number, last), trial.number))
-    rows = "".join(_row(trial, found, scores, numeric) for trial in trials)
+    every = figures.joined(run, found)
+    trials = sorted(every, key=lambda trial: (order.get(trial.number, last), trial.number))
+    rows = "".join(_row(trial, found, scores, numeric, certain) for trial in trials)
     return (
         f'{_TOOLS}<div class="scroll" tabindex="0"><table id="trial-table"><thead><tr>'
         f'<th class="plain choose"><span title="selected">✓</span></th>'
@@ -45,8 +49,10 @@ def _head(text: str, numeric: bool = False, full: str = "") -> str:
     return f"<th{kind} data-sort{hint}><button>{html.escape(text)}</button></th>"
 
 
-def _row(trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, bool]) -> str:
-    standing = found.standings[trial.number] + (", knee" if trial is found.knee else "")
+def _row(
+    trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, bool], certain: bool
+) -> str:
+    standing = packed.standing(trial, found)
     ticked = " checked" if figures.shown(trial, found) else ""
     number = trial.number
     cells = [
@@ -57,6 +63,9 @@ def _row(trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, b
         _cell(standing, standing, "standing"),
         _cell(trial.name, trial.name or ""),
     ]
+    if certain:
+        share = found.membership.get(trial.number)
+        cells.append(_cell(share, packed.share(trial, found) or "", "number"))
     cells += [_cell(trial.metrics.get(m), wording.measured(trial, m), "number") for m in scores]
     for path, is_number in numeric.items():
         value = trial.params.get(path)

@@ -151,8 +151,12 @@ def _front_note(run: Run, found: Front) -> str:
     named = ", ".join(f"#{n}" for n in missing[:most])
     more = f" and {len(missing) - most} more" if len(missing) > most else ""
     left = f" Without both numbers: {named}{more}." if missing else ""
+    source = "fine-tuning seeds" if found.draws is None else "pretraining seeds, pooled"
+    bars = f"Bars are one standard error over {source}."
+    if found.draws is not None:
+        bars += " Beside a point of the front: the probability that it belongs there."
     return soft(
-        f"{goals}.{limits} Bars are one standard error over fine-tuning seeds.{left} Click a point "
+        f"{goals}.{limits} {bars}{left} Click a point "
         "to select it or not, drag a box around several: every figure marks the selected trials."
     )
 
