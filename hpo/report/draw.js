@@ -10,7 +10,7 @@ const CONFIG = {
 function colours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(
-    ["paper", "panel", "ink", "soft", "line", "mark"].map((name) => [name, style.getPropertyValue("--" + name).trim()]),
+    ["paper", "panel", "ink", "soft", "line", "mark", "accent"].map((name) => [name, style.getPropertyValue("--" + name).trim()]),
   );
 }
 

@@ -61,7 +61,8 @@ function paint(box) {
   pen.clip();
   const at = (trace, index) => position(trace, index, xaxis, yaxis);
   for (const trace of box.shown) if (isCloud(trace)) paintCloud(pen, trace, at);
-  for (const trace of box.shown) if (isMarked(trace)) (trace.meta?.lines ? paintLines : paintRings)(pen, trace, at);
+  const mark = box.id === "front" ? paintHalos : paintRings;
+  for (const trace of box.shown) if (isMarked(trace)) (trace.meta?.lines ? paintLines : mark)(pen, trace, at);
 }
 
 // Pixels of a point; null where it has no place.
@@ -106,10 +107,22 @@ function paintError(pen, trace, index, axis, at) {
   pen.stroke();
 }
 
+// Where baselines, the knee and probabilities surround points, discs behind them.
+function paintHalos(pen, trace, at) {
+  Object.assign(pen, { fillStyle: colours().accent, globalAlpha: 0.28 });
+  circles(pen, trace, at, 13);
+  pen.fill();
+  pen.globalAlpha = 1;
+}
+
 function paintRings(pen, trace, at) {
-  const places = placesOf(trace);
-  const radius = (trace.marker?.size ?? 8) / 2 + 4;
   Object.assign(pen, { strokeStyle: colours().mark, lineWidth: selected.size > MANY ? 1 : 2 });
+  circles(pen, trace, at, (trace.marker?.size ?? 8) / 2 + 4);
+  pen.stroke();
+}
+
+function circles(pen, trace, at, radius) {
+  const places = placesOf(trace);
   pen.beginPath();
   for (const trial of selected) {
     for (const index of places.get(trial) ?? []) {
@@ -119,7 +132,6 @@ function paintRings(pen, trace, at) {
       pen.arc(...point, radius, 0, 7);
     }
   }
-  pen.stroke();
 }
 
 function paintLines(pen, trace, at) {

@@ -34,7 +34,8 @@ def _row(name: str, run: Run, states: Sequence[str]) -> tuple[str, ...]:
 def _card(run: Run, line: Line) -> str:
     roles = html.escape(" · ".join(line.roles))
     number = line.trial.number
-    rows = "".join(_score(line, metric) for metric in wording.score_names(run))
+    there = [name for name in wording.score_names(run) if name in line.trial.metrics]
+    rows = "".join(_score(line, metric) for metric in there)
     shorts = wording.param_names(run, run.trials)
     params = ", ".join(
         f"{shorts.get(path, path)} {wording.setting(value)}"

@@ -44,7 +44,7 @@ function openTrial(trial) {
     element("h2", { text: label(trial) }),
     element("label", { children: [box, " selected"] }),
     step("‹", "previous trial", index - 1), step("›", "next trial", index + 1),
-    element("button", { text: "close", onclick: () => dialog.close() }),
+    element("button", { text: "✕", ariaLabel: "close", onclick: () => dialog.close() }),
   ] });
   const said = (DATA.details.said[index] ?? []).map((text) => element("li", { text }));
   const figures = DATA.curves.map(({ name, of }, number) => ({ name, number, there: of[index] !== null })).filter(({ there }) => there);

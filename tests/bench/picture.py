@@ -26,7 +26,7 @@ from tests import browser
 from tests.bench.readme import where
 
 WIDTH, HEIGHT = 900, 480
-REPORT_SIZE = 1280, 1500
+REPORT_SIZE = 1280, 1590
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
