@@ -17,7 +17,7 @@ from hpo.report import in_script, render, write_report
 from hpo.report.packed import MOST_POINTS, most_points, thinned
 from hpo.report.summary import budget_rows
 from hpo.spec import Limit
-from tests.hpo import toy
+from tests.hpo import noisy, toy
 
 
 class Page(HTMLParser):
@@ -248,3 +248,17 @@ def test_five_hundred_trials_fit_and_keep_every_point() -> None:
     assert len(html) - len(get_plotlyjs()) < 3e6
     (curve,) = [each for each in Page(html).data()["curves"] if each["name"] == "train_loss"]
     assert [len(values) for values in curve["values"]] == [40] * 500
+
+
+def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known() -> None:
+    page = Page(render(noisy.curve(0.05, seeds=2, num_points=4)))
+    assert "on the front" in page.text
+    membership = page.data()["details"]["membership"]
+    assert all(share.endswith("%") for share in membership[:4])
+    assert membership[4:] == [None] * 4
+    mean = page.data()["columns"]["a"][0]
+    run = noisy.curve(0.05, seeds=2, num_points=4)
+    both = [run.trials[number].metrics["a"] for number in (0, 4)]
+    assert mean == pytest.approx(sum(both) / 2, rel=1e-5)
+    unknown = Page(render(toy.mixed()))
+    assert set(unknown.data()["details"]["membership"]) == {None}
