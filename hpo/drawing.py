@@ -37,6 +37,7 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
+_CROWD = 300  # Points; assumed.
 _MOST_SHARES = 15
 """Points of a front whose memberships are written beside them; assumed."""
 _CURVE_AXES = {
@@ -113,6 +114,11 @@ def draw_dots(data: Dots) -> go.Figure:
     return figure
 
 
+def marker_size(usual: float, count: int) -> float:
+    """Half the usual size for points so many that they would hide each other."""
+    return usual if count <= _CROWD else usual / 2
+
+
 def layout(x: str, y: str) -> dict[str, Any]:
     """The look that all figures share; axis titles as plain text."""
     return {
@@ -148,7 +154,12 @@ def _marks(
         textposition="top center",
         textfont={"size": 10},
         line=line if group == "front" and joined else None,
-        marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity},
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": marker_size(size, len(points)),
+            "opacity": opacity,
+        },
         error_x={"array": [point.x_error for point in points], **bars},
         error_y={"array": [point.y_error for point in points], **bars},
     )

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo import wording
-from hpo.drawing import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, layout
+from hpo.drawing import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, layout, marker_size
 from hpo.importance import Importance
 from hpo.lineage import Tree
 from hpo.parameters import Interaction, Parallel, Slice, TauLine
@@ -36,7 +36,7 @@ def draw_slice(data: Slice, name: str) -> go.Figure:
             y=list(data.values),
             customdata=list(data.trials),
             mode="markers",
-            marker={"color": GREY, "size": 7, "opacity": 0.75},
+            marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": 0.75},
             hovertemplate=_HOVER,
         )
     )
@@ -65,7 +65,7 @@ def draw_interaction(data: Interaction) -> go.Figure:
                 "color": list(data.values),
                 "colorscale": "Cividis",
                 "reversescale": data.goal.direction == "down",
-                "size": 12,
+                "size": marker_size(12, len(data.trials)),
                 "line": {"width": 1, "color": GREY},
                 "showscale": True,
                 "colorbar": {
@@ -211,12 +211,12 @@ def _levels(data: Slice) -> go.Scatter:
 
 def _tau(line: TauLine) -> go.Scatter:
     share = "" if line.share is None else f", {wording.number(line.share)} of the run"
-    label = f"τ = {line.tau_steps:,.4g} steps{share}"
+    label = f"τ = {_steps(line.tau_steps)} steps{share}"
     return go.Scatter(
         x=list(line.rates),
         y=list(line.decays),
         mode="lines+text",
-        text=["", f"τ {line.tau_steps:,.4g}"],
+        text=["", f"τ {_steps(line.tau_steps)}"],
         textposition="top left",
         line={"color": GREY, "dash": "dot", "width": 1},
         hovertemplate=f"{label}<extra></extra>",
@@ -230,6 +230,10 @@ def _log_axis(values: Sequence[float]) -> dict[str, Any]:
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     ticks = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 3)]
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _steps(tau: float) -> str:
+    return f"{tau:,.0f}" if tau >= 10 else f"{tau:.3g}"
 
 
 def _trials(numbers: Sequence[int], most: int = 8) -> str:

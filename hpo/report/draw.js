@@ -183,7 +183,7 @@ function drawRest() {
 // A selection is painted over figures of all trials; figures of the selected ones are drawn anew.
 function drawSelection() {
   const single = boxes.filter((box) => /^(curve-|gain-by-task)/.test(box.id));
-  for (const box of boxes) if (box.shown && visible.has(box.id)) paint(box);
+  for (const box of boxes) if (box.shown && visible.has(box.id)) paint(box, false);
   for (const box of boxes) if (box.shown && !visible.has(box.id)) stale.add(box.id);
   refresh(single.map((box) => box.id));
 }

@@ -17,6 +17,7 @@ function triangle(pen, r, way) {
 }
 
 function isCloud(trace) {
+  if (trace.meta?.lines) return placesOf(trace).size > MANY;
   const { symbol = "circle", color } = trace.marker ?? {};
   return trace.customdata?.length > MANY && trace.mode === "markers" && typeof color === "string" && symbol.replace("-open", "") in SHAPES;
 }
@@ -44,25 +45,37 @@ function placesOf(trace) {
   return indices.get(trace);
 }
 
-function paint(box) {
+// A selection changes only what lies over the figure, and discs under points of the front.
+function paint(box, all = true) {
   const { xaxis, yaxis } = box._fullLayout ?? {};
   if (!xaxis || !box.shown) return;
-  let canvas = box.querySelector("canvas");
+  const over = pencil(box, "over", xaxis, yaxis);
+  const under = all || box.id === "front" ? pencil(box, "under", xaxis, yaxis) : null;
+  const at = (trace, index) => position(trace, index, xaxis, yaxis);
+  for (const trace of box.shown) {
+    if (under && isCloud(trace)) (trace.meta?.lines ? paintThreads : paintCloud)(under, trace, at);
+    if (!isMarked(trace)) continue;
+    if (trace.meta?.lines) paintLines(over, trace, at);
+    else if (box.id === "front") paintHalos(under, trace, at);
+    else paintRings(over, trace, at);
+  }
+}
+
+// A clean canvas under or over what plotly draws, clipped to where there are points.
+function pencil(box, layer, xaxis, yaxis) {
+  let canvas = box.querySelector("canvas." + layer);
   if (!canvas) {
-    canvas = element("canvas", { className: "layer" });
+    canvas = element("canvas", { className: "layer " + layer });
     box.append(canvas);
   }
-  const [width, height, ratio] = [box.clientWidth, box.clientHeight, devicePixelRatio];
-  Object.assign(canvas, { width: width * ratio, height: height * ratio });
+  const ratio = devicePixelRatio;
+  Object.assign(canvas, { width: box.clientWidth * ratio, height: box.clientHeight * ratio });
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   pen.beginPath();
   pen.rect(xaxis._offset - 8, yaxis._offset - 8, xaxis._length + 16, yaxis._length + 16);
   pen.clip();
-  const at = (trace, index) => position(trace, index, xaxis, yaxis);
-  for (const trace of box.shown) if (isCloud(trace)) paintCloud(pen, trace, at);
-  const mark = box.id === "front" ? paintHalos : paintRings;
-  for (const trace of box.shown) if (isMarked(trace)) (trace.meta?.lines ? paintLines : mark)(pen, trace, at);
+  return pen;
 }
 
 // Pixels of a point; null where it has no place.
@@ -135,7 +148,6 @@ function circles(pen, trace, at, radius) {
 }
 
 function paintLines(pen, trace, at) {
-  const places = placesOf(trace);
   const styled = looks();
   const quiet = { color: colours().soft, dash: "solid" };
   const ordered = [...selected].sort((a, b) => styled.has(a) - styled.has(b));
@@ -143,16 +155,27 @@ function paintLines(pen, trace, at) {
     const { color, dash } = styled.get(trial) ?? quiet;
     Object.assign(pen, { strokeStyle: color, lineWidth: styled.has(trial) ? 2.2 : 0.8 });
     pen.setLineDash((DASHES[dash] ?? "").split(" ").filter(Boolean).map(Number));
-    pen.beginPath();
-    let pending = true;
-    for (const index of places.get(trial) ?? []) {
-      const point = at(trace, index);
-      if (point) pen[pending ? "moveTo" : "lineTo"](...point);
-      pending = !point;
-    }
-    pen.stroke();
+    thread(pen, trace, trial, at);
   }
   pen.setLineDash([]);
+}
+
+// All trials, each so faint that only where many run there is colour.
+function paintThreads(pen, trace, at) {
+  Object.assign(pen, { strokeStyle: trace.line.color, lineWidth: 1, globalAlpha: 0.07 });
+  for (const trial of placesOf(trace).keys()) thread(pen, trace, trial, at);
+  pen.globalAlpha = 1;
+}
+
+function thread(pen, trace, trial, at) {
+  pen.beginPath();
+  let pending = true;
+  for (const index of placesOf(trace).get(trial) ?? []) {
+    const point = at(trace, index);
+    if (point) pen[pending ? "moveTo" : "lineTo"](...point);
+    pending = !point;
+  }
+  pen.stroke();
 }
 
 // The trials in a box that was dragged over the figure.

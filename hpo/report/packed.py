@@ -20,11 +20,20 @@ Curve = list[list[float]]
 
 
 def most_points(run: Run) -> int | None:
-    """How many points each curve keeps; None if all fit."""
-    lengths = [len(curve) for trial in run.trials for curve in trial.curves.values()]
-    if sum(lengths) <= MOST_POINTS:
+    """How many points each curve keeps, as many as fit; None if all do.
+
+    A curve with fewer leaves its room to the others.
+    """
+    lengths = sorted(len(curve) for trial in run.trials for curve in trial.curves.values())
+    room = MOST_POINTS
+    if sum(lengths) <= room:
         return None
-    return max(FEWEST_POINTS, MOST_POINTS // len(lengths))
+    for place, length in enumerate(lengths):
+        share = room // (len(lengths) - place)
+        if length > share:
+            return max(FEWEST_POINTS, share)
+        room -= length
+    raise AssertionError("more points than fit, and every curve fits")
 
 
 def thinned(curve: Curve, most: int | None) -> Curve:

@@ -49,10 +49,10 @@ def column(page: browser.Page, place: int) -> list[str]:
     return found
 
 
-def ink(page: browser.Page, figure: str) -> int:
+def ink(page: browser.Page, figure: str, layer: str = "over") -> int:
     """Pixels painted over a figure."""
     found: int = page.run(
-        f"(() => {{ const canvas = document.querySelector('#{figure} canvas');"
+        f"(() => {{ const canvas = document.querySelector('#{figure} .{layer}');"
         " const pen = canvas.getContext('2d');"
         " return pen.getImageData(0, 0, canvas.width, canvas.height).data"
         ".filter((value, place) => place % 4 === 3 && value > 0).length; })()"
@@ -86,11 +86,11 @@ def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Pat
     page.run("document.getElementById('select-none').click()")
     page.run(DRAWN)
     assert page.run("document.getElementById('count').textContent") == "0 of 10 trials selected"
-    assert ink(page, "front") == 0
+    assert ink(page, "front", "under") == 0
     page.run(
         "document.getElementById('front').emit('plotly_click', { points: [{ customdata: 4 }] })"
     )
-    assert ink(page, "front") > 0
+    assert ink(page, "front", "under") > 0
     assert page.run("document.querySelector('input[data-trial=\"4\"]').checked") is True
     assert page.run("document.querySelector('#bar .key').innerText.trim()") == "#4"
     scroll(page, "parameters")
