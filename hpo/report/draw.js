@@ -60,7 +60,19 @@ function overview(id, palette) {
     const textfont = { ...trace.textfont, color: palette.ink, shadow: halo };
     return { ...shown, textfont, unselected: { marker: { opacity: trace.marker?.opacity ?? 1 } } };
   });
+  if (printing) traces.push(...data.filter(isMarked).flatMap((trace) => printedMarks(trace, palette)));
   return { data: traces, layout: annotated(layout, palette), shown: data };
+}
+
+// What is painted over a figure on the screen, as traces.
+function printedMarks(trace, palette) {
+  const places = placesOf(trace);
+  const common = { hoverinfo: "skip", showlegend: false };
+  const along = (trials, axis) => trials.flatMap((trial) => [...(places.get(trial) ?? []).map((index) => trace[axis][index]), null]);
+  const of = (trials) => ({ ...common, x: along(trials, "x"), y: along(trials, "y") });
+  if (trace.meta?.lines) return [...looks()].map(([trial, line]) => ({ ...of([trial]), mode: "lines", line }));
+  const marker = { symbol: "circle-open", size: (trace.marker?.size ?? 8) + 6, color: palette.mark };
+  return [{ ...of([...selected]), mode: "markers", marker }];
 }
 
 function annotated(layout, palette) {
@@ -178,6 +190,14 @@ function drawRest() {
     stale.delete(id);
     draw(document.getElementById(id));
   }
+}
+
+// Before and after the page is put on paper.
+function onPaper(on) {
+  printing = on;
+  boxes.forEach((box) => stale.add(box.id));
+  if (on) drawRest();
+  else refresh([]);
 }
 
 // A selection is painted over figures of all trials; figures of the selected ones are drawn anew.

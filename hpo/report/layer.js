@@ -16,7 +16,11 @@ function triangle(pen, r, way) {
   pen.closePath();
 }
 
+// On paper everything is drawn by plotly: a canvas would be a picture of the screen's size.
+let printing = false;
+
 function isCloud(trace) {
+  if (printing) return false;
   if (trace.meta?.lines) return placesOf(trace).size > MANY;
   const { symbol = "circle", color } = trace.marker ?? {};
   return trace.customdata?.length > MANY && trace.mode === "markers" && typeof color === "string" && symbol.replace("-open", "") in SHAPES;

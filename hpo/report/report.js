@@ -36,10 +36,11 @@ document.getElementById("select-default").addEventListener("click", () => select
 document.getElementById("select-all").addEventListener("click", () => select(DATA.trials));
 document.getElementById("select-none").addEventListener("click", () => select([]));
 for (const id of ["axis-x", "axis-y"]) document.getElementById(id).addEventListener("change", changeAxes);
-for (const query of ["(prefers-color-scheme: dark)", "print", "(max-width: 600px)"]) {
+for (const query of ["(prefers-color-scheme: dark)", "(max-width: 600px)"]) {
   matchMedia(query).addEventListener("change", drawAll);
 }
-addEventListener("beforeprint", drawRest);
+addEventListener("beforeprint", () => onPaper(true));
+addEventListener("afterprint", () => onPaper(false));
 showRows();
 restore();
 announce();

@@ -115,6 +115,23 @@ def test_a_dragged_box_selects_what_is_in_it(page: browser.Page, tmp_path: Path)
     assert page.run("[...selected]") == [1, 2]
 
 
+def test_on_paper_plotly_draws_what_is_painted_on_the_screen(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    show(page, tmp_path, toy.large(400))
+    modes = "document.getElementById('slice-0').data.map((trace) => trace.mode)"
+    scroll(page, "parameters")
+    assert page.run(modes).count("none") == 1
+    page.run("select([1, 2]); onPaper(true)")
+    assert page.run(modes).count("none") == 0
+    printed = page.run("document.getElementById('slice-0').data.at(-1).x.filter(Boolean).length")
+    assert printed == 2
+    page.run("onPaper(false)")
+    page.run(DRAWN)
+    assert page.run(modes).count("none") == 1
+    assert page.errors == []
+
+
 def test_points_of_a_choice_are_ringed_where_they_are(page: browser.Page, tmp_path: Path) -> None:
     trials = [
         toy.trial(n, 3.5 + n / 10, 0.2, params={"shape": ("0.25", "1")[n % 2]}) for n in range(4)
