@@ -1,4 +1,4 @@
-"""The command line: `hpo run`, `list`, `show`, `report`, `dashboard`, `store`, `doctor`.
+"""The command line; `hpo.commands` has the commands that are not here.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -12,28 +12,28 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import dashboard, doctor, live, runs, stages, studies, tables
+from hpo import doctor, live, runs, studies, tables
+from hpo.commands import compare, dashboard, export, plot, store, transfer
+from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import Baseline, Point, StudySpec, ends
+from hpo.spec import StudySpec
 from hpo.storage import StorageError, mask
 from hpo.study import Controller, StudyChanged
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OUT = "runs"
 WIDTH = 140
 """Columns where no terminal says how many there are."""
-PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
     try:
-        command: Callable[[argparse.Namespace, Console], int] = arguments.command
-        return command(arguments, console)
+        chosen: Callable[[argparse.Namespace, Console], int] = arguments.command
+        return chosen(arguments, console)
     except ValueError as error:
         return _complain(error, USAGE)
     except (RuntimeError, OSError, MemoryError) as error:
@@ -62,13 +62,13 @@ def parser() -> argparse.ArgumentParser:
         prog="hpo", description="Searches pretraining hyperparameters for plasticity."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    run = _command(commands, "run", _run, "start a study, or continue it")
+    run = command(commands, "run", _run, "start a study, or continue it")
     run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
     run.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
     run.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
-    run.add_argument("--budget", type=_seconds, metavar="TIME", help="such as 90s, 30m, 2h")
+    run.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 2h")
     run.add_argument(
-        "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
+        "--set", action="append", default=[], type=setting, metavar="PATH=VALUE", dest="settings",
         help="fix a hyperparameter; may be repeated",
     )  # fmt: skip
     run.add_argument("--executor", choices=["inline"], default="inline", help="where trials run")
@@ -82,50 +82,23 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--share", metavar="URL", help="where machines share finished stages")
     run.add_argument("--live", action="store_true", help="rewrite the report as results come")
     commands_on_runs = [
-        _command(commands, "list", _list, "studies that ship, and runs with their progress"),
-        _command(commands, "show", _show, "the front as a table"),
-        _command(commands, "report", _report, "write the HTML report, print its path"),
-        _command(commands, "dashboard", _dashboard, "optuna-dashboard on the run, on this machine"),
+        command(commands, "list", _list, "studies that ship, and runs with their progress"),
+        command(commands, "show", _show, "the front as a table"),
+        command(commands, "report", _report, "write the HTML report, print its path"),
     ]
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
-    commands_on_runs[3].add_argument("--port", type=int, default=8080, metavar="N")
-    on_store = _store_commands(commands)
+    on_store = store.add(commands)
     with_storage = [run, *commands_on_runs]
-    with_storage.append(_command(commands, "doctor", _doctor, "what works here"))
+    for module in (dashboard, compare, plot, export, transfer):
+        with_storage += module.add(commands)
+    with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
     for each in with_storage:
         each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
     return top
-
-
-def _store_commands(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo store show` and `hpo store prune`."""
-    text = "finished stages: what is there, what should go"
-    store = commands.add_parser("store", help=text, description=text)
-    actions = store.add_subparsers(required=True, metavar="show|prune")
-    show = _command(actions, "show", _store_show, "sizes, and what was saved")
-    show.add_argument("--json", action="store_true", help="for programs")
-    prune = _command(actions, "prune", _store_prune, "free space; what is in use stays")
-    one = prune.add_mutually_exclusive_group(required=True)
-    one.add_argument("--budget", type=_gigabytes, metavar="GB", help="the least useful go first")
-    one.add_argument(
-        "--older-than", type=_seconds, metavar="TIME", help="unused for so long, such as 12h, 7d"
-    )
-    one.add_argument("--damaged", action="store_true", help="read all, drop what is not whole")
-    one.add_argument("--stage", metavar="NAME", help="all of one stage that store show lists")
-    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
-    return [show, prune]
-
-
-def _command(
-    commands: Any, name: str, function: Callable[..., int], text: str
-) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    added.set_defaults(command=function)
-    return added
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
@@ -140,6 +113,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     place, controller = _open(_spec(arguments), arguments)
+    fixed = dict(arguments.settings)
+    origin = studies.origin(arguments.study, arguments.setting, fixed, arguments.device)
+    runs.note_origin(place, origin)
     spec = controller.spec
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
@@ -206,31 +182,18 @@ def _spec(arguments: argparse.Namespace) -> StudySpec:
         changes["budget_s"] = arguments.budget
     if arguments.seed is not None:
         changes["seed"] = arguments.seed
-    fixed = dict(arguments.settings)
-    objective = spec.objective.with_params(fixed) if fixed else spec.objective
-    for path, domain in spec.space.items():
-        if path not in fixed:  # what is fixed may not be searched under another name
-            spec.objective.check({**fixed, path: ends(domain)[0]})
+    spec = studies.with_params(spec, dict(arguments.settings))
     return dataclasses.replace(
         spec,
         **changes,
-        objective=objective.configure(
+        objective=spec.objective.configure(
             device=arguments.device,
             lanes=arguments.lanes,
             store=str(arguments.out / runs.STORE),
             store_gb=arguments.store_gb,
             share=arguments.share,
         ),
-        space={path: domain for path, domain in spec.space.items() if path not in fixed},
-        baselines=tuple(_without(each, fixed) for each in spec.baselines),
-        grid=tuple(_without(each, fixed) for each in spec.grid),
     )
-
-
-def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
-    """The baseline or grid point without the params that are fixed for all trials."""
-    params = {path: value for path, value in point.params.items() if path not in fixed}
-    return dataclasses.replace(point, params=params)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -275,43 +238,6 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def _dashboard(arguments: argparse.Namespace, console: Console) -> int:
-    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
-    dashboard.serve(place.url, place.name, arguments.port, lambda text: print(text, flush=True))
-    return DONE
-
-
-def _store_show(arguments: argparse.Namespace, console: Console) -> int:
-    folder = arguments.out / runs.STORE
-    data = stages.store_json(folder, stages.found(folder), stages.saved(arguments.out))
-    if arguments.json:
-        print(json.dumps(data, indent=1, allow_nan=False))
-    else:
-        console.print(stages.store_table(data))
-    return DONE
-
-
-def _store_prune(arguments: argparse.Namespace, console: Console) -> int:
-    folder = arguments.out / runs.STORE
-    if arguments.stage is not None:
-        there = sorted({each.stage for each in stages.found(folder)} - {stages.LEFT_OVER})
-        if arguments.stage not in there:
-            raise ValueError(f"no stage {arguments.stage!r} in {folder}; there are {there}.")
-        criterion = [f"--stage={arguments.stage}"]
-    elif arguments.budget is not None:
-        criterion = [f"--budget-gb={arguments.budget}"]
-    elif arguments.older_than is not None:
-        criterion = [f"--older-than-s={arguments.older_than}"]
-    else:
-        criterion = ["--damaged"]
-    gone = stages.pruned(folder, criterion, dry_run=arguments.dry_run)
-    left = stages.found(folder)
-    console.print(
-        Text(stages.prune_sentence(gone, left, dry_run=arguments.dry_run)), soft_wrap=True
-    )
-    return DONE
-
-
 def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     table = Table("check", "", "found", title="What works here", title_justify="left")
     checks = doctor.checks(arguments.out, arguments.storage)
@@ -329,39 +255,6 @@ def _complain(error: Exception, code: int) -> int:
     text = mask(" ".join(str(error).split())) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code
-
-
-def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        value = float(number) * units[unit]
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a time such as 90s, 30m or 2h, got {text!r}")
-    return value
-
-
-def _gigabytes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a size in GB such as 0.5 or 20, got {text!r}")
-    return value
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """PATH=VALUE; the value is JSON where it reads as JSON, else text."""
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"PATH=VALUE, got {text!r}")
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
 
 
 if __name__ == "__main__":

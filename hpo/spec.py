@@ -1,7 +1,7 @@
 """What a study is: a Python value that names the objective, the space and the goals.
 
 A study file is complete and importable; variations are made with `dataclasses.replace`. Nothing
-here knows how a trial is measured: the objective is anything with the four methods of `Objective`.
+here knows how a trial is measured: the objective is anything with the methods of `Objective`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from hpo.papers import Paper
@@ -43,6 +44,22 @@ class Result(Protocol):
     @property
     def labels(self) -> list[str]:
         """Stand beside the trial's number wherever it is named."""
+
+
+class Exported(Protocol):
+    """What an objective wrote of one trial; everything JSON-able."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path below the folder -> what lies there."""
+
+    @property
+    def result(self) -> Result:
+        """What was measured for what was written, with the cost of having it again."""
+
+    @property
+    def lost(self) -> dict[str, list[str]]:
+        """File -> what of the recipe it cannot express, a sentence each."""
 
 
 class Objective(Protocol):
@@ -84,6 +101,17 @@ class Objective(Protocol):
         """Measure a batch; one result a request, in order.
 
         `on_event` is told of progress; an exception it raises stops the work at a safe point.
+        """
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> Exported:
+        """Write what came of one request, and its recipe, into an empty folder.
+
+        What is not kept any more is made again, with progress as in `evaluate`.
+
+        Raises:
+            ValueError: the request fails, or there is nothing to write.
         """
 
 

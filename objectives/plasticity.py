@@ -10,16 +10,19 @@ were done before are not done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from objectives import memory
+from objectives import handover, memory
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.field_types import Value
+from objectives.handover import Exported
 from objectives.measures import Request, Result
 from objectives.prepared import Prepared
-from objectives.progress import Event
+from objectives.progress import Event, Progress
 from objectives.recipe import SHORT_FORMS, Recipe
+from objectives.store import Store
 
 
 class PlasticityObjective:
@@ -93,17 +96,55 @@ class PlasticityObjective:
         try:
             for stage, key in self._prepared.stages():
                 store.use(stage, key)
-            batch = Batch(
-                recipe=self.recipe,
-                prepared=self._prepared,
-                requests=requests,
-                store=store,
-                device=self.execution.device_name,
-                max_lanes=self.execution.lanes,
-                compiling=self.execution.compiling,
-                on_event=on_event or (lambda event: None),
-            )
-            return batch.run()
+            return self._batch(requests, store, on_event or (lambda event: None)).run()
         finally:
             store.close(keep=self._prepared.stages())
             memory.hand_back()
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> Exported:
+        """Write a request's weights and recipe into the folder; see `objectives.handover`.
+
+        What the store does not hold any more is trained again, with the progress of `evaluate`.
+
+        Raises:
+            ValueError: the request failed, or cannot be understood.
+            StoreError: the store cannot be written.
+        """
+        bare = PlasticityObjective(self.recipe.with_params({"probes.run": []}), self.execution)
+        asked = Request(
+            params={k: v for k, v in request["params"].items() if k != "probes.run"},
+            fidelity=request["fidelity"],
+            seed=request["seed"],
+        )
+        return bare._export(asked, folder, on_event or (lambda event: None))
+
+    def _export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None]
+    ) -> Exported:
+        (result,) = self.evaluate([request], on_event)
+        if result.failure is not None:
+            raise ValueError(f"the trial has no weights to export: {result.failure}.")
+        store = self.execution.open_store()
+        try:
+            batch = self._batch([request], store, on_event)
+            report, lanes = Progress(on_event, 0), self.execution.lanes
+            return handover.write(folder, batch.trained(report), result, store, lanes, report)
+        finally:
+            store.close(keep=self._prepared.stages())
+            memory.hand_back()
+
+    def _batch(
+        self, requests: Sequence[Request], store: Store, on_event: Callable[[Event], None]
+    ) -> Batch:
+        return Batch(
+            recipe=self.recipe,
+            prepared=self._prepared,
+            requests=requests,
+            store=store,
+            device=self.execution.device_name,
+            max_lanes=self.execution.lanes,
+            compiling=self.execution.compiling,
+            on_event=on_event,
+        )

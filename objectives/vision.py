@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -119,6 +119,19 @@ class VisionObjective:
             memory.hand_back()
         time_s = (time.monotonic() - started) / max(1, len(jobs))
         return [_timed(data, time_s) for data in found]
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> NoReturn:
+        """Refuse: no weights of an image classifier are kept.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "an image classifier is not exported: its study keeps what came of a trial, not the "
+            "weights."
+        )
 
     def _measured(
         self, jobs: Sequence[Job], store: Store, progress: Progress

@@ -292,7 +292,7 @@ def test_report_writes_the_file_and_prints_its_path(
     assert path.is_file()
 
 
-@pytest.mark.parametrize("command", ["show", "report"])
+@pytest.mark.parametrize("command", ["show", "report", "compare", "plot"])
 def test_an_unknown_run_is_exit_code_2(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,6 +407,16 @@ OPTIONS = {
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
     "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
+    "compare": ["-h --help", "run", "--json", "--out", "--storage"],
+    "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],
+    "export": [
+        "-h --help", "run", "--trial", "--to", "--study", "--setting", "--device", "--share",
+        "--json", "--out", "--storage",
+    ],
+    "transfer": [
+        "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--lr", "--seq-len",
+        "--json", "--out", "--storage",
+    ],
     "store show": ["-h --help", "--json", "--out"],
     "store prune": [
         "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",

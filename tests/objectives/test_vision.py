@@ -258,3 +258,9 @@ def test_what_is_not_finite_in_the_end_leaves_no_metric() -> None:
         measured.note("trace", step, value)
     assert measured.metrics == {}
     assert measured.curves == {"trace": [[1.0, 2.0], [2.0, 3.0]]}
+
+
+def test_export_is_refused_with_the_reason(tmp_path: Path) -> None:
+    asked = Request(params={}, fidelity=1.0, seed=0)
+    with pytest.raises(ValueError, match="an image classifier is not exported"):
+        VisionObjective(VisionRecipe()).export(asked, tmp_path)

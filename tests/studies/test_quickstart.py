@@ -47,7 +47,7 @@ def test_its_recipe_makes_the_json_round_trip() -> None:
     )
 
 
-def test_it_runs_from_the_command_to_the_report(
+def test_it_runs_from_the_command_to_the_report_and_the_exported_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,3 +63,9 @@ def test_it_runs_from_the_command_to_the_report(
     capsys.readouterr()
     assert cli.main(["show", "quickstart", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trials"]["complete"] == 3
+    assert cli.main(["export", "quickstart", "--trial", "0", "--to", "out", "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["tokens_trained"] == 0
+    assert exported["differences"] == []
+    assert all((tmp_path / "out" / name).exists() for name in exported["files"])
+    assert "adapters/list_ops-1" in exported["files"]
