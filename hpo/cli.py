@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, studies, tables
-from hpo.commands import compare, export, plot, store, transfer
+from hpo import doctor, live, runs, studies, tables
+from hpo.commands import compare, dashboard, export, plot, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
     )
     run.add_argument("--share", metavar="URL", help="where machines share finished stages")
+    run.add_argument("--live", action="store_true", help="rewrite the report as results come")
     commands_on_runs = [
         command(commands, "list", _list, "studies that ship, and runs with their progress"),
         command(commands, "show", _show, "the front as a table"),
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
     with_storage = [run, *commands_on_runs]
-    for module in (compare, plot, export, transfer):
+    for module in (dashboard, compare, plot, export, transfer):
         with_storage += module.add(commands)
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
@@ -127,10 +128,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
         console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
+    if arguments.live:
+        live.write(place)
+        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     display = Display(console, spec.trials, finished)
     try:
         with display:
-            run = controller.run(display)
+            run = controller.run(live.following(display, place) if arguments.live else display)
     except Exception:
         log = place.folder / "error.log"
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell

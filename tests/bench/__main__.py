@@ -21,6 +21,7 @@ from tests.bench import (
     lanes,
     peer_bench,
     probes,
+    report,
     search,
     stages,
 )
@@ -72,6 +73,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "decay": decay.run,
     "calibration": calibration.run,
     "search": search.run,
+    "report": report.run,
 }
 
 if __name__ == "__main__":

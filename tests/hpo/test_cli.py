@@ -401,11 +401,13 @@ OPTIONS = {
     "run": [
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
         "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--lanes",
-        "--seed", "--device", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "--seed", "--device", "--fork", "--store-gb", "--share", "--live",
+        "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
+    "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
     "compare": ["-h --help", "run", "--json", "--out", "--storage"],
     "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],
     "export": [
