@@ -1,4 +1,4 @@
-"""The command line: `hpo run`, `list`, `show`, `report`, `store`, `doctor`.
+"""The command line; `hpo.commands` has the commands that are not here.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -6,33 +6,25 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
 import json
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, lease, runs, stages, studies, tables
-from hpo.executors import EXECUTORS, Options
+from hpo import doctor, runs, studies, tables
+from hpo.commands import compare, copy, dashboard, export, plot, run, store, transfer
+from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
-from hpo.launch import Launch
-from hpo.progress import Display, Interrupted, duration, interrupts
-from hpo.record import Run
+from hpo.progress import Interrupted
 from hpo.report import write_report
-from hpo.spec import StudySpec
-from hpo.storage import StorageError, copy_study, load_study, mask
-from hpo.study import Controller, StudyChanged
+from hpo.storage import StorageError, mask
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OUT = "runs"
 WIDTH = 140
 """Columns where no terminal says how many there are."""
@@ -48,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
     try:
-        command: Callable[[argparse.Namespace, Console], int] = arguments.command
-        return command(arguments, console)
+        chosen: Callable[[argparse.Namespace, Console], int] = arguments.command
+        return chosen(arguments, console)
     except ValueError as error:
         return _complain(error, USAGE)
     except (RuntimeError, OSError, MemoryError) as error:
@@ -64,178 +56,25 @@ def parser() -> argparse.ArgumentParser:
         prog="hpo", description="Searches pretraining hyperparameters for plasticity."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    run = _command(commands, "run", _run, "start a study, or continue it")
-    run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
-    run.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
-    run.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
-    run.add_argument("--budget", type=_seconds, metavar="TIME", help="such as 90s, 30m, 2h")
-    run.add_argument(
-        "--set", action="append", default=[], type=_setting, metavar="PATH=VALUE", dest="settings",
-        help="fix a hyperparameter; may be repeated",
-    )  # fmt: skip
-    run.add_argument(
-        "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
-    )
-    run.add_argument("--workers", type=int, metavar="N", help="workers of the executor")
-    run.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="in a cluster")
-    run.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="such as 0.5")
-    run.add_argument(
-        "--slurm", action="append", default=[], type=_setting, metavar="NAME=VALUE",
-        help="a setting of its jobs, such as partition=gpu or time=60",
-    )  # fmt: skip
-    run.add_argument(
-        "--hung-after", type=_seconds, metavar="TIME", help="without progress it is replaced; 1h"
-    )
-    run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
-    run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
-    run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
-    run.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
-    run.add_argument("--fork", action="store_true", help="start a new run beside the old one")
-    run.add_argument(
-        "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
-    )
-    run.add_argument("--share", metavar="URL", help="where machines share finished stages")
+    with_storage = run.add(commands)
     commands_on_runs = [
-        _command(commands, "list", _list, "studies that ship, and runs with their progress"),
-        _command(commands, "show", _show, "the front as a table"),
-        _command(commands, "report", _report, "write the HTML report, print its path"),
+        command(commands, "list", _list, "studies that ship, and runs with their progress"),
+        command(commands, "show", _show, "the front as a table"),
+        command(commands, "report", _report, "write the HTML report, print its path"),
     ]
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
-    copy = _command(commands, "copy", _copy, "copy a run's record into another database")
-    copy.add_argument("run", metavar="RUN", help="a run's name or folder")
-    copy.add_argument("--to-storage", required=True, metavar="URL", help="where to")
-    on_store = _store_commands(commands)
-    with_storage = [run, *commands_on_runs, copy]
-    with_storage.append(_command(commands, "doctor", _doctor, "what works here"))
+    on_store = store.add(commands)
+    with_storage += commands_on_runs
+    for module in (copy, dashboard, compare, plot, export, transfer):
+        with_storage += module.add(commands)
+    with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
     for each in with_storage:
         each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
     return top
-
-
-def _store_commands(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo store show` and `hpo store prune`."""
-    text = "finished stages: what is there, what should go"
-    store = commands.add_parser("store", help=text, description=text)
-    actions = store.add_subparsers(required=True, metavar="show|prune")
-    show = _command(actions, "show", _store_show, "sizes, and what was saved")
-    show.add_argument("--json", action="store_true", help="for programs")
-    prune = _command(actions, "prune", _store_prune, "free space; what is in use stays")
-    one = prune.add_mutually_exclusive_group(required=True)
-    one.add_argument("--budget", type=_gigabytes, metavar="GB", help="the least useful go first")
-    one.add_argument(
-        "--older-than", type=_seconds, metavar="TIME", help="unused for so long, such as 12h, 7d"
-    )
-    one.add_argument("--damaged", action="store_true", help="read all, drop what is not whole")
-    one.add_argument("--stage", metavar="NAME", help="all of one stage that store show lists")
-    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
-    return [show, prune]
-
-
-def _command(
-    commands: Any, name: str, function: Callable[..., int], text: str
-) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    added.set_defaults(command=function)
-    return added
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> int:
-    try:
-        with interrupts():
-            return _measure(arguments, console)
-    except (Interrupted, KeyboardInterrupt):
-        console.print(Text("Stopped; what was finished is kept. To continue:"))
-        console.print(Text(arguments.line), soft_wrap=True)
-        return INTERRUPTED
-
-
-def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    place, controller = _open(_launch(arguments), arguments)
-    spec = controller.spec
-    before = runs.read(place)
-    finished = sum(trial.state != "running" for trial in before.trials)
-    if finished:
-        console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
-    display = Display(console, spec.trials, finished)
-    try:
-        with display, contextlib.closing(controller.executor):
-            run = controller.run(display, wait=arguments.wait)
-    except Exception as error:
-        trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
-        log = place.folder / "error.log"
-        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            log.write_text(mask(trace), encoding="utf-8")
-        raise
-    console.print(Text(_ending(spec, run, finished, display)), soft_wrap=True)
-    tables.print_run(run, console)
-    write_report(run, place.report)
-    console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
-    return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
-
-
-def _open(launch: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
-    """The run's folder and its controller, with the executor that the command line names.
-
-    A fork is the first of name, name-2, ... that is new or was started with these settings, so
-    that the same command continues it.
-    """
-    spec, options = launch.spec(), _options(arguments)
-    for name in runs.fork_names(spec.name):
-        place = runs.make_place(arguments.out, name, arguments.storage)
-        executor = EXECUTORS[arguments.executor](spec, launch, place.folder, options)
-        try:
-            return place, Controller(dataclasses.replace(spec, name=name), place.url, executor)
-        except StudyChanged:
-            if not arguments.fork:
-                raise
-    raise AssertionError("names do not end")
-
-
-def _options(arguments: argparse.Namespace) -> Options:
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
-    for name in ("worker_cpus", "worker_gpus"):
-        if not 0 <= getattr(arguments, name) < float("inf"):
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} must be 0 or more, got {getattr(arguments, name):g}.")
-    return Options(
-        workers=arguments.workers,
-        patience_s=arguments.hung_after,
-        cpus=arguments.worker_cpus,
-        gpus=arguments.worker_gpus,
-        slurm=dict(arguments.slurm),
-    )
-
-
-def _ending(spec: StudySpec, run: Run, finished: int, display: Display) -> str:
-    """Why the study stopped, and how to go on."""
-    total = len(run.trials)
-    if total < spec.trials:
-        spent = duration(spec.budget_s or 0)
-        return f"The budget of {spent} is used up after {total} trials; for more: --budget TIME"
-    if total == finished:
-        return f"The study is finished with {total} trials; for more: --trials {total + 8}"
-    return f"Done in {duration(display.elapsed_s)}."
-
-
-def _launch(arguments: argparse.Namespace) -> Launch:
-    return Launch(
-        study=arguments.study,
-        setting=arguments.setting,
-        settings=tuple(arguments.settings),
-        trials=arguments.trials,
-        budget_s=arguments.budget,
-        seed=arguments.seed,
-        device=arguments.device,
-        lanes=arguments.lanes,
-        store=str(arguments.out / runs.STORE),
-        store_gb=arguments.store_gb,
-        share=arguments.share,
-    )
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -257,66 +96,26 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
 def _progress(place: runs.Place) -> tuple[str | int, ...]:
     """A run's row: name, trials finished, failed and planned; or that it cannot be read."""
     try:
-        run = runs.read(place)
+        record = runs.read(place)
     except StorageError:
         return (place.name, "cannot be read; see hpo show")
-    states = [trial.state for trial in run.trials]
-    failed = states.count("failed")
-    return (place.name, states.count("complete") + failed, failed, run.planned)
+    states = [trial.state for trial in record.trials]
+    finished = len(states) - states.count("running")
+    return (place.name, finished, states.count("failed"), record.planned)
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
-    run = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
+    record = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
     if arguments.json:
-        print(json.dumps(tables.run_json(run), indent=1, allow_nan=False))
+        print(json.dumps(tables.run_json(record), indent=1, allow_nan=False))
     else:
-        tables.print_run(run, console)
+        tables.print_run(record, console)
     return DONE
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     print(write_report(runs.read(place), place.report).absolute())
-    return DONE
-
-
-def _copy(arguments: argparse.Namespace, console: Console) -> int:
-    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
-    with lease.held(load_study(place.url, place.name), place.url):  # nobody writes it meanwhile
-        count = copy_study(place.url, place.name, arguments.to_storage)
-    text = f"Copied {count} trials of {place.name}; to go on there, run the study with --storage "
-    console.print(Text(text + mask(arguments.to_storage)), soft_wrap=True)
-    return DONE
-
-
-def _store_show(arguments: argparse.Namespace, console: Console) -> int:
-    folder = arguments.out / runs.STORE
-    data = stages.store_json(folder, stages.found(folder), stages.saved(arguments.out))
-    if arguments.json:
-        print(json.dumps(data, indent=1, allow_nan=False))
-    else:
-        console.print(stages.store_table(data))
-    return DONE
-
-
-def _store_prune(arguments: argparse.Namespace, console: Console) -> int:
-    folder = arguments.out / runs.STORE
-    if arguments.stage is not None:
-        there = sorted({each.stage for each in stages.found(folder)} - {stages.LEFT_OVER})
-        if arguments.stage not in there:
-            raise ValueError(f"no stage {arguments.stage!r} in {folder}; there are {there}.")
-        criterion = [f"--stage={arguments.stage}"]
-    elif arguments.budget is not None:
-        criterion = [f"--budget-gb={arguments.budget}"]
-    elif arguments.older_than is not None:
-        criterion = [f"--older-than-s={arguments.older_than}"]
-    else:
-        criterion = ["--damaged"]
-    gone = stages.pruned(folder, criterion, dry_run=arguments.dry_run)
-    left = stages.found(folder)
-    console.print(
-        Text(stages.prune_sentence(gone, left, dry_run=arguments.dry_run)), soft_wrap=True
-    )
     return DONE
 
 
@@ -337,39 +136,6 @@ def _complain(error: Exception, code: int) -> int:
     text = mask(" ".join(str(error).split())) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code
-
-
-def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        value = float(number) * units[unit]
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a time such as 90s, 30m or 2h, got {text!r}")
-    return value
-
-
-def _gigabytes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a size in GB such as 0.5 or 20, got {text!r}")
-    return value
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """PATH=VALUE; the value is JSON where it reads as JSON, else text."""
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"PATH=VALUE, got {text!r}")
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
 
 
 if __name__ == "__main__":

@@ -37,12 +37,23 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
-_CURVE_AXES = {"lr": "learning rate", "merge_weight": "weight of the checkpoint"}
+_CROWD = 300  # Points; assumed.
+_MOST_SHARES = 15
+"""Points of a front whose memberships are written beside them; assumed."""
+_CURVE_AXES = {
+    "lr": "learning rate",
+    "merge_weight": "weight of the checkpoint",
+    "batch_loss": "loss (nats/image)",
+    "training_loss": "loss (nats/image)",
+    "validation_loss": "loss (nats/image)",
+    "training_error": "share of images",
+    "validation_error": "share of images",
+}
 
 
 def draw_front(data: FrontData) -> go.Figure:
     """The plane of two metrics with error bars, the baselines named and the knee ringed."""
-    figure = go.Figure(layout=_layout(wording.named(data.x), wording.named(data.y)))
+    figure = go.Figure(layout=layout(wording.named(data.x), wording.named(data.y)))
     for group, (colour, symbol, size) in MARKS.items():
         points = [point for point in data.points if point.group == group]
         if points:
@@ -64,14 +75,14 @@ def draw_curves(curves: Iterable[Curve], name: str) -> go.Figure:
     kind = "completion loss" if name.startswith("finetune.") else "loss"
     usual = "value" if name.startswith("probe.") else f"{kind} (nats/token)"
     across = "layer" if name.endswith("_by_layer") else "step"
-    layout = _layout(across, _CURVE_AXES.get(name, usual))
-    return go.Figure(data=[_line(curve) for curve in curves], layout=layout | {"showlegend": True})
+    look = layout(across, _CURVE_AXES.get(name, usual)) | {"showlegend": True}
+    return go.Figure(data=[_line(curve) for curve in curves], layout=look)
 
 
 def draw_gain(data: GainData) -> go.Figure:
     """By task, one stroke a trial from the score before (open) to after (full); chance dashed."""
     strokes = [_strokes(trial, shown, gains) for trial, shown, gains in data.trials]
-    figure = go.Figure(data=strokes, layout=_layout("", "task score"))
+    figure = go.Figure(data=strokes, layout=layout("", "task score"))
     for place, task in enumerate(data.tasks):
         if task in data.chance:
             level = data.chance[task]
@@ -98,9 +109,27 @@ def draw_dots(data: Dots) -> go.Figure:
         marker={"color": colour, "symbol": symbol, "size": 9},
         error_y={"array": list(data.errors), "color": colour, "thickness": 1.2, "width": 0},
     )
-    figure = go.Figure(data=[dots], layout=_layout("", data.axis))
+    figure = go.Figure(data=[dots], layout=layout("", data.axis))
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     return figure
+
+
+def marker_size(usual: float, count: int) -> float:
+    """Half the usual size for points so many that they would hide each other."""
+    return usual if count <= _CROWD else usual / 2
+
+
+def layout(x: str, y: str) -> dict[str, Any]:
+    """The look that all figures share; axis titles as plain text."""
+    return {
+        "template": "none",
+        "xaxis": {"title": {"text": escaped(x)}, "automargin": True, "zeroline": False},
+        "yaxis": {"title": {"text": escaped(y)}, "automargin": True, "zeroline": False},
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
 
 
 def escaped(text: str) -> str:
@@ -114,12 +143,23 @@ def _marks(
     line = {"color": colour, "shape": "hv", "dash": "dot", "width": 1.5}
     opacity = 1.0 if group == "front" else 0.65
     bars = {"color": colour, "thickness": 1.2 if group == "front" else 0.8, "width": 0}
+    mode = "lines+markers" if group == "front" and joined else "markers"
+    shares = [point.membership for point in points if point.membership is not None]
+    named = group == "front" and bool(shares) and len(points) <= _MOST_SHARES
     return go.Scatter(
         **_places(points),
         name=f"{group} ({len(points)})",
-        mode="lines+markers" if group == "front" and joined else "markers",
+        mode=f"{mode}+text" if named else mode,
+        text=[wording.percent(share) for share in shares] if named else None,
+        textposition="top center",
+        textfont={"size": 10},
         line=line if group == "front" and joined else None,
-        marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity},
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": marker_size(size, len(points)),
+            "opacity": opacity,
+        },
         error_x={"array": [point.x_error for point in points], **bars},
         error_y={"array": [point.y_error for point in points], **bars},
     )
@@ -203,18 +243,6 @@ def _strokes(trial: Trial, shown: bool, gains: tuple[TaskGain, ...]) -> go.Scatt
         ],
         hoverinfo="text",
     )
-
-
-def _layout(x: str, y: str) -> dict[str, Any]:
-    return {
-        "template": "none",
-        "xaxis": {"title": {"text": escaped(x)}, "automargin": True, "zeroline": False},
-        "yaxis": {"title": {"text": escaped(y)}, "automargin": True, "zeroline": False},
-        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-    }
 
 
 def _style(number: int) -> tuple[str, str]:

@@ -34,6 +34,8 @@ class Point:
     y: float
     x_error: float | None
     y_error: float | None
+    membership: float | None
+    """Probability of belonging to the front; None where the noise is unknown."""
     baseline: str | None
     tag: str
     """The trial's labels, as they stand behind its name."""
@@ -144,7 +146,7 @@ def plane(run: Run) -> tuple[str, str]:
 def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
     """Every trial that has both metrics, and what is known of it."""
     order = {trial.number: place for place, trial in enumerate(front.trials)}
-    trials = sorted(run.trials, key=lambda trial: (order.get(trial.number, -1), trial.number))
+    trials = sorted(joined(run, front), key=lambda t: (order.get(t.number, -1), t.number))
     placed = [trial for trial in trials if _finite(trial, x) and _finite(trial, y)]
     placed = [trial for trial in placed if front.standings[trial.number] != "running"]
     numbers = {trial.number for trial in placed}
@@ -157,6 +159,12 @@ def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
         missing=tuple(trial.number for trial in run.trials if trial.number not in numbers),
         joined=[goal.metric for goal in run.goals] == [x, y],
     )
+
+
+def joined(run: Run, front: Front) -> list[Trial]:
+    """The run's trials; one that stands for a point has the means and errors over its seeds."""
+    points = {trial.number: trial for trial in front.points}
+    return [points.get(trial.number, trial) for trial in run.trials]
 
 
 def curve_names(run: Run) -> list[str]:
@@ -177,7 +185,7 @@ def curve_data(run: Run, front: Front, name: str) -> tuple[Curve, ...]:
             label=wording.title(trial),
             shown=shown(trial, front),
             steps=tuple(point[0] for point in trial.curves[name]),
-            values=tuple(_rounded(point[1]) for point in trial.curves[name]),
+            values=tuple(rounded(point[1]) for point in trial.curves[name]),
         )
         for trial in run.trials
         if trial.curves.get(name)
@@ -207,6 +215,7 @@ def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Poin
         y=trial.metrics[y],
         x_error=_error(trial, x),
         y_error=_error(trial, y),
+        membership=_plain(front.membership.get(trial.number, math.nan)),
         baseline=trial.baseline,
         tag=wording.tag(trial),
         hover=_hover(trial, front, tasks),
@@ -217,6 +226,8 @@ def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
     standing = front.standings[trial.number]
     knee = ", knee" if front.knee is not None and trial.number == front.knee.number else ""
     lines = [f"{wording.title(trial)} ({standing}{knee})"]
+    share = front.membership.get(trial.number, math.nan)
+    lines += [] if math.isnan(share) else [f"on the front: {wording.percent(share)}"]
     lines += [f"{path} = {wording.setting(value)}" for path, value in trial.params.items()]
     plain = [
         name
@@ -260,6 +271,6 @@ def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Six significant digits: more than a loss has, and half the bytes."""
     return float(f"{value:.6g}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from hpo import studies
-from hpo.spec import Baseline, Point, StudySpec, ends
+from hpo.spec import StudySpec
 
-PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
+LIMITS = ("trials", "budget_s", "seed", "max_flops", "patience", "confirm")
+"""Fields of a study that the command line sets under the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class Launch:
     """Hyperparameters that are fixed: path and value."""
     trials: int | None = None
     budget_s: float | None = None
+    max_flops: float | None = None
+    patience: int | None = None
+    confirm: int | None = None
     seed: int | None = None
     device: str | None = None
     lanes: int | None = None
@@ -39,27 +43,18 @@ class Launch:
             ValueError: there is no such study, or an option does not fit it.
         """
         self._check()
-        spec = studies.load(self.study, self.setting)
-        given = {"trials": self.trials, "budget_s": self.budget_s, "seed": self.seed}
-        changes: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
-        fixed = dict(self.settings)
-        objective = spec.objective.with_params(fixed) if fixed else spec.objective
-        for path, domain in spec.space.items():
-            if path not in fixed:  # what is fixed may not be searched under another name
-                spec.objective.check({**fixed, path: ends(domain)[0]})
+        spec = studies.with_params(studies.load(self.study, self.setting), dict(self.settings))
+        given: dict[str, Any] = {name: getattr(self, name) for name in LIMITS}
         return dataclasses.replace(
             spec,
-            **changes,
-            objective=objective.configure(
+            **{name: value for name, value in given.items() if value is not None},
+            objective=spec.objective.configure(
                 device=self.device,
                 lanes=self.lanes,
                 store=self.store,
                 store_gb=self.store_gb,
                 share=self.share,
             ),
-            space={path: domain for path, domain in spec.space.items() if path not in fixed},
-            baselines=tuple(_without(each, fixed) for each in spec.baselines),
-            grid=tuple(_without(each, fixed) for each in spec.grid),
         )
 
     def message(self) -> dict[str, Any]:
@@ -80,9 +75,3 @@ def received(message: Mapping[str, Any]) -> Launch:
     data = dict(message["launch"])
     settings = tuple((path, value) for path, value in data.pop("settings"))
     return Launch(**data, settings=settings)
-
-
-def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
-    """The baseline or grid point without the params that are fixed for all trials."""
-    params = {path: value for path, value in point.params.items() if path not in fixed}
-    return dataclasses.replace(point, params=params)

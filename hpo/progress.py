@@ -148,8 +148,9 @@ class Display:
             parts.append(f"{event['lanes']} lanes")
         if "loss" in event:
             parts.append(f"loss {event['loss']:.3f}")
-        if event.get("tokens_per_s"):
-            parts.append(f"{event['tokens_per_s']:,.0f} tokens/s")
+        for unit in ("tokens", "images"):
+            if event.get(f"{unit}_per_s"):
+                parts.append(f"{event[f'{unit}_per_s']:,.0f} {unit}/s")
         left = self._left_s()
         if left is not None:
             parts.append(f"{duration(left)} left")

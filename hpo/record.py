@@ -78,3 +78,9 @@ class Run:
     def complete(self) -> list[Trial]:
         """The trials that were measured to the end."""
         return [trial for trial in self.trials if trial.state == "complete"]
+
+    def _repr_html_(self) -> str:
+        """The run as a notebook shows it."""
+        from hpo import notebook  # which reads records
+
+        return notebook.shown(self)

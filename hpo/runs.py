@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -9,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hpo.record import Run
 from hpo.storage import DATABASE, StorageError, guarded, load_study, mask, read_run, url_of
@@ -16,6 +18,19 @@ from hpo.storage import DATABASE, StorageError, guarded, load_study, mask, read_
 NOTE = "run.json"
 STORE = "store"
 REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The study that a run is of."""
+
+    study: str
+    """A name among those that ship, or the absolute path of a file."""
+    setting: str | None
+    params: dict[str, Any]
+    """Hyperparameters fixed from the command line."""
+    device: str | None = None
+    """Where it was told to compute; stages of other devices are others."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +59,42 @@ def make_place(out: Path, name: str, url: str | None) -> Place:
     folder = out / name
     if url is None and (folder / NOTE).is_file():
         return _read_place(folder, None, missing=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        note = {"name": name, "storage": None if url is None else mask(url)}
-        partial = folder / f"{NOTE}.{os.getpid()}"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(note))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / NOTE)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StorageError(
-                f"the disk of {folder} is full; free some space, then run the same command."
-            ) from None
-        raise ValueError(
-            f"cannot write to the output folder {folder} ({error.strerror}); choose another with "
-            "--out."
-        ) from None
+    _write_note(folder, {"name": name, "storage": None if url is None else mask(url)})
     return Place(folder, name, url or url_of(folder))
+
+
+def note_origin(place: Place, origin: Origin) -> None:
+    """Write beside the run which study it is of, in place of what was noted before.
+
+    Raises:
+        ValueError: the folder cannot be written.
+        StorageError: the disk is full.
+    """
+    note = _read_note(place.folder)
+    changed = note | {"origin": dataclasses.asdict(origin)}
+    if changed != note:
+        _write_note(place.folder, changed)
+
+
+def read_origin(place: Place) -> Origin | None:
+    """Which study the run is of; None for one from before this was noted."""
+    noted = _read_note(place.folder).get("origin")
+    try:
+        return None if noted is None else Origin(**noted)
+    except TypeError:
+        raise ValueError(
+            f"{place.folder / NOTE} cannot be read; delete it and run the study again."
+        ) from None
+
+
+def load(run: str, out: str | Path = "runs", storage: str | None = None) -> Run:
+    """A run's record by its name in the output folder, or by its path; a notebook shows its front.
+
+    Raises:
+        ValueError: there is no such run, or its storage has to be given.
+        StorageError: it cannot be read.
+    """
+    return read(find_place(run, Path(out), storage))
 
 
 def find_place(run: str, out: Path, url: str | None) -> Place:
@@ -108,15 +140,42 @@ def fork_names(name: str) -> Iterator[str]:
 
 def _read_place(folder: Path, url: str | None, missing: bool = False) -> Place:
     """A run's place; `missing`: its record need not be there yet."""
-    try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        name, stored = note["name"], note["storage"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{folder / NOTE} cannot be read; delete it and run the study again."
-        ) from None
+    note = _read_note(folder)
+    name, stored = note["name"], note["storage"]
     if url is None and stored is not None and "***" in stored:
         raise ValueError(f"this run's record is in {stored}; give it with --storage.")
     if url is None and stored is None and not missing and not (folder / DATABASE).is_file():
         raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
     return Place(folder, name, url or stored or url_of(folder))
+
+
+def _read_note(folder: Path) -> dict[str, Any]:
+    try:
+        note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        _ = note["name"], note["storage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{folder / NOTE} cannot be read; delete it and run the study again."
+        ) from None
+    return note
+
+
+def _write_note(folder: Path, note: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{NOTE}.{os.getpid()}"
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(note))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, folder / NOTE)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StorageError(
+                f"the disk of {folder} is full; free some space, then run the same command."
+            ) from None
+        raise ValueError(
+            f"cannot write to the output folder {folder} ({error.strerror}); choose another with "
+            "--out."
+        ) from None

@@ -1,121 +1,213 @@
-"""What to measure next: a proposal is a function of (study seed, trial number, results seen).
+"""What to ask next: begin a trial, go on with one, or repeat one at another seed.
 
-Baselines and grid come first, then a scrambled Sobol sequence, then a model of the results. The
-sampler is made anew for every trial with a seed drawn from the study's and the trial's number, so a
-resumed study proposes what the uninterrupted one would have, and no two trials share a stream.
+A decision is a function of the study, the trial's number and the ledger as it was then, so a
+resumed study decides what the uninterrupted one would have, and any trial can be proposed again
+(`propose_again`). The order of things:
 
-It asks a shadow study in memory and not the record itself: Optuna's samplers model only parameters
-that all trials have, and a baseline outside the space would leave them none.
+1. Baselines and grid, in full.
+2. A scrambled Sobol sequence at the lowest rung; where there are priors, every other point is drawn
+   from them, and the front of an earlier study comes first.
+3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
+4. With the sampler "gp", what promises most hypervolume for its cost: a new point or a waiting
+   trial's next rung (hpo/beliefs.py). With others, a trial that is among the better part of its
+   rung (hpo/rungs.py), else a new point by Optuna's sampler (hpo/shadow.py).
+5. When all trials are begun, waiting ones go on while they are in the better part of their rung.
+
+What a `Searcher` keeps between decisions only saves time.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
-from scipy.stats import qmc
 
-from hpo.record import Trial
-from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
+from hpo import beliefs, memory, priors, rungs, scoring, shadow
+from hpo.beliefs import Beliefs
+from hpo.ledger import Answer, Ask, Entry, Ledger, as_run
+from hpo.priors import start_point, start_up
+from hpo.record import Run, Trial
+from hpo.space import Array, Coordinates
+from hpo.spec import StudySpec, Value
 
-START_UP_PER_PARAMETER = 2
-"""Sobol points before a model is trusted, a parameter; assumed."""
-START_UP_LEAST = 4
-POPULATION = 8
-"""NSGA-II's generation; Optuna's 50 would leave a proxy study without a second one; assumed."""
-GENERATION = "NSGAIISampler:generation"
-"""Where NSGA-II looks for a trial's generation; it ignores trials without one."""
-MISSING = 1e9
-"""Constraint of a trial without the metric: as infeasible as can be said in a finite number."""
+PRIOR_TRIALS = 10.0
+"""A prior multiplies a point's worth by its density to the power of this over the results: strong
+at first, gone in the end (the form of Hvarfner et al. 2022, piBO; the number is assumed)."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Begin a trial."""
+
+    number: int
+    params: dict[str, Value]
+    seed: int
+    fidelity: float
+    kind: Literal["planned", "searched", "repeated", "confirms"] = "searched"
+    replicate_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Go on with a trial."""
+
+    number: int
+    fidelity: float
+
+
+Decision = Begin | Continue
+
+
+class Searcher:
+    """Decides; remembers what it has computed.
+
+    Raises ValueError, when it is made, if the sampler needs a package that is not installed.
+    """
+
+    def __init__(self, spec: StudySpec, next_replicate: Callable[[Run], int | None]) -> None:
+        shadow.check(spec.sampler)
+        self.spec, self.next_replicate = spec, next_replicate
+        self.coordinates = Coordinates(spec.space)
+        self.memory = memory.Memory(spec)
+
+    def decide(self, ledger: Ledger) -> Decision | None:
+        """The next question; None while there is none, or for good if nothing is under way."""
+        number = len(ledger.entries)
+        if number < self.spec.trials:
+            if number < len(self.spec.planned):
+                return self._planned(number)
+            repeated = self._repeat(ledger)
+            if repeated is not None:
+                return repeated
+            place = sum(entry.kind == "searched" for entry in ledger.entries)
+            return self.next_point(ledger, number, place)
+        for entry, fidelity in rungs.promotable(self.spec, ledger.entries):
+            return Continue(entry.number, fidelity)
+        return self._confirm(ledger)
+
+    def _planned(self, number: int) -> Begin:
+        planned = self.spec.planned[number]
+        values = {**planned_values(self.spec, number), **planned.point.params}
+        return Begin(number, values, self.spec.seed + planned.replicate, 1.0, "planned")
+
+    def _repeat(self, ledger: Ledger) -> Begin | None:
+        """A repetition, where its share of the trials is not used up and one is wanted."""
+        repeated = sum(entry.kind == "repeated" for entry in ledger.entries)
+        if repeated + 1 > self.spec.replicate_share * (len(ledger.entries) + 1):
+            return None
+        full = [e for e in ledger.entries if e.asks and e.asks[-1].fidelity == 1]
+        wanted = self.next_replicate(as_run(self.spec, full))
+        return None if wanted is None else self._again(ledger, wanted, "repeated")
+
+    def _again(self, ledger: Ledger, number: int, kind: Literal["repeated", "confirms"]) -> Begin:
+        """The trial at the first seed at which these params were not asked for."""
+        params = dict(ledger.entries[number].params)
+        used = {entry.seed for entry in ledger.entries if dict(entry.params) == params}
+        seed = next(
+            s for s in range(self.spec.seed, self.spec.seed + len(used) + 1) if s not in used
+        )
+        return Begin(len(ledger.entries), params, seed, 1.0, kind, number)
+
+    def _confirm(self, ledger: Ledger) -> Begin | None:
+        """The front at fresh seeds, when nothing else is left to do."""
+        if not self.spec.confirm:
+            return None
+        found = [entry for entry in ledger.entries if entry.kind != "confirms"]
+        if any(entry.flying for entry in found):
+            return None
+        for number in reported(self.spec, found):
+            done = sum(e.kind == "confirms" and e.replicate_of == number for e in ledger.entries)
+            if done < self.spec.confirm:
+                return self._again(ledger, number, "confirms")
+        return None
+
+    def next_point(self, ledger: Ledger, number: int, place: int) -> Decision:
+        """A new point as trial `number`, the place-th of the search, or a waiting trial."""
+        spec = self.spec
+        modelled = spec.sampler not in ("nsga2", "random")
+        if not spec.space or (modelled and place < start_up(spec)):
+            return self._begin(number, start_point(spec, place))
+        if spec.sampler == "gp":
+            known = self.memory.beliefs(ledger)
+            if known is None:  # all that was measured failed, or lies outside
+                return self._begin(number, start_point(spec, place))
+            return self._best(ledger, number, known)
+        for entry, fidelity in rungs.promotable(spec, ledger.entries):
+            return Continue(entry.number, fidelity)
+        return self._begin(number, shadow.ask(spec, trial_seed(spec, number), ledger.entries))
+
+    def _begin(self, number: int, values: dict[str, Value]) -> Begin:
+        return Begin(number, values, self.spec.seed, self.spec.rungs[0])
+
+    def _best(self, ledger: Ledger, number: int, known: Beliefs) -> Decision:
+        """The new point or waiting trial with the most expected gain for its expected cost."""
+        spec, first = self.spec, self.spec.rungs[0]
+        gain_of = known.gain()
+        density = priors.density(spec, self.coordinates)
+        fade = PRIOR_TRIALS / (1 + ledger.num_answers)
+
+        def worth(X_MD: Array) -> Array:
+            gain, chance = gain_of(X_MD)
+            return np.asarray(gain / (first + chance * (1 - first)) * density(X_MD) ** fade)
+
+        rng = np.random.default_rng([spec.seed, number])
+        x_D, best = beliefs.search_best(self.coordinates, worth, known.seeds(), rng)
+        waiting = [entry for entry in ledger.entries if entry.waiting]
+        if waiting:
+            now = np.array([entry.answers[-1].fidelity for entry in waiting])
+            then = np.array([spec.rungs[spec.rungs.index(float(at)) + 1] for at in now])
+            gain, chance = gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
+            values = gain / (then - now + chance * (1 - then))
+            top = int(np.argmax(values))
+            if values[top] >= best:
+                return Continue(waiting[top].number, float(then[top]))
+        return self._begin(number, self.coordinates.values(x_D))
+
+
+def propose_again(
+    spec: StudySpec, ledger: Ledger, ask: Ask, next_replicate: Callable[[Run], int | None]
+) -> Decision | None:
+    """The decision that led to a question, made again from what was known then."""
+    return Searcher(spec, next_replicate).decide(ledger.as_of(ask))
 
 
 def propose(spec: StudySpec, number: int, trials: Sequence[Trial]) -> dict[str, Value]:
-    """Values for the space's paths in trial `number`, given the trials recorded before it.
+    """Values for the space's paths in trial `number` of a study without rungs, after these trials.
 
-    A model learns from a shadow study in memory. It holds the finished trials that lie in the space
-    with their values as recorded, and the running ones as pending.
+    Raises:
+        ValueError: the sampler needs a package that is not installed.
     """
-    place = number - len(spec.planned)
-    if place < 0:
+    if number < len(spec.planned):
         return planned_values(spec, number)
-    if place < start_up(spec) and spec.sampler in ("gp", "tpe"):
-        return sobol_point(spec.space, spec.seed, place)
-    seed = int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        # Experimental samplers, infinite values clipped, roulettes without odds: none is an error,
-        # and nothing that a person could mend.
-        warnings.simplefilter("ignore")
-        asked = _shadow(spec, trials, _MODELS[spec.sampler](seed)).ask(distributions(spec.space))
-    return dict(asked.params)
+    ledger = Ledger([_entry(spec, trial) for trial in trials])
+    decided = Searcher(spec, lambda run: None).next_point(
+        ledger, number, number - len(spec.planned)
+    )
+    assert isinstance(decided, Begin)
+    return decided.params
 
 
-def _shadow(spec: StudySpec, trials: Sequence[Trial], sampler: BaseSampler) -> optuna.Study:
-    down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-    ways = [down if goal.direction == "down" else up for goal in spec.goals]
-    study = optuna.create_study(directions=ways, sampler=sampler)
-    num_done = 0
-    for trial in trials:
-        values = {path: trial.params.get(path) for path in spec.space}
-        goals = [trial.metrics.get(goal.metric, math.nan) for goal in spec.goals]
-        if not inside(spec.space, values) or trial.state == "failed":
-            continue
-        done = trial.state == "complete"
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.COMPLETE if done else TrialState.RUNNING,
-                params=values,
-                distributions=distributions(spec.space),
-                values=[float(goal) for goal in goals] if done else None,
-                constraints=constraints(spec.limits, trial.metrics) if done else None,
-                system_attrs={GENERATION: num_done // POPULATION},
-            )
-        )
-        num_done += done
-    return study
+def _entry(spec: StudySpec, trial: Trial) -> Entry:
+    asks = (Ask(trial.number, 0, trial.fidelity, trial.number),)
+    done = trial.state != "running"
+    answers = (Answer(trial.fidelity, trial.number, trial.metrics, trial.cost),) if done else ()
+    return Entry(
+        number=trial.number,
+        params=trial.params,
+        seed=trial.seed,
+        asks=asks,
+        answers=answers,
+        ended=None if trial.state == "running" else trial.state,
+        kind="planned" if trial.number < len(spec.planned) else "searched",
+        replicate_of=trial.replicate_of,
+    )
 
 
-def constraints(limits: Sequence[Limit], metrics: Mapping[str, float]) -> dict[str, float]:
-    """Name -> value that is at most 0 where the limit is kept; all of them, always, sorted."""
-    found = {}
-    for limit in limits:
-        value = metrics.get(limit.metric, math.nan)
-        if math.isfinite(limit.low):
-            found[f"{limit.metric} low"] = _finite(limit.low - value)
-        if math.isfinite(limit.high):
-            found[f"{limit.metric} high"] = _finite(value - limit.high)
-    return dict(sorted(found.items()))
-
-
-def _finite(value: float) -> float:
-    return MISSING if math.isnan(value) else max(-MISSING, min(value, MISSING))
-
-
-def start_up(spec: StudySpec) -> int:
-    """Sobol points before the model."""
-    return max(START_UP_LEAST, START_UP_PER_PARAMETER * len(spec.space))
-
-
-def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """The space in Optuna's terms."""
-    return {path: _distribution(domain) for path, domain in space.items()}
+def trial_seed(spec: StudySpec, number: int) -> int:
+    """A stream for every trial of every study: no two share one."""
+    return int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
 
 
 def planned_values(spec: StudySpec, number: int) -> dict[str, Value]:
@@ -125,62 +217,6 @@ def planned_values(spec: StudySpec, number: int) -> dict[str, Value]:
     return {path: params.get(path, defaults.get(path)) for path in spec.space}
 
 
-def inside(space: Mapping[str, Domain], values: Mapping[str, Value]) -> bool:
-    """Whether every value lies in its domain."""
-    return all(_contains(domain, values[path]) for path, domain in space.items())
-
-
-def sobol_point(space: Mapping[str, Domain], seed: int, place: int) -> dict[str, Value]:
-    """The place-th point of the study's scrambled Sobol sequence."""
-    if not space:
-        return {}
-    engine = qmc.Sobol(len(space), scramble=True, rng=np.random.default_rng(seed))
-    if place:
-        engine.fast_forward(place)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # balance only matters for integration
-        units = engine.random(1)[0]
-    return {
-        path: _at(domain, float(unit))
-        for (path, domain), unit in zip(space.items(), units, strict=True)
-    }
-
-
-def _at(domain: Domain, unit: float) -> Value:
-    """The value at a share of the domain."""
-    if isinstance(domain, Choice):
-        return domain.options[min(int(unit * len(domain.options)), len(domain.options) - 1)]
-    if isinstance(domain, Float):
-        if domain.log:
-            low, high = math.log(domain.low), math.log(domain.high)
-            return min(max(math.exp(low + unit * (high - low)), domain.low), domain.high)
-        return min(domain.low + unit * (domain.high - domain.low), domain.high)
-    if domain.log:
-        low, high = math.log(domain.low), math.log(domain.high + 1)
-        return min(max(int(math.exp(low + unit * (high - low))), domain.low), domain.high)
-    return min(domain.low + int(unit * (domain.high - domain.low + 1)), domain.high)
-
-
-def _contains(domain: Domain, value: Value) -> bool:
-    if isinstance(domain, Choice):
-        return value in domain.options
-    kinds = int if isinstance(domain, Int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    return domain.low <= value <= domain.high
-
-
-def _distribution(domain: Domain) -> BaseDistribution:
-    if isinstance(domain, Choice):
-        return CategoricalDistribution(domain.options)
-    if isinstance(domain, Float):
-        return FloatDistribution(domain.low, domain.high, log=domain.log)
-    return IntDistribution(domain.low, domain.high, log=domain.log)
-
-
-_MODELS: dict[str, Callable[[int], BaseSampler]] = {
-    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=START_UP_LEAST),
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=START_UP_LEAST),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
+def reported(spec: StudySpec, entries: Sequence[Entry]) -> list[int]:
+    """Numbers of the front's trials."""
+    return [trial.number for trial in scoring.front(as_run(spec, entries)).trials]

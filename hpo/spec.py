@@ -1,7 +1,7 @@
 """What a study is: a Python value that names the objective, the space and the goals.
 
 A study file is complete and importable; variations are made with `dataclasses.replace`. Nothing
-here knows how a trial is measured: the objective is anything with the four methods of `Objective`.
+here knows how a trial is measured: the objective is anything with the methods of `Objective`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from hpo.papers import Paper
@@ -43,6 +44,22 @@ class Result(Protocol):
     @property
     def labels(self) -> list[str]:
         """Stand beside the trial's number wherever it is named."""
+
+
+class Exported(Protocol):
+    """What an objective wrote of one trial; everything JSON-able."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path below the folder -> what lies there."""
+
+    @property
+    def result(self) -> Result:
+        """What was measured for what was written, with the cost of having it again."""
+
+    @property
+    def lost(self) -> dict[str, list[str]]:
+        """File -> what of the recipe it cannot express, a sentence each."""
 
 
 class Objective(Protocol):
@@ -84,6 +101,17 @@ class Objective(Protocol):
         """Measure a batch; one result a request, in order.
 
         `on_event` is told of progress; an exception it raises stops the work at a safe point.
+        """
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> Exported:
+        """Write what came of one request, and its recipe, into an empty folder.
+
+        What is not kept any more is made again, with progress as in `evaluate`.
+
+        Raises:
+            ValueError: the request fails, or there is nothing to write.
         """
 
 
@@ -155,6 +183,28 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prior:
+    """Where a parameter's good values are expected; the search starts there and may leave."""
+
+    centre: float | int | str | bool
+    width: float
+    """Standard deviation in the parameter's unit, on a logarithmic domain in decades; of a choice
+    the probability that it is another option."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.width) and self.width > 0):
+            raise ValueError(f"Prior needs a finite width above 0, got {self.width}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What a trial of an earlier study gave."""
+
+    params: Params
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """A named trial that runs before the search, to compare with."""
 
@@ -178,6 +228,9 @@ class Planned:
     replicate: int
     """Counts from 0; added to the study's seed."""
 
+
+Sampler: TypeAlias = Literal["gp", "gp-optuna", "botorch", "tpe", "nsga2", "random"]
+"""gp: our model over parameters and fidelity; gp-optuna, botorch, tpe, nsga2: Optuna's samplers."""
 
 BASE_LOSS_DOWN = Goal(metric="base_loss", direction="down")
 GAIN_UP = Goal(metric="gain", direction="up")
@@ -205,7 +258,23 @@ class StudySpec:
     """Seconds of measuring after which no new wave starts; None is without limit."""
     wave: int = 6
     """Trials proposed and measured together."""
-    sampler: Literal["gp", "tpe", "nsga2", "random"] = "gp"
+    rungs: tuple[float, ...] = (1.0,)
+    """Fidelities at which trials are compared and the better ones go on, such as (1/9, 1/3, 1).
+    Baselines and grid are measured in full at once."""
+    sampler: Sampler = "gp"
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+    """Path in the space -> where good values are expected."""
+    warm: tuple[Earlier, ...] = ()
+    """Trials of an earlier study, also of another model size, that the search starts from."""
+    max_flops: float | None = None
+    """Operations after which no new wave starts; None is without limit."""
+    patience: int | None = None
+    """The study ends when its last so many full trials gained no hypervolume beyond their standard
+    errors; None goes on."""
+    replicate_share: float = 0.0
+    """Share of the trials that may repeat others at another seed, where the front is undecided."""
+    confirm: int = 0
+    """Fresh seeds at which the front is measured again at the end, on top of the trials."""
     seed: int = 0
     description: str = field(default="")
     paper: Paper | None = None
@@ -213,6 +282,7 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         self._check_shape()
+        self._check_search()
         self._check_params()
 
     @property
@@ -255,6 +325,29 @@ class StudySpec:
                 f"there are {names}."
             )
 
+    def _check_search(self) -> None:
+        rising = all(low < high for low, high in zip(self.rungs, self.rungs[1:], strict=False))
+        if not self.rungs or not rising or self.rungs[0] <= 0 or self.rungs[-1] != 1:
+            raise ValueError(
+                f"rungs need rising shares of the horizon up to 1, such as (1/9, 1/3, 1), got "
+                f"{self.rungs}."
+            )
+        for path, prior in self.priors.items():
+            if path not in self.space or not _is_prior(self.space[path], prior):
+                raise ValueError(
+                    f"the prior of {path} needs a parameter of the space, a centre in its domain "
+                    f"and, for a choice, a width below 1; got {prior}."
+                )
+        if not 0 <= self.replicate_share < 1 or self.confirm < 0:
+            raise ValueError(
+                f"a study needs 0 <= replicate_share < 1 and confirm >= 0, got "
+                f"{self.replicate_share} and {self.confirm}."
+            )
+        if self.max_flops is not None and not self.max_flops > 0:
+            raise ValueError(f"a study needs max_flops above 0 or None, got {self.max_flops}.")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"a study needs a patience of at least 1 or None: {self.patience}.")
+
     def _check_params(self) -> None:
         for path, domain in self.space.items():
             for value in ends(domain):
@@ -267,6 +360,13 @@ class StudySpec:
 
 
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+
+def _is_prior(domain: Domain, prior: Prior) -> bool:
+    if isinstance(domain, Choice):
+        return prior.centre in domain.options and prior.width < 1
+    number = isinstance(prior.centre, int | float) and not isinstance(prior.centre, bool)
+    return number and domain.low <= prior.centre <= domain.high  # type: ignore[operator]
 
 
 def ends(domain: Domain) -> tuple[Value, ...]:

@@ -139,6 +139,7 @@ def spec_data(spec: StudySpec) -> dict[str, Any]:
         "limits": [[limit.metric, _bound(limit.low), _bound(limit.high)] for limit in spec.limits],
         "baselines": [[each.name, dict(each.params)] for each in spec.baselines],
         **_grid_data(spec),
+        **_search_data(spec),
         "wave": spec.wave,
         "sampler": spec.sampler,
         "seed": spec.seed,
@@ -152,6 +153,18 @@ def _grid_data(spec: StudySpec) -> dict[str, Any]:
         found["grid"] = [[each.name, dict(each.params)] for each in spec.grid]
     if spec.replicates > 1:
         found["replicates"] = spec.replicates
+    return found
+
+
+def _search_data(spec: StudySpec) -> dict[str, Any]:
+    """Absent where it is the default, as in records from before there was any."""
+    found: dict[str, Any] = {}
+    if len(spec.rungs) > 1:
+        found["rungs"] = list(spec.rungs)
+    if spec.priors:
+        found["priors"] = {path: [prior.centre, prior.width] for path, prior in spec.priors.items()}
+    if spec.replicate_share:
+        found["replicate_share"] = spec.replicate_share
     return found
 
 
@@ -213,13 +226,22 @@ def _trial(frozen: FrozenTrial) -> Trial:
         cost=attrs.get("cost", {}),
         failure=attrs.get("failure"),
         notes=attrs.get("notes", []),
-        rungs=[Rung(**each) for each in attrs.get("rungs", [])],
+        rungs=_rungs(attrs),
         replicate_of=attrs.get("replicate_of"),
         confirms=attrs.get("confirms", False),
         labels=attrs.get("labels", []),
         seed=attrs.get("seed", 0),
         fidelity=attrs.get("fidelity", 1.0),
     )
+
+
+def _rungs(attrs: Mapping[str, Any]) -> list[Rung]:
+    """What lies below the highest fidelity that was measured."""
+    return [
+        Rung(fidelity=each["fidelity"], metrics=each["metrics"], cost=each.get("cost", {}))
+        for each in attrs.get("rungs", [])
+        if each["fidelity"] < attrs.get("fidelity", 1.0)
+    ]
 
 
 def plain(data: Any) -> Any:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import sys
 import types
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from hpo.spec import StudySpec
+from hpo.record import Run
+from hpo.runs import Origin
+from hpo.spec import Baseline, Point, StudySpec, ends
+from hpo.storage import plain
 
 VARIABLE = "STUDY"
 SETTINGS = "SETTINGS"
+PointOrBaseline = TypeVar("PointOrBaseline", Point, Baseline)
 
 
 def load(study: str, setting: str | None = None) -> StudySpec:
@@ -37,6 +44,57 @@ def load(study: str, setting: str | None = None) -> StudySpec:
         raise ValueError(f"{path} defines no {VARIABLE}; add a line {VARIABLE} = StudySpec(...).")
     known = ", ".join(_settings(module)) or "none"
     raise ValueError(f"{path} has no setting {setting!r}; its {SETTINGS} are {known}.")
+
+
+def with_params(spec: StudySpec, fixed: Mapping[str, Any]) -> StudySpec:
+    """The study with hyperparameters fixed for all trials, and so taken out of its space.
+
+    Raises:
+        ValueError: one cannot be set, or is searched under another name.
+    """
+    if not fixed:
+        return spec
+    objective = spec.objective.with_params(fixed)
+    for path, domain in spec.space.items():
+        if path not in fixed:
+            spec.objective.check({**fixed, path: ends(domain)[0]})
+    return dataclasses.replace(
+        spec,
+        objective=objective,
+        space={path: domain for path, domain in spec.space.items() if path not in fixed},
+        priors={path: prior for path, prior in spec.priors.items() if path not in fixed},
+        baselines=tuple(_without(each, fixed) for each in spec.baselines),
+        grid=tuple(_without(each, fixed) for each in spec.grid),
+    )
+
+
+def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
+    """The baseline or grid point without the params that are fixed for all trials."""
+    params = {path: value for path, value in point.params.items() if path not in fixed}
+    return dataclasses.replace(point, params=params)
+
+
+def origin(
+    study: str, setting: str | None, params: Mapping[str, Any], device: str | None = None
+) -> Origin:
+    """What `load` and `with_params` need to give the same study again, from any folder."""
+    place = str(Path(study).absolute()) if study.endswith(".py") else study
+    return Origin(study=place, setting=setting, params=dict(params), device=device)
+
+
+def reload(run: Run, origin: Origin) -> StudySpec:
+    """The study that a run was made from, with an objective that measures as it did then.
+
+    Raises:
+        ValueError: it is not there any more, or says something else now.
+    """
+    spec = with_params(load(origin.study, origin.setting), origin.params)
+    if plain(spec.objective.describe()) != run.reproduce["study"]["objective"]:
+        raise ValueError(
+            f"{origin.study} describes another objective than the one that run {run.name!r} was "
+            "measured by; undo the change, or give the unchanged file with --study."
+        )
+    return spec
 
 
 def shipped() -> dict[str, str]:

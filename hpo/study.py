@@ -1,37 +1,55 @@
-"""The controller: propose a wave, have it measured, record it; until the study is done.
+"""The controller: decide a wave, have it measured, record it; until the study is done.
 
-1. Trials that an earlier process left running are measured first, with the same params and seed.
-2. Else a wave of trials is asked of the sampler, each written down before any is measured.
-3. The objective measures the wave as one batch.
-4. Each result is recorded: user attributes first, then constraints, then the values.
+1. What an earlier process left unanswered is measured first, with the same params, seeds,
+   fidelities and batches.
+2. A wave of questions is decided (hpo/search.py), each written down before any is measured.
+3. The executor measures the wave as one batch; with several slots, several waves side by side.
+4. Each answer is recorded: user attributes first, then constraints, then what makes it count.
 
-One process writes a study; stopping it at any point loses at most the wave that is being measured,
-and of that wave only what the objective had not stored.
+One process writes a study; stopping it at any point loses at most the waves that are being
+measured, and of those only what the objective had not stored. The record is read once, at the
+start.
+
+User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen]; `rungs`,
+its answers below full fidelity; `metrics`, `fidelity`, those of the last answer; `cost`, of all.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
-import subprocess
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
-from hpo import lease, search
+from hpo import lease, ledger, membership, stopping
 from hpo.executors import Executor, Inline
+from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
+from hpo.provenance import changes, reproduce
 from hpo.record import Run
-from hpo.spec import Baseline, Choice, Domain, Event, Float, Goal, Request, Result, StudySpec, Value
+from hpo.search import Continue, Decision, Searcher
+from hpo.shadow import constraints
+from hpo.space import inside
+from hpo.spec import (
+    Baseline,
+    Choice,
+    Domain,
+    Earlier,
+    Event,
+    Float,
+    Goal,
+    Request,
+    Result,
+    StudySpec,
+    Value,
+)
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
-
-PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
 
 
 class StudyChanged(ValueError):
@@ -41,15 +59,33 @@ class StudyChanged(ValueError):
 class Controller:
     """A study and its record."""
 
-    def __init__(self, spec: StudySpec, url: str, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        url: str,
+        executor: Executor | None = None,
+        *,
+        wall_s: float | None = None,
+        next_replicate: Callable[[Run], int | None] = membership.next_replicate,
+    ) -> None:
         """Open the record, making it if it is not there; measure inline if no executor is given.
 
+        No new wave starts `wall_s` seconds after measuring began. `next_replicate` says which trial
+        deserves another seed.
+
         Raises:
+            ValueError: the sampler needs a package that is not installed.
             StudyChanged: the record was started with other settings.
             StorageError: the storage cannot be used.
         """
-        self.spec, self.url = spec, url
+        self.spec, self.url, self.next_replicate = spec, url, next_replicate
         self.executor: Executor = Inline(spec.objective) if executor is None else executor
+        self.wall_s, self.started_s = wall_s, 0.0
+        self.over: tuple[str, str] | None = None
+        """Why no wave started although trials were left, and the option for more."""
+        self.ledger = Ledger()
+        self.submitted: set[int] = set()
+        """Waves that this process has decided to their end."""
         self.study = open_study(url, spec.name, spec.goals)
         with guarded(url):
             started = self.study.user_attrs.get("spec")
@@ -59,12 +95,13 @@ class Controller:
                 self.study.set_user_attr("reproduce", reproduce(spec))
                 self.study.set_user_attr("spec", now)
             elif started != now:
-                raise StudyChanged(_changes(started, now))
+                raise StudyChanged(changes(started, now))
+            self._read_warm()
 
     def run(
         self, on_event: Callable[[Event], None] = lambda event: None, *, wait: bool = False
     ) -> Run:
-        """Measure until the trials or the budget are used up; returns the record.
+        """Measure until the trials or a limit are used up; returns the record.
 
         `wait`: for another controller of the study to end; else that is an error.
 
@@ -79,99 +116,194 @@ class Controller:
             return self._measured(on_event)
 
     def _begin(self) -> None:
+        """Write down what may differ from the start before, and read the record."""
         with guarded(self.url):
             started, now = self.study.user_attrs["spec"], plain(spec_data(self.spec))
             if started != now:  # by another controller, at the same time
-                raise StudyChanged(_changes(started, now))
+                raise StudyChanged(changes(started, now))
             self.study.set_user_attr("planned", self.spec.trials)
             paper = None if self.spec.paper is None else self.spec.paper.to_dict()
             self.study.set_user_attr("paper", paper)
+            if "warm" not in self.study.user_attrs:
+                warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
+                self.study.set_user_attr("warm", plain(warm))
+            self._read_warm()
+            self.ledger = ledger.read(self.study.get_trials(deepcopy=False), self.spec)
+        self.submitted = set()
+        self.started_s = time.monotonic()
+
+    def _read_warm(self) -> None:
+        """What the search started from stays, whatever the earlier study has done since."""
+        recorded = self.study.user_attrs.get("warm")
+        if recorded is not None:
+            warm = tuple(Earlier(params=params, metrics=metrics) for params, metrics in recorded)
+            self.spec = replace(self.spec, warm=warm)
+        self.searcher = Searcher(self.spec, self.next_replicate)
 
     def _measured(self, on_event: Callable[[Event], None]) -> Run:
+        left = self._unanswered()
+        flying: dict[Future[Sequence[Result]], list[int]] = {}
         while True:
-            with guarded(self.url):
-                wave = self._wave()
-                if not wave:
-                    return read_run(self.study)
-            numbers = [trial.number for trial in wave]
-            on_event({"wave": numbers, "trials": self.spec.trials, "finished": numbers[0]})
-            with guarded(self.url):
-                requests = [_request(self._frozen(trial)) for trial in wave]
-            results = self.executor.submit(requests, on_event).result()
-            for trial, result in zip(wave, results, strict=True):
-                self._record(trial, result)
-            on_event({"recorded": numbers, "finished": numbers[-1] + 1})
+            while len(flying) < self.executor.slots:
+                with guarded(self.url):
+                    numbers = left.pop(0) if left else self._wave()
+                if not numbers:
+                    break
+                on_event({"wave": numbers, "trials": self.spec.trials, "finished": self.finished})
+                requests = [_request(self.ledger.entries[number]) for number in numbers]
+                flying[self.executor.submit(requests, _telling(on_event, numbers))] = numbers
+            if not flying:
+                break
+            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            for future in [each for each in flying if each in done]:
+                numbers = flying.pop(future)
+                for number, result in zip(numbers, future.result(), strict=True):
+                    self._record(number, result)
+                on_event({"recorded": numbers, "finished": self.finished})
+        with guarded(self.url):
+            self._stop_waiting()
+            return read_run(self.study)
 
-    def _spent_s(self) -> float:
-        """Seconds of measuring recorded so far."""
-        return sum(trial.cost.get("time_s", 0.0) for trial in read_run(self.study).trials)
+    @property
+    def finished(self) -> int:
+        """Trials that have ended."""
+        return sum(entry.ended is not None for entry in self.ledger.entries)
 
-    def _wave(self) -> list[Trial]:
-        """Trials begun and not finished, and new ones up to the end of the wave; empty when done.
+    def _unanswered(self) -> list[list[int]]:
+        """Waves that an earlier process was measuring; the last one may still have to be decided.
 
-        A wave ends at a multiple of its width, also where its proposing was cut short, so that each
-        of its trials is proposed from the results that the undisturbed study would have had.
+        A wave that was cut short while it was decided is recognised by no answer having come since,
+        and `_wave` goes on with it.
         """
-        frozen = self.study.get_trials(deepcopy=False)
-        running = [each for each in frozen if each.state == TrialState.RUNNING]
-        width, begun = self.spec.wave, len(frozen)
-        if running:
-            end = -(-begun // width) * width
-        elif self.spec.budget_s is not None and self._spent_s() >= self.spec.budget_s:
-            end = begun
+        waves: dict[int, list[Ask]] = {}
+        numbers: dict[Ask, int] = {}
+        for entry in self.ledger.entries:
+            if entry.flying and entry.asks:
+                waves.setdefault(entry.asks[-1].wave, []).append(entry.asks[-1])
+                numbers[entry.asks[-1]] = entry.number
+        last = self.ledger.last_wave()
+        if last in waves and self.ledger.asked_in(last)[0].seen == self.ledger.num_answers:
+            del waves[last]
+        return [[numbers[ask] for ask in sorted(waves[wave])] for wave in sorted(waves)]
+
+    def _wave(self) -> list[int]:
+        """Decide the next wave, or go on with one that was cut short; empty when there is none."""
+        seen = self.ledger.num_answers
+        last = self.ledger.last_wave()
+        begun = self.ledger.asked_in(last)
+        cut = bool(begun) and begun[0].seen == seen and last not in self.submitted
+        wave = last if cut else last + 1
+        if not cut:
+            begun = []
+            if self._is_over():
+                return []
+        for place in range(len(begun), self.spec.wave):
+            decision = self.searcher.decide(self.ledger.whole())
+            if decision is None:
+                break
+            self._ask(decision, Ask(wave, place, decision.fidelity, seen))
+        self.submitted.add(wave)
+        asked = [(entry.asks[-1], entry.number) for entry in self.ledger.entries if entry.flying]
+        return [number for ask, number in sorted(asked) if ask.wave == wave]
+
+    def _is_over(self) -> bool:
+        """Whether a limit is reached; says in `over` which."""
+        self.over = stopping.reason(self.spec, self.ledger)
+        if self.wall_s is not None and time.monotonic() - self.started_s >= self.wall_s:
+            self.over = ("The time is up", "--wall TIME")
+        return self.over is not None
+
+    def _ask(self, decision: Decision, ask: Ask) -> None:
+        """Write a question down; the attribute `asked` is what makes it one."""
+        if isinstance(decision, Continue):
+            entry = self.ledger.entries[decision.number]
+            asks = (*entry.asks, ask)
+            self._set(entry.trial_id, asked=[_ask_data(each) for each in asks])
+            self.ledger.put(replace(entry, asks=asks))
+            return
+        spec, number = self.spec, decision.number
+        entries = self.ledger.entries
+        if number < len(entries):  # begun and cut off before its question
+            trial_id = entries[number].trial_id
         else:
-            end = begun // width * width + width
-        wave = [self._complete(each._trial_id, each.number) for each in running]
-        for number in range(begun, min(end, self.spec.trials)):
             trial_id = self.study._storage.create_new_trial(self.study._study_id)
-            wave.append(self._complete(trial_id, number))
-        return wave
-
-    def _complete(self, trial_id: int, number: int) -> Trial:
-        """Propose params for a trial that has been begun; the same ones however often called."""
-        known = self.study._storage.get_trial(trial_id).user_attrs
-        if "params" in known:
-            return Trial(self.study, trial_id)
-        seen = [trial for trial in read_run(self.study).trials if trial.number < number]
-        values = search.propose(self.spec, number, seen)
-        self.study.sampler = _fixed(values)
-        trial = Trial(self.study, trial_id)
-        if search.inside(self.spec.space, values):
-            for path, domain in self.spec.space.items():
+        if inside(spec.space, decision.params):
+            self.study.sampler = _fixed({path: decision.params[path] for path in spec.space})
+            trial = Trial(self.study, trial_id)
+            for path, domain in spec.space.items():
                 _suggest(trial, path, domain)
-        seed = self.spec.seed
-        trial.set_user_attr("fidelity", 1.0)
-        if number < len(self.spec.planned):
-            planned = self.spec.planned[number]
-            kind = "baseline" if isinstance(planned.point, Baseline) else "point"
-            trial.set_user_attr(kind, planned.point.name)
-            values = {**values, **planned.point.params}
-            seed += planned.replicate
-        trial.set_user_attr("seed", seed)
-        trial.set_user_attr("params", values)
-        return trial
+        attrs: dict[str, Any] = {"fidelity": decision.fidelity}
+        if decision.kind == "planned":
+            point = spec.planned[number].point
+            attrs["baseline" if isinstance(point, Baseline) else "point"] = point.name
+        if decision.replicate_of is not None:
+            attrs["replicate_of"] = decision.replicate_of
+        if decision.kind == "confirms":
+            attrs["confirms"] = True
+        attrs |= {"seed": decision.seed, "params": decision.params}
+        self._set(trial_id, **attrs, asked=[_ask_data(ask)])
+        entry = Entry(
+            number=number,
+            params=decision.params,
+            seed=decision.seed,
+            asks=(ask,),
+            kind=decision.kind,
+            replicate_of=decision.replicate_of,
+            trial_id=trial_id,
+        )
+        self.ledger.put(entry)
 
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
+    def _set(self, trial_id: int, **attrs: Any) -> None:
+        for name, value in attrs.items():
+            self.study._storage.set_trial_user_attr(trial_id, name, plain(value))
 
-    def _record(self, trial: Trial, result: Result) -> None:
-        goals = [float(result.metrics.get(goal.metric, math.nan)) for goal in self.spec.goals]
+    def _record(self, number: int, result: Result) -> None:
+        entry, spec = self.ledger.entries[number], self.spec
+        goals = [float(result.metrics.get(goal.metric, math.nan)) for goal in spec.goals]
         failure = result.failure
         if failure is None and any(map(math.isnan, goals)):
-            failure = _unmeasured(self.spec.goals, result.metrics)
+            failure = _unmeasured(spec.goals, result.metrics)
+        fidelity, order = entry.asks[-1].fidelity, self.ledger.num_answers
+        answer = Answer(fidelity, order, plain(result.metrics), plain(result.cost))
+        ended: Ended | None = "failed" if failure is not None else None
+        if failure is None and fidelity == 1:
+            ended = "complete"
+        known = replace(entry, answers=(*entry.answers, answer), ended=ended)
         with guarded(self.url):
-            for name in ("metrics", "curves", "cost", "notes", "labels"):
-                trial.set_user_attr(name, plain(getattr(result, name)))
-            if failure is not None:
-                trial.set_user_attr("failure", failure)
-                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-                return
-            known = self._frozen(trial).constraints  # some, where a recording was cut short
-            limits = search.constraints(self.spec.limits, result.metrics)
-            for name, value in limits.items():
-                if name not in known:
-                    trial.set_constraint(name, value)
-            self.study.tell(trial, goals, skip_if_finished=True)
+            for name in ("metrics", "curves", "notes", "labels"):
+                self._set(entry.trial_id, **{name: getattr(result, name)})
+            self._set(entry.trial_id, cost=known.cost)
+            if len(spec.rungs) > 1:
+                self._set(entry.trial_id, fidelity=fidelity)
+            if ended is None:
+                self._set(entry.trial_id, rungs=[_rung(each) for each in known.answers])
+            else:
+                self._end(entry.trial_id, answer, goals, failure)
+        self.ledger.put(known)
+
+    def _end(
+        self, trial_id: int, answer: Answer, goals: Sequence[float], failure: str | None
+    ) -> None:
+        self._set(trial_id, order=answer.order, step_cost=answer.cost)
+        storage = self.study._storage
+        if failure is not None:
+            self._set(trial_id, failure=failure)
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            return
+        known = storage.get_trial(trial_id).constraints  # some, where a recording was cut short
+        limits = constraints(self.spec.limits, answer.metrics)
+        for name, value in limits.items():
+            if name not in known:
+                Trial(self.study, trial_id).set_constraint(name, value)
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, list(goals))
+
+    def _stop_waiting(self) -> None:
+        """What waits at a rung when the study ends is stopped there, with all it measured."""
+        wave = self.ledger.last_wave() + 1
+        for entry in [each for each in self.ledger.entries if each.waiting]:
+            self._set(entry.trial_id, stopped_at=wave)
+            self.study._storage.set_trial_state_values(entry.trial_id, TrialState.PRUNED)
+            self.ledger.put(replace(entry, ended="pruned", stopped_at=wave))
 
 
 def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
@@ -182,9 +314,26 @@ def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
     return f"the objective gave no number for {' and '.join(missing)}; it gave {known}"
 
 
-def _request(frozen: FrozenTrial) -> Request:
-    attrs = frozen.user_attrs
-    return Request(params=attrs["params"], fidelity=attrs["fidelity"], seed=attrs["seed"])
+def _request(entry: Entry) -> Request:
+    return Request(params=dict(entry.params), fidelity=entry.asks[-1].fidelity, seed=entry.seed)
+
+
+def _telling(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[[Event], None]:
+    """Tell also which trials an event is about: several waves may be under way."""
+    return lambda event: on_event({"numbers": numbers, **event})
+
+
+def _ask_data(ask: Ask) -> list[float]:
+    return [ask.wave, ask.place, ask.fidelity, ask.seen]
+
+
+def _rung(answer: Answer) -> dict[str, Any]:
+    return {
+        "fidelity": answer.fidelity,
+        "metrics": answer.metrics,
+        "cost": answer.cost,
+        "order": answer.order,
+    }
 
 
 def _fixed(values: Mapping[str, Value]) -> BaseSampler:
@@ -201,63 +350,3 @@ def _suggest(trial: Trial, path: str, domain: Domain) -> None:
         trial.suggest_float(path, domain.low, domain.high, log=domain.log)
     else:
         trial.suggest_int(path, domain.low, domain.high, log=domain.log)
-
-
-def reproduce(spec: StudySpec) -> dict[str, Any]:
-    """What else reproduces a run: versions, device, code revision."""
-    return plain_dict(
-        versions={name: _version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
-        machine=spec.objective.machine() | {"system": platform.system(), "cpus": os.cpu_count()},
-        revision=_revision(),
-    )
-
-
-def plain_dict(**items: Any) -> dict[str, Any]:
-    """The items as they come back from the storage."""
-    data: dict[str, Any] = plain(items)
-    return data
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _revision() -> str | None:
-    """The git revision of this code, with a mark if it was changed since; None outside git."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _changes(started: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    before, after = _flat(started), _flat(now)
-    changed = [
-        f"{path}: {before.get(path, 'absent')!r} -> {after.get(path, 'absent')!r}"
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path, "absent") != after.get(path, "absent")
-    ]
-    shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return (
-        f"the study was started with other settings ({shown}); undo the change, or add --fork to "
-        "start a new run from here, which finds finished stages in the store."
-    )
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node)
-    found: dict[str, Any] = {}
-    for key, value in items:
-        path = f"{prefix}.{key}".lstrip(".")
-        if isinstance(value, Mapping | list) and value:
-            found |= _flat(value, path)
-        else:
-            found[path] = value
-    return found

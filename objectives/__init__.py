@@ -1,8 +1,9 @@
 """Measures one recipe: short pretraining, fine-tuning, and what came of both."""
 
 from objectives.decay_recipe import ModuleScores, Multipliers, WeightDecay
+from objectives.execution import Execution
 from objectives.measures import Request, Result
-from objectives.plasticity import Execution, PlasticityObjective
+from objectives.plasticity import PlasticityObjective
 from objectives.recipe import (
     BuiltinTask,
     Corpus,
@@ -20,15 +21,28 @@ from objectives.recipe import (
     Schedule,
     Stdlib,
 )
+from objectives.vision import VisionObjective
+from objectives.vision_recipe import (
+    Cifar10,
+    Digits,
+    HubImages,
+    ResNet,
+    Training,
+    VisionProbes,
+    VisionRecipe,
+)
 
 __all__ = [
     "BuiltinTask",
+    "Cifar10",
     "Corpus",
+    "Digits",
     "Execution",
     "FileTask",
     "Files",
     "Finetune",
     "HubDataset",
+    "HubImages",
     "HubTask",
     "Lora",
     "MidTraining",
@@ -40,8 +54,13 @@ __all__ = [
     "Probes",
     "Recipe",
     "Request",
+    "ResNet",
     "Result",
     "Schedule",
     "Stdlib",
+    "Training",
+    "VisionObjective",
+    "VisionProbes",
+    "VisionRecipe",
     "WeightDecay",
 ]

@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from objectives import decay_policies
 from objectives.decay_policies import UNIFORM, Rule, Update
+from objectives.recipe import Optimization
 
 
 @dataclass
@@ -97,6 +99,24 @@ def constants(
         clip=column(clip),
         decay=decay,
         sgd=sgd,
+    )
+
+
+def of_recipes(pres: Sequence[Optimization], module: nn.Module, device: str) -> Constants:
+    """Constants for lanes of one program, one a recipe.
+
+    Raises:
+        ValueError: the decay's policy does not fit the module.
+    """
+    return constants(
+        len(pres),
+        device,
+        beta1=[pre.beta1 for pre in pres],
+        beta2=[pre.beta2 for pre in pres],
+        eps=[pre.eps for pre in pres],
+        clip=[math.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
+        decay=decay_policies.rule(module, pres, device),
+        sgd=pres[0].optimizer == "sgd",
     )
 
 

@@ -81,6 +81,11 @@ class Arms:
         """What they took in this run."""
         self.packed = False
 
+    @property
+    def kind(self) -> str:
+        """What a fine-tune is: adapters, or a model of its own."""
+        return "finetuned" if self.adapted is None else "adapters"
+
     def open(self, bases: Sequence[tuple[str, Parameters]], rows: Encoded) -> None:
         """Work on these bases (key, parameters) from here on; `rows` show whether packing works."""
         self.keys, self.bases = [key for key, _ in bases], [params for _, params in bases]

@@ -28,6 +28,7 @@ from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.finetune import Finetuner, Outcome, curve
+from objectives.handover import Trained
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
 from objectives.prepared import Prepared, data_key
@@ -96,6 +97,21 @@ class Batch:
         for members in groups.values():
             self._measure(members)
         return [self.results[index] for index in range(len(self.jobs))]
+
+    def trained(self, report: Progress) -> Trained:
+        """The only request's weights, after `run` has measured it in this store."""
+        (job,) = self.jobs
+        reading = (self.store, self.on_event)
+        corpus, tasks = self.prepared.of(job.recipe, *reading)
+        job = self.prepared.with_second(job, corpus, *reading)
+        (base,) = pretrain([job], corpus, self.store, report, max_lanes=self.max_lanes,
+                           compiling=self.compiling)  # fmt: skip
+        stored = self.store.get("finetune", _stage_key(job, base, corpus, tasks))
+        if stored is None:
+            raise RuntimeError("the store lost a stage while it was exported; run again.")
+        measured = read_json(stored / "measures.json")["outcomes"]
+        outcomes = [Outcome.from_dict(data) for data in measured]
+        return Trained(job=job, corpus=corpus, tasks=tasks, base=base, outcomes=outcomes)
 
     def _measure(self, members: list[int]) -> None:
         """Requests with the same corpus and tasks."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from objectives import models, roles, spectra
 from objectives.decay_recipe import ScoreMap
-from objectives.recipe import Pretrain
+from objectives.recipe import Optimization
 from objectives.weight_decay import SCORED_POLICIES
 
 SLOPE = 4.0
@@ -83,7 +83,7 @@ class Rule:
 UNIFORM = Rule()
 
 
-def rule(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Rule:
+def rule(module: nn.Module, pres: Sequence[Optimization], device: str) -> Rule:
     """The rule of K lanes of one program, one a recipe.
 
     Raises:
@@ -100,7 +100,7 @@ def rule(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Rule:
     )
 
 
-def memory_size(module: nn.Module, pre: Pretrain) -> int:
+def memory_size(module: nn.Module, pre: Optimization) -> int:
     """Numbers that a lane's policy remembers from step to step."""
     if pre.weight_decay.policy in SCORED_POLICIES:
         return len(scored_matrices(module, pre.weight_decay.scores.min_eigenvalues))
@@ -127,7 +127,7 @@ def scored_matrices(module: nn.Module, min_eigenvalues: int) -> list[roles.Matri
     return found
 
 
-def _multipliers(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Tensor | None:
+def _multipliers(module: nn.Module, pres: Sequence[Optimization], device: str) -> Tensor | None:
     """Each lane's factors by decayed set and role; [P] where all lanes are alike, None if all 1."""
     kinds = [(pre.weight_decay.decayed, pre.weight_decay.multipliers) for pre in pres]
     rows: dict[object, Tensor | None] = {}
@@ -143,7 +143,7 @@ def _multipliers(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Te
     return torch.stack([filled[kind] for kind in kinds]).to(device)
 
 
-def _row(module: nn.Module, pre: Pretrain) -> Tensor | None:
+def _row(module: nn.Module, pre: Optimization) -> Tensor | None:
     decayed = models.decayed_mask(module, pre.weight_decay.decayed)
     factors = [getattr(pre.weight_decay.multipliers, role) for role in roles.ROLES]
     if all(factor == 1 for factor in factors):
@@ -177,7 +177,7 @@ class _ByModule:
         return self.row_KP
 
 
-def _by_score(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+def _by_score(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
     """alpha_decay and ada_decay."""
     decay = pres[0].weight_decay
     scores = decay.scores
@@ -213,7 +213,7 @@ SCORES: dict[str, Callable[[Update, Sequence[roles.Matrix]], Tensor]] = {
 """Policy -> scores of modules in double precision; [K, M]."""
 
 
-def _awd(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+def _awd(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
     def factor(update: Update) -> Tensor:
         grad_K1, weight_K1 = (
             x.norm(dim=1, keepdim=True) for x in (update.grads_KP, update.values_KP)
@@ -224,7 +224,7 @@ def _awd(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
     return factor
 
 
-def _cautious(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+def _cautious(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
     def factor(update: Update) -> Tensor:
         assert update.step_KP is not None
         return (update.step_KP * update.values_KP >= 0).to(update.values_KP.dtype)
@@ -232,7 +232,7 @@ def _cautious(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Facto
     return factor
 
 
-def _adam_c(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+def _adam_c(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
     normalised_P = roles.is_normalised(module).to(device)
     peak_K1 = torch.tensor([pre.lr for pre in pres], device=device)[:, None]
 
@@ -242,7 +242,7 @@ def _adam_c(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
     return factor
 
 
-def _stable(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
+def _stable(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
     if pres[0].optimizer == "sgd":
         momenta_K1 = torch.tensor([pre.beta1 for pre in pres], device=device)[:, None]
         return lambda update: 1 / (1 - momenta_K1)
@@ -255,7 +255,7 @@ def _stable(module: nn.Module, pres: Sequence[Pretrain], device: str) -> Factor:
     return factor
 
 
-POLICIES: dict[str, Callable[[nn.Module, Sequence[Pretrain], str], Factor | None]] = {
+POLICIES: dict[str, Callable[[nn.Module, Sequence[Optimization], str], Factor | None]] = {
     "uniform": lambda module, pres, device: None,
     "alpha_decay": _by_score,
     "awd": _awd,

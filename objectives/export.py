@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from objectives import lora
 
@@ -26,8 +28,22 @@ def write_model(
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(params[name])
-    module.save_pretrained(folder)
+    module.config.use_cache = True  # off in training; text is generated with it
+    with _no_bar():
+        module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' progress bar, which would break into ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def write_adapter(folder: Path, adapted: lora.Adapted, params: Mapping[str, Tensor]) -> None:

@@ -24,6 +24,7 @@ from objectives import evaluate
 from objectives.arms import Arms
 from objectives.checkpoints import Parameters
 from objectives.pretrain import MOST_LANES
+from objectives.recipe import Finetune
 from objectives.tasks import Task
 from objectives.tunes import Tuned
 
@@ -72,7 +73,7 @@ class Finetuner:
     def __init__(self, arms: Arms, tasks: Sequence[Task], seed: int) -> None:
         """`seed` is the trial's; each fine-tuning seed is drawn from it."""
         self.arms, self.fine, self.tasks = arms, arms.fine, list(tasks)
-        self.seeds = [seed * 1000 + index for index in range(self.fine.seeds)]
+        self.seeds = finetuning_seeds(self.fine, seed)
 
     def run(
         self,
@@ -156,6 +157,11 @@ class Finetuner:
             kept = evaluate.mean_loss(scored, sample).reshape(shape)
             for row, base in enumerate(tuned):
                 outcomes[base].base_loss_after = kept[row].tolist()
+
+
+def finetuning_seeds(fine: Finetune, seed: int) -> list[int]:
+    """The seeds of a trial's fine-tunes, from its own."""
+    return [seed * 1000 + index for index in range(fine.seeds)]
 
 
 def chosen_rate(tried: Mapping[float, float]) -> float:

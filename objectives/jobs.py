@@ -53,7 +53,9 @@ class Job:
     @functools.cached_property
     def decay(self) -> NDArray[np.float64]:
         """Weight decay of each step, before the rate multiplies it; [S]."""
-        return weight_decay.strengths(self.recipe.pretrain, self.lr, self.first_steps)
+        pre = self.recipe.pretrain
+        later = None if pre.mid is None else pre.mid.weight_decay
+        return weight_decay.strengths(pre, self.lr, later, self.first_steps)
 
     @functools.cached_property
     def merge(self) -> Merge | None:

@@ -9,58 +9,20 @@ were done before are not done again.
 
 from __future__ import annotations
 
-import dataclasses
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from objectives import memory
+from objectives import handover, memory
 from objectives.batch import Batch
+from objectives.execution import Execution
 from objectives.field_types import Value
+from objectives.handover import Exported
 from objectives.measures import Request, Result
 from objectives.prepared import Prepared
-from objectives.pretrain import Compiling
-from objectives.progress import Event
+from objectives.progress import Event, Progress
 from objectives.recipe import SHORT_FORMS, Recipe
-from objectives.remote import Mirror
-from objectives.shelf import GB
 from objectives.store import Store
-
-DEFAULT_STORE = Path("runs") / "store"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """Where and how to compute; nothing here is meant to change a result."""
-
-    device: str | None = None
-    """cpu or cuda; None takes a GPU if there is one."""
-    lanes: int | None = None
-    """Lanes of one program; None measures how many fit."""
-    compiling: Compiling = "auto"
-    """Whether the pretraining step is compiled; auto does on a GPU where the run is long. Never
-    together with pretrain.activation_checkpointing."""
-    store: Path = DEFAULT_STORE
-    store_gb: float | None = None
-    """Size (1e9 bytes) within which the store keeps itself by dropping what costs least to compute
-    again for its size; None is without limit."""
-    share: str | None = None
-    """A folder or fsspec URL such as s3://bucket/stages, where machines share finished stages."""
-
-    def __post_init__(self) -> None:
-        if self.store_gb is not None and not self.store_gb > 0:
-            raise ValueError(f"store_gb must be above 0 or None, got {self.store_gb}.")
-
-    @property
-    def device_name(self) -> str:
-        """The device that is used."""
-        if self.device is not None:
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class PlasticityObjective:
@@ -99,19 +61,10 @@ class PlasticityObjective:
         Raises:
             ValueError: the device is not there, or there is no such kind of shared store.
         """
-        if device is not None:
-            _check_device(device)
-        if share is not None:
-            Mirror(share)
-        changes = {
-            "device": device,
-            "lanes": lanes,
-            "store": None if store is None else Path(store),
-            "store_gb": store_gb,
-            "share": share,
-        }
-        given = {name: value for name, value in changes.items() if value is not None}
-        return PlasticityObjective(self.recipe, dataclasses.replace(self.execution, **given))  # type: ignore[arg-type]
+        execution = self.execution.changed(
+            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
+        )
+        return PlasticityObjective(self.recipe, execution)
 
     def values(self) -> dict[str, Value]:
         """The value of every hyperparameter where a request does not set it, short forms too."""
@@ -120,13 +73,7 @@ class PlasticityObjective:
 
     def machine(self) -> dict[str, Any]:
         """Where it computes."""
-        device = torch.device(self.execution.device_name)
-        cuda = device.type == "cuda"
-        return {
-            "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
-            "threads": torch.get_num_threads(),
-            "lanes": self.execution.lanes,
-        }
+        return self.execution.machine()
 
     def describe(self) -> dict[str, Any]:
         """All that decides the results, JSON-able."""
@@ -145,39 +92,59 @@ class PlasticityObjective:
                 be had.
             StoreError: the store cannot be written.
         """
-        store = self._open_store()
+        store = self.execution.open_store()
         try:
             for stage, key in self._prepared.stages():
                 store.use(stage, key)
-            batch = Batch(
-                recipe=self.recipe,
-                prepared=self._prepared,
-                requests=requests,
-                store=store,
-                device=self.execution.device_name,
-                max_lanes=self.execution.lanes,
-                compiling=self.execution.compiling,
-                on_event=on_event or (lambda event: None),
-            )
-            return batch.run()
+            return self._batch(requests, store, on_event or (lambda event: None)).run()
         finally:
             store.close(keep=self._prepared.stages())
             memory.hand_back()
 
-    def _open_store(self) -> Store:
-        where = self.execution
-        return Store(
-            where.store,
-            budget=None if where.store_gb is None else where.store_gb * GB,
-            mirror=None if where.share is None else Mirror(where.share),
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> Exported:
+        """Write a request's weights and recipe into the folder; see `objectives.handover`.
+
+        What the store does not hold any more is trained again, with the progress of `evaluate`.
+
+        Raises:
+            ValueError: the request failed, or cannot be understood.
+            StoreError: the store cannot be written.
+        """
+        bare = PlasticityObjective(self.recipe.with_params({"probes.run": []}), self.execution)
+        asked = Request(
+            params={k: v for k, v in request["params"].items() if k != "probes.run"},
+            fidelity=request["fidelity"],
+            seed=request["seed"],
         )
+        return bare._export(asked, folder, on_event or (lambda event: None))
 
+    def _export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None]
+    ) -> Exported:
+        (result,) = self.evaluate([request], on_event)
+        if result.failure is not None:
+            raise ValueError(f"the trial has no weights to export: {result.failure}.")
+        store = self.execution.open_store()
+        try:
+            batch = self._batch([request], store, on_event)
+            report, lanes = Progress(on_event, 0), self.execution.lanes
+            return handover.write(folder, batch.trained(report), result, store, lanes, report)
+        finally:
+            store.close(keep=self._prepared.stages())
+            memory.hand_back()
 
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device {device!r} cannot be used ({reason}); use cpu, or leave it to the default."
-        ) from None
+    def _batch(
+        self, requests: Sequence[Request], store: Store, on_event: Callable[[Event], None]
+    ) -> Batch:
+        return Batch(
+            recipe=self.recipe,
+            prepared=self._prepared,
+            requests=requests,
+            store=store,
+            device=self.execution.device_name,
+            max_lanes=self.execution.lanes,
+            compiling=self.execution.compiling,
+            on_event=on_event,
+        )

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from objectives import (
     adamw,
@@ -297,7 +297,9 @@ class Sweep:
         return train.Plan(
             lr_SK=torch.tensor(np.stack([job.lr[:end] for job in jobs], 1)),
             decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
-            constants=_constants(jobs, self.program.module, self.device),
+            constants=adamw.of_recipes(
+                [job.recipe.pretrain for job in jobs], self.program.module, self.device
+            ),
             accumulation=self.pre.accumulation,
         )
 
@@ -404,20 +406,6 @@ class Sweep:
                 "loss": loss_K,
             }
         )
-
-
-def _constants(jobs: Sequence[Job], module: nn.Module, device: str) -> adamw.Constants:
-    pres = [job.recipe.pretrain for job in jobs]
-    return adamw.constants(
-        len(jobs),
-        device,
-        beta1=[pre.beta1 for pre in pres],
-        beta2=[pre.beta2 for pre in pres],
-        eps=[pre.eps for pre in pres],
-        clip=[np.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
-        decay=decay_policies.rule(module, pres, device),
-        sgd=pres[0].optimizer == "sgd",
-    )
 
 
 def batches(

@@ -14,22 +14,25 @@ TELL_S = 0.2
 class Progress:
     """Turns training steps into events a person can read, a few a second."""
 
-    def __init__(self, on_event: Callable[[Event], None], total_tokens: float) -> None:
-        self.on_event, self.total = on_event, max(total_tokens, 1.0)
-        self.tokens, self.since, self.told_at = 0.0, 0.0, time.monotonic()
+    def __init__(
+        self, on_event: Callable[[Event], None], total: float, unit: str = "tokens"
+    ) -> None:
+        """`total`: how many tokens, or other units, there are to be trained on."""
+        self.on_event, self.total, self.unit = on_event, max(total, 1.0), unit
+        self.done, self.since, self.told_at = 0.0, 0.0, time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Tell of a step; an exception of `on_event` passes through."""
-        tokens = event.pop("tokens", 0)
-        self.tokens += tokens
-        self.since += tokens
+        some = event.pop(self.unit, 0)
+        self.done += some
+        self.since += some
         elapsed = time.monotonic() - self.told_at
         if elapsed < TELL_S and event["step"] < event["steps"]:
             return
         loss = event.pop("loss", None)
         if loss is not None:
             event["loss"] = float(loss.float().nanmedian())
-        event["tokens_per_s"] = self.since / max(elapsed, 1e-9)
-        event["done_frac"] = min(1.0, self.tokens / self.total)
+        event[f"{self.unit}_per_s"] = self.since / max(elapsed, 1e-9)
+        event["done_frac"] = min(1.0, self.done / self.total)
         self.since, self.told_at = 0.0, time.monotonic()
         self.on_event(event)

@@ -8,15 +8,14 @@ outside, strictly: a string is never taken for a number.
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from objectives import recipe_tree
 from objectives.decay_recipe import ShortWeightDecay, WeightDecay
 from objectives.field_types import (
     STRICT,
@@ -95,7 +94,8 @@ class Model:
     """Pretrained weights (hub name or folder) to continue from; None starts at random."""
 
 
-Shape = Literal["cosine", "linear", "sqrt", "inverse_sqrt"]
+Optimizer = Literal["adamw", "sgd"]
+Shape = Literal["cosine", "linear", "sqrt", "inverse_sqrt", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -146,7 +146,7 @@ class Pretrain:
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
     mid: MidTraining | None = None
     """A second phase; the optimizer's memory is carried over into it (assumed)."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """sgd: gradient descent with momentum `beta1`, as torch's SGD; it has no beta2 and eps."""
     beta1: Beta = 0.9
     beta2: Beta = 0.95
@@ -171,6 +171,27 @@ class Pretrain:
     keep_trunk: bool = False
     """Keep the weights at all these steps while the rate is at its peak, also where nothing is
     merged: merged decays that are asked for later then train nothing."""
+
+
+class Optimization(Protocol):
+    """What schedule, decay and optimizer read of a recipe's `pretrain`, whatever is trained."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> WeightDecay: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def clip_norm(self) -> float | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -369,8 +390,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON-able data."""
-        data: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
-        return data
+        return recipe_tree.to_dict(self)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Recipe:
@@ -379,14 +399,11 @@ class Recipe:
         Raises:
             ValueError: an unknown path, a wrong type, a value out of range.
         """
-        try:
-            return TypeAdapter(Recipe).validate_json(json.dumps(data), strict=True)
-        except ValidationError as error:
-            raise ValueError(_explain(error)) from None
+        return recipe_tree.from_dict(Recipe, data, SHORT_FORMS)
 
     def paths(self) -> dict[str, Value]:
         """Every hyperparameter: dotted path -> value."""
-        return dict(_leaves(self.to_dict(), ""))
+        return recipe_tree.paths(self)
 
     def with_params(self, params: Mapping[str, Any]) -> Recipe:
         """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
@@ -397,84 +414,4 @@ class Recipe:
             ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
                 hyperparameter by two names.
         """
-        data = self.to_dict()
-        for short, full in SHORT_FORMS.items():
-            if full in params and _is_number(params.get(short)):
-                raise ValueError(
-                    f"{short} and {full} name the same hyperparameter, got {params[short]!r} and "
-                    f"{params[full]!r}; give one of them."
-                )
-        for path, value in params.items():
-            _set(data, path, value)
-        return Recipe.from_dict(data)
-
-
-def _leaves(node: Any, prefix: str) -> list[tuple[str, Value]]:
-    items = _children(node)
-    if items is None:
-        return [(prefix, node)]
-    return [leaf for key, value in items for leaf in _leaves(value, f"{prefix}.{key}".lstrip("."))]
-
-
-def _children(node: Any) -> list[tuple[str, Any]] | None:
-    if isinstance(node, dict):
-        return list(node.items())
-    if isinstance(node, list):
-        return [(str(index), value) for index, value in enumerate(node)]
-    return None
-
-
-def _set(data: dict[str, Any], path: str, value: Any) -> None:
-    if path in SHORT_FORMS and _is_number(value):
-        path = SHORT_FORMS[path]
-    *parents, last = path.split(".")
-    node: Any = data
-    for key in parents:
-        node = dict(_children(node) or []).get(key)
-    if last not in dict(_children(node) or []):
-        raise ValueError(_unknown(path, [known for known, _ in _leaves(data, "")]))
-    try:
-        node[int(last) if isinstance(node, list) else last] = json.loads(json.dumps(value))
-    except TypeError:
-        raise ValueError(
-            f"{path} must be JSON-able data, got {value!r}; give plain numbers, strings and lists."
-        ) from None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _unknown(path: str, known: list[str]) -> str:
-    last = path.split(".")[-1]
-    known = [*SHORT_FORMS, *known]
-    same = [name for name in known if last in (name.split(".")[-1], _initials(name))]
-    near = list(dict.fromkeys(same + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"paths are {', '.join(known)}."
-    return f"unknown hyperparameter {path!r}; {hint}"
-
-
-def _initials(path: str) -> str:
-    """Such as wd for pretrain.weight_decay."""
-    return "".join(word[:1] for word in path.split(".")[-1].split("_"))
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence for the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
-    path = _path_of(first["loc"])
-    if first["type"] == "unexpected_keyword_argument":
-        return _unknown(path, list(Recipe().paths()))
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    return f"{path}: {first['msg']}, got {first['input']!r}."
-
-
-def _path_of(place: tuple[int | str, ...]) -> str:
-    """Pydantic's place without the kind it puts behind the index of a source or task."""
-    parts = [
-        str(part)
-        for before, part in zip((None, *place), place, strict=False)
-        if not (isinstance(before, int) and isinstance(part, str))
-    ]
-    return ".".join(parts)
+        return recipe_tree.with_params(self, params, SHORT_FORMS)

@@ -78,9 +78,15 @@ def _inverse_sqrt(t: Array, start: int, end: int) -> Array:
     return np.sqrt(max(start, 1) / t)
 
 
+def _drop(t: Array, start: int, end: int) -> Array:
+    """At the floor at once: a step schedule (arXiv 2310.04415, vision)."""
+    return np.zeros(len(t))
+
+
 SHAPES: dict[str, Callable[[Array, int, int], Array]] = {
     "cosine": _cosine,
     "linear": _linear,
     "sqrt": _sqrt,
     "inverse_sqrt": _inverse_sqrt,
+    "drop": _drop,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -167,17 +167,7 @@ def _prepare(
     task: recipe.Task, by_split: Rows, fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase
 ) -> Task:
     metric = _metric(task, by_split)
-    limits = {"train": fine.train_rows, "validation": fine.validation_rows, "test": fine.test_rows}
-    kept: dict[str, list[Row]] = {}
-    left_out = 0
-    for split, found in by_split.items():
-        kept[split], too_long = _pick(found, limits[split], fine.max_length, tokenizer)
-        left_out += too_long
-        if not kept[split]:
-            raise ValueError(
-                f"task {task.name!r} has no {split} rows of at most {fine.max_length} tokens "
-                f"({too_long} are longer); raise finetune.max_length or give other rows."
-            )
+    kept, left_out = _picked(task, by_split, fine, tokenizer)
     counts = Counter(row.completion for row in kept["train"])
     choices, answers = None, np.empty(0, np.int64)
     if metric == "accuracy":
@@ -207,6 +197,33 @@ def _prepare(
     )
 
 
+def kept_rows(task: recipe.Task, fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase) -> Rows:
+    """The task's rows that are trained and scored on, in the order they are.
+
+    Raises:
+        ValueError: an unreadable task, a split without rows.
+    """
+    return _picked(task, read_rows(task), fine, tokenizer)[0]
+
+
+def _picked(
+    task: recipe.Task, by_split: Rows, fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Rows, int]:
+    """Each split's rows that are kept, and how many were too long."""
+    limits = {"train": fine.train_rows, "validation": fine.validation_rows, "test": fine.test_rows}
+    kept: Rows = {}
+    left_out = 0
+    for split, found in by_split.items():
+        kept[split], too_long = _pick(found, limits[split], fine.max_length, tokenizer)
+        left_out += too_long
+        if not kept[split]:
+            raise ValueError(
+                f"task {task.name!r} has no {split} rows of at most {fine.max_length} tokens "
+                f"({too_long} are longer); raise finetune.max_length or give other rows."
+            )
+    return kept, left_out
+
+
 def _metric(task: recipe.Task, by_split: Rows) -> Literal["accuracy", "exact_match"]:
     wanted = "auto" if isinstance(task, recipe.BuiltinTask) else task.metric
     unlabelled = sum(row.label is None for found in by_split.values() for row in found)
@@ -222,8 +239,9 @@ def _metric(task: recipe.Task, by_split: Rows) -> Literal["accuracy", "exact_mat
     return "exact_match"
 
 
-def _check_labels(name: str, labels: list[str], kept: Mapping[str, Iterable[Row]]) -> None:
-    for split in ("validation", "test"):
+def _check_labels(name: str, labels: list[str], kept: Rows) -> None:
+    others: tuple[Split, ...] = ("validation", "test")
+    for split in others:
         unseen = sorted({row.completion for row in kept[split]} - set(labels))
         if unseen:
             raise ValueError(

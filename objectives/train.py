@@ -1,4 +1,4 @@
-"""The training loop: pretraining and fine-tuning both run here, for K lanes at once.
+"""The training loop: pretraining and fine-tuning, of text and of images, for K lanes at once.
 
 A step is: gradient of the summed lane losses, then AdamW with each lane's own rate and decay. A
 lane whose loss or gradient is no longer finite is frozen at its last weights and the step is noted;
@@ -9,16 +9,35 @@ S steps, K lanes, P parameters of a lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from objectives import adamw, memory
-from objectives.lanes import Batch, Program, Rows
+from objectives.lanes import Rows
 
 NEVER = -1
+AnyBatch = TypeVar("AnyBatch", bound="Parts")
+BatchOf = TypeVar("BatchOf", contravariant=True)
+
+
+class Parts(Protocol):
+    """A batch of whatever is trained on."""
+
+    def split(self: AnyBatch, parts: int) -> Sequence[AnyBatch]:
+        """As many batches, equal in size, that together are this one."""
+
+
+class Losses(Protocol[BatchOf]):
+    """A program, such as `lanes.Program` for text: what the loss of a lane is."""
+
+    def losses(
+        self, params: Mapping[str, Tensor], frozen: Mapping[str, Tensor] | None, batch: BatchOf
+    ) -> Tensor:
+        """Mean loss of each lane in nats; [K]."""
 
 
 @dataclass
@@ -52,10 +71,10 @@ class Plan:
 
 
 def train(
-    program: Program,
+    program: Losses[AnyBatch],
     state: State,
     plan: Plan,
-    batch_at: Callable[[int], Batch],
+    batch_at: Callable[[int], AnyBatch],
     *,
     until: int,
     frozen: Mapping[str, Tensor] | None = None,
@@ -88,10 +107,10 @@ def train(
 
 
 def _gradient(
-    program: Program,
+    program: Losses[AnyBatch],
     rows: Rows,
     frozen: Mapping[str, Tensor] | None,
-    batch: Batch,
+    batch: AnyBatch,
     accumulation: int,
 ) -> Tensor:
     """Fill `rows.grads`; returns each lane's mean loss, [K]."""

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.decay_recipe import WeightDecay
-from objectives.recipe import Pretrain
+from objectives.recipe import Optimization
 
 Array = NDArray[np.float64]
 
 
-def strength(pre: Pretrain, steps: int) -> float:
+def strength(pre: Optimization, steps: int) -> float:
     """What multiplies the rate (or with l2 the weights) where the course is at 1.
 
     `tau_frac` is 1 / (lr strength) as a share of the steps (arXiv 2405.13698, 2505.13738).
@@ -40,23 +40,26 @@ def strength(pre: Pretrain, steps: int) -> float:
     return _in_torchs_terms(pre, decay.value)
 
 
-def _in_torchs_terms(pre: Pretrain, value: float) -> float:
+def _in_torchs_terms(pre: Optimization, value: float) -> float:
     return value / pre.lr if pre.weight_decay.coupling == "independent" else value
 
 
-def strengths(pre: Pretrain, rates: Array, first_steps: int | None = None) -> Array:
+def strengths(
+    pre: Optimization, rates: Array, later: float | None = None, first_steps: int = 0
+) -> Array:
     """The strength at each step of a run with these rates; [S].
 
-    A second phase, from `first_steps` on, may have a value of its own; the course spans both.
+    A second phase, from `first_steps` on, may have a value of its own, `later`; the course spans
+    both.
     """
     decay = pre.weight_decay
     level = np.full(len(rates), strength(pre, len(rates)))
-    if pre.mid is not None and pre.mid.weight_decay is not None:
-        level[first_steps:] = _in_torchs_terms(pre, pre.mid.weight_decay)
+    if later is not None:
+        level[first_steps:] = _in_torchs_terms(pre, later)
     return level * COURSES[decay.course](decay, rates / pre.lr)
 
 
-def tau_frac(pre: Pretrain, steps: int) -> float | None:
+def tau_frac(pre: Optimization, steps: int) -> float | None:
     """The timescale 1 / (lr strength) over the steps; None where there is none.
 
     At the peak rate and before the course; under other policies than uniform it is the nominal one.
@@ -72,7 +75,7 @@ def knows_horizon(decay: WeightDecay) -> bool:
     return decay.tau_frac is not None or decay.course in ("linear", "inverse_time")
 
 
-def program_print(pre: Pretrain) -> list[Any]:
+def program_print(pre: Optimization) -> list[Any]:
     """What lanes of one program share."""
     decay, scores = pre.weight_decay, pre.weight_decay.scores
     found: list[Any] = [decay.policy, decay.coupling == "l2"]
@@ -82,7 +85,7 @@ def program_print(pre: Pretrain) -> list[Any]:
     return found
 
 
-def lane_print(pre: Pretrain) -> list[Any]:
+def lane_print(pre: Optimization) -> list[Any]:
     """What else weights depend on besides the strengths; lanes of one program may differ in it."""
     decay, scores = pre.weight_decay, pre.weight_decay.scores
     found: list[Any] = [decay.decayed, dataclasses.asdict(decay.multipliers)]

@@ -29,16 +29,17 @@ def measure(group: Group) -> list[Finding]:
             "weight_norm": norm,
             "weight_mean_abs": float(values_P.abs().mean()),
             "gradient_norm": gradient_norm,
-            "effective_lr_end": _effective(lr[-1], norm),
-            "effective_lr_peak": _effective(lr.max(), norm),
+            "effective_lr_end": effective_lr(lr[-1], norm),
+            "effective_lr_peak": effective_lr(lr.max(), norm),
         }
-        effective = [[step, _effective(lr[int(step) - 1], each)] for step, each in seen]
+        effective = [[step, effective_lr(lr[int(step) - 1], each)] for step, each in seen]
         curves = {"weight_norm": seen, "effective_lr": effective}
         found.append(Finding(metrics=metrics, curves=curves))
     return found
 
 
-def _effective(lr: float, norm: float) -> float:
+def effective_lr(lr: float, norm: float) -> float:
+    """lr / |w|; infinite where there are no weights left."""
     return float(lr) / norm if norm > 0 else math.inf
 
 

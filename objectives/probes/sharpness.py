@@ -39,14 +39,14 @@ def signs(vectors: int, like_P: Tensor) -> Iterator[Tensor]:
 
 
 def curvatures(losses: Losses, values_KP: Tensor, vectors: Iterable[Tensor]) -> Tensor:
-    """z' H z of each lane for each vector [P]; [K, N]."""
+    """z' H z of each lane for each vector, [P] or each lane's own [K, P]; [K, N]."""
     leaf = values_KP.detach().clone().requires_grad_()
     (grads_KP,) = torch.autograd.grad(losses(leaf).sum(), leaf, create_graph=True)
     found = []
-    for vector_P in vectors:
+    for vector in vectors:
         # Lanes are independent: the product of the sum's Hessian is that of each lane's own.
-        (product_KP,) = torch.autograd.grad((grads_KP * vector_P).sum(), leaf, retain_graph=True)
-        found.append((product_KP * vector_P).sum(1))
+        (product_KP,) = torch.autograd.grad((grads_KP * vector).sum(), leaf, retain_graph=True)
+        found.append((product_KP * vector).sum(1))
     return torch.stack(found, 1)
 
 
@@ -73,7 +73,7 @@ def measure_trace(group: Group) -> list[Finding]:
         with sdpa_kernel(SDPBackend.MATH):
             part_KN = curvatures(_losses(group, [ids]), values_KP, signs(count, values_KP[0]))
         total_KN += part_KN * (len(ids) / len(sample))
-    return [Finding(metrics=_mean("trace", total_N)) for total_N in total_KN]
+    return [Finding(metrics=with_error("trace", total_N)) for total_N in total_KN]
 
 
 def measure_noise(group: Group) -> list[Finding]:
@@ -90,7 +90,9 @@ def measure_noise(group: Group) -> list[Finding]:
         rises[name] = torch.stack([next(each) for _ in group.told("noise", probes.noise_draws)], 1)
     return [
         Finding(
-            metrics={k: v for name, r in rises.items() for k, v in _mean(name, r[lane]).items()}
+            metrics={
+                k: v for name, r in rises.items() for k, v in with_error(name, r[lane]).items()
+            }
         )
         for lane in range(len(values_KP))
     ]
@@ -123,7 +125,8 @@ def _losses(group: Group, batches: list[Tensor]) -> Losses:
     return losses
 
 
-def _mean(name: str, values_N: Tensor) -> dict[str, float]:
+def with_error(name: str, values_N: Tensor) -> dict[str, float]:
+    """The mean under this name, and its standard error where there is more than one value."""
     found = {name: float(values_N.mean())}
     if len(values_N) > 1:
         found[f"{name}_sem"] = float(values_N.std()) / math.sqrt(len(values_N))

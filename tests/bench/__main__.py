@@ -22,6 +22,8 @@ from tests.bench import (
     lanes,
     peer_bench,
     probes,
+    report,
+    search,
     stages,
 )
 from tests.bench.figures import Figure, Options
@@ -72,6 +74,8 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "probes": probes.run,
     "decay": decay.run,
     "calibration": calibration.run,
+    "search": search.run,
+    "report": report.run,
 }
 
 if __name__ == "__main__":

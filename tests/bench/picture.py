@@ -1,6 +1,7 @@
 """Pictures for README, drawn by the report's own code and photographed in headless Chromium.
 
 python -m tests.bench.picture front RUN_FOLDER OUT.png
+python -m tests.bench.picture report RUN_FOLDER OUT.png
 python -m tests.bench.picture lanes RESULT.json OUT.png
 python -m tests.bench.picture reliability RESULT.json OUT.png
 """
@@ -19,10 +20,13 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo import drawing, figures, runs
+from hpo.report import write_report
 from hpo.scoring import front
+from tests import browser
 from tests.bench.readme import where
 
 WIDTH, HEIGHT = 900, 480
+REPORT_SIZE = 1280, 1590
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -116,6 +120,20 @@ def photograph(figure: go.Figure, out: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
+def photograph_report(folder: Path, out: Path) -> None:
+    """The first screens of a run's report as PNG.
+
+    Raises:
+        RuntimeError: there is no Chromium.
+    """
+    run = runs.read(runs.find_place(str(folder), folder.parent, None))
+    with tempfile.TemporaryDirectory() as made, browser.page() as page:
+        page.size(*REPORT_SIZE)
+        page.open(write_report(run, Path(made) / "report.html").as_uri())
+        page.run("new Promise((done) => setTimeout(done, 1500))")  # figures are drawn one a frame
+        page.photograph(out)
+
+
 def main(arguments: list[str]) -> None:
     """Draw what is asked for."""
     kinds: dict[str, Any] = {
@@ -123,10 +141,13 @@ def main(arguments: list[str]) -> None:
         "lanes": lanes_figure,
         "reliability": reliability_figure,
     }
-    if len(arguments) != 3 or arguments[0] not in kinds:
+    if len(arguments) != 3 or arguments[0] not in {*kinds, "report"}:
         sys.exit(__doc__)
     kind, source, out = arguments
-    photograph(kinds[kind](Path(source)), Path(out))
+    if kind == "report":
+        photograph_report(Path(source), Path(out))
+    else:
+        photograph(kinds[kind](Path(source)), Path(out))
     print(out)
 
 

@@ -19,8 +19,8 @@ from tests.hpo.toy_objective import spec
 
 ROOT = Path(__file__).parents[2]
 HEAD = (
-    "from pathlib import Path; from hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
-    "HERE = Path(__file__).parent\n"
+    "from pathlib import Path; from hpo.spec import Point; HERE = Path(__file__).parent\n"
+    "from tests.hpo.toy_objective import *\n"
 )
 
 
@@ -296,7 +296,7 @@ def test_report_writes_the_file_and_prints_its_path(
     assert path.is_file()
 
 
-@pytest.mark.parametrize("command", ["show", "report"])
+@pytest.mark.parametrize("command", ["show", "report", "compare", "plot"])
 def test_an_unknown_run_is_exit_code_2(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -419,14 +419,26 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
 COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
-        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--executor",
-        "--workers", "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes",
-        "--seed", "--device", "--wait", "--fork", "--store-gb", "--share", "--out", "--storage",
+        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
+        "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
+        "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
+        "--device", "--wait", "--fork", "--store-gb", "--share", "--live", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
     "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
+    "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
+    "compare": ["-h --help", "run", "--json", "--out", "--storage"],
+    "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],
+    "export": [
+        "-h --help", "run", "--trial", "--to", "--study", "--setting", "--device", "--share",
+        "--json", "--out", "--storage",
+    ],
+    "transfer": [
+        "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--lr", "--seq-len",
+        "--json", "--out", "--storage",
+    ],
     "store show": ["-h --help", "--json", "--out"],
     "store prune": [
         "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from hpo import drawing, figures
+from hpo import drawing, figures, wording
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Goal
-from tests.hpo import toy
+from tests.hpo import noisy, toy
 
 
 def plane_of(run: Run) -> figures.FrontData:
@@ -162,3 +162,33 @@ def test_a_quantity_of_a_paper_is_drawn_on_both_sides_where_both_are_known() -> 
     (drawn,) = drawing.draw_dots(dots[1]).data
     assert drawn.x == ("a", "b")
     assert figures.paper_dots(toy.mixed()) == ()
+
+
+def test_a_repeated_point_is_drawn_at_its_mean_with_its_membership() -> None:
+    run = noisy.run(
+        [
+            noisy.trial(0, 1.0, 2.0),
+            noisy.trial(1, 2.0, 1.0),
+            noisy.trial(2, 1.2, 2.2, seed=1, replicate_of=0),
+            noisy.trial(3, 2.2, 1.2, seed=1, replicate_of=1),
+        ]
+    )
+    found = front(run)
+    data = figures.front_data(run, found, "a", "b")
+    assert {(p.trial, p.group): (p.x, p.y) for p in data.points} == {
+        (2, "replicate"): (1.2, 2.2),
+        (3, "replicate"): (2.2, 1.2),
+        (0, "front"): pytest.approx((1.1, 2.1)),
+        (1, "front"): pytest.approx((2.1, 1.1)),
+    }
+    shares = {p.trial: p.membership for p in data.points}
+    assert shares == {2: None, 3: None, 0: found.membership[0], 1: found.membership[1]}
+    drawn = next(t for t in drawing.draw_front(data).data if t.name == "front (2)")
+    assert list(drawn.text) == [wording.percent(found.membership[n]) for n in (0, 1)]
+    assert next(p for p in data.points if p.trial == 0).hover[1].startswith("on the front: ")
+
+
+def test_without_known_noise_nothing_is_said_of_membership() -> None:
+    data = plane_of(toy.mixed())
+    assert {point.membership for point in data.points} == {None}
+    assert all(trace.mode != "lines+markers+text" for trace in drawing.draw_front(data).data)

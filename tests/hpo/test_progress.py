@@ -35,6 +35,11 @@ def test_a_line_names_trials_stage_step_lanes_loss_and_speed() -> None:
     assert shown.line(STEP) == expected
 
 
+def test_a_line_tells_the_speed_in_the_unit_that_is_trained_on() -> None:
+    event = {name: value for name, value in STEP.items() if name != "tokens_per_s"}
+    assert display().line(event | {"images_per_s": 2500.0}).endswith("| 2,500 images/s")
+
+
 def test_a_line_leaves_out_what_an_event_does_not_say() -> None:
     shown = display()
     shown({"wave": [7], "finished": 7})

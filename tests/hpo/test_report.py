@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
+from hpo.record import Rung
 from hpo.report import in_script, render, write_report
+from hpo.report.packed import MOST_POINTS, most_points, thinned
+from hpo.report.summary import budget_rows
 from hpo.spec import Limit
-from tests.hpo import toy
+from tests.hpo import noisy, toy
 
 
 class Page(HTMLParser):
@@ -56,7 +59,7 @@ def hostile() -> str:
         name=name,
         description=name,
         reproduce={name: name},
-        space={name: {}},
+        space={name: {"kind": "choice", "options": [name, "b"]}},
         paper=toy.beside_paper(name, name).paper,
     )
     return render(run)
@@ -112,9 +115,12 @@ def test_report_makes_no_request() -> None:
     html = render(toy.mixed())
     page = Page(html)
     assert html.count(get_plotlyjs()) == 1
-    requesting = {"link", "img", "iframe", "object", "embed", "base", "form", "source", "a"}
+    requesting = {"link", "img", "iframe", "object", "embed", "base", "form", "source"}
     assert not requesting & {tag for tag, _ in page.tags}
-    assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
+    assert not [attrs for _, attrs in page.tags if "src" in attrs]
+    links = [attrs["href"] or "" for _, attrs in page.tags if "href" in attrs]
+    assert links
+    assert all(link.startswith("#") for link in links)
     own = html.replace(get_plotlyjs(), "")
     namespace = "http://www.w3.org/2000/svg"
     assert re.findall(r"https?://[^\"']*|url\(|@import", own) == [namespace]
@@ -147,22 +153,113 @@ def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
     assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not told" in page.text
     assert "b is above a: the paper" in page.text
     assert "Paper and this study" not in Page(render(toy.mixed())).text
-    places = {attrs["id"] for tag, attrs in page.tags if tag == "div" and "id" in attrs}
-    assert set(page.data()["figures"]) == places
-    assert {"paper-0", "paper-1", "paper-2"} < places
+    assert drawn(page) == places(page)
+    assert {"paper-0", "paper-1", "paper-2"} < places(page)
+
+
+def places(page: Page) -> set[str | None]:
+    """Where figures are drawn."""
+    return {a["id"] for _, a in page.tags if "figure" in (a.get("class") or "").split()}
+
+
+def drawn(page: Page) -> set[str]:
+    """What there is to draw in those places."""
+    data = page.data()
+    return {*data["figures"], *data["layouts"], *(["gain-by-task"] if data["gain"] else [])}
 
 
 def test_every_figure_has_its_place_and_every_trial_its_row() -> None:
     page = Page(render(toy.mixed()))
-    places = {attrs["id"] for tag, attrs in page.tags if tag == "div" and "id" in attrs}
-    assert set(page.data()["figures"]) == places
+    assert drawn(page) == places(page)
     rows = [attrs["data-trial"] for _, attrs in page.tags if "data-trial" in attrs]
     assert rows == ["2", "0", "3", "4", "1", "5", "6", "7", "8", "9"]
     assert page.data()["selected"] == [0, 1, 2, 3, 4]
 
 
+def test_columns_and_details_hold_what_was_recorded() -> None:
+    run = toy.mixed()
+    data = Page(render(run)).data()
+    assert data["columns"]["base_loss"][:3] == [3.5, 3.7, 3.45]
+    assert data["columns"]["base_loss"][6] is None
+    assert data["columns"]["gain_sem"][0] == 0.01
+    assert data["columns"]["pretrain.weight_decay"][:2] == [0.01, 0.02]
+    details = data["details"]
+    assert details["standing"][3] == "front, knee"
+    assert details["cost"]["time_s"][0] == 12.5
+    assert details["params"]["pretrain.lr"][0] == "0.003"
+    assert details["said"]["6"] == ["failed: loss is not finite at step 40"]
+
+
+def test_rungs_and_replicates_are_told_of_a_trial() -> None:
+    rung = Rung(fidelity=0.25, metrics={"base_loss": 4.0})
+    trials = [toy.trial(0, 3.5, 0.2, rungs=[rung]), toy.trial(1, 3.5, 0.2, replicate_of=0)]
+    details = Page(render(toy.run(trials))).data()["details"]
+    assert details["rungs"] == {"0": [[0.25, {"base_loss": 4.0}]]}
+    assert details["said"]["1"] == ["measures #0 at another seed"]
+
+
+def test_curves_store_equal_steps_once() -> None:
+    run = toy.run(
+        [toy.trial(0, 3.5, 0.2), toy.trial(1, 3.6, 0.2), toy.trial(2, 3.7, 0.2, curves={})]
+    )
+    (curve,) = [each for each in Page(render(run)).data()["curves"] if each["name"] == "val_loss"]
+    assert curve["steps"] == [[0, 20, 40, 60]]
+    assert curve["of"] == [0, 0, None]
+    assert curve["values"][0] == [float(f"{v:.6g}") for _, v in run.trials[0].curves["val_loss"]]
+    assert curve["values"][2] is None
+
+
+def test_curves_are_thinned_evenly_only_where_they_do_not_fit() -> None:
+    curve = [[float(step), 0.0] for step in range(100)]
+    assert thinned(curve, None) == thinned(curve, 100) == curve
+    assert [point[0] for point in thinned(curve, 4)] == [0, 33, 66, 99]
+    few, many = toy.run([toy.trial(0, 3.5, 0.2)]), toy.large(1500, points=60)
+    assert most_points(few) is None
+    # Three curves of 60 points a trial, and validation's 30, which all fit.
+    assert most_points(many) == (MOST_POINTS - 1500 * 30) // (1500 * 3)
+
+
+def test_a_live_report_loads_itself_anew() -> None:
+    page = Page(render(toy.mixed(), refresh_s=10.0))
+    assert page.data()["refresh_s"] == 10
+    assert "Live: this page" in page.text
+    still = Page(render(toy.mixed()))
+    assert still.data()["refresh_s"] is None
+    assert "Live: this page" not in still.text
+
+
+def test_budget_adds_up_by_state() -> None:
+    cost = {"tokens": 100.0, "tokens_reused": 50.0, "device_s": 2.0, "device_s_saved": 1.0}
+    trials = [toy.trial(n, 3.5, 0.2, cost=cost) for n in range(2)]
+    pruned = toy.trial(2, 3.5, 0.2, cost=cost, state="pruned")
+    assert budget_rows(toy.run([*trials, pruned])) == [
+        ("complete", "2", "200", "100", "4", "2"),
+        ("pruned", "1", "100", "50", "2", "1"),
+        ("all", "3", "300", "150", "6", "3"),
+    ]
+
+
+def test_few_trials_are_said_to_be_too_few_for_importance() -> None:
+    text = Page(render(toy.mixed())).text
+    assert "Importance for gain needs 20 measured trials inside the space; there are 6." in text
+
+
 def test_five_hundred_trials_fit_and_keep_every_point() -> None:
     html = render(toy.large(500))
-    assert len(html) - len(get_plotlyjs()) < 6e6
-    figures = Page(html).data()["figures"]
-    assert [len(trace["x"]) for trace in figures["curve-1"]["data"]] == [40] * 500
+    assert len(html) - len(get_plotlyjs()) < 3e6
+    (curve,) = [each for each in Page(html).data()["curves"] if each["name"] == "train_loss"]
+    assert [len(values) for values in curve["values"]] == [40] * 500
+
+
+def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known() -> None:
+    page = Page(render(noisy.curve(0.05, seeds=2, num_points=4)))
+    assert "on the front" in page.text
+    membership = page.data()["details"]["membership"]
+    assert all(share.endswith("%") for share in membership[:4])
+    assert membership[4:] == [None] * 4
+    mean = page.data()["columns"]["a"][0]
+    run = noisy.curve(0.05, seeds=2, num_points=4)
+    both = [run.trials[number].metrics["a"] for number in (0, 4)]
+    assert mean == pytest.approx(sum(both) / 2, rel=1e-5)
+    unknown = Page(render(toy.mixed()))
+    assert set(unknown.data()["details"]["membership"]) == {None}

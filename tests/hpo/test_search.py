@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from hpo import search
+from hpo import priors, search, shadow, space
 from hpo.record import Trial
 from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
 from hpo.study import Controller
 from tests.hpo import toy_objective
 from tests.hpo.toy_objective import FULL_SPACE, spec
 
-SAMPLERS = ("gp", "tpe", "nsga2", "random")
+SAMPLERS = ("gp", "gp-optuna", "tpe", "nsga2", "random")
 
 
 def measured(study: StudySpec, count: int) -> list[Trial]:
@@ -80,11 +81,11 @@ def test_the_random_sampler_heeds_nothing() -> None:
 def test_a_model_proposes_in_the_space_and_unlike_random_beside_a_baseline_outside_it() -> None:
     study = spec(trials=30)
     seen = history()
-    assert not search.inside(study.space, search.planned_values(study, 1))
+    assert not space.inside(study.space, search.planned_values(study, 1))
     for number in range(12, 15):
         values = search.propose(study, number, seen)
         blind = search.propose(dataclasses.replace(study, sampler="random"), number, seen)
-        assert search.inside(study.space, values)
+        assert space.inside(study.space, values)
         assert values != blind
 
 
@@ -103,13 +104,13 @@ def test_baselines_come_first_and_then_sobol_points() -> None:
     study = spec()
     assert search.propose(study, 0, []) == {"pretrain.weight_decay": 0.1, "pretrain.lr": 0.01}
     assert search.propose(study, 1, []) == {"pretrain.weight_decay": 0.0, "pretrain.lr": 0.01}
-    for place in range(search.start_up(study)):
-        expected = search.sobol_point(study.space, study.seed, place)
+    for place in range(priors.start_up(study)):
+        expected = space.sobol_point(study.space, study.seed, place)
         assert search.propose(study, 2 + place, []) == expected
 
 
 def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
-    points = [search.sobol_point(FULL_SPACE, 0, place) for place in range(16)]
+    points = [space.sobol_point(FULL_SPACE, 0, place) for place in range(16)]
     assert len({tuple(point.values()) for point in points}) == 16
     assert {point["pretrain.shape"] for point in points} == {"cosine", "linear"}
     assert {point["model.layers"] for point in points} == {1, 2, 3, 4, 5}
@@ -133,8 +134,8 @@ def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
 )
 @pytest.mark.parametrize("unit", [0.0, 1e-12, 0.5, 1 - 1e-12, 1 - 2**-53])
 def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None:
-    value = search._at(domain, unit)
-    assert search.inside({"x": domain}, {"x": value})
+    value = space.at(domain, unit)
+    assert space.inside({"x": domain}, {"x": value})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None
 def test_the_ends_of_a_discrete_domain_are_reached(
     domain: Domain, ends: tuple[Value, Value]
 ) -> None:
-    assert (search._at(domain, 0.0), search._at(domain, 1 - 2**-53)) == ends
+    assert (space.at(domain, 0.0), space.at(domain, 1 - 2**-53)) == ends
 
 
 @pytest.mark.parametrize(
@@ -167,14 +168,14 @@ def test_the_ends_of_a_discrete_domain_are_reached(
     ],
 )
 def test_inside_tells_what_a_domain_holds(domain: Domain, value: Value, expected: bool) -> None:
-    assert search.inside({"x": domain}, {"x": value}) is expected
+    assert space.inside({"x": domain}, {"x": value}) is expected
 
 
 @pytest.mark.parametrize(
     ("metrics", "expected"),
     [
         ({"loss": 4.0, "a": 1.5}, {"a high": -0.5, "a low": 0.5, "loss high": 0.5}),
-        ({"a": 2.0}, {"a high": 0.0, "a low": 0.0, "loss high": search.MISSING}),
+        ({"a": 2.0}, {"a high": 0.0, "a low": 0.0, "loss high": shadow.MISSING}),
         ({"loss": math.inf, "a": math.nan}, dict.fromkeys(["a high", "a low", "loss high"], 1e9)),
         (
             {"loss": -math.inf, "a": math.inf},
@@ -186,7 +187,7 @@ def test_constraints_are_complete_sorted_and_finite(
     metrics: Mapping[str, float], expected: dict[str, float]
 ) -> None:
     limits = (Limit(metric="loss", high=3.5), Limit(metric="a", low=2.0, high=2.0))
-    found = search.constraints(limits, metrics)
+    found = shadow.constraints(limits, metrics)
     assert list(found) == sorted(found)
     assert found == expected
 
@@ -194,7 +195,7 @@ def test_constraints_are_complete_sorted_and_finite(
 def test_failed_trials_teach_the_model_nothing() -> None:
     study = spec(trials=30)
     seen = history(10)
-    point = search.sobol_point(study.space, 9, 0)
+    point = space.sobol_point(study.space, 9, 0)
     failed = Trial(number=10, state="failed", params=point, metrics={"gain": 9.0, "base_loss": 0.0})
     assert search.propose(study, 11, [*seen, failed]) == search.propose(study, 11, seen)
 
@@ -220,7 +221,7 @@ def test_every_sampler_runs_a_study(sampler: str) -> None:
     run = Controller(study, "sqlite://").run()
     assert [trial.state for trial in run.trials] == ["complete"] * 14
     proposed = run.trials[len(study.baselines) :]
-    assert all(search.inside(study.space, trial.params) for trial in proposed)
+    assert all(space.inside(study.space, trial.params) for trial in proposed)
     assert len({tuple(trial.params.values()) for trial in proposed}) == len(proposed)
 
 
@@ -228,3 +229,10 @@ def test_every_sampler_runs_a_study(sampler: str) -> None:
 def test_a_study_without_anything_to_search_repeats_its_recipe(sampler: str) -> None:
     run = Controller(spec(sampler=sampler, space={}, trials=8), "sqlite://").run()
     assert [dict(trial.params) for trial in run.trials[2:]] == [{}] * 6
+
+
+def test_a_sampler_that_is_not_installed_is_said_before_anything_is_measured() -> None:
+    if importlib.util.find_spec("botorch") is not None:
+        pytest.skip("botorch is installed")
+    with pytest.raises(ValueError, match=r"needs botorch.*plasticity-hpo\[botorch\]"):
+        Controller(spec(sampler="botorch"), "sqlite://")

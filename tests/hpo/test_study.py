@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from hpo import search
+from hpo import shadow
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec
@@ -254,7 +254,7 @@ def test_limits_become_constraints_of_every_complete_trial(tmp_path: Path) -> No
     run = Controller(study(objective=objective, limits=limits), url_of(tmp_path)).run()
     frozen = optuna.load_study(study_name="toy", storage=url_of(tmp_path)).trials
     for trial, kept in zip(run.trials, frozen, strict=True):
-        expected = search.constraints(limits, trial.metrics) if trial.state == "complete" else {}
+        expected = shadow.constraints(limits, trial.metrics) if trial.state == "complete" else {}
         assert kept.constraints == expected
     assert "front" not in front(run).standings.values()
 

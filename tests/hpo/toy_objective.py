@@ -7,6 +7,7 @@ gain = 0.2 + 0.3 d / (d + 0.2) - ((layers - 3) / 10)^2 wants much of it.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import signal
@@ -62,6 +63,15 @@ class ToyResult:
     labels: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class ToyExported:
+    """What `hpo.spec.Exported` asks for."""
+
+    files: dict[str, str]
+    result: ToyResult
+    lost: dict[str, list[str]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToyObjective:
     """Deterministic; fails above a rate, and stops the process or raises where it is told to."""
@@ -74,6 +84,8 @@ class ToyObjective:
     """Metrics that replace or join the measured ones; None takes one away."""
     before: Callable[[Sequence[Request]], None] = lambda requests: None
     """Called before each batch."""
+    halfway: Callable[[], None] = lambda: None
+    """Called in the middle of an export."""
 
     def check(self, params: Params) -> None:
         for path, value in params.items():
@@ -121,6 +133,17 @@ class ToyObjective:
                 on_event({"stage": "measure", "step": 1, "steps": 1, "done_frac": done})
             results.append(self._measure({**self.fixed, **request["params"]}))
         return results
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> ToyExported:
+        (result,) = self.evaluate([request], on_event)
+        if result.failure is not None:
+            raise ValueError(f"the trial has nothing to export: {result.failure}.")
+        (folder / "half").mkdir()
+        self.halfway()
+        (folder / "params.json").write_text(json.dumps(request["params"]))
+        return ToyExported({"params.json": "all there is"}, result, {"params.json": ["the rest"]})
 
     def _measure(self, params: Mapping[str, Any]) -> ToyResult:
         decay, lr, layers = (

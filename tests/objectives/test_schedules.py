@@ -47,6 +47,10 @@ def inverse_sqrt(t: int) -> float:
         (Schedule(warmup_steps=WARMUP, shape="linear", decay_frac=0.25), wsd),
         (Schedule(warmup_steps=WARMUP, shape="sqrt", decay_frac=0.25), one_minus_sqrt),
         (Schedule(warmup_steps=WARMUP, shape="inverse_sqrt", floor_ratio=0.0), inverse_sqrt),
+        (
+            Schedule(warmup_steps=WARMUP, shape="drop", decay_frac=0.25),
+            lambda t: FLOOR if t > STABLE else 1.0,
+        ),
         (Schedule(warmup_steps=WARMUP, decay_frac=0.0), lambda t: 1.0),
         (Schedule(warmup_steps=WARMUP, floor_ratio=1.0), lambda t: 1.0),
     ],
@@ -66,6 +70,7 @@ def test_every_curve_is_its_formula(schedule: Schedule, formula: Formula) -> Non
         (Schedule(shape="sqrt", floor_ratio=0.0), 4, [0.5, 1 - math.sqrt(0.5), 1 - 0.75**0.5, 0]),
         (Schedule(shape="cosine", floor_ratio=0.0), 2, [0.5, 0]),
         (Schedule(shape="inverse_sqrt", floor_ratio=0.0), 4, [1, 0.5**0.5, 3**-0.5, 0.5]),
+        (Schedule(shape="drop", decay_frac=0.5, floor_ratio=0.0), 4, [1, 1, 0, 0]),
         (Schedule(warmup_steps=3), 3, [1 / 3, 2 / 3, 1]),
         (Schedule(warmup_steps=3, decay_frac=0.5, shape="linear"), 4, [1 / 3, 2 / 3, 1, 0.1]),
         (Schedule(warmup_steps=1, decay_frac=1.0, floor_ratio=0.0), 1, [1]),
@@ -86,7 +91,7 @@ def test_a_decaying_curve_never_rises_and_stays_between_floor_and_peak(shape: Sh
         assert curve[4:].min() >= 0.1 - 1e-15
 
 
-@pytest.mark.parametrize("shape", ["cosine", "linear", "sqrt"])
+@pytest.mark.parametrize("shape", ["cosine", "linear", "sqrt", "drop"])
 @pytest.mark.parametrize("decay_frac", [0.1, 0.25, 1.0])
 def test_the_last_rate_is_the_floor(shape: Shape, decay_frac: float) -> None:
     schedule = Schedule(shape=shape, decay_frac=decay_frac, floor_ratio=0.1)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objectives import schedules, weight_decay
+from objectives import jobs, schedules, weight_decay
 from objectives.decay_recipe import WeightDecay
 from objectives.recipe import MidTraining, Pretrain, Recipe, Schedule, Stdlib
 
 STEPS, LR = 40, 0.02
+FLAT = Schedule(decay_frac=0.0)
 SHAPE = schedules.multipliers(Schedule(warmup_steps=4, shape="linear"), STEPS)
 T = np.arange(1, STEPS + 1)
 
@@ -145,12 +146,10 @@ def test_adam_c_knows_the_peak_rate_which_a_warmup_does_not_tell() -> None:
 @pytest.mark.parametrize("coupling", ["decoupled", "independent"])
 def test_a_second_phase_has_its_own_value_on_the_course_of_both(course: Any, coupling: Any) -> None:
     decay = WeightDecay(value=0.2, coupling=coupling, course=course)
-    alone = Pretrain(lr=LR, weight_decay=decay)
     mid = MidTraining(sources=(Stdlib(),), steps=10, weight_decay=0.6)
-    both = Pretrain(lr=LR, weight_decay=decay, mid=mid)
-    rates = LR * SHAPE
-    ratio = weight_decay.strengths(both, rates, 30)[:-1] / weight_decay.strengths(alone, rates)[:-1]
-    np.testing.assert_allclose(ratio, [1.0] * 30 + [3.0] * 9)
-    kept = dataclasses.replace(mid, weight_decay=None)
-    same = weight_decay.strengths(Pretrain(lr=LR, weight_decay=decay, mid=kept), rates, 30)
-    assert (same == weight_decay.strengths(alone, rates)).all()
+    both = Pretrain(steps=30, lr=LR, weight_decay=decay, schedule=FLAT, mid=mid)
+    kept = dataclasses.replace(both, mid=dataclasses.replace(mid, weight_decay=None))
+    changed, same = (jobs.Job(Recipe(pretrain=pre), 0, 40).decay for pre in (both, kept))
+    np.testing.assert_allclose(changed[:-1] / same[:-1], [1.0] * 30 + [3.0] * 9)
+    alone = Pretrain(lr=LR, weight_decay=decay)
+    assert (same == weight_decay.strengths(alone, np.full(40, LR))).all()

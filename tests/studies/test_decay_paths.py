@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, search, studies
+from hpo import cli, search, space, studies
+from hpo.commands.run import launch
 from hpo.spec import Baseline, Choice, Domain, Float, StudySpec
 from objectives import PlasticityObjective, Pretrain, Recipe, WeightDecay
 
@@ -36,7 +37,7 @@ def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
     assert search.planned_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
     assert search.planned_values(spec, 1)[path] == 0.0
     for place in range(8):
-        spec.objective.check(search.sobol_point(spec.space, 0, place))
+        spec.objective.check(space.sobol_point(spec.space, 0, place))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_study_searches_the_timescale_where_the_recipe_gives_the_strength_by_i
     space = {TAU: Float(low=0.03, high=3.0, log=True)}
     spec = study(space, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
     assert search.planned_values(spec, 0) == {TAU: 0.4}
-    assert not search.inside(spec.space, search.planned_values(spec, 1))
+    assert not space.inside(spec.space, search.planned_values(spec, 1))
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
         study(space, {})
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
@@ -92,7 +93,7 @@ def test_fixing_the_strength_takes_it_out_of_the_quickstarts_space() -> None:
     arguments = cli.parser().parse_args(
         ["run", "quickstart", "--set", f"{SHORT}=0.3", "--set", f"{SHORT}.policy=cautious"]
     )
-    spec = cli._spec(arguments)
+    spec = launch(arguments).spec()
     assert SHORT in studies.load("quickstart").space
     assert SHORT not in spec.space
     assert spec.objective.values()[LONG] == 0.3

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, comparison, papers, runs, search, studies
+from hpo import cli, comparison, papers, runs, space, studies
 from hpo.record import Trial
 from hpo.spec import StudySpec
 from objectives.jobs import Job
@@ -51,7 +51,7 @@ def test_every_point_and_proposal_can_be_set_and_is_a_run_of_its_own(
         assert len(job.lr) == len(job.decay) == job.steps  # the warmup fits
         assert math.isfinite(job.decay.sum())
     for place in range(8):
-        study.objective.check(search.sobol_point(study.space, study.seed, place))
+        study.objective.check(space.sobol_point(study.space, study.seed, place))
 
 
 @pytest.mark.parametrize("name", NAMES)

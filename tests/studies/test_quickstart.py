@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo import cli, runs, search, studies
+from hpo import cli, priors, runs, search, space, studies
 from objectives import Recipe
 from tests.toy_size import TOY, small_inputs
 
@@ -19,7 +19,7 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
     assert values["pretrain.schedule.shape"] == "cosine"
     assert values["pretrain.schedule.floor_ratio"] == 0.1
     assert values["pretrain.schedule.decay_frac"] == 1.0
-    assert search.inside(study.space, search.planned_values(study, 0))
+    assert space.inside(study.space, search.planned_values(study, 0))
     assert [dict(baseline.params) for baseline in study.baselines] == [
         {},
         {"pretrain.weight_decay": 0.0},
@@ -30,12 +30,12 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
 def test_every_proposal_can_be_set() -> None:
     study = studies.load("quickstart")
     for place in range(32):
-        study.objective.check(search.sobol_point(study.space, study.seed, place))
+        study.objective.check(space.sobol_point(study.space, study.seed, place))
 
 
 def test_it_leaves_room_for_the_model() -> None:
     study = studies.load("quickstart")
-    assert study.trials > len(study.baselines) + search.start_up(study)
+    assert study.trials > len(study.baselines) + priors.start_up(study)
     assert [goal.metric for goal in study.goals] == ["base_loss", "gain"]
 
 
@@ -47,7 +47,7 @@ def test_its_recipe_makes_the_json_round_trip() -> None:
     )
 
 
-def test_it_runs_from_the_command_to_the_report(
+def test_it_runs_from_the_command_to_the_report_and_the_exported_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,3 +63,9 @@ def test_it_runs_from_the_command_to_the_report(
     capsys.readouterr()
     assert cli.main(["show", "quickstart", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trials"]["complete"] == 3
+    assert cli.main(["export", "quickstart", "--trial", "0", "--to", "out", "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["tokens_trained"] == 0
+    assert exported["differences"] == []
+    assert all((tmp_path / "out" / name).exists() for name in exported["files"])
+    assert "adapters/list_ops-1" in exported["files"]

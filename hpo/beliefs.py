@@ -1,0 +1,209 @@
+"""What a study's results let one expect, and what to do next: begin a trial or go on with one.
+
+1. Each goal and each limited metric has a surface over parameters and fidelity (hpo/surrogate.py),
+   learnt from the results of all rungs.
+2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
+   of those under way, as if they came out as expected.
+3. An option is a new point, or a waiting trial. Its worth is the expected gain in hypervolume at
+   full fidelity, times the probability of keeping the limits, over what it is expected to cost: the
+   step to the next rung, and from there to the end with the probability that there is a gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+from hpo import acquisition, pareto, surrogate
+from hpo.space import Coordinates
+from hpo.surrogate import Array, Points, Surface
+
+CANDIDATES = 512
+"""Points at random, and half as many near the front, from which the search for the best begins."""
+ROUNDS = 4
+"""Rounds in which the best are perturbed, each half as far as the one before."""
+SURVIVORS = 8
+SEEDS = 16
+POLISHED = 3
+CLIMBS = 20
+STEP = 1e-5
+"""Of finite differences, in shares of a domain: the surfaces are exact to about 1e-10."""
+CHILDREN = 24
+
+
+@dataclass(frozen=True)
+class Results:
+    """N results; losses are made small, limits are kept at or below 0."""
+
+    X_ND: Array
+    u_N: Array
+    """0 at full fidelity, 1 at the lowest rung."""
+    loss_NG: Array
+    loss_sem_NG: Array
+    limit_NL: Array
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Surfaces and the front to beat."""
+
+    space: Coordinates
+    goals: tuple[Surface, ...]
+    limits: tuple[Surface, ...]
+    full_FD: Array
+    """Points measured at full fidelity or taken to be."""
+
+    @property
+    def corner_G(self) -> Array:
+        """The reference point, from all points measured anywhere as they would be at full."""
+        X = self.goals[0].points.X_ND
+        mean, _ = self.losses(X)
+        kept = self.chance(X) > 0.5
+        return acquisition.reference(mean[kept] if kept.any() else mean)
+
+    def losses(self, X_MD: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation at full fidelity, M x G each."""
+        points = Points(X_MD, np.zeros(len(X_MD)))
+        found = [surface.at(points) for surface in self.goals]
+        return np.stack([m for m, _ in found], axis=1), np.stack([s for _, s in found], axis=1)
+
+    def chance(self, X_MD: Array) -> Array:
+        """Probability of keeping all limits at full fidelity: M."""
+        points = Points(X_MD, np.zeros(len(X_MD)))
+        kept = np.ones(len(X_MD))
+        for surface in self.limits:
+            mean, sd = surface.at(points)
+            kept *= ndtr(-mean / sd)
+        return kept
+
+    def believing(self, X_PD: Array, u_P: Array) -> Beliefs:
+        """These beliefs if the points came out as expected and went on to full fidelity."""
+        points = Points(X_PD, u_P)
+        return Beliefs(
+            self.space,
+            tuple(surface.believing(points) for surface in self.goals),
+            tuple(surface.believing(points) for surface in self.limits),
+            np.vstack([self.full_FD, X_PD]),
+        )
+
+    def seeds(self) -> Array:
+        """Points of the front as it is believed, at most SEEDS of them."""
+        X = self.goals[0].points.X_ND
+        mean, _ = self.losses(X)
+        rows = np.flatnonzero(pareto.non_dominated(mean))
+        rows = rows[np.argsort(mean[rows, 0], kind="stable")]
+        spread = np.unique(np.linspace(0, len(rows) - 1, SEEDS).round().astype(int))
+        return np.asarray(X[rows[spread]])
+
+    def gain(self) -> Callable[[Array], tuple[Array, Array]]:
+        """A function of M points: expected gain within the limits, and the chance of one."""
+        corner = self.corner_G
+        front = self.full_FD[self.chance(self.full_FD) > 0.5]
+        mean_FG = self.losses(front)[0] if len(front) else np.empty((0, len(self.goals)))
+        scale = np.maximum(corner - self.losses(self.goals[0].points.X_ND)[0].min(axis=0), 1e-12)
+        bounds = acquisition.boxes(mean_FG / scale, corner / scale)
+
+        def function(X_MD: Array) -> tuple[Array, Array]:
+            mean, sd = self.losses(X_MD)
+            gain, chance = acquisition.expected_gain(mean / scale, sd / scale, bounds)
+            kept = self.chance(X_MD)
+            return gain * kept, chance * kept
+
+        return function
+
+
+def search_best(
+    space: Coordinates, score: Callable[[Array], Array], seeds_SD: Array, rng: np.random.Generator
+) -> tuple[Array, float]:
+    """The point with the highest score that was found, and the score."""
+    X = space.sample(rng, CANDIDATES)
+    if len(seeds_SD):
+        X = np.vstack([X, space.near(rng, seeds_SD, 0.1, max(1, CANDIDATES // 2 // len(seeds_SD)))])
+    found = score(X)
+    width = 0.1
+    for _ in range(ROUNDS):
+        best = np.argsort(-found, kind="stable")[:SURVIVORS]
+        near = space.near(rng, X[best], width, CHILDREN)
+        X, found = np.vstack([X[best], near]), np.concatenate([found[best], score(near)])
+        width /= 2.5
+    for place in np.argsort(-found, kind="stable")[:POLISHED]:
+        x_D = polished(space, score, X[place])
+        X, found = np.vstack([X, x_D]), np.append(found, score(x_D[None]))
+    top = int(np.argmax(found))
+    return X[top], float(found[top])
+
+
+def polished(space: Coordinates, score: Callable[[Array], Array], x_D: Array) -> Array:
+    """A point moved uphill in its real coordinates, by L-BFGS-B on the score's logarithm."""
+    free = np.flatnonzero(space.is_real_D)
+    if not len(free):
+        return x_D
+
+    def climb(moved: Array) -> tuple[float, Array]:
+        X = np.repeat(x_D[None], len(free) + 1, axis=0)
+        X[:, free] = moved
+        steps = np.where(moved < 0.5, STEP, -STEP)
+        X[np.arange(1, len(X)), free] += steps
+        heights = -np.log(np.maximum(score(X), 1e-300))
+        return float(heights[0]), (heights[1:] - heights[0]) / steps
+
+    found = minimize(
+        climb,
+        x_D[free],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * len(free),
+        options={"maxiter": CLIMBS},
+    )
+    better = x_D.copy()
+    better[free] = np.clip(found.x, 0.0, 1.0)
+    return better
+
+
+def eased(results: Results) -> Results:
+    """The results with what is worse than the front's ends drawn nearer, by a logarithm.
+
+    Losses behind the reference never add volume, yet a few large ones (a trial that diverged) would
+    set the scale and the lengths of a whole surface. The order stays, and so do all values that can
+    count.
+    """
+    Y = results.loss_NG
+    low = Y.min(axis=0)
+    corner = np.maximum(acquisition.reference(Y), np.median(Y, axis=0))
+    span = np.maximum(corner - low, 1e-12)
+    past = np.maximum(Y - corner, 0.0) / span
+    drawn = np.where(past > 0, corner + span * np.log1p(past), Y)
+    return replace(results, loss_NG=drawn, loss_sem_NG=results.loss_sem_NG / (1 + past))
+
+
+def learn(results: Results, space: Coordinates) -> list[Array]:
+    """Theta of each goal's and each limit's surface."""
+    points = Points(results.X_ND, results.u_N)
+    thetas = []
+    for y, sem in _columns(results):
+        centre, spread = surrogate.standardised(y)
+        thetas.append(
+            surrogate.learn(points, space.is_choice_D, (y - centre) / spread, sem / spread)
+        )
+    return thetas
+
+
+def believe(results: Results, space: Coordinates, thetas: Sequence[Array]) -> Beliefs:
+    """What is believed after these results."""
+    points = Points(results.X_ND, results.u_N)
+    surfaces = [
+        surrogate.condition(points, space.is_choice_D, y, sem, theta)
+        for (y, sem), theta in zip(_columns(results), thetas, strict=True)
+    ]
+    G = results.loss_NG.shape[1]
+    full = results.X_ND[results.u_N == 0]
+    return Beliefs(space, tuple(surfaces[:G]), tuple(surfaces[G:]), full)
+
+
+def _columns(results: Results) -> list[tuple[Array, Array]]:
+    goals = zip(results.loss_NG.T, results.loss_sem_NG.T, strict=True)
+    return [*goals, *((limit, np.zeros_like(limit)) for limit in results.limit_NL.T)]

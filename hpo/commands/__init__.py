@@ -1,0 +1,1 @@
+"""Commands of `hpo`, one a file: its words, and what it does."""

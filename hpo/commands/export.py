@@ -1,0 +1,144 @@
+"""`hpo export`: a trial's weights, recipe and evidence in a folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hpo import card, runs, selection, studies, wording
+from hpo.commands.words import DONE, INTERRUPTED, command
+from hpo.progress import Display, Interrupted, interrupts
+from hpo.record import Run, Trial
+from hpo.runs import Origin, Place
+from hpo.spec import Exported, Request
+from hpo.tables import finite
+
+CARD = "README.md"
+
+
+def add(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo export`."""
+    added = command(commands, "export", run, "a trial as Hugging Face folders, with its evidence")
+    added.add_argument("run", metavar="RUN", help="a run's name or folder")
+    added.add_argument(
+        "--trial", required=True, metavar="ID", help="a number, knee, or best:GOAL"
+    )  # fmt: skip
+    added.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    added.add_argument("--study", metavar="STUDY", help="the study's file, where it has moved")
+    added.add_argument("--setting", metavar="NAME", help="of that study")
+    added.add_argument("--device", metavar="D", help="where what is missing is trained again")
+    added.add_argument("--share", metavar="URL", help="where machines share finished stages")
+    added.add_argument("--json", action="store_true", help="for programs")
+    return [added]
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the folder; what the store does not hold any more is trained again."""
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    record = runs.read(place)
+    trial = selection.pick(record, arguments.trial)
+    origin = _origin(arguments, place)
+    objective = studies.reload(record, origin).objective.configure(
+        device=arguments.device or origin.device,
+        store=str(place.folder.parent / runs.STORE),
+        share=arguments.share,
+    )
+    made = _open(arguments.to)
+    request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
+    shown = Console(stderr=True) if arguments.json else console
+    display = Display(shown, len(record.trials), trial.number)
+    try:
+        with interrupts(), display:
+            display(
+                {"wave": [trial.number], "trials": len(record.trials), "finished": trial.number}
+            )
+            exported = objective.export(request, arguments.to, display)
+        text = card.card(record, trial, exported)
+        (arguments.to / CARD).write_text(text, encoding="utf-8")
+    except (Interrupted, KeyboardInterrupt):
+        _take_back(arguments.to, made)
+        console.print(Text("Stopped; what was trained is kept, the same command goes on."))
+        return INTERRUPTED
+    except BaseException:
+        _take_back(arguments.to, made)
+        raise
+    _tell(arguments, console, record, trial, exported)
+    return DONE
+
+
+def _origin(arguments: argparse.Namespace, place: Place) -> Origin:
+    """The study the run is of, as noted or as given."""
+    noted = runs.read_origin(place)
+    if arguments.study is not None:
+        given = studies.origin(arguments.study, arguments.setting, {})
+        if noted is None:
+            return given
+        setting = given.setting or noted.setting
+        return dataclasses.replace(noted, study=given.study, setting=setting)
+    if noted is None:
+        raise ValueError(
+            f"run {place.name!r} does not tell which study it is of; give its file with --study."
+        )
+    if noted.study.endswith(".py") and not Path(noted.study).is_file():
+        raise ValueError(
+            f"the study file {noted.study} of run {place.name!r} is not there any more; give it "
+            "with --study."
+        )
+    return noted
+
+
+def _open(folder: Path) -> bool:
+    """Make the folder; returns whether it was not there.
+
+    Raises:
+        ValueError: it cannot be made, or holds something.
+    """
+    there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = not any(folder.iterdir())
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder} ({error.strerror}); give another --to."
+        ) from None
+    if not empty:
+        raise ValueError(f"{folder} is not empty; give --to a new or an empty folder.")
+    return not there
+
+
+def _take_back(folder: Path, made: bool) -> None:
+    """Leave no half of an export behind."""
+    for entry in list(folder.iterdir()):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    if made:
+        folder.rmdir()
+
+
+def _tell(
+    arguments: argparse.Namespace, console: Console, run: Run, trial: Trial, exported: Exported
+) -> None:
+    if arguments.json:
+        data = finite(card.as_json(run, trial, exported))
+        print(json.dumps(data, indent=1, allow_nan=False))
+        return
+    where = f"{wording.title(trial)} of {run.name}: {len(exported.files)} parts in {arguments.to}"
+    lines = [where, *card.differences(trial, exported)]
+    tokens = exported.result.cost.get("tokens", 0.0)
+    if tokens:
+        number = wording.number(tokens, 3)
+        lines.append(f"Trained again, as the store did not hold it any more: {number} tokens")
+    if any(exported.lost.values()):
+        lines.append(f"What the files for other trainers cannot express stands in {CARD}")
+    for line in lines:
+        console.print(Text(f"{line}."), soft_wrap=True)
+    print((arguments.to / CARD).absolute())

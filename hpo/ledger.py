@@ -1,0 +1,203 @@
+"""What a study has asked and what came, in order: all that a decision is a function of.
+
+A trial is asked for one rung after another. Each question has its wave and its place in it, each
+answer its order of coming. `as_of` takes a ledger back to what was known at any question, so that
+every decision can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.record import Run, Rung, Trial
+from hpo.spec import StudySpec, Value
+from hpo.storage import domain_data
+
+Ended: TypeAlias = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True, order=True)
+class Ask:
+    """A question: measure the trial at this fidelity."""
+
+    wave: int
+    place: int
+    fidelity: float
+    seen: int
+    """Answers that had come when it was decided."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a trial gave at a fidelity."""
+
+    fidelity: float
+    order: int
+    metrics: Mapping[str, float]
+    cost: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A trial."""
+
+    number: int
+    params: Mapping[str, Value]
+    seed: int
+    asks: tuple[Ask, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    ended: Ended | None = None
+    stopped_at: int | None = None
+    """The wave before which it was pruned."""
+    kind: Literal["planned", "searched", "repeated", "confirms"] = "searched"
+    replicate_of: int | None = None
+    trial_id: int = -1
+    """The storage's."""
+
+    @property
+    def flying(self) -> bool:
+        """Asked and not answered yet."""
+        return self.ended is None and len(self.asks) > len(self.answers)
+
+    @property
+    def waiting(self) -> bool:
+        """Answered at its rung, and neither promoted nor ended."""
+        return self.ended is None and 0 < len(self.asks) == len(self.answers)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Of all its rungs: added up, and of a peak the largest."""
+        total: dict[str, float] = {}
+        for answer in self.answers:
+            for name, value in answer.cost.items():
+                known = total.get(name, 0.0)
+                total[name] = max(known, value) if "peak" in name else known + value
+        return total
+
+
+@dataclass
+class Ledger:
+    """Trials by number."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def num_answers(self) -> int:
+        return sum(len(entry.answers) for entry in self.entries)
+
+    def put(self, entry: Entry) -> None:
+        """A new trial, or a new state of one."""
+        if entry.number == len(self.entries):
+            self.entries.append(entry)
+        else:
+            self.entries[entry.number] = entry
+
+    def spent(self, name: str) -> float:
+        """A cost over all trials."""
+        return sum(entry.cost.get(name, 0.0) for entry in self.entries)
+
+    def last_wave(self) -> int:
+        """The latest wave that was begun; -1 before the first."""
+        return max((ask.wave for entry in self.entries for ask in entry.asks), default=-1)
+
+    def asked_in(self, wave: int) -> list[Ask]:
+        """A wave's questions, in order."""
+        return sorted(ask for entry in self.entries for ask in entry.asks if ask.wave == wave)
+
+    def whole(self) -> Ledger:
+        """The trials that were asked for; the last may be cut off before its first question."""
+        begun = next((e.number for e in self.entries if not e.asks), len(self.entries))
+        return self if begun == len(self.entries) else Ledger(self.entries[:begun])
+
+    def as_of(self, at: Ask) -> Ledger:
+        """What was known when this question was decided."""
+        found = []
+        for entry in self.entries:
+            asks = tuple(a for a in entry.asks if (a.wave, a.place) < (at.wave, at.place))
+            if not asks:
+                continue
+            answers = tuple(a for a in entry.answers if a.order < at.seen)
+            over = entry.ended in ("complete", "failed") and len(answers) == len(entry.answers)
+            stopped = entry.stopped_at is not None and entry.stopped_at <= at.wave
+            ended = entry.ended if over or stopped else None
+            found.append(replace(entry, asks=asks, answers=answers, ended=ended))
+        return Ledger(found)
+
+
+def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> Ledger:
+    """The ledger from Optuna's record; a trial without questions was cut off before its first."""
+    return Ledger([_entry(each, spec) for each in frozen])
+
+
+def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
+    attrs = frozen.user_attrs
+    ended: dict[TrialState, Ended] = {
+        TrialState.COMPLETE: "complete",
+        TrialState.FAIL: "failed",
+        TrialState.PRUNED: "pruned",
+    }
+    number = frozen.number
+    state = ended.get(frozen.state)
+    # Records from before there were rungs say nothing of waves; what ran then is decided again.
+    old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
+    asks = tuple(Ask(*each) for each in attrs.get("asked", old))
+    answers = [
+        Answer(each["fidelity"], each["order"], each["metrics"], each["cost"])
+        for each in attrs.get("rungs", [])
+    ]
+    if state in ("complete", "failed"):
+        step = attrs.get("step_cost", attrs.get("cost", {}))
+        order = attrs.get("order", number)
+        answers.append(Answer(asks[-1].fidelity, order, attrs.get("metrics", {}), step))
+    kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
+    if number < len(spec.planned):
+        kind = "planned"
+    return Entry(
+        number=number,
+        params=attrs.get("params", {}),
+        seed=attrs.get("seed", spec.seed),
+        asks=asks,
+        answers=tuple(answers),
+        ended=state,
+        stopped_at=attrs.get("stopped_at"),
+        kind="confirms" if attrs.get("confirms") else kind,
+        replicate_of=attrs.get("replicate_of"),
+        trial_id=frozen._trial_id,
+    )
+
+
+def as_run(spec: StudySpec, entries: Sequence[Entry]) -> Run:
+    """The trials as a record, for what reads one; without curves and notes."""
+    return Run(
+        name=spec.name,
+        description="",
+        goals=spec.goals,
+        limits=spec.limits,
+        trials=[_trial(spec, entry) for entry in entries],
+        planned=spec.trials,
+        space={path: domain_data(domain) for path, domain in spec.space.items()},
+        reproduce={},
+    )
+
+
+def _trial(spec: StudySpec, entry: Entry) -> Trial:
+    last = entry.answers[-1] if entry.answers else None
+    return Trial(
+        number=entry.number,
+        state=entry.ended or "running",
+        params=dict(entry.params),
+        metrics={} if last is None else dict(last.metrics),
+        cost=entry.cost,
+        seed=entry.seed,
+        fidelity=entry.asks[0].fidelity if last is None else last.fidelity,
+        rungs=[
+            Rung(fidelity=each.fidelity, metrics=dict(each.metrics), cost=dict(each.cost))
+            for each in entry.answers[:-1]
+        ],
+        replicate_of=entry.replicate_of,
+        confirms=entry.kind == "confirms",
+    )

@@ -1,0 +1,241 @@
+"""Draws slices, interactions, importance, parallel coordinates and the training tree.
+
+As in `hpo.drawing`, points carry their trials' numbers in `customdata`, so that the report can mark
+a selection in every figure, and whatever a user named is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hpo import wording
+from hpo.drawing import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, layout, marker_size
+from hpo.importance import Importance
+from hpo.lineage import Tree
+from hpo.parameters import Interaction, Parallel, Slice, TauLine
+
+_HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
+_MOST_ROWS = 60
+"""Trials that the drawing of a tree names; assumed."""
+
+
+def draw_slice(data: Slice, name: str) -> go.Figure:
+    """Points with their trend and its band, or with the means of a choice's options."""
+    drawn = layout(name, wording.named(data.y))
+    figure = go.Figure(layout=drawn | {"hovermode": "closest"})
+    if data.trend is not None:
+        x = [10**place if data.log else place for place in data.trend.x]
+        figure.add_traces(_band(x, data))
+    figure.add_trace(
+        go.Scatter(
+            x=[escaped(each) if isinstance(each, str) else each for each in data.across],
+            y=list(data.values),
+            customdata=list(data.trials),
+            mode="markers",
+            marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": 0.75},
+            hovertemplate=_HOVER,
+        )
+    )
+    if data.levels:
+        figure.add_trace(_levels(data))
+        names = [escaped(level.value) for level in data.levels]
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
+    elif data.log:
+        figure.update_xaxes(**_log_axis([x for x in data.across if not isinstance(x, str)]))
+    return figure
+
+
+def draw_interaction(data: Interaction) -> go.Figure:
+    """Decay over rate, the goal as colour (bright is better), lines of equal timescale."""
+    figure = go.Figure(layout=layout("learning rate", "weight decay") | {"hovermode": "closest"})
+    for line in data.lines:
+        figure.add_trace(_tau(line))
+    figure.add_trace(
+        go.Scatter(
+            x=list(data.rates),
+            y=list(data.decays),
+            customdata=list(data.trials),
+            text=[wording.number(value) for value in data.values],
+            mode="markers",
+            marker={
+                "color": list(data.values),
+                "colorscale": "Cividis",
+                "reversescale": data.goal.direction == "down",
+                "size": marker_size(12, len(data.trials)),
+                "line": {"width": 1, "color": GREY},
+                "showscale": True,
+                "colorbar": {
+                    "title": {"text": escaped(data.goal.metric), "side": "right"},
+                    "thickness": 12,
+                    "outlinewidth": 0,
+                },
+            },
+            hovertemplate="#%{customdata}<br>%{text} at rate %{x}, decay %{y}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(**_log_axis(data.rates))
+    figure.update_yaxes(**_log_axis(data.decays))
+    return figure
+
+
+def draw_importance(found: Sequence[Importance], names: dict[str, str]) -> go.Figure:
+    """A bar for each parameter and goal."""
+    bars = [
+        go.Bar(
+            y=[escaped(names[path]) for path in each.shares],
+            x=list(each.shares.values()),
+            name=escaped(each.goal.metric),
+            orientation="h",
+            marker={"color": CYCLE[place % len(CYCLE)]},
+            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        )
+        for place, each in enumerate(found)
+        if each.shares
+    ]
+    figure = go.Figure(data=bars, layout=layout("share of the importance", ""))
+    figure.update_layout(barmode="group", showlegend=True, meta={"overview": True})
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def draw_parallel(data: Parallel) -> go.Figure:
+    """A line a trial over axes of 0 to 1, in one trace; ticks stand beside each axis."""
+    count = len(data.dimensions)
+    places = list(range(count))
+    x: list[float | None] = []
+    y: list[float | None] = []
+    numbers: list[int | None] = []
+    for row, number in enumerate(data.trials):
+        x += [*places, None]
+        y += [*(dimension.places[row] for dimension in data.dimensions), None]
+        numbers += [number] * (count + 1)
+    figure = go.Figure(layout=layout("", "") | {"hovermode": "closest"})
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, customdata=numbers, mode="lines", connectgaps=False, opacity=0.35,
+            line={"color": GREY, "width": 1}, hovertemplate="#%{customdata}<extra></extra>",
+            meta={"lines": True},
+        )
+    )  # fmt: skip
+    ticks = [(at, *tick) for at, each in enumerate(data.dimensions) for tick in each.ticks]
+    notes: list[dict[str, Any]] = [
+        {"x": at, "y": y, "text": escaped(text), "showarrow": False, "xanchor": "left", "xshift": 4}
+        for at, y, text in ticks
+    ]
+    figure.update_layout(
+        annotations=notes,
+        shapes=[
+            {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": {"color": GREY}}
+            for at in places
+        ],
+    )
+    names = [escaped(dimension.name) for dimension in data.dimensions]
+    figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, range=[-0.35, count - 0.5])
+    figure.update_yaxes(visible=False, range=[-0.05, 1.05])
+    return figure
+
+
+def draw_tree(data: Tree) -> go.Figure:
+    """Steps across; a line is as thick as many trials share it, its tips are the trials."""
+    figure = go.Figure(layout=layout("step", "") | {"hovermode": "closest"})
+    for each in data.stretches:
+        many = len(each.trials)
+        bend = [] if each.parent is None else [(each.start, each.parent)]
+        points = [*bend, (each.start, each.row), (each.end, each.row)]
+        figure.add_trace(
+            go.Scatter(
+                x=[x for x, _ in points],
+                y=[y for _, y in points],
+                mode="lines",
+                line={
+                    "color": VERMILLION if many > 1 else GREY,
+                    "width": 1.5 + 1.5 * math.log2(many),
+                },
+                hovertemplate=f"{_trials(each.trials)}<br>to step %{{x}}<extra></extra>",
+            )
+        )
+    ends = {number: each for each in data.stretches for number in each.trials}
+    figure.add_trace(
+        go.Scatter(
+            x=[ends[number].end for number in data.rows],
+            y=list(range(len(data.rows))),
+            customdata=list(data.rows),
+            text=[f"#{number}" for number in data.rows],
+            mode="markers+text" if len(data.rows) <= _MOST_ROWS else "markers",
+            textposition="middle right",
+            marker={"color": BLUE, "size": 8},
+            cliponaxis=False,
+            hovertemplate="#%{customdata}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(visible=False, autorange="reversed")
+    return figure
+
+
+def _band(x: list[float], data: Slice) -> list[go.Scatter]:
+    assert data.trend is not None
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    return [
+        go.Scatter(x=x, y=list(data.trend.low), **edge),
+        go.Scatter(
+            x=x, y=list(data.trend.high), fill="tonexty", fillcolor="rgba(86,180,233,0.22)", **edge
+        ),
+        go.Scatter(
+            x=x, y=list(data.trend.mean), mode="lines", hoverinfo="skip",
+            line={"color": SKY, "width": 2},
+        ),
+    ]  # fmt: skip
+
+
+def _levels(data: Slice) -> go.Scatter:
+    return go.Scatter(
+        x=[escaped(level.value) for level in data.levels],
+        y=[level.mean for level in data.levels],
+        error_y={
+            "array": [level.sem for level in data.levels],
+            "color": SKY,
+            "thickness": 1.5,
+            "width": 6,
+        },
+        text=[f"mean of {level.num_trials}" for level in data.levels],
+        mode="markers",
+        marker={"color": SKY, "symbol": "line-ew-open", "size": 22, "line": {"width": 2.5}},
+        hovertemplate="%{y}, %{text}<extra></extra>",
+    )
+
+
+def _tau(line: TauLine) -> go.Scatter:
+    share = "" if line.share is None else f", {wording.number(line.share)} of the run"
+    label = f"τ = {_steps(line.tau_steps)} steps{share}"
+    return go.Scatter(
+        x=list(line.rates),
+        y=list(line.decays),
+        mode="lines+text",
+        text=["", f"τ {_steps(line.tau_steps)}"],
+        textposition="top left",
+        line={"color": GREY, "dash": "dot", "width": 1},
+        hovertemplate=f"{label}<extra></extra>",
+    )
+
+
+def _log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with ticks at 1 and 3 times powers of ten, as plain numbers."""
+    if not values:
+        return {"type": "log"}
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 3)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _steps(tau: float) -> str:
+    return f"{tau:,.0f}" if tau >= 10 else f"{tau:.3g}"
+
+
+def _trials(numbers: Sequence[int], most: int = 8) -> str:
+    named = ", ".join(f"#{number}" for number in numbers[:most])
+    return named + (f" and {len(numbers) - most} more" if len(numbers) > most else "")

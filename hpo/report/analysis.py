@@ -1,0 +1,171 @@
+"""The report's sections on parameters and on mechanism: figures of all trials, and their words."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from hpo import importance, mechanism, parameters, trends, wording
+from hpo import parameter_drawing as drawn
+from hpo.importance import Importance
+from hpo.mechanism import Association
+from hpo.parameters import Interaction, Slice
+from hpo.record import Run
+from hpo.report.html_parts import figure, grid, heading, soft
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What is found over all trials, and the figures of it."""
+
+    figures: dict[str, go.Figure]
+    slices: tuple[Slice, ...]
+    interactions: tuple[Interaction, ...]
+    importances: tuple[Importance, ...]
+    mechanism: tuple[Slice, ...]
+    associations: tuple[tuple[Association, ...], ...]
+
+
+def analyse(run: Run) -> Analysis:
+    """Everything over all trials, drawn."""
+    names = wording.param_names(run, run.trials)
+    slices = tuple(
+        found
+        for path in parameters.varied(run)
+        for goal in run.goals
+        if (found := parameters.slice_data(run, path, goal.metric)).trials
+    )
+    between = parameters.interactions(run)
+    important = importance.importances(run)
+    mechanisms = mechanism.mechanism_slices(run)
+    made = {f"slice-{at}": drawn.draw_slice(each, names[each.x]) for at, each in enumerate(slices)}
+    made |= {f"interaction-{at}": drawn.draw_interaction(each) for at, each in enumerate(between)}
+    if any(each.shares for each in important):
+        made["importance"] = drawn.draw_importance(important, names)
+    parallel = parameters.parallel_data(run)
+    if parallel.dimensions:
+        made["parallel"] = drawn.draw_parallel(parallel)
+    made |= {
+        f"mechanism-{at}": drawn.draw_slice(each, names.get(each.x, wording.named(each.x)))
+        for at, each in enumerate(mechanisms)
+    }
+    return Analysis(
+        figures=made,
+        slices=slices,
+        interactions=between,
+        importances=important,
+        mechanism=mechanisms,
+        associations=mechanism.associations(run),
+    )
+
+
+def parameter_parts(run: Run, found: Analysis) -> list[str]:
+    """Slices, importance, interaction, parallel coordinates; nothing where nothing was varied."""
+    if not found.slices:
+        return []
+    parts = [
+        soft(
+            "Each parameter against each goal over all trials at full length; other parameters are "
+            "as they happened to be, so a trend is no effect. The line is a local linear "
+            f"regression with its 95 % band, from {trends.FEWEST} trials on; a "
+            "choice shows means ± one standard error over trials." + _left_out(found.slices)
+        ),
+        grid((f"slice-{at}", "") for at in range(len(found.slices))),
+    ]
+    parts += _importance_parts(found.importances)
+    if found.interactions:
+        parts += [
+            heading("Decay and rate together"),
+            soft(
+                "Colour is the goal, bright is better. Along a dotted line the AdamW timescale "
+                "τ = 1 / (lr · decay) is the same (arXiv 2405.13698)."
+                + _left_out(found.interactions)
+            ),
+            grid((f"interaction-{at}", "") for at in range(len(found.interactions))),
+        ]
+    if "parallel" in found.figures:
+        parts += [heading("Parallel coordinates"), figure("parallel")]
+    return parts
+
+
+def mechanism_parts(found: Analysis) -> list[str]:
+    """The table of associations and the figures of the main measures."""
+    if not found.associations:
+        return []
+    parts = [
+        soft(
+            "Kendall's tau of each measure with weight decay and with the goals over trials: 1 is "
+            "the same order, -1 the reverse. Full colour where p < 0.05, each taken for itself: of "
+            "twenty such, one is expected by chance."
+        ),
+        _associations(found.associations),
+    ]
+    if found.mechanism:
+        cells = (f"mechanism-{at}" for at in range(len(found.mechanism)))
+        parts.append(grid(((cell, "") for cell in cells), "small"))
+    return parts
+
+
+def _importance_parts(found: Sequence[Importance]) -> list[str]:
+    if not found:
+        return []
+    parts = [heading("Importance")]
+    few = [each for each in found if not each.shares]
+    if len(few) < len(found):
+        parts += [
+            soft(
+                "PED-ANOVA (arXiv 2304.10255): how much a parameter decides whether a trial is "
+                "among the best, as shares of 1."
+            ),
+            figure("importance"),
+        ]
+    parts += [
+        soft(
+            f"Importance for {each.goal.metric} needs {importance.FEWEST} measured trials inside "
+            f"the space; there are {each.num_trials}."
+        )
+        for each in few
+    ]
+    return parts
+
+
+def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:
+    numbers = sorted({number for each in found for number in each.left_out})
+    if not numbers:
+        return ""
+    most = 10
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    named = ", ".join(f"#{number}" for number in numbers[:most])
+    return f" At zero, so not on a logarithmic axis: {named}{more}."
+
+
+def _associations(rows: Sequence[Sequence[Association]]) -> str:
+    heads = ["measure", *(each.against for each in rows[0]), "trials"]
+    head = "".join(
+        f'<th class="plain{" number" if place else ""}">{html.escape(text)}</th>'
+        for place, text in enumerate(heads)
+    )
+    body = "".join(
+        f"<tr><td>{html.escape(row[0].measure)}</td>{''.join(map(_association, row))}"
+        f'<td class="number">{max(each.num_trials for each in row)}</td></tr>'
+        for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table class="associations"><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _association(found: Association) -> str:
+    if math.isnan(found.tau):
+        return '<td class="number">n/a</td>'
+    sure = " sure" if found.p < 0.05 else ""
+    way = "rises" if found.tau > 0 else "falls"
+    return (
+        f'<td class="number {way}{sure}" title="p = {wording.number(found.p, 2)}">'
+        f"{found.tau:+.2f}</td>"
+    )

@@ -1,0 +1,131 @@
+"""Puts the report together and writes it.
+
+Three escapes keep what a user named out of the markup: `html.escape` in the page, `drawing.escaped`
+in plotly's texts, and \\u escapes of `<`, `>`, `&` in the data, so that no `</script>` ends it.
+A content security policy forbids every request. What the page builds itself it builds of text
+nodes.
+
+Figures of all trials are drawn here; those of single trials (curves, gain by task, a trial's page)
+the page draws of the columns it is given, for the trials that are selected.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from hpo import drawing, figures, wording
+from hpo.record import Run
+from hpo.report import packed, views
+from hpo.scoring import Front, front
+from hpo.tables import finite
+
+SCRIPTS = ("state.js", "layer.js", "draw.js", "table.js", "trial.js", "report.js")
+"""In the order in which they run."""
+
+
+def write_report(run: Run, path: Path, refresh_s: float | None = None) -> Path:
+    """Write the run's report, whole or not at all, and return its path.
+
+    With `refresh_s` the page loads itself anew at that interval, for a run that is going on.
+    """
+    page = render(run, refresh_s)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return path
+
+
+def render(run: Run, refresh_s: float | None = None) -> str:
+    """The report's HTML."""
+    found = front(run)
+    shown = views.make(run, found)
+    return Template(_asset("report.html")).substitute(
+        title=html.escape(f"{run.name}: report"),
+        style=_asset("report.css"),
+        body="\n".join(views.body(run, found, shown, live=refresh_s is not None)),
+        data=in_script(_data(run, found, shown, refresh_s)),
+        plotly=get_plotlyjs(),
+        script="\n".join(_asset(name) for name in SCRIPTS),
+    )
+
+
+def in_script(data: Any) -> str:
+    """JSON that stays data inside a script element."""
+    text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data(run: Run, found: Front, shown: views.Shown, refresh_s: float | None) -> dict[str, Any]:
+    names = wording.metric_names(run)
+    most = packed.most_points(run)
+    curves = figures.curve_names(run)
+    return {
+        "name": run.name,
+        "refresh_s": refresh_s,
+        "figures": {name: _plotly(figure) for name, figure in shown.figures.items()},
+        "curves": [{"name": name, **packed.curves(run, name, most)} for name in curves],
+        "layouts": {
+            f"curve-{place}": _plotly(drawing.draw_curves((), name))["layout"]
+            for place, name in enumerate(curves)
+        },
+        "gain": _gain(run, found),
+        "styles": {"colours": drawing.CYCLE, "dashes": drawing.DASHES},
+        "axes": figures.plane(run),
+        "titles": {name: drawing.escaped(wording.named(name)) for name in names}
+        | {path: drawing.escaped(path) for path in packed.numeric(run)},
+        "logs": [path for path, domain in run.space.items() if domain.get("log")],
+        "units": {name: wording.UNITS[name] for name in names if name in wording.UNITS},
+        "columns": packed.columns(run, found),
+        "goals": [goal.metric for goal in run.goals],
+        "trials": [trial.number for trial in run.trials],
+        "labels": [wording.title(trial) for trial in run.trials],
+        "details": packed.details(run, found),
+        "selected": [trial.number for trial in run.trials if figures.shown(trial, found)],
+    }
+
+
+def _gain(run: Run, found: Front) -> dict[str, Any] | None:
+    """Tasks and the empty figure of their scores; None where nothing was fine-tuned."""
+    data = figures.gain_data(run, found)
+    if not data.trials:
+        return None
+    empty = figures.GainData(tasks=data.tasks, chance=data.chance, trials=())
+    return {
+        "tasks": data.tasks,
+        "names": [drawing.escaped(task) for task in data.tasks],
+        **_plotly(drawing.draw_gain(empty)),
+    }
+
+
+def _plotly(figure: go.Figure) -> Mapping[str, Any]:
+    """The figure as JSON-able data, its numbers short, without hover texts of trials.
+
+    The page makes those itself, of the columns it has anyway.
+    """
+    drawn: Mapping[str, Any] = packed.short(figure.to_plotly_json())
+    for trace in drawn["data"]:
+        if "customdata" in trace:
+            trace.pop("hovertext", None)
+    return {"data": drawn["data"], "layout": drawn["layout"]}
+
+
+def _asset(name: str) -> str:
+    return resources.files("hpo.report").joinpath(name).read_text(encoding="utf-8")

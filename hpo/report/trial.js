@@ -1,0 +1,86 @@
+// A trial's page: everything known about it.
+const dialog = document.getElementById("trial");
+
+function shortNumber(number, digits = 4) {
+  return number === null || number === undefined ? "n/a" : String(Number(number.toPrecision(digits)));
+}
+
+function definitions(title, pairs) {
+  const known = pairs.filter(([, text]) => text !== null && text !== "n/a");
+  if (!known.length) return [];
+  const lines = known.map(([name, text]) => element("tr", { children: [element("th", { text: name, scope: "row" }), element("td", { text })] }));
+  return [element("div", { children: [element("h3", { text: title }), element("table", { className: "facts", children: lines })] })];
+}
+
+function measuredText(name, trial) {
+  const error = value(name + "_sem", trial);
+  const unit = DATA.units[name] ? " " + DATA.units[name] : "";
+  return value(name, trial) === null ? "n/a" : shortNumber(value(name, trial)) + (error ? " ± " + shortNumber(error, 2) : "") + unit;
+}
+
+function facts(trial) {
+  const index = place.get(trial);
+  const { params, cost, seed, fidelity, standing, membership, rungs } = DATA.details;
+  const metrics = Object.keys(DATA.titles).filter((name) => !(name in params) && value(name, trial) !== null);
+  const of = (prefix) => metrics.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), measuredText(name, trial)]);
+  const plain = metrics.filter((name) => !/^(task|probe)\./.test(name)).map((name) => [name, measuredText(name, trial)]);
+  return [
+    ...definitions("Trial", [["standing", standing[index]], ["on the front", membership[index]], ["seed", String(seed[index])], ["share of the full length", shortNumber(fidelity[index])]]),
+    ...definitions("Parameters", Object.entries(params).map(([name, column]) => [name, column[index]])),
+    ...definitions("Metrics", plain),
+    ...definitions("Cost", Object.entries(cost).map(([name, column]) => [name, shortNumber(column[index])])),
+    ...definitions("Tasks", of("task.")),
+    ...definitions("Probes", of("probe.")),
+    ...(rungs[index] ?? []).flatMap(([share, found]) => definitions(`At ${shortNumber(share)} of the length`, Object.entries(found).map(([name, each]) => [name, shortNumber(each)]))),
+  ];
+}
+
+function openTrial(trial) {
+  if (!place.has(trial)) return;
+  const index = place.get(trial);
+  const box = element("input", { type: "checkbox", checked: selected.has(trial), onchange: () => toggle(trial, box.checked) });
+  const step = (text, name, to) => element("button", { text, ariaLabel: name, disabled: !(to in DATA.trials), onclick: () => openTrial(DATA.trials[to]) });
+  const head = element("div", { className: "tools head", children: [
+    element("h2", { text: label(trial) }),
+    element("label", { children: [box, " selected"] }),
+    step("‹", "previous trial", index - 1), step("›", "next trial", index + 1),
+    element("button", { text: "✕", ariaLabel: "close", onclick: () => dialog.close() }),
+  ] });
+  const said = (DATA.details.said[index] ?? []).map((text) => element("li", { text }));
+  const figures = DATA.curves.map(({ name, of }, number) => ({ name, number, there: of[index] !== null })).filter(({ there }) => there);
+  const cells = figures.map(({ name, number }) => {
+    const figure = element("div", { className: "figure small" });
+    figure.dataset.curve = number;
+    return element("div", { children: [element("h3", { text: name }), figure] });
+  });
+  dialog.replaceChildren(head, element("ul", { children: said }), element("div", { className: "facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  drawInTurn([...dialog.querySelectorAll(".figure")], trial);
+}
+
+// One a frame, while this trial's page is open.
+function drawInTurn([first, ...rest], trial) {
+  if (!first) return;
+  setTimeout(() => {
+    if (!first.isConnected || !dialog.open) return;
+    drawOne(first, trial);
+    drawInTurn(rest, trial);
+  });
+}
+
+function drawOne(box, trial) {
+  const palette = colours();
+  const { steps, of, values } = DATA.curves[box.dataset.curve];
+  const index = place.get(trial);
+  const [x, y] = [steps[of[index]], values[index]];
+  const line = { color: DATA.styles.colours[0], width: 2 };
+  const layout = themed(curveLayout(box.dataset.curve), palette, box.clientHeight);
+  Plotly.react(box, [{ x, y, mode: x.length < 3 ? "lines+markers" : "lines", line }], layout, { ...CONFIG, displayModeBar: false });
+}
+
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+document.addEventListener("click", ({ target }) => {
+  const opener = target.closest("[data-open]");
+  if (opener) openTrial(Number(opener.dataset.open));
+});

@@ -1,0 +1,51 @@
+"""When a study is done before its trials are: a limit is reached, or nothing is gained any more."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hpo import pareto, scoring
+from hpo.ledger import Entry, Ledger, as_run
+from hpo.progress import duration
+from hpo.spec import StudySpec
+
+LEAST_GAIN = 1e-3
+"""Share of the hypervolume below which a gain is none, however exact; assumed."""
+
+
+def reason(spec: StudySpec, ledger: Ledger) -> tuple[str, str] | None:
+    """Why no new wave should start, and the option by which more would; None if one should."""
+    if spec.budget_s is not None and ledger.spent("time_s") >= spec.budget_s:
+        return f"The budget of {duration(spec.budget_s)} is used up", "--budget TIME"
+    if spec.max_flops is not None and ledger.spent("flops") >= spec.max_flops:
+        return f"The {spec.max_flops:.3g} operations are used up", "--max-flops N"
+    if spec.patience is not None and stalled(spec, ledger.entries, spec.patience):
+        gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
+        return gained, "--patience N"
+    return None
+
+
+def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:
+    """Whether the last so many full trials gained no hypervolume beyond their standard errors.
+
+    Each of them counts with its losses made worse by its standard error, under the reference of
+    all: what remains of its gain is beyond the noise of one trial.
+    """
+    found = [e for e in entries if e.ended == "complete" and e.kind in ("planned", "searched")]
+    found.sort(key=lambda entry: entry.answers[-1].order)
+    trials = [t for t in as_run(spec, found).trials if scoring.feasible(t, spec.limits)]
+    if len(trials) <= patience:
+        return False
+    losses = scoring.losses(trials, spec.goals)
+    sems = np.array([[scoring.sem(t, goal.metric) for goal in spec.goals] for t in trials])
+    finite = losses[np.isfinite(losses).all(axis=1)]
+    if not len(finite):
+        return True
+    corner = finite.max(axis=0) + 0.1 * np.maximum(np.ptp(finite, axis=0), 1e-12)
+    late = losses.copy()
+    late[-patience:] += np.nan_to_num(sems[-patience:])
+    before = pareto.hypervolume(losses[:-patience], corner)
+    after = pareto.hypervolume(late, corner)
+    return not math.isfinite(after) or after <= before * (1 + LEAST_GAIN)

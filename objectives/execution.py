@@ -1,0 +1,108 @@
+"""Where objectives compute and where they keep their stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from objectives.pretrain import Compiling
+from objectives.remote import Mirror
+from objectives.shelf import GB
+from objectives.store import Store
+
+DEFAULT_STORE = Path("runs") / "store"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how to compute; nothing here is meant to change a result."""
+
+    device: str | None = None
+    """cpu or cuda; None takes a GPU if there is one."""
+    lanes: int | None = None
+    """Lanes of one program; None measures how many fit."""
+    compiling: Compiling = "auto"
+    """Whether the pretraining step is compiled; auto does on a GPU where the run is long. Never
+    together with pretrain.activation_checkpointing."""
+    store: Path = DEFAULT_STORE
+    store_gb: float | None = None
+    """Size (1e9 bytes) within which the store keeps itself by dropping what costs least to compute
+    again for its size; None is without limit."""
+    share: str | None = None
+    """A folder or fsspec URL such as s3://bucket/stages, where machines share finished stages."""
+
+    def __post_init__(self) -> None:
+        if self.store_gb is not None and not self.store_gb > 0:
+            raise ValueError(f"store_gb must be above 0 or None, got {self.store_gb}.")
+
+    @property
+    def device_name(self) -> str:
+        """The device that is used."""
+        if self.device is not None:
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def changed(
+        self,
+        *,
+        device: str | None,
+        lanes: int | None,
+        store: str | None,
+        store_gb: float | None,
+        share: str | None,
+    ) -> Execution:
+        """A copy with what is given; None leaves a field as it is.
+
+        Raises:
+            ValueError: the device is not there, or there is no such kind of shared store.
+        """
+        if device is not None:
+            _check_device(device)
+        if share is not None:
+            Mirror(share)
+        changes = {
+            "device": device,
+            "lanes": lanes,
+            "store": None if store is None else Path(store),
+            "store_gb": store_gb,
+            "share": share,
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        return dataclasses.replace(self, **given)  # type: ignore[arg-type]
+
+    def machine(self) -> dict[str, Any]:
+        """Where it computes; JSON-able."""
+        device = torch.device(self.device_name)
+        cuda = device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "lanes": self.lanes,
+        }
+
+    def open_store(self) -> Store:
+        """The store; to be closed.
+
+        Raises:
+            StoreError: its folder cannot be made or written.
+        """
+        return Store(
+            self.store,
+            budget=None if self.store_gb is None else self.store_gb * GB,
+            mirror=None if self.share is None else Mirror(self.share),
+        )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {device!r} cannot be used ({reason}); use cpu, or leave it to the default."
+        ) from None

@@ -1,0 +1,280 @@
+"""The objective for images: train a small ResNet, measure loss, error, norms and sharpness.
+
+    objective = VisionObjective(VisionRecipe())
+    objective({"pretrain.weight_decay": 0.01}).metrics["validation_error"]
+
+Each trial is one stage of the store: what came of a trial is kept, its weights are not. A trial
+that is interrupted, or asked for another probe, is trained anew. Nothing is compiled here,
+whatever `Execution.compiling` says.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from objectives import images, memory, weight_decay
+from objectives.execution import Execution
+from objectives.field_types import Value
+from objectives.finetune import curve
+from objectives.images import Images
+from objectives.measures import Request, Result
+from objectives.pretrain import MOST_LANES
+from objectives.probes import norms
+from objectives.progress import Event, Progress
+from objectives.recipe import SHORT_FORMS
+from objectives.store import Store, key_of, read_json, write_json
+from objectives.train import NEVER
+from objectives.vision_jobs import Job, Measured, Run
+from objectives.vision_recipe import VisionRecipe
+
+STAGE = "vision"
+CURVE_POINTS = 64
+HOPELESS = 2.0
+"""A classifier whose training loss ends above this many times ln(classes) has diverged; assumed."""
+
+
+class VisionObjective:
+    """Measures recipes of image classifiers."""
+
+    def __init__(self, recipe: VisionRecipe, execution: Execution | None = None) -> None:
+        self.recipe = recipe
+        self.execution = execution or Execution()
+        self._images: dict[str, Images] = {}
+
+    def __call__(
+        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
+    ) -> Result:
+        """Measure one trial."""
+        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
+
+    def check(self, params: Mapping[str, Value]) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+        self.recipe.with_params(params)
+
+    def with_params(self, params: Mapping[str, Value]) -> VisionObjective:
+        """The same objective with these values as its fixed ones."""
+        return VisionObjective(self.recipe.with_params(params), self.execution)
+
+    def configure(
+        self,
+        *,
+        device: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
+    ) -> VisionObjective:
+        """The same objective told where to compute and where to keep its stages.
+
+        Raises:
+            ValueError: the device is not there, or there is no such kind of shared store.
+        """
+        execution = self.execution.changed(
+            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
+        )
+        return VisionObjective(self.recipe, execution)
+
+    def values(self) -> dict[str, Value]:
+        """The value of every hyperparameter where a request does not set it, short forms too."""
+        paths = self.recipe.paths()
+        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
+
+    def machine(self) -> dict[str, Any]:
+        """Where it computes."""
+        return self.execution.machine()
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the results, JSON-able."""
+        return {"objective": "vision", "recipe": self.recipe.to_dict()}
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[Result]:
+        """Measure a batch; one result a request, in order.
+
+        `on_event` is told of progress; an exception it raises stops the work, with all that is
+        finished kept in the store.
+
+        Raises:
+            ValueError: a request that cannot be understood, or images that cannot be had.
+            StoreError: the store cannot be written.
+        """
+        started = time.monotonic()
+        device = self.execution.device_name
+        jobs = [_job(self.recipe, request, device) for request in requests]
+        store = self.execution.open_store()
+        try:
+            total = sum(job.steps * job.recipe.pretrain.batch_size for job in jobs)
+            progress = Progress(on_event or (lambda event: None), total, "images")
+            found = self._measured(jobs, store, progress)
+        finally:
+            store.close()
+            memory.hand_back()
+        time_s = (time.monotonic() - started) / max(1, len(jobs))
+        return [_timed(data, time_s) for data in found]
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> NoReturn:
+        """Refuse: no weights of an image classifier are kept.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "an image classifier is not exported: its study keeps what came of a trial, not the "
+            "weights."
+        )
+
+    def _measured(
+        self, jobs: Sequence[Job], store: Store, progress: Progress
+    ) -> list[dict[str, Any]]:
+        """The measures of each job, from the store where they are there."""
+        found: dict[int, dict[str, Any]] = {}
+        programs: dict[str, list[int]] = {}
+        for index, job in enumerate(jobs):
+            try:
+                _ = job.lr
+            except ValueError as error:
+                found[index] = {"failure": f"pretrain.{error}"}
+                continue
+            data = self._prepared(job)
+            folder = store.get(STAGE, job.key(data))
+            if folder is not None:
+                found[index] = read_json(folder / "measures.json") | {"now": False}
+            else:
+                programs.setdefault(key_of(job.program_key(), data.key), []).append(index)
+        for members in programs.values():
+            data = self._prepared(jobs[members[0]])
+            one_each = {jobs[index].key(data): index for index in reversed(members)}
+            train = functools.partial(_train, jobs, data, store, progress, found)
+            memory.in_chunks(sorted(one_each.values()), self._lanes(jobs, members, data), train)
+            for index in members:
+                twin = found[one_each[jobs[index].key(data)]]
+                found.setdefault(index, twin | {"now": False})
+        return [found[index] for index in range(len(jobs))]
+
+    def _prepared(self, job: Job) -> Images:
+        """The job's images.
+
+        Raises:
+            ValueError: they cannot be had, or are fewer than a batch.
+        """
+        source, size = job.recipe.images, job.recipe.pretrain.batch_size
+        name = key_of(job.recipe.to_dict()["images"], job.device)
+        if name not in self._images:
+            self._images[name] = images.prepare(source, job.device)
+        data = self._images[name]
+        if size > len(data.train):
+            raise ValueError(
+                f"pretrain.batch_size is {size} but there are {len(data.train)} training images; "
+                "lower it."
+            )
+        return data
+
+    def _lanes(self, jobs: Sequence[Job], members: Sequence[int], data: Images) -> int:
+        """How many of these jobs train at once."""
+        if self.execution.lanes is not None:
+            return self.execution.lanes
+
+        def step(count: int) -> None:
+            some = [jobs[members[place % len(members)]] for place in range(count)]
+            Run(some, data, lambda event: None).take_step()
+
+        return memory.fitting(step, self.execution.device_name, min(len(members), MOST_LANES))
+
+
+def _job(recipe: VisionRecipe, request: Request, device: str) -> Job:
+    fidelity = request["fidelity"]
+    if not 0 < fidelity <= 1:
+        raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
+    changed = recipe.with_params(request["params"])
+    steps = max(1, round(changed.pretrain.steps * fidelity))
+    return Job(changed, request["seed"], steps, device)
+
+
+def _train(
+    jobs: Sequence[Job],
+    data: Images,
+    store: Store,
+    progress: Progress,
+    found: dict[int, dict[str, Any]],
+    members: Sequence[int],
+) -> None:
+    """Train these jobs as lanes, keep what came of each, and add it to what is found."""
+    started = time.monotonic()
+    measured = Run([jobs[index] for index in members], data, progress).measure()
+    seconds = (time.monotonic() - started) / len(members)
+    for index, one in zip(members, measured, strict=True):
+        job = jobs[index]
+        measures = _measures(job, one, data.classes) | {"device_s": seconds}
+        write = functools.partial(_write, measures)
+        store.put(STAGE, job.key(data), write, seconds=seconds)
+        found[index] = measures | {"now": True}
+
+
+def _write(measures: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "measures.json", measures)
+
+
+def _measures(job: Job, measured: Measured, classes: int) -> dict[str, Any]:
+    """What is kept of a trial; JSON-able."""
+    losses = curve(measured.losses, CURVE_POINTS)
+    curves = {
+        "batch_loss": [point for point in losses if math.isfinite(point[1])],
+        "lr": [[float(step), float(job.lr[int(step) - 1])] for step, _ in losses],
+        **measured.curves,
+    }
+    images_seen = float(job.steps * job.recipe.pretrain.batch_size)
+    found = {"curves": curves, "images": images_seen, "metrics": {}, "failure": None}
+    final = measured.metrics
+    if measured.lost_at != NEVER:
+        return found | {
+            "failure": f"training diverged: loss not finite at step {measured.lost_at + 1}; lower "
+            "pretrain.lr"
+        }
+    loss = final.get("training_loss", math.inf)
+    if loss > HOPELESS * math.log(classes):
+        return found | {
+            "failure": f"training diverged: training loss {loss:.3g} nats, more than {HOPELESS:g} "
+            "times that of guessing; lower pretrain.lr"
+        }
+    return found | {"metrics": _metrics(job, final)}
+
+
+def _metrics(job: Job, final: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of a trained classifier; the curves' last points and what follows from them."""
+    metrics = dict(final)
+    metrics["generalisation_gap"] = metrics["validation_loss"] - metrics["training_loss"]
+    norm = metrics.get("probe.norms.weight_norm")
+    if norm is not None:
+        peak = norms.effective_lr(float(np.max(job.lr)), norm)
+        metrics["probe.norms.effective_lr_end"] = metrics.pop("probe.norms.effective_lr")
+        metrics["probe.norms.effective_lr_peak"] = peak
+    tau_frac = weight_decay.tau_frac(job.recipe.pretrain, job.steps)
+    return metrics if tau_frac is None else metrics | {"tau_frac": tau_frac}
+
+
+def _timed(data: dict[str, Any], time_s: float) -> Result:
+    """The result of a trial; as everywhere, what was found done counts as saved."""
+    seconds, now = data.get("device_s", 0.0), data.get("now", True)
+    seen = data.get("images", 0.0)
+    return Result(
+        metrics=data.get("metrics", {}),
+        curves=data.get("curves", {}),
+        failure=data["failure"],
+        cost={
+            "images": seen if now else 0.0,
+            "images_reused": 0.0 if now else seen,
+            "device_s": seconds if now else 0.0,
+            "device_s_saved": 0.0 if now else seconds,
+            "time_s": time_s,
+        },
+    )

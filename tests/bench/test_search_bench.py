@@ -1,0 +1,67 @@
+"""The search bench: its problems against known values, its figures against hand-made fronts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.bench import search
+from tests.bench.figures import Options
+from tests.bench.search import Reported
+from tests.bench.search_problems import PROBLEMS, Analytic
+
+
+def test_branin_has_its_known_minimum_at_full_fidelity() -> None:
+    """0.397887 at (pi, 2.275), (-pi, 12.275), (9.42478, 2.475); the goal is (it - 21) / 22."""
+    found = [(math.pi, 2.275), (-math.pi, 12.275), (9.42478, 2.475)]
+    X = np.array([[(x + 5) / 15, y / 15] for x, y in found])
+    values = PROBLEMS["branin-currin"].values(X, 1.0)[:, 0]
+    np.testing.assert_allclose(values, (0.397887 - 21) / 22, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["zdt1", "zdt3", "dtlz2"])
+def test_a_deviation_vanishes_at_full_fidelity_only(name: str) -> None:
+    problem = PROBLEMS[name]
+    best = 0.5 if name == "dtlz2" else 0.0
+    X = np.full((5, 6), best)
+    X[:, 0] = np.linspace(0.05, 0.95, 5)
+    Y = problem.values(X, 1.0)
+    if name == "dtlz2":
+        np.testing.assert_allclose((Y**2).sum(axis=1), 1.0)
+    if name == "zdt1":
+        np.testing.assert_allclose(Y[:, 1], 1 - np.sqrt(Y[:, 0]))
+    assert (np.abs(problem.values(X, 1 / 9) - Y) > 0.01).any(axis=1).all()
+
+
+def test_going_on_costs_the_rest_and_noise_belongs_to_point_and_fidelity() -> None:
+    objective = Analytic(name="park", noise=0.1)
+    params = dict.fromkeys(PROBLEMS["park"].space, 0.3)
+    low, full = (objective.measure(params, fidelity, 0) for fidelity in (1 / 3, 1.0))
+    assert [low.cost["time_s"], full.cost["time_s"]] == pytest.approx([1 / 3, 2 / 3])
+    assert objective.measure(params, 1.0, 0).metrics == full.metrics
+    assert objective.measure(params, 1.0, 1).metrics != full.metrics
+
+
+def test_a_front_is_judged_by_its_true_values() -> None:
+    """At x1 in (0.25, 1) of ZDT1 without its other parameters; a third point is worse in truth."""
+    points = np.zeros((2, 6))
+    points[:, 0] = (0.25, 1.0)
+    worse = np.full((1, 6), 0.5)
+    problem = PROBLEMS["zdt1"]
+    true = problem.values(points, 1.0)
+    lucky = Reported(np.vstack([points, worse]), np.vstack([true, [[0.0, 0.0]]]),
+                     np.vstack([points, worse]))  # fmt: skip
+    assert search._true("zdt1", lucky) == pytest.approx(2 / 3)
+    expected = 100 * (1.1 * 1.1 - 0.85 * 0.6 - 0.1 * 0.5) / problem.best
+    assert search._overstated("zdt1", lucky) == pytest.approx(expected)
+
+
+def test_all_searches_report_their_fronts() -> None:
+    found = search.run(Options(quick=True, only="branin-currin"))
+    keys = {f"branin-currin.noise_{noise}.{method}.at_{share:.0f}"
+            for noise in (0.0, 0.15) for method in search.SEARCHES
+            for share in (25, 50, 75, 100)}  # fmt: skip
+    assert keys <= set(found)
+    assert all(0 <= found[key].value <= 1 for key in keys)

@@ -1,0 +1,208 @@
+"""`hpo export`, from the words typed to the folder, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpo import card, cli, runs
+from hpo.record import Run
+from tests.hpo import toy
+from tests.hpo.test_cli import complaint, folder, read, words, write
+from tests.hpo.toy_objective import ToyExported, ToyResult
+
+__all__ = ["folder"]
+
+
+@pytest.fixture
+def finished(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A working folder with a finished run."""
+    write("STUDY = spec(trials=5, sampler='random')")
+    assert cli.main(["run", "mine.py"]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def export(*words: str) -> int:
+    return cli.main(["export", "toy", "--to", "out", *words])
+
+
+def test_the_folder_holds_what_the_objective_writes_and_a_card(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("--trial", "3") == 0
+    printed = words(capsys)
+    assert "#3 of toy: 1 parts in out." in printed
+    assert printed.endswith(str(finished / "out" / "README.md"))
+    assert json.loads(Path("out/params.json").read_text()) == read().trials[3].params
+    assert "# toy, trial \\#3" in Path("out/README.md").read_text()
+
+
+def test_programs_get_json_alone_on_stdout(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("--trial", "best:gain", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data) == [
+        "run", "trial", "files", "not_expressed", "metrics", "tokens_trained", "differences",
+    ]  # fmt: skip
+    assert data["not_expressed"] == {"params.json": ["the rest"]}
+    assert data["metrics"] == read().trials[data["trial"]].metrics
+
+
+def test_the_run_remembers_study_setting_and_fixed_params_from_any_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("SETTINGS = {'tiny': spec(name='tiny', trials=2)}")
+    fixed = ["--set", "model.layers=4", "--set", "pretrain.shape=linear", "--device", "cpu"]
+    assert cli.main(["run", "mine.py", "--setting", "tiny", *fixed]) == 0
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    place = ["export", str(folder / "runs" / "tiny"), "--to", "out"]
+    assert cli.main([*place, "--trial", "0"]) == 0
+    origin = runs.read_origin(runs.find_place("tiny", folder / "runs", None))
+    assert origin == runs.Origin(
+        study=str(folder / "mine.py"),
+        setting="tiny",
+        params={"model.layers": 4, "pretrain.shape": "linear"},
+        device="cpu",
+    )
+
+
+def test_a_study_that_moved_is_given_and_a_changed_one_refused(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.py").rename("moved.py")
+    assert export("--trial", "0") == 2
+    assert "is not there any more; give it with --study" in complaint(capsys)
+    assert export("--trial", "0", "--study", "moved.py") == 0
+    write("STUDY = spec(objective=ToyObjective(fixed={**DEFAULTS, 'model.layers': 5}))")
+    assert cli.main(["export", "toy", "--to", "other", "--trial", "0"]) == 2
+    assert "describes another objective than the one that run 'toy'" in complaint(capsys)
+    assert not Path("other").exists()
+
+
+def test_a_run_from_before_studies_were_noted_asks_for_it(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = Path("runs/toy/run.json")
+    old = json.loads(note.read_text())
+    note.write_text(json.dumps({"name": old["name"], "storage": old["storage"]}))
+    assert export("--trial", "0") == 2
+    assert "does not tell which study it is of; give its file with --study" in complaint(capsys)
+    assert export("--trial", "0", "--study", "mine.py") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trial", "99"], "run 'toy' has no trial 99; its trials are 0 to 4."),
+        (["--trial", "best:x"], "run 'toy' has no goal 'x'"),
+        (["--trial", "../3"], "got '../3'"),
+        (["--trial", "0", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--trial", "0", "--study", "no.py"], "no study file"),
+        (["--trial", "0", "--to", "mine.py"], "cannot write to mine.py"),
+        (["--trial", "0", "--to", "runs"], "runs is not empty; give --to a new or an empty folder"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(*arguments) == 2
+    assert said in complaint(capsys)
+    assert not Path("out").exists()
+
+
+def test_a_failed_trial_is_refused_with_its_reason(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("STUDY = spec(trials=4, sampler='random', objective=ToyObjective(fails_above_lr=0.015))")
+    cli.main(["run", "mine.py"])
+    failed = next(trial.number for trial in read().trials if trial.state == "failed")
+    capsys.readouterr()
+    assert export("--trial", str(failed)) == 2
+    assert f"trial {failed} failed (diverged at lr" in complaint(capsys)
+
+
+@pytest.mark.parametrize(("act", "code"), [("explode", 1), ("interrupt", 130)])
+def test_no_half_of_an_export_is_left(
+    act: str, code: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"STUDY = spec(trials=2, objective=ToyObjective(halfway={act}))")
+    cli.main(["run", "mine.py"])
+    Path("empty").mkdir()
+    export_to = ["export", "toy", "--trial", "0", "--to"]
+    if act == "interrupt":
+        write(
+            "STUDY = spec(trials=2, objective=ToyObjective("
+            "before=lambda requests: os.kill(os.getpid(), signal.SIGTERM)))"
+        )
+    assert cli.main([*export_to, "empty"]) == code
+    assert list(Path("empty").iterdir()) == []
+    assert cli.main([*export_to, "new"]) == code
+    assert not Path("new").exists()
+
+
+def exported(metrics: dict[str, float], tokens: float = 0.0) -> ToyExported:
+    result = ToyResult(metrics=metrics, cost={"tokens": tokens})
+    files = {"base": "the model", "adapters/a-0": "tuned", "evaluation/a.yaml": "a task"}
+    return ToyExported(files, result, {"x.toml": ["this", "that"], "y.sh": ["this"]})
+
+
+def carded(run: Run, number: int, **given: float) -> str:
+    trial = run.trials[number]
+    return card.card(run, trial, exported({**trial.metrics, **given}))
+
+
+def test_the_card_tells_evidence_recipe_check_and_limits() -> None:
+    text = carded(toy.mixed(), 3)
+    for part in ("## Evidence", "## Recipe", "## Check it", "## Limits", "## Made with"):
+        assert part in text
+    assert "the knee of the front among 6 settings that count" in text
+    row = "| gain | 0.300 ± 0.010 | 0.200 ± 0.010 | 0.220 ± 0.010 |"
+    assert row in text
+    assert "| metric | \\#3 | \\#0 standard | \\#1 constant rate |" in text
+    assert "- all of them: this\n- x.toml: that\n" in text
+    assert "one pretraining seed" in text
+    assert "pretrained=base,peft=adapters/a-0,dtype=float32 --tasks hpo_a" in text
+    assert "3.550000 nats a token" in text
+
+
+def test_the_card_says_where_the_weights_measure_something_else() -> None:
+    text = carded(toy.mixed(), 3, base_loss=3.56)
+    assert "base\\_loss is 3.56 for these weights, and 3.55 in the record" in text
+    assert "in the record" not in carded(toy.mixed(), 3)
+    trial = toy.mixed().trials[3]
+    again = card.card(toy.mixed(), trial, exported(trial.metrics, tokens=5e6))
+    assert "5e6 tokens were trained again" in again
+
+
+def test_the_card_shows_other_seeds_of_the_same_params() -> None:
+    same = {"pretrain.lr": 0.01}
+    run = toy.run(
+        [
+            toy.trial(0, 3.5, 0.2, params=same),
+            toy.trial(1, 3.6, 0.3, params=same, seed=1, replicate_of=0),
+        ]
+    )
+    text = carded(run, 0)
+    assert "base\\_loss over pretraining seeds: 3.5, 3.6 (n = 2)" in text
+    assert "one pretraining seed" not in text
+    assert "- probability of belonging to the front: 1.00" in text
+    assert "probability of belonging" not in carded(toy.mixed(), 3)
+
+
+def test_hostile_names_stay_text_in_the_card() -> None:
+    hostile = f"{toy.HOSTILE} | `x` [a](b)\n# head"
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline=hostile, notes=[hostile], labels=[hostile],
+                             params={hostile: hostile})], description=hostile)  # fmt: skip
+    text = carded(run, 0)
+    assert "<img" not in text
+    assert "\n# head" not in text
+    assert "[a](b)" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "onerror" in line]
+    assert rows
+    for line in rows:
+        assert line.replace("\\|", "").count("|") == 3

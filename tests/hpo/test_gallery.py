@@ -1,0 +1,259 @@
+"""Figures as data by equality, as pages and as pictures; `hpo plot`; a run in a notebook."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pyarrow.parquet as pq
+import pytest
+
+from hpo import cli, gallery, runs
+from hpo.record import Run
+from tests.hpo import toy
+from tests.hpo.test_cli import complaint
+
+BROWSER = any(map(shutil.which, ("chromium", "google-chrome", "chrome")))
+draws_pictures = pytest.mark.skipif(
+    not (BROWSER and find_spec("kaleido")), reason="needs kaleido and Chromium"
+)
+
+
+def small() -> Run:
+    return toy.run([toy.trial(0, 3.5, 0.2, baseline="standard"), toy.trial(1, 3.4, 0.3)])
+
+
+def test_a_run_has_these_figures() -> None:
+    assert list(gallery.exhibits(toy.beside_paper())) == [
+        "front", "curve.val_loss", "curve.train_loss", "curve.finetune.arithmetic",
+        "curve.finetune.grammar", "gain", "paper.0", "paper.1", "paper.2",
+    ]  # fmt: skip
+    assert list(gallery.exhibits(toy.run([]))) == ["front"]
+
+
+def test_the_fronts_rows_are_its_points() -> None:
+    first, second = gallery.exhibit(small(), "front").rows
+    assert first == {
+        "trial": 0, "baseline": "standard", "standing": "dominated", "knee": False,
+        "base_loss": 3.5, "base_loss_sem": None, "gain": 0.2, "gain_sem": 0.01,
+    }  # fmt: skip
+    assert (second["trial"], second["standing"], second["knee"]) == (1, "front", True)
+
+
+def test_a_curve_has_a_row_for_each_trial_and_step() -> None:
+    found = gallery.exhibit(small(), "curve.val_loss").rows
+    run = small()
+    assert [(row["trial"], row["steps"], row["values"]) for row in found] == [
+        (trial.number, step, float(f"{value:.6g}"))
+        for trial in run.trials
+        for step, value in trial.curves["val_loss"]
+    ]
+    assert {row["label"] for row in found} == {"#0 standard", "#1"}
+
+
+def test_gain_has_a_row_for_each_trial_and_task() -> None:
+    found = gallery.exhibit(small(), "gain").rows
+    assert found[0] == {
+        "trial": 0, "label": "#0 standard", "task": "arithmetic", "before": 0.2, "after": 0.4,
+        "error": 0.01, "chance": 0.1,
+    }  # fmt: skip
+    assert len(found) == 2 * len(toy.TASKS)
+
+
+def test_a_papers_figure_has_a_row_for_each_point() -> None:
+    paper, ours = (gallery.exhibit(toy.beside_paper(), f"paper.{n}").rows for n in (0, 1))
+    assert [(row["points"], row["values"], row["paper"]) for row in paper] == [
+        ("a", 2.5, True), ("b", 2.4, True)]  # fmt: skip
+    assert [row["points"] for row in ours] == ["a", "b"]
+    assert all(row["errors"] > 0 for row in ours)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stem:
+    title: str
+    leaves: tuple[Leaf, ...]
+
+
+def test_rows_unfold_records_and_columns_of_one_length() -> None:
+    leaf = Leaf("a", (1.0, 2.0), (3.0, None), ("u", "v"))
+    assert (
+        gallery.rows(Stem("t", (leaf, leaf)))
+        == [
+            {"title": "t", "name": "a", "x": 1.0, "y": 3.0, "words": "u"},
+            {"title": "t", "name": "a", "x": 2.0, "y": None, "words": "v"},
+        ]
+        * 2
+    )
+    uneven = Leaf("b", (1.0,), (3.0, None), ())
+    assert gallery.rows((uneven,)) == [{"name": "b", "x": "1.0", "y": "3.0; None", "words": ""}]
+
+
+@pytest.mark.parametrize("name", ["front", "curve.val_loss", "gain", "paper.1"])
+def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> None:
+    found = gallery.exhibit(toy.beside_paper(), name)
+    for ending in ("csv", "parquet", "json"):
+        gallery.write(found, name, tmp_path / f"x.{ending}")
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == found.rows
+    assert json.loads((tmp_path / "x.json").read_text()) == {
+        "figure": name, "what": found.what, "rows": found.rows}  # fmt: skip
+    with (tmp_path / "x.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert read == [
+        {key: "" if value is None else str(value) for key, value in row.items()}
+        for row in found.rows
+    ]
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_page_needs_no_network(tmp_path: Path) -> None:
+    run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE)])
+    path = gallery.write(gallery.exhibit(run, "front"), "front", tmp_path / "x.html")
+    text = path.read_text()
+    assert len(text) > 1e6
+    assert "<img src=x" not in text
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
+
+
+@draws_pictures
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")]
+)
+def test_pictures_are_drawn(ending: str, start: bytes, tmp_path: Path) -> None:
+    path = gallery.write(gallery.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}")
+    assert path.read_bytes().startswith(start)
+    assert path.stat().st_size > 2000
+
+
+def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
+    drawn = gallery.exhibit(toy.mixed(), "curve.val_loss").draw()
+    waiting = [trace.name for trace in drawn.data if trace.visible == "legendonly"]
+    assert waiting
+    figure = gallery.on_paper(drawn)
+    assert figure.layout.paper_bgcolor == "white"
+    assert [trace.name for trace in figure.data if trace.visible is False] == waiting
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(runs, "find_place", lambda *given: None)
+    monkeypatch.setattr(runs, "read", lambda place: toy.mixed())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_a_browser_it_says_what_is_missing_and_what_works(
+    shown: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: go.Figure, **given: object) -> bytes:
+        raise RuntimeError("Kaleido requires\nGoogle Chrome to be installed.")
+
+    monkeypatch.setattr(go.Figure, "to_image", fail)
+    assert cli.main(["plot", "toy", "front", "--to", "x.png"]) == 1
+    line = complaint(capsys)
+    for said in ("Chromium", "plasticity-hpo[pictures]", "html, csv, parquet and json", "Google"):
+        assert said in line
+    assert list(shown.iterdir()) == []
+
+
+def test_plot_prints_the_path_and_lists_figures_without_one(
+    shown: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plot", "toy", "gain", "--to", "deep/x.CSV"]) == 0
+    assert capsys.readouterr().out.strip() == str(shown / "deep" / "x.CSV")
+    assert cli.main(["plot", "toy"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in gallery.exhibits(toy.mixed()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fronts"], "run 'toy' has no figure 'fronts'; its figures are front, curve.val_loss"),
+        (["../../x"], "has no figure '../../x'"),
+        (["front", "--to", "x.gif"], "is written as png, svg, pdf, html, csv, parquet, json"),
+        (["front", "--to", "x"], "by the file's ending; got 'x'"),
+        (["front", "--to", "file/x.csv"], "cannot write to file/x.csv"),
+        (["front", "--to", "folder.csv"], "cannot write to folder.csv"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2(
+    arguments: list[str], said: str, shown: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    Path("folder.csv").mkdir()
+    assert cli.main(["plot", "toy", *arguments]) == 2
+    assert said in complaint(capsys)
+    assert sorted(path.name for path in shown.iterdir()) == ["file", "folder.csv"]
+
+
+class Text(HTMLParser):
+    """Tags and text outside of scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.script = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+        self.script = tag == "script"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.script = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.script else data
+
+
+def test_a_notebook_shows_findings_figure_and_table() -> None:
+    parsed = Text()
+    parsed.feed(toy.mixed()._repr_html_())
+    assert {"h3", "li", "table", "script"} <= set(parsed.tags)
+    assert parsed.tags.count("tr") == 1 + 4
+    assert "0.300 ± 0.010" in parsed.text
+    assert "Knee" in parsed.text
+
+
+def test_a_notebook_shows_a_run_without_results() -> None:
+    parsed = Text()
+    parsed.feed(toy.run([])._repr_html_())
+    assert "No complete trial counts for the front yet." in parsed.text
+    assert "table" not in parsed.tags
+
+
+def test_hostile_names_stay_text_in_a_notebook() -> None:
+    one = toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE, params={toy.HOSTILE: toy.HOSTILE})
+    parsed = Text()
+    parsed.feed(toy.run([one], description=toy.HOSTILE)._repr_html_())
+    assert "img" not in parsed.tags
+    assert "<img src=x onerror=alert(1)>" in parsed.text
+
+
+def test_a_run_is_loaded_from_python_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from tests.hpo.toy_objective import *\nSTUDY = spec(trials=2)\n")
+    assert cli.main(["run", "mine.py"]) == 0
+    assert len(runs.load("toy").trials) == 2
+    assert runs.load("runs/toy") == runs.load("toy", out=tmp_path / "runs")
+    with pytest.raises(ValueError, match="no run 'other' in runs; runs there are toy"):
+        runs.load("other")
