@@ -153,7 +153,7 @@ def test_a_trial_that_ends_at_each_write_in_turn_loses_nothing_and_ends_right(
     folder, expected = undisturbed
     ended: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr("objectives.plasticity.Store", one_more(ends))
+        patched.setattr("objectives.execution.Store", one_more(ends))
         while True:
             try:
                 found = measure(recipe, tmp_path)
@@ -227,7 +227,7 @@ def test_fine_tunes_are_stored_from_time_to_time_and_survive_a_kill(
     expected = undisturbed[1]
     monkeypatch.setattr(pretrain, "CHECKPOINT_S", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr("objectives.plasticity.Store", one_more("killed"))
+        patched.setattr("objectives.execution.Store", one_more("killed"))
         ended = 0
         while True:
             try:
