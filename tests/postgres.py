@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import folders
+
 
 @dataclass(frozen=True)
 class Server:
@@ -46,7 +48,7 @@ def server() -> Iterator[Server]:
 
     Root's runs as another user, who must get to its data: hence a folder of its own, not pytest's.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=folders.in_memory()) as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)  # where the wheel keeps its lock
         import pgserver
 

@@ -94,13 +94,14 @@ def test_of_many_that_try_at_once_one_has_the_lease(url: str) -> None:
 DYING = """
 import os, signal, sys
 from hpo import lease
-from tests.hpo.test_lease import study
-with lease.held(study(sys.argv[1]), sys.argv[1]):
+from hpo.storage import load_study
+with lease.held(load_study(sys.argv[1], "toy"), sys.argv[1]):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_the_lease_of_a_killed_process_is_taken_at_once(url: str) -> None:
+    study(url)
     done = subprocess.run([sys.executable, "-c", DYING, url], check=False)
     assert done.returncode == -9
     before = holder(url)
