@@ -31,17 +31,21 @@ def local_pool(
 ) -> Pool:
     """A pool of local processes; each one's log is a file in the run's folder.
 
-    Without a number: as many as there are GPUs, or one for each `CPU_GROUP` CPUs.
+    Without a number: as many as there are GPUs, or one for each `CPU_GROUP` CPUs. A single worker
+    has as many threads as this process would, and so gives the same results to the last bit;
+    several share the CPUs, and another number of threads adds in another order, which moves a
+    float's last digits.
     """
     gpus = [] if launch.device not in (None, "cuda") else _gpus()
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     count = workers or len(gpus) or max(1, cpus // CPU_GROUP)
+    threads = None if count == 1 else max(1, cpus // count)
     links: list[Link] = [
         Process(
             launch,
             log=folder / LOGS / f"worker-{index}.log",
             name=_name(index, gpus),
-            environment=_environment(index, gpus, max(1, cpus // count)),
+            environment=_environment(index, gpus, threads),
         )
         for index in range(count)
     ]
@@ -52,14 +56,15 @@ def _name(index: int, gpus: list[str]) -> str:
     return f"worker {index}" + (f" on GPU {gpus[index % len(gpus)]}" if gpus else "")
 
 
-def _environment(index: int, gpus: list[str], threads: int) -> dict[str, str]:
-    """A GPU of its own, its share of the threads, and the modules that this process sees."""
+def _environment(index: int, gpus: list[str], threads: int | None) -> dict[str, str]:
+    """A GPU of its own, at most so many threads, and the modules that this process sees."""
     found = dict(os.environ)
     if gpus:
         found["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        asked = found.get(name, "")
-        found[name] = str(min(threads, int(asked)) if asked.isdigit() else threads)
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            asked = found.get(name, "")
+            found[name] = str(min(threads, int(asked)) if asked.isdigit() else threads)
     found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return found
 

@@ -17,7 +17,7 @@ import pytest
 from hpo import cli, runs
 from hpo.executors import processes
 from hpo.executors.pool import ObjectiveError, Pool
-from hpo.executors.processes import local_pool
+from hpo.executors.processes import Process, local_pool
 from hpo.launch import Launch
 from hpo.spec import Event, Request
 from hpo.study import Controller
@@ -145,9 +145,21 @@ def test_a_signal_reaches_the_workers_which_keep_what_they_have(folder: Path) ->
     assert runs.read(place).trials == Controller(spec(trials=3), "sqlite://").run().trials
 
 
+CONTROLLER = """
+from pathlib import Path
+from hpo.executors.processes import local_pool
+from hpo.launch import Launch
+pool = local_pool(Launch(study="mine.py", store="store", device="cpu"), Path("run"), 1)
+request = {"params": {"pretrain.lr": 0.01}, "fidelity": 1.0, "seed": 0}
+pool.submit([request], lambda event: None).result()
+"""
+
+
 def test_workers_of_a_killed_controller_keep_what_they_have_and_leave(folder: Path) -> None:
     write(SLOW)
-    process = start()
+    Path("slow").touch()
+    process = subprocess.Popen([sys.executable, "-c", CONTROLLER])
+    wait_for(Path("pid").exists)
     process.kill()
     process.communicate()
     worker = int(Path("pid").read_text())
@@ -178,3 +190,16 @@ def test_threads_are_divided_and_a_smaller_wish_is_kept(monkeypatch: pytest.Monk
     assert processes._environment(0, [], 3)["OMP_NUM_THREADS"] == "2"
     assert processes._environment(0, [], 1)["OMP_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_single_worker_has_the_threads_of_this_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number would move the last digits of what it measures."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    launch = Launch(study="mine.py", store="store", device="cpu")
+    (link,) = local_pool(launch, folder, workers=1).links
+    assert isinstance(link, Process)
+    assert link.environment["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in link.environment
