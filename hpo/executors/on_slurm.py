@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import subprocess
 import threading
 import time
 import uuid
@@ -34,6 +35,9 @@ SAID, TICKET, JOBS = "said.jsonl", "ticket", "slurm"
 LISTEN_S = 3 * BEAT_S
 """Seconds in which a job that runs says something."""
 LOOK_S = 0.1
+QUEUED, RUNS, ENDED = "queued", "runs", "ended"
+ASK_S = 5.0
+"""Seconds between questions to SLURM about a job; assumed: gentle on a controller of thousands."""
 TIMEOUTS = 1000
 """How often a job may reach its time limit; the pool sees to those that make no progress."""
 
@@ -144,6 +148,7 @@ class Job:
         self.cluster, self.parameters = cluster, parameters
         self.folder = self.root
         self.job: Any = None
+        self.state, self.ask_at = QUEUED, 0.0
         self.read_to = 0
         self.begun = False
 
@@ -157,6 +162,7 @@ class Job:
         requests = json.dumps(message["requests"], sort_keys=True)
         key = hashlib.sha256(f"{self.asks}\n{requests}".encode()).hexdigest()[:24]
         self.folder, self.job = self.root / key, None
+        self.state, self.ask_at = QUEUED, 0.0
         self.folder.mkdir(parents=True, exist_ok=True)
         said = self.folder / SAID
         if said.is_file() and b'"results"' in said.read_bytes():
@@ -168,9 +174,9 @@ class Job:
             self.read_to, self.begun = 0, False
             ticket = uuid.uuid4().hex
             (self.folder / TICKET).write_text(ticket, encoding="ascii")
-            executor = _submitit().AutoExecutor(folder=self.folder, cluster=self.cluster)
-            if self.cluster == "slurm":
-                executor.update_parameters(slurm_max_num_timeout=TIMEOUTS)
+            executor = _submitit().AutoExecutor(
+                folder=self.folder, cluster=self.cluster, slurm_max_num_timeout=TIMEOUTS
+            )
             executor.update_parameters(name="hpo", **self.parameters)
             self.job = executor.submit(Batch(self.message, requests, str(self.folder), ticket))
 
@@ -182,13 +188,13 @@ class Job:
         if message is not None:
             self.begun = True
             return message
-        if self.job is not None and self.job.done():
+        state = self._state()
+        if state.startswith(ENDED):
             if (message := self._line()) is not None:  # said after the look, before the end
                 return message
-            raise Lost(f"job {self.job.job_id} ended as {self.job.state}")
+            raise Lost(f"job {self.job.job_id} {state}")
         queued = {"event": {"stage": "in the queue", "step": 0, "steps": 1}}
-        waits = self.job is not None and self.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
-        return queued if waits or not self.begun else None
+        return queued if state == QUEUED or not self.begun else None
 
     def log(self) -> str:
         """See `Link.log`."""
@@ -203,14 +209,33 @@ class Job:
 
     def gone(self) -> bool:
         """See `Link.gone`."""
-        return self.job is None or bool(self.job.done())
+        return self.job is None or self._state().startswith(ENDED)
 
     def kill(self) -> None:
         """See `Link.kill`."""
         self.stop()
         job, self.job = self.job, None
-        if job is not None and not job.done():
+        if job is not None:
             job.cancel(check=False)
+
+    def _state(self) -> str:
+        """QUEUED, RUNS, or a text that begins with ENDED.
+
+        SLURM is asked by squeue, as submitit asks its accounting, which many clusters do not keep:
+        a job that has left the queue has ended.
+        """
+        if self.job is None:
+            return RUNS
+        if self.cluster != "slurm":
+            waits = self.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
+            told = QUEUED if waits else RUNS
+            return f"{ENDED} as {self.job.state}" if self.job.done() else told
+        if self.job.paths.result_pickle.exists():
+            return f"{ENDED} well"
+        if time.monotonic() >= self.ask_at:
+            self.ask_at = time.monotonic() + ASK_S
+            self.state = _in_queue(self.job.job_id) or self.state
+        return self.state
 
     def _line(self) -> Message | None:
         """The next whole line that a job has written."""
@@ -232,6 +257,21 @@ def _ticket(folder: Path) -> str:
         return (folder / TICKET).read_text(encoding="ascii")
     except OSError:
         return ""
+
+
+def _in_queue(job_id: str) -> str | None:
+    """What squeue says of a job; None where SLURM does not answer."""
+    command = ["squeue", "--noheader", "--format=%T", f"--jobs={job_id}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode and "Invalid job id" not in done.stderr:
+        return None
+    states = done.stdout.split()
+    if not states:
+        return f"{ENDED} without a result"
+    return RUNS if states[0] in ("RUNNING", "COMPLETING") else QUEUED
 
 
 def _grows(path: Path) -> bool:
