@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -137,10 +137,8 @@ class Display:
 
     def line(self, event: Event) -> str:
         """One line for an event."""
-        numbers = event.get("numbers", self.numbers)
-        first, last = (numbers[0], numbers[-1]) if numbers else (0, 0)
-        which = f"trial {first}" if first == last else f"trials {first}-{last}"
         parts = [event["worker"]] if "worker" in event else []
+        which = _named(event.get("numbers", self.numbers) or [0])
         parts += [f"{which} of {self.trials}", event["stage"]]
         if event["steps"] > 1:
             parts.append(f"step {event['step']}/{event['steps']}")
@@ -163,6 +161,16 @@ class Display:
         if done < 0.02 * max(1, len(self.numbers)) or elapsed < 2:
             return None
         return elapsed / done * max(0.0, self.trials - self.already - done)
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Such as trial 3, trials 3-5, or trials 3, 7: those that go on at a rung lie apart."""
+    first, *others = sorted(numbers)
+    if not others:
+        return f"trial {first}"
+    if others[-1] - first == len(others):
+        return f"trials {first}-{others[-1]}"
+    return f"trials {', '.join(map(str, [first, *others]))}"
 
 
 def duration(seconds: float) -> str:

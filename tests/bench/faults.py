@@ -46,7 +46,7 @@ from hpo.spec import Event
 from hpo.storage import StorageError, url_of
 from hpo.study import Controller
 from tests import folders, postgres
-from tests.bench.faults_study import STUDY
+from tests.bench.faults_study import GATE, STUDY
 from tests.bench.figures import Figure, Options, mean_of
 
 FILE = Path(__file__).with_name("faults_study.py")
@@ -286,20 +286,29 @@ def _controller_killed(place: Place, ledger: Ledger) -> None:
 
 
 def _successor_waiting(place: Place, ledger: Ledger) -> None:
-    """Two controllers at once: the one that works is killed, and the one that waits takes over."""
+    """Two controllers at once: the one that works is killed, and the one that waits takes over.
+
+    At once, as it sees that the process has ended. That the time of a lease is over, as it has to
+    be where another machine has died, is the case of `clock_jump`.
+    """
     for folder in _studies(place, ledger):
+        gate = folder / "gate"  # a study is over sooner than a successor has started: it waits
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(_command(folder, "--wait"))
+            first = stack.enter_context(_command(folder, "--wait", gate=gate))
             for _ in range(min(MOST, place.wanted - ledger.faults)):
-                second = stack.enter_context(_command(folder, "--wait"))
+                gate.touch()
                 if not _works(*first):
-                    first = second
                     break
                 ledger.on_event({"stage": "pretrain"})
+                second = stack.enter_context(_command(folder, "--wait", gate=gate))
                 _until(lambda second=second: _says(second[1], b"waiting for process"), second[0])
+                gate.unlink()
                 if _killed(first[0], place.drawn.uniform(0.0, 0.3)):
                     ledger.strike()
                 first = second
+            gate.unlink(missing_ok=True)
+            if _works(*first):
+                ledger.on_event({"stage": "pretrain"})
             first[0].wait()
             ledger.struck_at = None
         _ended(Controller(STUDY, url_of(folder / "faults")), place, ledger)
@@ -342,10 +351,14 @@ def _struck(
 
 
 @contextlib.contextmanager
-def _command(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """`hpo run` with a worker process, and what it says."""
+def _command(
+    folder: Path, *more: str, gate: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """`hpo run` with a worker process, and what it says; it rests while there is the gate."""
     words = ["run", str(FILE), "--out", str(folder), "--executor", "processes", "--workers", "1"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    if gate is not None:
+        environment[GATE] = str(gate)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "hpo.cli", *words, *more],

@@ -4,14 +4,17 @@ A trial takes ten steps of a few milliseconds, each told of, so that faults fall
 as they would into training.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 from hpo.spec import Event, Request
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
 
 STEPS, STEP_S = 10, 0.01
+GATE = "FAULTS_GATE"
+"""The environment's name for a file; while it is there, a step does not end."""
 
 
 class Stepping(ToyObjective):
@@ -20,11 +23,16 @@ class Stepping(ToyObjective):
     def evaluate(
         self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
     ) -> list[ToyResult]:
-        for step in range(1, STEPS * len(requests) + 1):
+        steps = STEPS * len(requests)
+        gate = os.environ.get(GATE)
+        for step in range(1, steps + 1):
             time.sleep(STEP_S)
-            if on_event is not None:
-                event: dict[str, Any] = {"stage": "pretrain", "step": step}
-                on_event(event | {"steps": STEPS * len(requests)})
+            while True:
+                if on_event is not None:
+                    on_event({"stage": "pretrain", "step": step, "steps": steps})
+                if gate is None or not Path(gate).exists():
+                    break
+                time.sleep(STEP_S)
         return super().evaluate(requests)
 
 

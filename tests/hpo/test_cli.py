@@ -145,7 +145,6 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
-        (["--executor", "slurm"], "there is no SLURM here (no sbatch)"),
         (["--worker-gpus", "-1"], "--worker-gpus must be 0 or more, got -1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--store-gb", "0"], "--store-gb must be above 0, got 0"),
@@ -157,6 +156,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 ) -> None:
     assert cli.main(["run", "mine.py", *arguments]) == 2
     assert said in complaint(capsys)
+    assert not (folder / "runs").exists()
+
+
+def test_an_executor_that_is_not_there_is_told_before_anything_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    assert cli.main(["run", "mine.py", "--executor", "slurm"]) == 2
+    assert "there is no SLURM here (no sbatch)" in complaint(capsys)
     assert not (folder / "runs").exists()
 
 

@@ -110,6 +110,22 @@ def test_the_lease_of_a_killed_process_is_taken_at_once(url: str) -> None:
         assert holder(url).token == before.token + 1
 
 
+def test_whoever_waits_takes_over_when_the_time_of_a_silent_holder_is_over(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the holder's machine has died: nobody here can see whether its process has ended."""
+    monkeypatch.setattr(lease, "LOOK_S", 0.01)
+    silent = study(url)
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "LEASE_S", 0.5)
+        patch.setattr(lease, "_machine", lambda: "elsewhere")
+        lease._Lease(silent._storage._backend, silent._study_id, "toy").take()  # type: ignore[attr-defined]
+    before = holder(url)
+    with lease.held(study(url), url, wait=True):
+        assert time.time() > before.until
+        assert holder(url).token == before.token + 1
+
+
 def test_whoever_lost_the_lease_writes_nothing_more(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,14 @@ def test_in_a_terminal_one_line_lives() -> None:
     assert "loss 4.568" in printed(shown)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [([4], "trial 4 of"), ([5, 3, 4], "trials 3-5 of"), ([14, 3, 5], "trials 3, 5, 14 of")],
+)
+def test_a_line_names_its_trials_also_where_they_lie_apart(numbers: list[int], said: str) -> None:
+    assert display().line(STEP | {"numbers": numbers}).startswith(said)
+
+
 def test_every_worker_has_a_line_until_it_is_idle() -> None:
     shown = display(terminal=True)
     shown({"wave": [0, 1, 2, 3], "finished": 0})

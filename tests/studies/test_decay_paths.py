@@ -18,12 +18,12 @@ STRENGTHS = Float(low=0.01, high=1.0, log=True)
 
 
 def study(
-    space: Mapping[str, Domain], *baselines: Mapping[str, Any], decay: Any = 0.1
+    domains: Mapping[str, Domain], *baselines: Mapping[str, Any], decay: Any = 0.1
 ) -> StudySpec:
     return StudySpec(
         name="paths",
         objective=PlasticityObjective(Recipe(pretrain=Pretrain(weight_decay=decay))),
-        space=space,
+        space=domains,
         baselines=tuple(
             Baseline(name=str(place), params=params) for place, params in enumerate(baselines)
         ),
@@ -41,7 +41,7 @@ def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "baseline"),
+    ("domains", "baseline"),
     [
         ({SHORT: STRENGTHS, LONG: STRENGTHS}, {}),
         ({SHORT: STRENGTHS}, {LONG: 0.0}),
@@ -49,22 +49,22 @@ def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
     ],
 )
 def test_two_names_of_the_strength_in_one_study_are_refused(
-    space: Mapping[str, Domain], baseline: Mapping[str, Any]
+    domains: Mapping[str, Domain], baseline: Mapping[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="name the same hyperparameter"):
-        study(space, baseline)
+        study(domains, baseline)
 
 
 def test_a_study_searches_the_timescale_where_the_recipe_gives_the_strength_by_it() -> None:
     by_tau = WeightDecay(value=None, tau_frac=0.4)
-    space = {TAU: Float(low=0.03, high=3.0, log=True)}
-    spec = study(space, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
+    domains = {TAU: Float(low=0.03, high=3.0, log=True)}
+    spec = study(domains, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
     assert search.planned_values(spec, 0) == {TAU: 0.4}
     assert not space.inside(spec.space, search.planned_values(spec, 1))
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
-        study(space, {})
+        study(domains, {})
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
-        study(space, {SHORT: 0.0}, decay=by_tau)
+        study(domains, {SHORT: 0.0}, decay=by_tau)
 
 
 @pytest.mark.parametrize(

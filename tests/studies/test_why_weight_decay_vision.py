@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, runs, search, studies
+from hpo import cli, runs, space, studies
 from objectives.vision_jobs import Job
 from objectives.vision_recipe import VisionRecipe
 
@@ -48,7 +48,7 @@ def test_every_point_and_proposal_can_be_set_and_is_a_run_of_its_own(setting: st
     assert study.replicates >= 2
     assert list(found) == list(recipes("small"))
     for place in range(8):
-        study.objective.check(search.sobol_point(study.space, study.seed, place))
+        study.objective.check(space.sobol_point(study.space, study.seed, place))
 
 
 @pytest.mark.parametrize("setting", ["small", "full"])

@@ -214,14 +214,16 @@ def test_batches_are_measured_side_by_side_and_end_in_any_order() -> None:
 
 
 def test_a_closed_pool_cancels_what_waits_and_takes_nothing_more() -> None:
-    held = threading.Event()
+    begun, held = threading.Event(), threading.Event()
 
     def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
+        begun.set()
         held.wait(30)
         yield at(1)
 
     pool = Pool([ToyLink(talk)])
     running, waiting = (pool.submit(requests(0.01), lambda event: None) for _ in range(2))
+    assert begun.wait(30)
     threading.Timer(0.1, held.set).start()
     pool.close()
     assert isinstance(running.exception(timeout=30), Lost)
