@@ -1,4 +1,4 @@
-"""Databases of tests: they need not outlive a power cut, and one is a real server."""
+"""Databases of tests: they need not outlive a power cut, and two are real servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tests import postgres
+from tests import mysql, postgres
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,10 +35,24 @@ def server() -> Iterator[postgres.Server]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[mysql.Server]:
+    """A MariaDB of the tests' own."""
+    pytest.importorskip("pymysql", reason="needs PyMySQL: pip install -e '.[test]'")
+    if reason := mysql.missing():
+        pytest.skip(reason)
+    with mysql.server() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of either kind."""
+    """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'study.db'}"
+    name = f"test_{os.getpid()}_{abs(hash(tmp_path))}"
+    if request.param == "mysql":
+        other: mysql.Server = request.getfixturevalue("mariadb")
+        return other.database(name)
     found: postgres.Server = request.getfixturevalue("server")
-    return found.database(f"test_{os.getpid()}_{abs(hash(tmp_path))}")
+    return found.database(name)
