@@ -146,9 +146,9 @@ def contrast(claim: Contrast, found: Values) -> Finding:
 
 def match(claim: Match, found: Values) -> Finding:
     """The difference from the point that it is like, against half of the effect."""
-    shared = _shared(found, claim.points)
+    paper, shared = "no difference", _shared(found, claim.points)
     if not shared:
-        return _unmeasured(claim.text, "0", claim.metric)
+        return _unmeasured(claim.text, paper, claim.metric)
     apart = {claim.point: 1.0, claim.like: -1.0}
     value, error = _weighted(found, apart, shared)
     effect, its_error = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
@@ -161,7 +161,7 @@ def match(claim: Match, found: Values) -> Finding:
     unsaid: Verdict = "disagree" if "disagree" in verdicts else "not told apart"
     return Finding(
         text=claim.text,
-        paper="0",
+        paper=paper,
         ours=f"{_with_error(value, error)} {claim.metric} from {claim.like!r}, where "
         f"{claim.unlike!r} has {_with_error(effect, its_error)}, over {_seeds(len(shared))}",
         verdict="agree" if set(verdicts) == {"agree"} else unsaid,

@@ -98,9 +98,11 @@ def train(
         followed_SK = followed_SK.to(device=device, dtype=state.rows.values.dtype)
     for step in range(state.step, until):
         loss_K = _gradient(program, state.rows, frozen, batch_at(step), plan.accumulation)
-        lr_K1 = lr_SK[step, :, None] * _mark_lost(state, loss_K, step)
+        alive_K1 = _mark_lost(state, loss_K, step)
+        lr_K1 = lr_SK[step, :, None] * alive_K1
         if followed_SK is not None:
-            lr_K1 = lr_K1 * _ratio(state.rows, followed_SK[step])
+            followed_K1 = lr_K1 * _ratio(state.rows, followed_SK[step])
+            lr_K1 = torch.where(alive_K1 == 1, followed_K1, lr_K1)  # a lost one's may be inf * 0
         adamw.step_(
             state.rows.values,
             state.rows.grads,

@@ -177,8 +177,8 @@ def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
     assert comparison.match(about, {"a": {0: 1.0}}).verdict == "not measured"
     said = comparison.sentence(comparison.match(about, BLOCKS))
     assert said == (
-        "t: paper 0; here -0.5 ± 0.1 loss from 'b', where 'c' has +1.5 ± 0.1, over 3 seeds: not "
-        "told apart from noise."
+        "t: paper no difference; here -0.5 ± 0.1 loss from 'b', where 'c' has +1.5 ± 0.1, over 3 "
+        "seeds: not told apart from noise."
     )
     moved = BLOCKS | {"a": {s: y + 0.5 for s, y in BLOCKS["a"].items()}}
     assert comparison.sentence(comparison.match(about, moved)).endswith("less than half of that.")
