@@ -8,9 +8,13 @@ randomized blocks: what a seed does to all points alike is no error of a differe
 
 s^2 takes the points that have all seeds. Points may spread differently, a diverging one more than
 the others, one at chance not at all: where the sum's own standard error over the seeds is larger,
-that one stands. A claim is told apart from its opposite where |value| exceeds the error times
-Student's two-sided 95 % quantile at (P - 1) (S - 1) degrees of freedom; else nothing is said. Many
-claims are tested at once, and about one in twenty will pass by chance.
+that one stands. The claim of a direction is told apart from its opposite where |value| exceeds the
+error times Student's two-sided 95 % quantile at (P - 1) (S - 1) degrees of freedom; else nothing is
+said. Many claims are tested at once, and about one in twenty will pass by chance.
+
+That a difference d is none is never said because noise hides it. With e the effect that would else
+be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both above 0 and told apart from it,
+and fails where one of them is told apart below; half of the effect is our choice.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
-from hpo.papers import Contrast, Correlation, Paper, Quantity, Shift, Table
+from hpo.papers import Claim, Contrast, Correlation, Match, Paper, Quantity, Shift, Table
 from hpo.record import Run, Trial
 
 Verdict: TypeAlias = Literal["agree", "disagree", "not told apart", "not measured"]
@@ -82,6 +86,8 @@ class Finding:
     verdict: Verdict
     value: float = math.nan
     error: float = math.nan
+    equality: bool = False
+    """Whether the claim is that the value is 0, not on which side of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +144,33 @@ def contrast(claim: Contrast, found: Values) -> Finding:
     )
 
 
+def match(claim: Match, found: Values) -> Finding:
+    """The difference from the point that it is like, against half of the effect."""
+    paper, shared = "no difference", _shared(found, claim.points)
+    if not shared:
+        return _unmeasured(claim.text, paper, claim.metric)
+    apart = {claim.point: 1.0, claim.like: -1.0}
+    value, error = _weighted(found, apart, shared)
+    effect, its_error = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
+    half = math.copysign(0.5, effect)
+    enough, verdicts = spread(found).enough(), list[Verdict]()
+    for sign in (-1.0, 1.0):
+        sides = {claim.point: sign, claim.unlike: half, claim.like: -half - sign}
+        left, left_error = _weighted(found, sides, shared)
+        verdicts.append(_verdict(left, left_error * enough))
+    unsaid: Verdict = "disagree" if "disagree" in verdicts else "not told apart"
+    return Finding(
+        text=claim.text,
+        paper=paper,
+        ours=f"{_with_error(value, error)} {claim.metric} from {claim.like!r}, where "
+        f"{claim.unlike!r} has {_with_error(effect, its_error)}, over {_seeds(len(shared))}",
+        verdict="agree" if set(verdicts) == {"agree"} else unsaid,
+        value=value,
+        error=error,
+        equality=True,
+    )
+
+
 def shift(claim: Shift, before: Values, after: Values) -> Finding:
     """Which point is best by each metric, and whether both choices are told apart.
 
@@ -186,8 +219,8 @@ def sentence(finding: Finding) -> str:
     """A finding as a sentence: the claim, both sides, and what follows."""
     paper = f"paper {finding.paper}; " if finding.paper else ""
     what = {
-        "agree": "same direction",
-        "disagree": "opposite direction",
+        "agree": "less than half of that" if finding.equality else "same direction",
+        "disagree": "more than half of that" if finding.equality else "opposite direction",
         "not told apart": "not told apart from noise",
         "not measured": "not measured",
     }[finding.verdict]
@@ -208,7 +241,7 @@ def _side(run: Run, table: Table) -> Side:
     return Side(title=table.title, quantities=table.quantities, rows=rows, findings=findings)
 
 
-def _finding(run: Run, table: Table, claim: Contrast | Shift | Correlation) -> Finding:
+def _finding(run: Run, table: Table, claim: Claim) -> Finding:
     """All points of the table tell the spread, whichever of them the claim is about."""
 
     def of(metric: str) -> Values:
@@ -217,6 +250,8 @@ def _finding(run: Run, table: Table, claim: Contrast | Shift | Correlation) -> F
     if isinstance(claim, Contrast):
         known = dataclasses.replace(claim, paper=paper_value(table, claim))
         return contrast(known, of(claim.metric))
+    if isinstance(claim, Match):
+        return match(claim, of(claim.metric))
     if isinstance(claim, Shift):
         return shift(claim, of(claim.before), of(claim.after))
     return correlation(claim, of(claim.x), of(claim.y))

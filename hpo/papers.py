@@ -48,6 +48,25 @@ class Contrast:
 
 
 @dataclass(frozen=True, kw_only=True, config=PLAIN)
+class Match:
+    """A point has the metric of another one, from which a third one is apart."""
+
+    kind: Literal["match"] = "match"
+    text: str
+    metric: str
+    point: str
+    like: str
+    """The point whose metric it has."""
+    unlike: str
+    """The point that differs from `like` by the effect which `point` is to have."""
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """All three."""
+        return self.point, self.like, self.unlike
+
+
+@dataclass(frozen=True, kw_only=True, config=PLAIN)
 class Shift:
     """The point that is best by `after` comes later among the points than the best by `before`."""
 
@@ -77,7 +96,8 @@ class Correlation:
     """The paper's coefficient."""
 
 
-Claim: TypeAlias = Annotated[Contrast | Shift | Correlation, Field(discriminator="kind")]
+Claim: TypeAlias = Contrast | Match | Shift | Correlation
+AnyClaim: TypeAlias = Annotated[Claim, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=PLAIN)
@@ -88,7 +108,7 @@ class Table:
     points: tuple[str, ...]
     """Names of baselines and grid points, in the paper's order."""
     quantities: tuple[Quantity, ...]
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[AnyClaim, ...] = ()
 
     def __post_init__(self) -> None:
         named = [name for each in self.quantities for name in (*each.paper, *each.best_of)]
@@ -127,7 +147,7 @@ class Paper:
         return TypeAdapter(Paper).validate_json(json.dumps(data))
 
 
-def points_of(claim: Contrast | Shift | Correlation) -> tuple[str, ...]:
+def points_of(claim: Claim) -> tuple[str, ...]:
     """The points that a claim is about."""
     return tuple(claim.weights) if isinstance(claim, Contrast) else claim.points
 

@@ -232,6 +232,8 @@ def _notes(pre: Mapping[str, Any]) -> list[str]:
         found.append(f"trained by {pre['optimizer']}: the rules are AdamW's")
     if pre.get("mid"):
         found.append("a second phase follows; its share of the run goes over as it is (assumed)")
+    if any(each is not None for each in pre.get("effective_lr_of", {}).values()):
+        found.append("the rate followed lr / |w| of a run with another decay, not the schedule")
     if pre["schedule"]["decay"] == "merged":
         found.append("the decay was merged of checkpoints, not trained")
     return found

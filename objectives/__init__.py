@@ -1,6 +1,6 @@
 """Measures one recipe: short pretraining, fine-tuning, and what came of both."""
 
-from objectives.decay_recipe import ModuleScores, Multipliers, WeightDecay
+from objectives.decay_recipe import EffectiveLrOf, ModuleScores, Multipliers, WeightDecay
 from objectives.execution import Execution
 from objectives.measures import Request, Result
 from objectives.plasticity import PlasticityObjective
@@ -37,6 +37,7 @@ __all__ = [
     "Cifar10",
     "Corpus",
     "Digits",
+    "EffectiveLrOf",
     "Execution",
     "FileTask",
     "Files",

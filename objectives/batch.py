@@ -1,7 +1,8 @@
 """A batch of requests, measured together.
 
 1. Requests become jobs; one that cannot be run (a warmup longer than its horizon) fails by itself.
-2. Bases are pretrained, all that can share a program as its lanes.
+2. Bases are pretrained, all that can share a program as its lanes; those that follow the effective
+   rate of another run after that run.
 3. Bases of one shape and seed are fine-tuned and scored together.
 4. Each base with its fine-tunes is a stage of the store, from which its result is made.
 5. Bases that have a result are probed; each probe of a base is a stage too.
@@ -28,11 +29,12 @@ from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.finetune import Finetuner, Outcome, curve
+from objectives.following import pretrain
 from objectives.handover import Trained
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
 from objectives.prepared import Prepared, data_key
-from objectives.pretrain import MOST_LANES, Compiling, pretrain
+from objectives.pretrain import MOST_LANES, Compiling
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.store import Store, key_of, read_json, write_json
@@ -146,8 +148,7 @@ class Batch:
         later = []
         for one in measured:
             if one.base.lost_at != NEVER:
-                reason = f"pretraining diverged: loss not finite at step {one.base.lost_at + 1}"
-                self._fail(one, reason)
+                self._fail(one, measures.divergence(one.base.lost_at, one.base.reference_lost))
                 continue
             group = groups.setdefault(_shape_key(one.job), {})
             stored = self.store.get("finetune", one.key) is not None
@@ -312,11 +313,12 @@ class Batch:
     def _base_curves(self, one: _Measured) -> dict[str, list[list[float]]]:
         steps = np.arange(1, one.job.steps + 1)
         picked = np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS).round().astype(int))
-        lr = [[float(steps[place]), float(one.job.lr[place])] for place in picked]
+        rates = one.base.rates_of(one.job)
+        lr = [[float(steps[place]), float(rates[place])] for place in picked if place < len(rates)]
         losses = curve(one.base.losses, CURVE_POINTS)
         curves = {
             "train_loss": [point for point in losses if math.isfinite(point[1])],
-            "lr": lr,
+            "lr": [point for point in lr if math.isfinite(point[1])],
         }
         if one.job.merge is not None:
             weights = zip(one.job.merge.steps, one.job.merge.weights, strict=True)
@@ -335,9 +337,10 @@ class Batch:
         base, pre = one.base, one.job.recipe.pretrain
         a_step = pre.batch_size * pre.seq_len
         tokens = base.trained_steps * a_step + now.tokens
+        steps = len(base.losses) + base.reference_steps
         return {
             "tokens": tokens,
-            "tokens_reused": len(base.losses) * a_step + tuning.tokens - tokens,
+            "tokens_reused": steps * a_step + tuning.tokens - tokens,
             "device_s": base.trained_s + now.seconds,
             # In pairs: equal sums of equal parts leave exactly nothing.
             "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
@@ -412,7 +415,8 @@ def _tokens(job: Job, tasks: list[Task]) -> float:
             * fine.batch_size
             * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
         )
-    steps = job.steps + probes.training_steps(job)
+    runs = 1 if job.reference is None else 2
+    steps = runs * job.steps + probes.training_steps(job)
     return steps * pre.batch_size * pre.seq_len + tuned
 
 

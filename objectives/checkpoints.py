@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +53,14 @@ class Base:
     """Steps trained for this job now, shared ones split among the jobs that share them."""
     trained_s: float = 0.0
     """Seconds of these."""
-    norms: list[list[float]] = field(default_factory=list)
-    """[step, norm of all weights] at the points of `validation`."""
+    norms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Norm of all weights after each step; [S], NaN in a stretch that was stored without them."""
+    rates: NDArray[np.float64] | None = None
+    """The rate of each step where it was not known before; [S]."""
+    reference_steps: float = 0.0
+    """Of `trained_steps`, those of the run whose effective rate this one follows."""
+    reference_lost: bool = False
+    """Whether that run diverged, at `lost_at`, and this one was not trained for it."""
 
     def validation_of(self, job: Job) -> list[list[float]]:
         """The points that the job asks for and that were measured, on its sample.
@@ -67,9 +74,14 @@ class Base:
         return [point for point in self.validation if point[0] in wanted]
 
     def norms_of(self, job: Job) -> list[list[float]]:
-        """The norms at the points that the job asks for and that were measured."""
-        wanted = set(job.eval_steps())
-        return [point for point in self.norms if point[0] in wanted]
+        """[step, norm] at the points that the job asks for and that were measured."""
+        wanted = [step for step in job.eval_steps() if step <= len(self.norms)]
+        points = [[float(step), float(self.norms[step - 1])] for step in wanted]
+        return [point for point in points if math.isfinite(point[1])]
+
+    def rates_of(self, job: Job) -> NDArray[np.float64]:
+        """The rate of each step that was taken; [S]."""
+        return job.lr if self.rates is None else self.rates
 
 
 def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
@@ -78,15 +90,17 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
     if folder is None:
         return None
     info = read_json(folder / "info.json")
+    seen = {name: x.numpy() for name, x in load_file(folder / "losses.safetensors").items()}
     return Base(
         key=key,
         params=load_file(folder / "params.safetensors"),
-        losses=load_file(folder / "losses.safetensors")["losses"].numpy(),
+        losses=seen["losses"],
         validation=info["validation"],
         curve_tokens=info["curve_tokens"],
         lost_at=train.NEVER,
         device_s=info["device_s"],
-        norms=info.get("norms", []),
+        norms=seen.get("norms", np.full(len(seen["losses"]), np.nan)),
+        rates=seen.get("rates"),
     )
 
 
@@ -186,10 +200,11 @@ def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> in
 
 def _write_weights(base: Base, folder: Path) -> None:
     save_file(base.params, folder / "params.safetensors")
-    save_file({"losses": torch.from_numpy(base.losses)}, folder / "losses.safetensors")
+    seen = {"losses": base.losses, "norms": base.norms, "rates": base.rates}
+    kept = {name: torch.from_numpy(x) for name, x in seen.items() if x is not None}
+    save_file(kept, folder / "losses.safetensors")
     info = {
         "validation": base.validation,
-        "norms": base.norms,
         "curve_tokens": base.curve_tokens,
         "device_s": base.device_s,
     }

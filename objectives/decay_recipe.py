@@ -120,6 +120,29 @@ class WeightDecay:
         return self.coupling != "l2" and self.policy not in UNTIMED_POLICIES
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EffectiveLrOf:
+    """A run whose effective rate lr_t / |w_t| is followed: this recipe with another strength of its
+    decay. Both None: the rate is the schedule's. See `objectives.following`."""
+
+    value: NonNegative | None = None
+    """That run's `pretrain.weight_decay.value`."""
+    tau_frac: Positive | None = None
+    """Or its `pretrain.weight_decay.tau_frac`."""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and self.tau_frac is not None:
+            raise ValueError(
+                "at most one of pretrain.effective_lr_of.value and pretrain.effective_lr_of."
+                f"tau_frac may be set, got {self.value} and {self.tau_frac}; set one to None."
+            )
+
+    @property
+    def given(self) -> bool:
+        """Whether there is such a run."""
+        return self.value is not None or self.tau_frac is not None
+
+
 def _short_form(given: Any, info: ValidationInfo) -> Any:
     """A number is the value alone."""
     if isinstance(given, bool) or not isinstance(given, (int, float)):

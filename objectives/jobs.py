@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from objectives import merging, models, schedules, sources, weight_decay
 from objectives.corpus import Corpus
+from objectives.decay_recipe import EffectiveLrOf
 from objectives.merging import Merge
 from objectives.recipe import Model, Recipe, Schedule
 from objectives.store import key_of
@@ -31,6 +33,20 @@ class Job:
     """Its kind is part of every key: devices round differently."""
     second: Corpus | None = None
     """Text of the second phase."""
+    followed: NDArray[np.float64] | None = None
+    """[S] norms of all weights of the reference before each step, once they are known; NaN at the
+    first step, where the weights are the same."""
+
+    @functools.cached_property
+    def reference(self) -> Job | None:
+        """The run whose effective rate this one follows; None where the rate is the schedule's."""
+        pre = self.recipe.pretrain
+        of = pre.effective_lr_of
+        if not of.given:
+            return None
+        decay = dataclasses.replace(pre.weight_decay, value=of.value, tau_frac=of.tau_frac)
+        its = dataclasses.replace(pre, weight_decay=decay, effective_lr_of=EffectiveLrOf())
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, pretrain=its))
 
     @property
     def first_steps(self) -> int:
@@ -43,7 +59,7 @@ class Job:
 
     @functools.cached_property
     def lr(self) -> NDArray[np.float64]:
-        """Learning rate of each step; [S].
+        """Learning rate of each step by the schedule; [S].
 
         Raises:
             ValueError: a warmup does not fit, or there is no rate for the second phase.
@@ -56,6 +72,21 @@ class Job:
         pre = self.recipe.pretrain
         later = None if pre.mid is None else pre.mid.weight_decay
         return weight_decay.strengths(pre, self.lr, later, self.first_steps)
+
+    @functools.cached_property
+    def course(self) -> NDArray[np.float64]:
+        """All that weights depend on step by step; [2, S], or [3, S] with the reference's decay."""
+        rows = [self.lr, self.decay]
+        return np.stack(rows if self.reference is None else [*rows, self.reference.decay])
+
+    def taken(self, norms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rates that were taken in the first s steps, by the weights' norms after each; [s]."""
+        rates = self.lr[: len(norms)]
+        if self.followed is None:
+            return rates
+        before = np.concatenate([[np.nan], norms])[: len(norms)]
+        ratio = before / self.followed[: len(norms)]
+        return rates * np.where(np.isnan(ratio), 1.0, ratio)
 
     @functools.cached_property
     def merge(self) -> Merge | None:
@@ -77,12 +108,14 @@ class Job:
         pre = self.recipe.pretrain
         constants = [pre.beta1, pre.beta2, pre.eps, pre.clip_norm]
         decay = weight_decay.lane_print(pre)
-        return key_of("trunk-2", self._weights_depend_on(corpus), constants, decay, self.seed)
+        followed = [] if self.reference is None else [self.reference.trunk_key(corpus)]
+        return key_of(
+            "trunk-2", self._weights_depend_on(corpus), constants, decay, self.seed, *followed
+        )
 
     def key(self, corpus: Corpus, step: int) -> str:
         """The stage "pretrained up to `step`"."""
-        course = np.stack([self.lr[:step], self.decay[:step]]).tobytes()
-        digest = hashlib.sha256(course).hexdigest()
+        digest = hashlib.sha256(self.course[:, :step].tobytes()).hexdigest()
         second = [] if step <= self.first_steps else [self.second_print]
         return f"{step:09d}-{key_of(self.trunk_key(corpus), digest, *second)}"
 
@@ -134,6 +167,8 @@ class Job:
         """Whether a longer horizon would continue from here: the rate has not begun to fall."""
         if weight_decay.knows_horizon(self.recipe.pretrain.weight_decay):
             return False
+        if self.reference is not None and not self.reference.may_go_on(step):
+            return False
         return bool(self.lr[step - 1] == self.lr[:step].max())
 
     def _rates(self, curve: Callable[[Schedule, int], NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -179,9 +214,7 @@ def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:
         for other in jobs[:index]:
             if one.trunk_key(corpus) == other.trunk_key(corpus):
                 shared = min(one.steps, other.steps)
-                same = (one.lr[:shared] == other.lr[:shared]) & (
-                    one.decay[:shared] == other.decay[:shared]
-                )
+                same = (one.course[:, :shared] == other.course[:, :shared]).all(0)
                 parted = shared if same.all() else int(same.argmin())
                 steps.add(min(parted, _texts_part(one, other)))
     return steps

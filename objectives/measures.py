@@ -103,6 +103,16 @@ def task_metrics(
     return metrics
 
 
+def divergence(lost_at: int, of_reference: bool) -> str:
+    """Why there is no base; `lost_at` is a step from 0."""
+    if of_reference:
+        return (
+            "the run that pretrain.effective_lr_of names diverged, so there is no effective rate "
+            f"to follow: its loss was not finite at step {lost_at + 1}; lower pretrain.lr"
+        )
+    return f"pretraining diverged: loss not finite at step {lost_at + 1}"
+
+
 def labels(job: Job) -> list[str]:
     """What sets the job's base apart from one that was trained as its schedule says."""
     return [] if job.merge is None else ["merged"]

@@ -66,9 +66,10 @@ class _Lane:
     jobs: list[int]
     losses: Tensor
     """[steps so far], on the CPU"""
+    norms: Tensor
+    """[steps so far], of all weights after each step; on the CPU"""
     validation: list[list[float]]
     device_s: float
-    norms: list[list[float]] = field(default_factory=list)
     passing: list[str] = field(default_factory=list)
     """Keys of stored states on the way that the next one stored supersedes."""
 
@@ -84,6 +85,9 @@ def pretrain(
 ) -> list[Base]:
     """Pretrain jobs of one corpus; one base a job, in order.
 
+    Of those that follow another run's effective rate the norms are known; see
+    `objectives.following`, which trains that run first.
+
     An exception that `report` raises stops the work at the end of a step, with all lanes stored.
     As many lanes train at once as a measured step says will fit, or `max_lanes`. When memory runs
     out all the same, lanes are stored and go on with half as many at once.
@@ -95,19 +99,25 @@ def pretrain(
     """
     bases: dict[int, Base] = {}
     programs: dict[str, list[int]] = {}
+
+    def stored(index: int) -> bool:
+        base = checkpoints.finished(store, corpus, jobs[index])
+        if base is not None:
+            bases[index] = base
+        return base is not None
+
     for index, job in enumerate(jobs):
-        stored = checkpoints.finished(store, corpus, job)
-        if stored is not None:
-            bases[index] = stored
-        else:
+        if not stored(index):
             programs.setdefault(job.program_key(corpus), []).append(index)
     for members in programs.values():
         members.sort(key=lambda index: (jobs[index].trunk_key(corpus), list(jobs[index].lr)))
 
-        def run(some: Sequence[int]) -> None:
+        def run(chunk: Sequence[int]) -> None:
+            some = [index for index in chunk if not stored(index)]  # one before may be the same
             later = [job for i, job in enumerate(jobs) if i not in bases and i not in some]
-            sweep = Sweep([jobs[i] for i in some], corpus, store, report, compiling, later)
-            bases.update(zip(some, sweep.run(), strict=True))
+            if some:
+                sweep = Sweep([jobs[i] for i in some], corpus, store, report, compiling, later)
+                bases.update(zip(some, sweep.run(), strict=True))
 
         most = max_lanes
         if most is None:
@@ -199,9 +209,9 @@ class Sweep:
                 lane = _Lane(
                     members,
                     old.losses,
+                    old.norms,
                     list(old.validation),
                     old.device_s,
-                    list(old.norms),
                     list(old.passing),
                 )
                 row = (self.state.rows.values[place], *self.state.moments.lane(place).parts)
@@ -218,7 +228,7 @@ class Sweep:
         if begin == 0:
             initial = models.initial_parameters(job.recipe.model, self.config, job.seed)
             values = lanes.join_rows([initial])[0].to(self.device)
-            lane = _Lane(members, torch.empty(0), [], 0.0)
+            lane = _Lane(members, torch.empty(0), torch.empty(0), [], 0.0)
             return lane, (values, *self._moments(values).parts)
         key = job.key(self.corpus, begin)
         found = checkpoints.load_start(self.store, key)
@@ -227,11 +237,11 @@ class Sweep:
         stored, moments_P, stage = found
         values = lanes.join_rows([stored.params], self.shapes)[0]
         row = (values, *moments_P.parts)
-        losses = torch.from_numpy(stored.losses)
+        losses, norms = torch.from_numpy(stored.losses), torch.from_numpy(stored.norms)
         same_sample = stored.curve_tokens == self.pre.curve_tokens
         validation = list(stored.validation) if same_sample else []
         passing = [key] if stage == PASSING else []
-        lane = _Lane(members, losses, validation, stored.device_s, list(stored.norms), passing)
+        lane = _Lane(members, losses, norms, validation, stored.device_s, passing)
         return lane, tuple(part.to(self.device) for part in row)
 
     def _moments(self, values: Tensor) -> adamw.Moments:
@@ -250,28 +260,26 @@ class Sweep:
         if due:
             sample = self.corpus.sample("validation", self.pre.curve_tokens, self.pre.seq_len)
             loss_K = evaluate.mean_loss(evaluate.Lanes(self.program, self.state.rows.views), sample)
-            norm_K = torch.linalg.vector_norm(self.state.rows.values, dim=1).tolist()
-            for lane, loss, norm in zip(self.lanes, loss_K, norm_K, strict=True):
+            for lane, loss in zip(self.lanes, loss_K, strict=True):
                 if lane in due:
                     lane.validation.append([float(step), float(loss)])
-                    lane.norms.append([float(step), norm])
 
     def _train(self, begin: int, end: int) -> None:
         assert self.state is not None
         jobs = [self.jobs[lane.jobs[0]] for lane in self.lanes]
         plan = self._plan(jobs, end)
-        losses: list[Tensor] = []
+        state, seen = self.state, list[Tensor]()
         clock = time.monotonic()
 
         def keep() -> None:
             """Add what the steps just done have given to the lanes."""
             nonlocal clock
             seconds, clock = time.monotonic() - clock, time.monotonic()
-            self._keep(losses, seconds)
-            losses.clear()
+            self._keep(seen, seconds)
+            seen.clear()
 
         def after_step(step: int, loss_K: Tensor) -> None:
-            losses.append(loss_K)
+            seen.append(torch.stack([loss_K, train.weight_norms(state.rows)]))
             stop: BaseException | None = None
             try:
                 self._tell(step, loss_K)
@@ -285,17 +293,22 @@ class Sweep:
 
         batch_at = batches(jobs, self.corpus, self.device)
         try:
-            train.train(self.program, self.state, plan, batch_at, until=end, after_step=after_step)
+            train.train(self.program, state, plan, batch_at, until=end, after_step=after_step)
         except torch.OutOfMemoryError:
             keep()
-            self._store_all(self.state.step)
+            self._store_all(state.step)
             raise
         keep()
 
     def _plan(self, jobs: Sequence[Job], end: int) -> train.Plan:
         """What these jobs do up to step `end`, one lane a job."""
+        followed = [job.followed for job in jobs]
+        assert all(job.reference is None or job.followed is not None for job in jobs)
+        own = np.full(end, np.nan)
+        norms_SK = np.stack([own if each is None else each[:end] for each in followed], 1)
         return train.Plan(
             lr_SK=torch.tensor(np.stack([job.lr[:end] for job in jobs], 1)),
+            followed_SK=None if np.isnan(norms_SK).all() else torch.tensor(norms_SK),
             decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
             constants=adamw.of_recipes(
                 [job.recipe.pretrain for job in jobs], self.program.module, self.device
@@ -303,14 +316,17 @@ class Sweep:
             accumulation=self.pre.accumulation,
         )
 
-    def _keep(self, losses: list[Tensor], seconds: float) -> None:
-        if not losses:
+    def _keep(self, seen: list[Tensor], seconds: float) -> None:
+        """Add losses and norms of steps, [2, K] each, to the lanes."""
+        if not seen:
             return
-        for lane, column in zip(self.lanes, torch.stack(losses, 1).cpu(), strict=True):
-            lane.losses = torch.cat([lane.losses, column])
+        losses_KS, norms_KS = torch.stack(seen, -1).cpu()
+        for lane, losses, norms in zip(self.lanes, losses_KS, norms_KS, strict=True):
+            lane.losses = torch.cat([lane.losses, losses])
+            lane.norms = torch.cat([lane.norms, norms])
             lane.device_s += seconds / len(self.lanes)
             for job in lane.jobs:
-                self.steps[job] += len(losses) / len(lane.jobs)
+                self.steps[job] += len(seen) / len(lane.jobs)
                 self.seconds[job] += seconds / len(self.lanes) / len(lane.jobs)
 
     def _leave(self, end: int) -> None:
@@ -341,16 +357,18 @@ class Sweep:
         """A lane as it stands, under its key at `step`."""
         assert self.state is not None
         lane = self.lanes[place]
+        job, norms = self.jobs[lane.jobs[0]], lane.norms.numpy().copy()
         params = lanes.split_rows(self.shapes, self.state.rows.values[place : place + 1])
         return Base(
-            key=self.jobs[lane.jobs[0]].key(self.corpus, step),
+            key=job.key(self.corpus, step),
             params={name: p[0].detach().cpu().clone() for name, p in params.items()},
             losses=lane.losses.numpy().copy(),
             validation=list(lane.validation),
             curve_tokens=self.pre.curve_tokens,
             lost_at=lost_at,
             device_s=lane.device_s,
-            norms=list(lane.norms),
+            norms=norms,
+            rates=None if job.reference is None else job.taken(norms),
         )
 
     def _store_all(self, step: int) -> None:

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from objectives import recipe_tree
-from objectives.decay_recipe import ShortWeightDecay, WeightDecay
+from objectives.decay_recipe import EffectiveLrOf, ShortWeightDecay, WeightDecay
 from objectives.field_types import (
     STRICT,
     Beta,
@@ -144,6 +144,8 @@ class Pretrain:
     weight_decay: ShortWeightDecay = field(default_factory=WeightDecay)
     """A number is short for its `value`."""
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
+    effective_lr_of: EffectiveLrOf = field(default_factory=EffectiveLrOf)
+    """Another run, which this one takes lr_t / |w_t| from instead of lr_t (arXiv 2310.04415)."""
     mid: MidTraining | None = None
     """A second phase; the optimizer's memory is carried over into it (assumed)."""
     optimizer: Optimizer = "adamw"
@@ -375,6 +377,7 @@ class Recipe:
                 "'merged'; a mean of checkpoints has no AdamW memory to go on with, so merge "
                 "pretrain.mid.schedule, or set pretrain.mid to None."
             )
+        _check_followed(pre)
         if fine.schedule.decay == "merged":
             raise ValueError(
                 "finetune.schedule.decay must be 'trained', got 'merged'; only a pretraining "
@@ -415,3 +418,20 @@ class Recipe:
                 hyperparameter by two names.
         """
         return recipe_tree.with_params(self, params, SHORT_FORMS)
+
+
+def _check_followed(pre: Pretrain) -> None:
+    """Raise ValueError if the effective rate of another run is asked for where there is none."""
+    if not pre.effective_lr_of.given:
+        return
+    if "merged" in (pre.schedule.decay, pre.mid.schedule.decay if pre.mid else ""):
+        raise ValueError(
+            "pretrain.schedule.decay must be 'trained' where pretrain.effective_lr_of is set, got "
+            "'merged'; a merged decay has no rate that another run could follow."
+        )
+    if pre.effective_lr_of.tau_frac is not None and not pre.weight_decay.timed:
+        raise ValueError(
+            f"pretrain.effective_lr_of.tau_frac says nothing with coupling "
+            f"{pre.weight_decay.coupling!r} and policy {pre.weight_decay.policy!r}; set "
+            "pretrain.effective_lr_of.value instead."
+        )

@@ -66,6 +66,9 @@ class Plan:
 
     lr_SK: Tensor
     decay_SK: Tensor
+    followed_SK: Tensor | None = None
+    """Weight norms of another run before each step; a lane's rate is multiplied by its own over
+    these. NaN leaves it as it is, None that of all lanes."""
     constants: adamw.Constants
     accumulation: int = 1
 
@@ -90,20 +93,39 @@ def train(
         memory.keep_freed()
     lr_SK = plan.lr_SK.to(device=device, dtype=state.rows.values.dtype)
     decay_SK = plan.decay_SK.to(device=device, dtype=state.rows.values.dtype)
+    followed_SK = plan.followed_SK
+    if followed_SK is not None:
+        followed_SK = followed_SK.to(device=device, dtype=state.rows.values.dtype)
     for step in range(state.step, until):
         loss_K = _gradient(program, state.rows, frozen, batch_at(step), plan.accumulation)
         alive_K1 = _mark_lost(state, loss_K, step)
+        lr_K1 = lr_SK[step, :, None] * alive_K1
+        if followed_SK is not None:
+            followed_K1 = lr_K1 * _ratio(state.rows, followed_SK[step])
+            lr_K1 = torch.where(alive_K1 == 1, followed_K1, lr_K1)  # a lost one's may be inf * 0
         adamw.step_(
             state.rows.values,
             state.rows.grads,
             state.moments,
             plan.constants,
             t=step + 1,
-            lr_K1=lr_SK[step, :, None] * alive_K1,
+            lr_K1=lr_K1,
             decay_K1=decay_SK[step, :, None],
         )
         state.step = step + 1
         after_step(state.step, loss_K)
+
+
+def weight_norms(rows: Rows) -> Tensor:
+    """Norm of all weights of each lane; [K]."""
+    found: Tensor = torch.linalg.vector_norm(rows.values, dim=1)
+    return found
+
+
+def _ratio(rows: Rows, followed_K: Tensor) -> Tensor:
+    """Each lane's norm over the one it follows, 1 where it follows none; [K, 1]."""
+    ratio_K = weight_norms(rows) / followed_K
+    return torch.where(followed_K.isnan(), torch.ones_like(ratio_K), ratio_K)[:, None]
 
 
 def _gradient(

@@ -75,9 +75,19 @@ class Plan:
             return 0.0
         return weight_decay.strength(self.pre, self.job.steps)
 
+    @property
+    def not_the_rate(self) -> list[str]:
+        """What a rate that is known before the run cannot be."""
+        if self.job.reference is None:
+            return []
+        return [
+            "a rate that keeps lr / |w| of the run with another decay "
+            "(pretrain.effective_lr_of): here it is the schedule's"
+        ]
+
     def lost(self, decayed: Decayed | None) -> list[str]:
         """What no target has; `decayed` is the set that this one decays, None if it cannot say."""
-        decay, found = self.pre.weight_decay, list(NOT_OF_ANY)
+        decay, found = self.pre.weight_decay, [*NOT_OF_ANY, *self.not_the_rate]
         if self.pre.mid is not None:
             found.append("the second phase (pretrain.mid) is left out: these are the first's steps")
         if self.schedule.decay == "merged":

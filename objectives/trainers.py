@@ -235,7 +235,7 @@ def course(plan: Plan) -> Written:
     rows = zip(plan.job.lr, plan.job.decay, strict=True)
     lines = [f"{step},{float(lr)!r},{float(decay)!r}" for step, (lr, decay) in enumerate(rows, 1)]
     text = "\n".join(["step,lr,weight_decay", *lines]) + "\n"
-    return Written(text, [])
+    return Written(text, plan.not_the_rate)
 
 
 def write(plan: Plan, folder: Path) -> dict[str, list[str]]:

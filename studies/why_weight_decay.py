@@ -6,14 +6,14 @@ paper's decays are set by their timescale 1 / (lr decay steps), the same in both
 third of the run. small is a 0.2M GPT-2 on Python's own text, full the paper's GPT-2 124M on
 OpenWebText (with biases, which the paper leaves out).
 
-Left out: the run without decay whose rate follows lr_t / |w_t| of a run with decay. Its rate would
-depend on its own weights as they are trained; here all rates of a run are known before it starts,
-which is what lets runs share their stages. The curves of lr_t / |w_t| are in the report.
+Two runs without decay take lr_t / |w_t| from the run with decay 0.1 of the same seed, with the norm
+of all weights before each step (`objectives.following`). In the paper such a run, in fp32, has the
+loss of the one with decay; under which of the two schedules was not found, so here it is both.
 """
 
 from dataclasses import replace
 
-from hpo.papers import Contrast, Paper, Quantity, Table, difference, means
+from hpo.papers import Contrast, Match, Paper, Quantity, Table, difference, means
 from hpo.spec import Baseline, Choice, Float, Goal, Point, StudySpec, Value
 from objectives import (
     BuiltinTask,
@@ -34,6 +34,10 @@ TAU_FRACS = {0.1: 1 / 3, 0.3: 1 / 9, 0.6: 1 / 18}
 """The paper's decay -> 1 / (6e-4 * decay * 50,000), its timescale as a share of the run."""
 COSINE = ("cosine, no decay", "cosine, 0.1", "cosine, 0.3")
 CONSTANT = ("constant, no decay", "constant, 0.1", "constant, 0.3", "constant, 0.6")
+MATCHED = (
+    "cosine, no decay, effective rate of 0.1",
+    "constant, no decay, effective rate of 0.1",
+)
 BF16, BF16_DECAYED, FP32 = PRECISIONS = (
     "high rate, bf16, no decay",
     "high rate, bf16, 0.1",
@@ -96,6 +100,7 @@ def decayed(decay: float) -> dict[str, Value]:
 def grid(lr: float, seq_len: int, batch_size: int) -> tuple[Point, ...]:
     """All points but the baseline; of the precisions also the rate and the batch."""
     constant: dict[str, Value] = {"pretrain.schedule.decay_frac": 0.0}
+    matched: dict[str, Value] = {"pretrain.effective_lr_of.tau_frac": TAU_FRACS[0.1]}
     high: dict[str, Value] = {
         "pretrain.lr": lr,
         "pretrain.seq_len": seq_len,
@@ -109,6 +114,8 @@ def grid(lr: float, seq_len: int, batch_size: int) -> tuple[Point, ...]:
         CONSTANT[1]: constant | decayed(0.1),
         CONSTANT[2]: constant | decayed(0.3),
         CONSTANT[3]: constant | decayed(0.6),
+        MATCHED[0]: matched | decayed(0),
+        MATCHED[1]: constant | matched | decayed(0),
         BF16: bf16 | decayed(0),
         BF16_DECAYED: bf16 | decayed(0.1),
         FP32: high | {"pretrain.precision": "fp32"} | decayed(0),
@@ -143,6 +150,25 @@ PAPER = Paper(
             ),
         ),
         Table(title="Decay under a constant rate", points=CONSTANT, quantities=LOSSES),
+        Table(
+            title="The effective rate of a decay, without it",
+            points=(COSINE[0], COSINE[1], MATCHED[0], CONSTANT[0], CONSTANT[1], MATCHED[1]),
+            quantities=LOSSES,
+            claims=tuple(
+                Match(
+                    text=f"Under a {schedule} rate, no decay at the effective rate of 0.1 has the "
+                    "training loss of 0.1",
+                    metric="train_loss",
+                    point=point,
+                    like=like,
+                    unlike=unlike,
+                )
+                for schedule, point, like, unlike in (
+                    ("cosine", MATCHED[0], COSINE[1], COSINE[0]),
+                    ("constant", MATCHED[1], CONSTANT[1], CONSTANT[0]),
+                )
+            ),
+        ),
         Table(
             title="Precision at a high rate",
             points=PRECISIONS,
@@ -186,8 +212,8 @@ SMALL = StudySpec(
     # The paper's 1e-3 over 6e-4, and four times the context.
     grid=grid(lr=5e-3, seq_len=256, batch_size=4),
     replicates=3,
-    trials=30,
-    wave=10,
+    trials=36,
+    wave=12,
     paper=replace(
         PAPER,
         ours="0.2M parameters and 0.6 million tokens; decays at the paper's timescale; bf16 is "

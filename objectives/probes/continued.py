@@ -69,7 +69,7 @@ def measure_lost_updates(group: Group) -> list[Finding]:
     _, state = _resume(group, "lost_updates", torch.zeros(count, len(group.subjects)))
     found = []
     for lane, subject in enumerate(group.subjects):
-        pre, lr = subject.job.recipe.pretrain, subject.job.lr
+        pre, lr = subject.job.recipe.pretrain, subject.base.rates_of(subject.job)
         first = state.moments.first[lane] / (1 - pre.beta1**count)
         second = state.moments.second[lane] / (1 - pre.beta2**count)
         updates = first / (second.sqrt() + pre.eps)

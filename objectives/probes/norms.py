@@ -22,7 +22,7 @@ def measure(group: Group) -> list[Finding]:
     for subject, values_P, gradient_norm in zip(
         group.subjects, values_KP, gradient_norms, strict=True
     ):
-        lr = subject.job.lr
+        lr = subject.base.rates_of(subject.job)
         norm = float(torch.linalg.vector_norm(values_P))
         seen = [*subject.base.norms_of(subject.job), [float(subject.job.steps), norm]]
         metrics = {

@@ -14,6 +14,7 @@ from hpo.comparison import Spread, Values
 from hpo.papers import (
     Contrast,
     Correlation,
+    Match,
     Paper,
     Quantity,
     Shift,
@@ -139,6 +140,48 @@ def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
     finding = comparison.contrast(claim(weights), found)
     assert (finding.value, finding.error) == pytest.approx((0.25, 0.25))
     assert finding.verdict == "not told apart"
+
+
+@pytest.mark.parametrize(
+    ("at", "verdict"),
+    [
+        (0.0, "agree"),  # like b, which is 1.5 below c
+        (0.3, "agree"),
+        (-0.3, "agree"),
+        (0.75, "not told apart"),  # half of the effect
+        (1.5, "disagree"),
+        (-1.5, "disagree"),  # beyond b
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_match_holds_where_little_of_the_effect_is_left(
+    at: float, verdict: str, sign: int
+) -> None:
+    moved = {s: POINT["b"] + at + SEED[s] + r for s, r in zip(SEED, REST["a"], strict=True)}
+    found = {p: {s: sign * y for s, y in each.items()}
+             for p, each in (BLOCKS | {"a": moved}).items()}  # fmt: skip
+    about = Match(text="t", metric="loss", point="a", like="b", unlike="c")
+    finding = comparison.match(about, found)
+    assert finding.value == pytest.approx(sign * at, abs=1e-9)
+    assert finding.error == pytest.approx(comparison.spread(found).error([1, -1], 3), rel=0.3)
+    assert finding.verdict == verdict
+
+
+def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
+    about = Match(text="t", metric="loss", point="a", like="b", unlike="c")
+    flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
+    assert comparison.match(about, flat).verdict == "not told apart"
+    assert comparison.match(about, {p: {0: y[0]} for p, y in BLOCKS.items()}).verdict == (
+        "not told apart"
+    )
+    assert comparison.match(about, {"a": {0: 1.0}}).verdict == "not measured"
+    said = comparison.sentence(comparison.match(about, BLOCKS))
+    assert said == (
+        "t: paper no difference; here -0.5 ± 0.1 loss from 'b', where 'c' has +1.5 ± 0.1, over 3 "
+        "seeds: not told apart from noise."
+    )
+    moved = BLOCKS | {"a": {s: y + 0.5 for s, y in BLOCKS["a"].items()}}
+    assert comparison.sentence(comparison.match(about, moved)).endswith("less than half of that.")
 
 
 @pytest.mark.parametrize(

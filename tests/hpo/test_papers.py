@@ -10,6 +10,7 @@ import pytest
 from hpo.papers import (
     Contrast,
     Correlation,
+    Match,
     Paper,
     Quantity,
     Shift,
@@ -39,6 +40,7 @@ PAPER = Paper(
             quantities=(Quantity(metric="gain", paper_name="score", paper={"a": 1.5}),),
             claims=(
                 Contrast(text="x", metric="gain", weights=difference("a", "b"), sign=1, paper=2.0),
+                Match(text="w", metric="gain", point="a", like="b", unlike="c"),
                 Shift(text="y", points=POINTS, paper_before="a", paper_after="b"),
                 Correlation(text="z", points=POINTS, x="gain", y="base_loss", sign=-1, paper=-0.7),
             ),
@@ -76,6 +78,7 @@ def test_weights_add_up_to_nothing(weights: dict[str, float], expected: dict[str
         {"quantities": (Quantity(metric="gain", best_of=("z",)),)},
         {"claims": (Contrast(text="x", metric="g", weights=difference("a", "z"), sign=1),)},
         {"claims": (Shift(text="x", points=("a", "z")),)},
+        {"claims": (Match(text="x", metric="g", point="a", like="b", unlike="z"),)},
     ],
 )
 def test_a_table_that_names_a_point_it_does_not_have_is_refused(fields: dict[str, Any]) -> None:

@@ -107,6 +107,12 @@ def test_a_decay_without_a_timescale_leaves_only_the_law_that_does_not_read_it()
     assert "Adam with L2" in " ".join(proxy.notes)
 
 
+def test_a_rate_that_followed_another_run_is_said() -> None:
+    plain, following = trial(0), trial(1, **{"pretrain.effective_lr_of.value": 0.3})
+    assert "another decay" not in " ".join(transfer.read_proxy(run(plain), plain).notes)
+    assert "another decay" in " ".join(transfer.read_proxy(run(following), following).notes)
+
+
 def test_use_outside_of_what_a_law_was_fitted_on_is_said() -> None:
     one = trial(0)
     proxy = transfer.read_proxy(run(one), one)

@@ -77,6 +77,8 @@ def settings(folder: Path) -> dict[str, Change]:
             "scores.preserve_mean": True, "scores.min_eigenvalues": 3}.items()},
         **{f"pretrain.schedule.{name}": Change(value, FROM_WEIGHTS)
            for name, value in curve.items()},
+        "pretrain.effective_lr_of.value": Change(0.3, FROM_WEIGHTS),
+        "pretrain.effective_lr_of.tau_frac": Change(0.5, FROM_WEIGHTS),
         "pretrain.beta1": Change(0.8, FROM_WEIGHTS),
         "pretrain.beta2": Change(0.9, FROM_WEIGHTS),
         "pretrain.eps": Change(1e-6, FROM_WEIGHTS),
@@ -367,6 +369,20 @@ def test_a_field_invalidates_exactly_the_stages_it_matters_to(path: str, folder:
         other = recipe.with_params({**with_it, path: change.value})
     assert other != recipe
     assert changed(before, keys(other, folder)) == change.stages
+
+
+def test_which_run_is_followed_counts_by_that_run_and_not_by_how_it_is_named(folder: Path) -> None:
+    def following(**of: float) -> Recipe:
+        return whole(folder).with_params(
+            {f"pretrain.effective_lr_of.{name}": value for name, value in of.items()}
+        )
+
+    one = keys(following(value=0.5), folder)
+    assert changed(one, keys(following(value=0.3), folder)) == FROM_WEIGHTS
+    pre = whole(folder).pretrain
+    assert pre.mid is not None
+    tau_frac = 1 / (pre.lr * 0.5 * (pre.steps + pre.mid.steps))
+    assert changed(one, keys(following(tau_frac=tau_frac), folder)) == NOTHING
 
 
 def test_seed_and_device_change_the_weights(folder: Path) -> None:

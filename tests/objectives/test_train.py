@@ -24,8 +24,11 @@ def fresh(seeds: Sequence[int]) -> tuple[Program, train.State]:
     return Program(module), train.State.fresh(shapes, values)
 
 
-def plan(lrs: Sequence[float], clip: float = 1.0) -> train.Plan:
+def plan(
+    lrs: Sequence[float], clip: float = 1.0, followed: Sequence[float] | None = None
+) -> train.Plan:
     return train.Plan(
+        followed_SK=None if followed is None else torch.tensor([list(followed)] * STEPS),
         lr_SK=torch.tensor([list(lrs)] * STEPS, dtype=torch.float64),
         decay_SK=torch.full((STEPS, len(lrs)), 0.1),
         constants=adamw.constants(len(lrs), "cpu", clip=clip),
@@ -99,6 +102,21 @@ def test_a_lost_lane_keeps_the_weights_it_had_when_it_was_lost() -> None:
     assert torch.equal(state.rows.values[1], earlier.rows.values[1])
     assert torch.isfinite(state.rows.values[1]).all()
     assert not torch.equal(state.rows.values[0], earlier.rows.values[0])
+
+
+def test_a_lane_that_follows_and_is_lost_is_frozen_too_and_the_others_feel_nothing() -> None:
+    program, state = fresh([0, 1, 2])
+    given = plan([1e-2, 1e30, 1e-2], followed=[20.0, 1.0, math.nan])
+    train.train(program, state, given, batch_at, until=STEPS)
+    assert state.lost_at.tolist() == [train.NEVER, 1, train.NEVER]
+    assert torch.isfinite(state.rows.values).all()
+    assert torch.linalg.vector_norm(state.rows.values[1]) == math.inf  # inf times a rate of 0
+    own, _ = trained([2], [1e-2])
+    assert torch.equal(state.rows.values[2], own.rows.values[0])
+    program, alone = fresh([0])
+    train.train(program, alone, plan([1e-2], followed=[20.0]), batch_at, until=STEPS)
+    assert torch.equal(state.rows.values[0], alone.rows.values[0])
+    assert not torch.equal(state.rows.values[0], trained([0], [1e-2])[0].rows.values[0])
 
 
 def test_a_lane_whose_first_loss_is_not_finite_is_lost_at_step_zero() -> None:

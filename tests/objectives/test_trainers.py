@@ -17,7 +17,7 @@ import yaml
 from transformers import TrainingArguments, get_scheduler
 
 from objectives import schedules, trainers
-from objectives.decay_recipe import Multipliers, WeightDecay
+from objectives.decay_recipe import EffectiveLrOf, Multipliers, WeightDecay
 from objectives.jobs import Job
 from objectives.recipe import MidTraining, Pretrain, Recipe, Schedule, Stdlib
 from objectives.trainer_plan import Plan, Written
@@ -209,6 +209,13 @@ def test_a_second_phase_and_sgd_are_said() -> None:
     for said in ("pretrain.mid", "SGD", "the shape of a gpt2 model"):
         assert any(said in sentence for sentence in written.lost)
     assert "model_config" not in yaml.safe_load(written.text)
+
+
+def test_a_rate_that_follows_another_run_is_said_by_all_but_the_recipe(tmp_path: Path) -> None:
+    found = trainers.write(plan(effective_lr_of=EffectiveLrOf(tau_frac=0.3)), tmp_path)
+    said = "a rate that keeps lr / |w| of the run with another decay (pretrain.effective_lr_of)"
+    for name, lost in found.items():
+        assert any(sentence.startswith(said) for sentence in lost) == (name != "recipe.json")
 
 
 def test_course_has_rate_and_decay_of_every_step() -> None:
