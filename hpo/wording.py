@@ -254,7 +254,9 @@ def _undecided_sentence(front: Front) -> str:
 
 
 def _expected_sentence(front: Front) -> str:
-    """What to count on instead of what was observed."""
+    """What to count on instead of what was observed; nothing where the two are the same."""
+    if front.draws is None or len(front.draws) == 1:
+        return ""
     every = []
     for trial in front.trials:
         found = front.estimates[trial.number]
