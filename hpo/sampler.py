@@ -111,7 +111,7 @@ class _Code:
         if isinstance(each, CategoricalDistribution):
             return int(each.to_internal_repr(value))
         if isinstance(each, FloatDistribution | IntDistribution) and _stepped(each):
-            return round((value - each.low) / cast(float, each.step))
+            return cast(int, round((value - each.low) / cast(float, each.step)))
         return cast(Value, value)
 
     def decoded(self, value: Value) -> Any:
