@@ -9,8 +9,9 @@ resumed study decides what the uninterrupted one would have, and any trial can b
    from them, and the front of an earlier study comes first.
 3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
 4. With the sampler "gp", what promises most hypervolume for its cost: a new point or a waiting
-   trial's next rung (hpo/beliefs.py). With others, a trial that is among the better part of its
-   rung (hpo/rungs.py), else a new point by Optuna's sampler (hpo/shadow.py).
+   trial's next rung (hpo/beliefs.py); a point that was measured in full is repeated at another
+   seed instead. With others, a trial that is among the better part of its rung (hpo/rungs.py),
+   else a new point by Optuna's sampler (hpo/shadow.py).
 5. When all trials are begun, waiting ones go on while they are in the better part of their rung.
 
 What a `Searcher` keeps between decisions only saves time.
