@@ -6,30 +6,24 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
 import json
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, live, runs, studies, tables
-from hpo.commands import compare, dashboard, export, plot, store, transfer
-from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, seconds, setting
-from hpo.progress import Display, Interrupted, duration, interrupts
-from hpo.record import Run
+from hpo import doctor, runs, studies, tables
+from hpo.commands import compare, copy, dashboard, export, plot, run, store, transfer
+from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
+from hpo.executors.pool import ObjectiveError
+from hpo.progress import Interrupted
 from hpo.report import write_report
-from hpo.spec import Earlier, StudySpec
 from hpo.storage import StorageError, mask
-from hpo.study import Controller, StudyChanged
 
 OUT = "runs"
 WIDTH = 140
@@ -62,32 +56,7 @@ def parser() -> argparse.ArgumentParser:
         prog="hpo", description="Searches pretraining hyperparameters for plasticity."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    run = command(commands, "run", _run, "start a study, or continue it")
-    run.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
-    run.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
-    run.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
-    run.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 2h")
-    run.add_argument(
-        "--set", action="append", default=[], type=setting, metavar="PATH=VALUE", dest="settings",
-        help="fix a hyperparameter; may be repeated",
-    )  # fmt: skip
-    run.add_argument("--wall", type=seconds, metavar="TIME", help="start no wave after this")
-    run.add_argument("--max-flops", type=float, metavar="N", help="operations to measure with")
-    run.add_argument(
-        "--patience", type=int, metavar="N", help="end when N full trials in a row gained nothing"
-    )
-    run.add_argument("--confirm", type=int, metavar="N", help="measure the front at N fresh seeds")
-    run.add_argument("--warm-start", metavar="RUN", help="an earlier run to start from")
-    run.add_argument("--executor", choices=["inline"], default="inline", help="where trials run")
-    run.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
-    run.add_argument("--seed", type=int, metavar="N", help="the study's seed")
-    run.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
-    run.add_argument("--fork", action="store_true", help="start a new run beside the old one")
-    run.add_argument(
-        "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
-    )
-    run.add_argument("--share", metavar="URL", help="where machines share finished stages")
-    run.add_argument("--live", action="store_true", help="rewrite the report as results come")
+    with_storage = run.add(commands)
     commands_on_runs = [
         command(commands, "list", _list, "studies that ship, and runs with their progress"),
         command(commands, "show", _show, "the front as a table"),
@@ -97,8 +66,8 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
-    with_storage = [run, *commands_on_runs]
-    for module in (dashboard, compare, plot, export, transfer):
+    with_storage += commands_on_runs
+    for module in (copy, dashboard, compare, plot, export, transfer):
         with_storage += module.add(commands)
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:
@@ -106,116 +75,6 @@ def parser() -> argparse.ArgumentParser:
     for each in with_storage:
         each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
     return top
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> int:
-    try:
-        with interrupts():
-            return _measure(arguments, console)
-    except (Interrupted, KeyboardInterrupt):
-        console.print(Text("Stopped; what was finished is kept. To continue:"))
-        console.print(Text(arguments.line), soft_wrap=True)
-        return INTERRUPTED
-
-
-def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    place, controller = _open(_spec(arguments), arguments)
-    fixed = dict(arguments.settings)
-    origin = studies.origin(arguments.study, arguments.setting, fixed, arguments.device)
-    runs.note_origin(place, origin)
-    spec = controller.spec
-    before = runs.read(place)
-    finished = sum(trial.state != "running" for trial in before.trials)
-    if finished:
-        console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
-    if arguments.live:
-        live.write(place)
-        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
-    display = Display(console, spec.trials, finished)
-    try:
-        with display:
-            run = controller.run(live.following(display, place) if arguments.live else display)
-    except Exception:
-        log = place.folder / "error.log"
-        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            log.write_text(mask(traceback.format_exc()), encoding="utf-8")
-        raise
-    console.print(Text(_ending(run, finished, display, controller.over)), soft_wrap=True)
-    tables.print_run(run, console)
-    write_report(run, place.report)
-    console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
-    return DONE if any(trial.state == "complete" for trial in run.trials) else FAILED
-
-
-def _open(spec: StudySpec, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
-    """The run's folder and its controller.
-
-    A fork is the first of name, name-2, ... that is new or was started with these settings, so
-    that the same command continues it.
-    """
-    for name in runs.fork_names(spec.name):
-        place = runs.make_place(arguments.out, name, arguments.storage)
-        try:
-            return place, Controller(
-                dataclasses.replace(spec, name=name), place.url, wall_s=arguments.wall
-            )
-        except StudyChanged:
-            if not arguments.fork:
-                raise
-    raise AssertionError("names do not end")
-
-
-def _ending(run: Run, finished: int, display: Display, over: tuple[str, str] | None) -> str:
-    """Why the study stopped, and how to go on; `over` is the limit that ended it."""
-    total = len(run.trials)
-    if over is not None:
-        return f"{over[0]} after {total} trials; for more: {over[1]}"
-    if total == finished:
-        return f"The study is finished with {total} trials; for more: --trials {total + 8}"
-    return f"Done in {duration(display.elapsed_s)}."
-
-
-def _spec(arguments: argparse.Namespace) -> StudySpec:
-    spec = studies.load(arguments.study, arguments.setting)
-    for name in ("trials", "lanes"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}.")
-    if arguments.store_gb is not None and not arguments.store_gb > 0:
-        raise ValueError(f"--store-gb must be above 0, got {arguments.store_gb:g}.")
-    spec = studies.with_params(spec, dict(arguments.settings))
-    return dataclasses.replace(
-        spec,
-        **_changes(arguments),
-        objective=spec.objective.configure(
-            device=arguments.device,
-            lanes=arguments.lanes,
-            store=str(arguments.out / runs.STORE),
-            store_gb=arguments.store_gb,
-            share=arguments.share,
-        ),
-    )
-
-
-def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fields of the study that the command line sets."""
-    changes: dict[str, Any] = {}
-    if arguments.trials is not None:
-        changes["trials"] = arguments.trials
-    if arguments.budget is not None:
-        changes["budget_s"] = arguments.budget
-    for name in ("seed", "max_flops", "patience", "confirm"):
-        if getattr(arguments, name) is not None:
-            changes[name] = getattr(arguments, name)
-    if arguments.warm_start is not None:
-        changes["warm"] = _earlier(arguments)
-    return changes
-
-
-def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
-    """The full trials of the run to start from."""
-    run = runs.read(runs.find_place(arguments.warm_start, arguments.out, arguments.storage))
-    return tuple(Earlier(params=trial.params, metrics=trial.metrics) for trial in run.complete())
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -237,20 +96,20 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
 def _progress(place: runs.Place) -> tuple[str | int, ...]:
     """A run's row: name, trials finished, failed and planned; or that it cannot be read."""
     try:
-        run = runs.read(place)
+        record = runs.read(place)
     except StorageError:
         return (place.name, "cannot be read; see hpo show")
-    states = [trial.state for trial in run.trials]
+    states = [trial.state for trial in record.trials]
     finished = len(states) - states.count("running")
-    return (place.name, finished, states.count("failed"), run.planned)
+    return (place.name, finished, states.count("failed"), record.planned)
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
-    run = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
+    record = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
     if arguments.json:
-        print(json.dumps(tables.run_json(run), indent=1, allow_nan=False))
+        print(json.dumps(tables.run_json(record), indent=1, allow_nan=False))
     else:
-        tables.print_run(run, console)
+        tables.print_run(record, console)
     return DONE
 
 
@@ -271,7 +130,7 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     expected = (
-        isinstance(error, ValueError | StorageError | MemoryError)
+        isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
         or type(error).__name__ == "StoreError"
     )
     text = mask(" ".join(str(error).split())) or type(error).__name__

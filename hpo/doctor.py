@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
+from hpo.provenance import PACKAGES
 from hpo.storage import StorageError, guarded, mask
-from hpo.study import PACKAGES
 
 LEAST_FREE_GB = 2.0
 DEVICE = (

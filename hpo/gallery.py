@@ -1,32 +1,22 @@
-"""Every figure of a run by its name: as a picture, a page, or the data behind it.
-
-Data as a table: a field that holds records gives a row for each, and tuples of numbers of one
-length side by side give a row for each place; all else of the record stands in every row.
-"""
+"""A figure of a run in a file: as a picture, a page, or the data behind it."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpo import drawing, figures, wording
-from hpo.record import Run
-from hpo.scoring import front
-from hpo.tables import finite
+from hpo import drawing
+from hpo.exhibits import Exhibit
 
-Rows = list[dict[str, Any]]
 PICTURES = ("png", "svg", "pdf")
 WIDTH, HEIGHT, SCALE = 1000, 600, 2
 """Of a picture, in CSS pixels, and dots a pixel."""
@@ -35,81 +25,6 @@ INK = "#222222"
 
 class NoBrowser(RuntimeError):
     """A picture cannot be drawn on this machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
-    """A figure and its data."""
-
-    what: str
-    rows: Rows
-    draw: Callable[[], go.Figure]
-
-
-def exhibits(run: Run) -> dict[str, Exhibit]:
-    """Name -> figure, for every figure that the run has data for."""
-    found = front(run)
-    x, y = figures.plane(run)
-    plane = figures.front_data(run, found, x, y)
-    shown = {
-        "front": Exhibit(
-            what=f"{x} against {y}",
-            rows=_front_rows(plane),
-            draw=lambda: drawing.draw_front(plane),
-        )
-    }
-    for name in figures.curve_names(run):
-        shown[f"curve.{name}"] = _curves(figures.curve_data(run, found, name), name)
-    gain = figures.gain_data(run, found)
-    if gain.trials:
-        shown["gain"] = Exhibit(
-            what="scores by task, before and after fine-tuning",
-            rows=_gain_rows(gain),
-            draw=lambda: drawing.draw_gain(gain),
-        )
-    for place, dots in enumerate(figures.paper_dots(run)):
-        shown[f"paper.{place}"] = _dots(dots)
-    return shown
-
-
-def exhibit(run: Run, name: str) -> Exhibit:
-    """One of them.
-
-    Raises:
-        ValueError: the run has no such figure.
-    """
-    found = exhibits(run)
-    if name not in found:
-        raise ValueError(
-            f"run {run.name!r} has no figure {name!r}; its figures are {', '.join(found)}."
-        )
-    return found[name]
-
-
-def rows(data: Any) -> Rows:
-    """A figure's data as the rows of a table; a number that is not finite is None."""
-    records = data if isinstance(data, tuple) else (data,)
-    return [finite(row) for record in records for row in _rows(record)]
-
-
-def _rows(record: Any) -> Iterator[dict[str, Any]]:
-    items = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    children = {name: value for name, value in items.items() if _of_records(value)}
-    if children:
-        plain = {name: value for name, value in items.items() if not isinstance(value, tuple)}
-        for value in children.values():
-            yield from (plain | row for child in value for row in _rows(child))
-        return
-    columns = {name: value for name, value in items.items() if _of_numbers(value)}
-    lengths = {len(value) for value in columns.values()}
-    if len(lengths) != 1:
-        yield {name: _cell(value) for name, value in items.items()}
-        return
-    (count,) = lengths
-    columns |= {n: v for n, v in items.items() if isinstance(v, tuple) and len(v) == count}
-    plain = {name: _cell(value) for name, value in items.items() if name not in columns}
-    for place in range(count):
-        yield plain | {name: value[place] for name, value in columns.items()}
 
 
 def write(exhibit: Exhibit, name: str, path: Path) -> Path:
@@ -202,55 +117,6 @@ def _parquet(exhibit: Exhibit, name: str) -> bytes:
     pq.write_table(pa.Table.from_pylist(exhibit.rows), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _curves(curves: tuple[figures.Curve, ...], name: str) -> Exhibit:
-    return Exhibit(
-        what=f"{name} of each trial",
-        rows=rows(curves),
-        draw=lambda: drawing.draw_curves(curves, name),
-    )
-
-
-def _dots(dots: figures.Dots) -> Exhibit:
-    side = "the paper's" if dots.paper else "this study's"
-    return Exhibit(
-        what=f"{dots.title}, {side} {dots.axis}",
-        rows=rows(dots),
-        draw=lambda: drawing.draw_dots(dots),
-    )
-
-
-def _front_rows(data: figures.FrontData) -> Rows:
-    return [
-        {"trial": point.trial, "baseline": point.baseline, "standing": point.group,
-         "knee": point.trial == data.knee,
-         data.x: point.x, f"{data.x}_sem": point.x_error,
-         data.y: point.y, f"{data.y}_sem": point.y_error}
-        for point in data.points
-    ]  # fmt: skip
-
-
-def _gain_rows(data: figures.GainData) -> Rows:
-    return [
-        {"trial": trial.number, "label": wording.title(trial), **dataclasses.asdict(gain),
-         "chance": data.chance.get(gain.task)}
-        for trial, _, gains in data.trials
-        for gain in gains
-    ]  # fmt: skip
-
-
-def _of_records(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(map(dataclasses.is_dataclass, value))
-
-
-def _of_numbers(value: Any) -> bool:
-    kinds = (int, float, type(None))
-    return isinstance(value, tuple) and bool(value) and all(isinstance(v, kinds) for v in value)
-
-
-def _cell(value: Any) -> Any:
-    return "; ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 WRITERS: dict[str, Callable[[Exhibit, str], bytes]] = {

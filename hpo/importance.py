@@ -20,7 +20,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 from hpo.parameters import measured
@@ -52,6 +51,9 @@ def importances(run: Run) -> tuple[Importance, ...]:
     inside = [trial for trial in measured(run) if _counts(trial, run, space)]
     if len(inside) < FEWEST:
         return tuple(Importance(goal=goal, shares={}, num_trials=len(inside)) for goal in run.goals)
+    # Not above: it brings scikit-learn and pandas, a second of every command's start.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     study = _study(run, inside, space)
     evaluator = PedAnovaImportanceEvaluator(
         target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))

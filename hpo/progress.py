@@ -1,9 +1,9 @@
 """What a person sees while a study runs: trial, stage, step, loss, tokens a second, time left.
 
-In a terminal one live line a wave; elsewhere a plain line every few seconds. An interruption
-(Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where the objective
-can keep what it has; a second one stops at once, and so does a long wait for that event. Stopping
-at once loses no more than kill -9 does: what was done since it was last kept.
+In a terminal one live line, or one for each worker; elsewhere a plain line every few seconds. An
+interruption (Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where
+the objective can keep what it has; a second one stops at once, and so does a long wait for that
+event. Stopping at once loses no more than kill -9 does: what was done since it was last kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -54,9 +54,13 @@ class Display:
         self.started = time.monotonic()
         self.already = finished
         self.numbers: list[int] = []
-        self.wave_frac = 0.0
-        self.stage = ""
-        self.line_at = 0.0
+        self.under_way: dict[str | None, float] = {}
+        """Worker -> trials' worth of its batch that is done; None is this process itself."""
+        self.lines: dict[str | None, str] = {}
+        """Worker -> what it does."""
+        self.said: dict[str | None, tuple[str, float]] = {}
+        """Worker -> the stage of its last printed line, and when that was."""
+        self.waiting = ""
         self.stopped = False
         self.live = Live(console=console, refresh_per_second=4, transient=True)
         self.old: dict[int, Any] = {}
@@ -89,12 +93,23 @@ class Display:
         if self.stopped:
             signal.setitimer(signal.ITIMER_REAL, 0)  # what is being kept now is kept to its end
             raise Interrupted
-        if "wave" in event:
-            self.numbers, self.finished, self.wave_frac = event["wave"], event["finished"], 0.0
+        if "waiting" in event:
+            if event["waiting"] != self.waiting:
+                self.waiting = event["waiting"]
+                self.console.print(Text(self.waiting), soft_wrap=True)
+        elif "wave" in event:
+            self.numbers, self.finished = event["wave"], event["finished"]
+            self.under_way.pop(None, None)
         elif "recorded" in event:
-            self.finished, self.wave_frac = event["finished"], 0.0
-        else:
-            self.wave_frac = max(self.wave_frac, event.get("done_frac", 0.0))
+            self.finished = event["finished"]
+            self.under_way.pop(None, None)
+        elif "idle" in event:
+            self.under_way.pop(event["worker"], None)
+            self.lines.pop(event["worker"], None)
+        elif "stage" in event:
+            worker, trials = event.get("worker"), event.get("batch", len(self.numbers))
+            done = event.get("done_frac", 0.0) * trials
+            self.under_way[worker] = max(done, self.under_way.get(worker, 0.0))
             self._show(event)
 
     @property
@@ -110,18 +125,21 @@ class Display:
         self.console.print("Stopping at the end of this step; once more to stop at once.")
 
     def _show(self, event: Event) -> None:
-        line = self.line(event)
+        worker = event.get("worker")
+        self.lines[worker] = self.line(event)
+        stage, said_at = self.said.get(worker, ("", 0.0))
         if self.console.is_terminal:
-            self.live.update(Text(line, overflow="ellipsis", no_wrap=True))
-        elif event["stage"] != self.stage or time.monotonic() - self.line_at > LINE_S:
-            self.stage, self.line_at = event["stage"], time.monotonic()
-            self.console.print(Text(line), soft_wrap=True)
+            lines = "\n".join(self.lines[each] for each in sorted(self.lines, key=str))
+            self.live.update(Text(lines, overflow="ellipsis", no_wrap=True))
+        elif event["stage"] != stage or time.monotonic() - said_at > LINE_S:
+            self.said[worker] = (event["stage"], time.monotonic())
+            self.console.print(Text(self.lines[worker]), soft_wrap=True)
 
     def line(self, event: Event) -> str:
         """One line for an event."""
-        first, last = (self.numbers[0], self.numbers[-1]) if self.numbers else (0, 0)
-        which = f"trial {first}" if first == last else f"trials {first}-{last}"
-        parts = [f"{which} of {self.trials}", event["stage"]]
+        parts = [event["worker"]] if "worker" in event else []
+        which = _named(event.get("numbers", self.numbers) or [0])
+        parts += [f"{which} of {self.trials}", event["stage"]]
         if event["steps"] > 1:
             parts.append(f"step {event['step']}/{event['steps']}")
         if "lanes" in event:
@@ -138,11 +156,21 @@ class Display:
 
     def _left_s(self) -> float | None:
         """From the pace so far; unknown in the first moments."""
-        done = self.finished - self.already + self.wave_frac * len(self.numbers)
+        done = self.finished - self.already + sum(self.under_way.values())
         elapsed = self.elapsed_s
         if done < 0.02 * max(1, len(self.numbers)) or elapsed < 2:
             return None
         return elapsed / done * max(0.0, self.trials - self.already - done)
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Such as trial 3, trials 3-5, or trials 3, 7: those that go on at a rung lie apart."""
+    first, *others = sorted(numbers)
+    if not others:
+        return f"trial {first}"
+    if others[-1] - first == len(others):
+        return f"trials {first}-{others[-1]}"
+    return f"trials {', '.join(map(str, [first, *others]))}"
 
 
 def duration(seconds: float) -> str:

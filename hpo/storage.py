@@ -10,23 +10,24 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo.database import Database
 from hpo.papers import Paper
 from hpo.record import Run, Rung, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
 DATABASE = "study.db"
+LEASE = "lease"
+"""The user attribute in which a controller says that it runs the study."""
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
@@ -61,7 +62,7 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
     directions = [down if goal.direction == "down" else up for goal in goals]
     with guarded(url):
         return optuna.create_study(
-            storage=_storage(url), study_name=name, directions=directions, load_if_exists=True
+            storage=Database(url), study_name=name, directions=directions, load_if_exists=True
         )
 
 
@@ -73,11 +74,45 @@ def load_study(url: str, name: str) -> Study:
     """
     with guarded(url):
         try:
-            return optuna.load_study(storage=_storage(url), study_name=name)
+            return optuna.load_study(storage=Database(url), study_name=name)
         except KeyError:
             raise StorageError(
                 f"the storage {mask(url)} holds no study {name!r}; check --storage and the name."
             ) from None
+
+
+def copy_study(url: str, name: str, to_url: str) -> int:
+    """Copy a study into another storage, with every trial as it is; returns how many there are.
+
+    The copy has its name only once it is whole: what a copy that was cut short has left is made
+    anew.
+
+    Raises:
+        ValueError: there is one of that name already.
+        StorageError: a storage cannot be used.
+    """
+    source = load_study(url, name)
+    partial = f"{name} (being copied)"
+    with guarded(url):
+        attrs, trials = source.user_attrs, source.get_trials(deepcopy=False)
+    with guarded(to_url):
+        database = Database(to_url)
+        names = optuna.get_all_study_names(database)
+        if name in names:
+            raise ValueError(
+                f"{mask(to_url)} has a study {name!r} already; choose another storage."
+            )
+        if partial in names:
+            optuna.delete_study(study_name=partial, storage=database)
+        target = optuna.create_study(
+            storage=database, study_name=partial, directions=source.directions
+        )
+        for key, value in attrs.items():
+            if key != LEASE:
+                target.set_user_attr(key, value)
+        target.add_trials(trials)
+        database.rename(target._study_id, name)
+    return len(trials)
 
 
 @contextlib.contextmanager
@@ -93,13 +128,6 @@ def guarded(url: str) -> Iterator[None]:
             f"the storage {mask(url)} cannot be used ({reason}): {mend}; then run the same command "
             "to go on."
         ) from None
-
-
-def _storage(url: str) -> RDBStorage:
-    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **connect})
 
 
 def spec_data(spec: StudySpec) -> dict[str, Any]:

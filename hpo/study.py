@@ -17,25 +17,21 @@ its answers below full fidelity; `metrics`, `fidelity`, those of the last answer
 from __future__ import annotations
 
 import math
-import os
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import Trial, TrialState
 
-from hpo import ledger, membership, stopping
+from hpo import lease, ledger, membership, stopping
 from hpo.executors import Executor, Inline
 from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
+from hpo.provenance import changes, reproduce
 from hpo.record import Run
 from hpo.search import Continue, Decision, Searcher
 from hpo.shadow import constraints
@@ -54,8 +50,6 @@ from hpo.spec import (
     Value,
 )
 from hpo.storage import guarded, open_study, plain, read_run, spec_data
-
-PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
 
 
 class StudyChanged(ValueError):
@@ -76,14 +70,15 @@ class Controller:
     ) -> None:
         """Open the record, making it if it is not there; measure inline if no executor is given.
 
-        No new wave starts `wall_s` seconds after `run` was called. `next_replicate` says which
-        trial deserves another seed.
+        No new wave starts `wall_s` seconds after measuring began. `next_replicate` says which trial
+        deserves another seed.
 
         Raises:
+            ValueError: the sampler needs a package that is not installed.
             StudyChanged: the record was started with other settings.
             StorageError: the storage cannot be used.
         """
-        self.url = url
+        self.spec, self.url, self.next_replicate = spec, url, next_replicate
         self.executor: Executor = Inline(spec.objective) if executor is None else executor
         self.wall_s, self.started_s = wall_s, 0.0
         self.over: tuple[str, str] | None = None
@@ -100,23 +95,52 @@ class Controller:
                 self.study.set_user_attr("reproduce", reproduce(spec))
                 self.study.set_user_attr("spec", now)
             elif started != now:
-                raise StudyChanged(_changes(started, now))
-            self.study.set_user_attr("planned", spec.trials)
-            paper = None if spec.paper is None else spec.paper.to_dict()
-            self.study.set_user_attr("paper", paper)
-            warm = self.study.user_attrs.get("warm")
-            if warm is None:  # what it started from stays, whatever the earlier study does since
-                warm = plain([[dict(each.params), dict(each.metrics)] for each in spec.warm])
-                self.study.set_user_attr("warm", warm)
-        earlier = tuple(Earlier(params=params, metrics=metrics) for params, metrics in warm)
-        self.spec = replace(spec, warm=earlier)
-        self.searcher = Searcher(self.spec, next_replicate)
+                raise StudyChanged(changes(started, now))
+            self._read_warm()
 
-    def run(self, on_event: Callable[[Event], None] = lambda event: None) -> Run:
-        """Measure until the trials or a limit are used up; returns the record."""
+    def run(
+        self, on_event: Callable[[Event], None] = lambda event: None, *, wait: bool = False
+    ) -> Run:
+        """Measure until the trials or a limit are used up; returns the record.
+
+        `wait`: for another controller of the study to end; else that is an error.
+
+        Raises:
+            lease.Held: another controller runs the study.
+            lease.Overtaken: another has taken over from this one.
+        """
+        with lease.held(
+            self.study, self.url, wait=wait, on_wait=lambda said: on_event({"waiting": said})
+        ):
+            self._begin()
+            return self._measured(on_event)
+
+    def _begin(self) -> None:
+        """Write down what may differ from the start before, and read the record."""
         with guarded(self.url):
+            started, now = self.study.user_attrs["spec"], plain(spec_data(self.spec))
+            if started != now:  # by another controller, at the same time
+                raise StudyChanged(changes(started, now))
+            self.study.set_user_attr("planned", self.spec.trials)
+            paper = None if self.spec.paper is None else self.spec.paper.to_dict()
+            self.study.set_user_attr("paper", paper)
+            if "warm" not in self.study.user_attrs:
+                warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
+                self.study.set_user_attr("warm", plain(warm))
+            self._read_warm()
             self.ledger = ledger.read(self.study.get_trials(deepcopy=False), self.spec)
+        self.submitted = set()
         self.started_s = time.monotonic()
+
+    def _read_warm(self) -> None:
+        """What the search started from stays, whatever the earlier study has done since."""
+        recorded = self.study.user_attrs.get("warm")
+        if recorded is not None:
+            warm = tuple(Earlier(params=params, metrics=metrics) for params, metrics in recorded)
+            self.spec = replace(self.spec, warm=warm)
+        self.searcher = Searcher(self.spec, self.next_replicate)
+
+    def _measured(self, on_event: Callable[[Event], None]) -> Run:
         left = self._unanswered()
         flying: dict[Future[Sequence[Result]], list[int]] = {}
         while True:
@@ -127,7 +151,7 @@ class Controller:
                     break
                 on_event({"wave": numbers, "trials": self.spec.trials, "finished": self.finished})
                 requests = [_request(self.ledger.entries[number]) for number in numbers]
-                flying[self.executor.submit(requests, on_event)] = numbers
+                flying[self.executor.submit(requests, _telling(on_event, numbers))] = numbers
             if not flying:
                 break
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
@@ -294,6 +318,11 @@ def _request(entry: Entry) -> Request:
     return Request(params=dict(entry.params), fidelity=entry.asks[-1].fidelity, seed=entry.seed)
 
 
+def _telling(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[[Event], None]:
+    """Tell also which trials an event is about: several waves may be under way."""
+    return lambda event: on_event({"numbers": numbers, **event})
+
+
 def _ask_data(ask: Ask) -> list[float]:
     return [ask.wave, ask.place, ask.fidelity, ask.seen]
 
@@ -321,63 +350,3 @@ def _suggest(trial: Trial, path: str, domain: Domain) -> None:
         trial.suggest_float(path, domain.low, domain.high, log=domain.log)
     else:
         trial.suggest_int(path, domain.low, domain.high, log=domain.log)
-
-
-def reproduce(spec: StudySpec) -> dict[str, Any]:
-    """What else reproduces a run: versions, device, code revision."""
-    return plain_dict(
-        versions={name: _version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
-        machine=spec.objective.machine() | {"system": platform.system(), "cpus": os.cpu_count()},
-        revision=_revision(),
-    )
-
-
-def plain_dict(**items: Any) -> dict[str, Any]:
-    """The items as they come back from the storage."""
-    data: dict[str, Any] = plain(items)
-    return data
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _revision() -> str | None:
-    """The git revision of this code, with a mark if it was changed since; None outside git."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _changes(started: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    before, after = _flat(started), _flat(now)
-    changed = [
-        f"{path}: {before.get(path, 'absent')!r} -> {after.get(path, 'absent')!r}"
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path, "absent") != after.get(path, "absent")
-    ]
-    shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return (
-        f"the study was started with other settings ({shown}); undo the change, or add --fork to "
-        "start a new run from here, which finds finished stages in the store."
-    )
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node)
-    found: dict[str, Any] = {}
-    for key, value in items:
-        path = f"{prefix}.{key}".lstrip(".")
-        if isinstance(value, Mapping | list) and value:
-            found |= _flat(value, path)
-        else:
-            found[path] = value
-    return found

@@ -372,8 +372,13 @@ def _front_sentence(front: Front) -> str:
 
 
 def _knee_sentence(front: Front) -> str:
-    if len(front.trials) == 1:
+    if len(front.trials) == 1 and not front.undecided:
         return f"{title(front.trials[0])} is best by every goal, so there is nothing to trade."
+    if len(front.trials) == 1:
+        return (
+            f"{title(front.trials[0])} alone is sure enough to be reported; whether it can be "
+            "traded for another is undecided, and more seeds would decide it."
+        )
     if front.knee is None:
         return "The front has no knee: no trial lies below the line between its two ends."
     values = ", ".join(f"{goal.metric} {measured(front.knee, goal.metric)}" for goal in front.goals)

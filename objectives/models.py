@@ -202,6 +202,8 @@ def _gpt2(preset: Preset, vocab_size: int) -> PreTrainedConfig:
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
+        bos_token_id=None,  # its default is outside a vocabulary of one's own
+        eos_token_id=None,
         initializer_range=_initial_std(preset),
     )
 

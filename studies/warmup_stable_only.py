@@ -244,8 +244,8 @@ SMALL = StudySpec(
     goals=(BASE_LOSS_DOWN, Goal(metric="finetuned", direction="up")),
     baselines=(BASELINE,),
     grid=grid(90, over(300, 64), 75),
-    replicates=3,
-    trials=90,
+    replicates=2,
+    trials=60,
     wave=30,
     paper=replace(
         PAPER,
@@ -259,6 +259,8 @@ FULL = replace(
     name="warmup_stable_only-full",
     objective=PlasticityObjective(FULL_RECIPE),
     grid=grid(36_000, over(120_000, 8192), 30_000),
+    replicates=3,
+    trials=90,
     paper=replace(PAPER, ours="one pretraining for tables 1 and 2; labelled tasks."),
 )
 

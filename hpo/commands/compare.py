@@ -135,6 +135,8 @@ def _table(found: Fronts) -> Table:
 def sentence(pair: Pair) -> str:
     """Which of two runs is ahead, and whether beyond the noise."""
     found = pair.difference
+    if found.mean == 0 and (math.isnan(found.low) or found.low == found.high):
+        return f"{pair.one} and {pair.other} dominate the same."
     ahead, behind = (pair.one, pair.other) if found.mean >= 0 else (pair.other, pair.one)
     lead = wording.number(abs(found.mean), 3)
     if math.isnan(found.low):

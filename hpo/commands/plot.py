@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import gallery, runs
+from hpo import exhibits, gallery, runs
 from hpo.commands.words import DONE, command
 
 
@@ -31,11 +31,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     record = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
     if arguments.figure is None:
         table = Table("figure", "shows", title="Figures", title_justify="left")
-        for name, each in gallery.exhibits(record).items():
+        for name, each in exhibits.exhibits(record).items():
             table.add_row(Text(name), Text(each.what))
         console.print(table)
         return DONE
-    found = gallery.exhibit(record, arguments.figure)
+    found = exhibits.exhibit(record, arguments.figure)
     path = arguments.to or Path(f"{_file_name(arguments.figure)}.png")
     print(gallery.write(found, arguments.figure, path).absolute())
     return DONE

@@ -6,14 +6,36 @@ study goes on with another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 from hpo.executors.inline import Inline
-from hpo.spec import Event, Request, Result
+from hpo.executors.on_ray import ray_pool
+from hpo.executors.on_slurm import slurm_pool
+from hpo.executors.processes import local_pool
+from hpo.launch import Launch
+from hpo.spec import Event, Request, Result, StudySpec
 
-__all__ = ["Executor", "Inline"]
+__all__ = ["EXECUTORS", "Executor", "Inline", "Options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says of an executor."""
+
+    workers: int | None = None
+    """Batches side by side; None leaves it to the executor."""
+    patience_s: float | None = None
+    """Seconds without progress after which a worker is replaced; None leaves it to the executor."""
+    cpus: float = 1.0
+    """CPUs of a worker in a cluster."""
+    gpus: float = 0.0
+    """GPUs of a worker in a cluster; may be a fraction."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of SLURM jobs."""
 
 
 class Executor(Protocol):
@@ -34,3 +56,25 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End what is still running; what the objective has stored is kept."""
+
+
+Make: TypeAlias = Callable[[StudySpec, Launch, Path, Options], Executor]
+"""Of a study, how it was asked for, the run's folder and options; starts nothing yet."""
+EXECUTORS: dict[str, Make] = {
+    "inline": lambda spec, launch, folder, options: Inline(spec.objective),
+    "processes": lambda spec, launch, folder, options: local_pool(
+        launch, folder, options.workers, options.patience_s
+    ),
+    "ray": lambda spec, launch, folder, options: ray_pool(
+        launch, folder, options.workers, options.patience_s, cpus=options.cpus, gpus=options.gpus
+    ),
+    "slurm": lambda spec, launch, folder, options: slurm_pool(
+        launch,
+        folder,
+        options.workers,
+        options.patience_s,
+        cpus=options.cpus,
+        gpus=options.gpus,
+        settings=options.slurm,
+    ),
+}

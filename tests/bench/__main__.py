@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.bench import (
     calibration,
     decay,
+    faults,
     figures,
     kills,
     lanes,
@@ -69,6 +70,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "lanes": lanes.run,
     "stages": stages.run,
     "kills": kills.run,
+    "faults": faults.run,
     "probes": probes.run,
     "decay": decay.run,
     "calibration": calibration.run,

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from objectives.recipe import ProbeName, Recipe
-from tests.bench import calibration, decay, figures, lanes, probes, readme, stages
+from tests.bench import calibration, decay, faults, figures, lanes, probes, readme, stages
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
 
@@ -72,6 +72,14 @@ def test_calibration_holds_the_front_against_the_truth() -> None:
     assert all(figure.goal is None for figure in found.values())
     for problem in calibration.PROBLEMS.values():
         assert (problem.front < problem.reference).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["worker_killed", "clock_jump", "disk_full"])
+def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
+    found = faults.run(Options(quick=True, only=kind))
+    assert found[f"{kind}.faults"].value > 0
+    assert all(figures.is_met(figure) is not False for figure in found.values())
 
 
 @pytest.mark.slow

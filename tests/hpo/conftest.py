@@ -1,14 +1,18 @@
-"""Databases of tests need not outlive a power cut."""
+"""Databases of tests: they need not outlive a power cut, and two are real servers."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+
+from tests import mysql, postgres
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -21,3 +25,34 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 def _unsynchronized(connection: Any, record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("pragma synchronous = off")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A PostgreSQL of the tests' own."""
+    pytest.importorskip("pgserver", reason="needs a PostgreSQL: pip install -e '.[test]'")
+    with postgres.server() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[mysql.Server]:
+    """A MariaDB of the tests' own."""
+    pytest.importorskip("pymysql", reason="needs PyMySQL: pip install -e '.[test]'")
+    if reason := mysql.missing():
+        pytest.skip(reason)
+    with mysql.server() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    name = f"test_{os.getpid()}_{abs(hash(tmp_path))}"
+    if request.param == "mysql":
+        other: mysql.Server = request.getfixturevalue("mariadb")
+        return other.database(name)
+    found: postgres.Server = request.getfixturevalue("server")
+    return found.database(name)

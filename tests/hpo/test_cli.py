@@ -19,7 +19,8 @@ from tests.hpo.toy_objective import spec
 
 ROOT = Path(__file__).parents[2]
 HEAD = (
-    "from pathlib import Path; from hpo.spec import Point\nfrom tests.hpo.toy_objective import *\n"
+    "from pathlib import Path; from hpo.spec import Point; HERE = Path(__file__).parent\n"
+    "from tests.hpo.toy_objective import *\n"
 )
 
 
@@ -143,6 +144,8 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--worker-gpus", "-1"], "--worker-gpus must be 0 or more, got -1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--store-gb", "0"], "--store-gb must be above 0, got 0"),
         (["--out", "mine.py/runs"], "cannot write to the output folder mine.py/runs/toy"),
@@ -153,6 +156,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 ) -> None:
     assert cli.main(["run", "mine.py", *arguments]) == 2
     assert said in complaint(capsys)
+    assert not (folder / "runs").exists()
+
+
+def test_an_executor_that_is_not_there_is_told_before_anything_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    assert cli.main(["run", "mine.py", "--executor", "slurm"]) == 2
+    assert "there is no SLURM here (no sbatch)" in complaint(capsys)
     assert not (folder / "runs").exists()
 
 
@@ -333,6 +345,22 @@ def test_a_storage_elsewhere_holds_the_run(folder: Path) -> None:
     assert cli.main(["show", "toy"]) == 0
 
 
+def test_a_copied_run_goes_on_in_the_other_storage(
+    folder: Path, capsys: pytest.CaptureFixture[str], undisturbed: Run
+) -> None:
+    write("STUDY = spec(trials=8, objective=ToyObjective(before=Once(1, HERE, explode)))")
+    cli.main(["run", "mine.py"])
+    before = read().trials
+    url = f"sqlite:///{folder / 'elsewhere.db'}"
+    assert cli.main(["copy", "toy", "--to-storage", url]) == 0
+    assert "Copied 6 trials of toy; to go on there, run the study with" in words(capsys)
+    assert cli.main(["copy", "toy", "--to-storage", url]) == 2
+    assert "has a study 'toy' already" in complaint(capsys)
+    assert read().trials == before
+    assert cli.main(["run", "mine.py", "--storage", url]) == 0
+    assert read().trials == undisturbed.trials
+
+
 def test_an_objective_that_breaks_leaves_its_trace_in_a_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -400,13 +428,14 @@ COMMON = ["-h --help", "--out", "--storage"]
 OPTIONS = {
     "run": [
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
-        "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--lanes",
-        "--seed", "--device", "--fork", "--store-gb", "--share", "--live",
-        "--out", "--storage",
+        "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
+        "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
+        "--device", "--wait", "--fork", "--store-gb", "--share", "--live", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--out", "--storage"],
+    "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
     "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
     "compare": ["-h --help", "run", "--json", "--out", "--storage"],
     "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo import doctor
-from hpo.study import PACKAGES
+from hpo.provenance import PACKAGES
 
 
 @pytest.fixture(autouse=True)

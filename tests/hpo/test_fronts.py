@@ -153,11 +153,14 @@ def test_a_difference_without_known_noise_says_so(
     monkeypatch.setattr(
         runs, "find_place", lambda run, out, url: runs.Place(tmp_path / run, run, "")
     )
-    monkeypatch.setattr(runs, "read", lambda place: {"one": one, "other": other}[place.name])
+    known = {"one": one, "other": other, "same": one}
+    monkeypatch.setattr(runs, "read", lambda place: known[place.name])
     assert cli.main(["compare", "one", "other"]) == 0
     assert "one dominates 0.04 more than other, and nothing tells the noise" in (
         capsys.readouterr().out
     )
+    assert cli.main(["compare", "one", "same"]) == 0
+    assert "one and same dominate the same." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,7 @@ import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
 
-from hpo import cli, gallery, runs
+from hpo import cli, exhibits, gallery, runs
 from hpo.record import Run
 from tests.hpo import toy
 from tests.hpo.test_cli import complaint
@@ -30,82 +29,9 @@ def small() -> Run:
     return toy.run([toy.trial(0, 3.5, 0.2, baseline="standard"), toy.trial(1, 3.4, 0.3)])
 
 
-def test_a_run_has_these_figures() -> None:
-    assert list(gallery.exhibits(toy.beside_paper())) == [
-        "front", "curve.val_loss", "curve.train_loss", "curve.finetune.arithmetic",
-        "curve.finetune.grammar", "gain", "paper.0", "paper.1", "paper.2",
-    ]  # fmt: skip
-    assert list(gallery.exhibits(toy.run([]))) == ["front"]
-
-
-def test_the_fronts_rows_are_its_points() -> None:
-    first, second = gallery.exhibit(small(), "front").rows
-    assert first == {
-        "trial": 0, "baseline": "standard", "standing": "dominated", "knee": False,
-        "base_loss": 3.5, "base_loss_sem": None, "gain": 0.2, "gain_sem": 0.01,
-    }  # fmt: skip
-    assert (second["trial"], second["standing"], second["knee"]) == (1, "front", True)
-
-
-def test_a_curve_has_a_row_for_each_trial_and_step() -> None:
-    found = gallery.exhibit(small(), "curve.val_loss").rows
-    run = small()
-    assert [(row["trial"], row["steps"], row["values"]) for row in found] == [
-        (trial.number, step, float(f"{value:.6g}"))
-        for trial in run.trials
-        for step, value in trial.curves["val_loss"]
-    ]
-    assert {row["label"] for row in found} == {"#0 standard", "#1"}
-
-
-def test_gain_has_a_row_for_each_trial_and_task() -> None:
-    found = gallery.exhibit(small(), "gain").rows
-    assert found[0] == {
-        "trial": 0, "label": "#0 standard", "task": "arithmetic", "before": 0.2, "after": 0.4,
-        "error": 0.01, "chance": 0.1,
-    }  # fmt: skip
-    assert len(found) == 2 * len(toy.TASKS)
-
-
-def test_a_papers_figure_has_a_row_for_each_point() -> None:
-    paper, ours = (gallery.exhibit(toy.beside_paper(), f"paper.{n}").rows for n in (0, 1))
-    assert [(row["points"], row["values"], row["paper"]) for row in paper] == [
-        ("a", 2.5, True), ("b", 2.4, True)]  # fmt: skip
-    assert [row["points"] for row in ours] == ["a", "b"]
-    assert all(row["errors"] > 0 for row in ours)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float | None, ...]
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Stem:
-    title: str
-    leaves: tuple[Leaf, ...]
-
-
-def test_rows_unfold_records_and_columns_of_one_length() -> None:
-    leaf = Leaf("a", (1.0, 2.0), (3.0, None), ("u", "v"))
-    assert (
-        gallery.rows(Stem("t", (leaf, leaf)))
-        == [
-            {"title": "t", "name": "a", "x": 1.0, "y": 3.0, "words": "u"},
-            {"title": "t", "name": "a", "x": 2.0, "y": None, "words": "v"},
-        ]
-        * 2
-    )
-    uneven = Leaf("b", (1.0,), (3.0, None), ())
-    assert gallery.rows((uneven,)) == [{"name": "b", "x": "1.0", "y": "3.0; None", "words": ""}]
-
-
 @pytest.mark.parametrize("name", ["front", "curve.val_loss", "gain", "paper.1"])
 def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> None:
-    found = gallery.exhibit(toy.beside_paper(), name)
+    found = exhibits.exhibit(toy.beside_paper(), name)
     for ending in ("csv", "parquet", "json"):
         gallery.write(found, name, tmp_path / f"x.{ending}")
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == found.rows
@@ -122,7 +48,7 @@ def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> N
 
 def test_a_page_needs_no_network(tmp_path: Path) -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE)])
-    path = gallery.write(gallery.exhibit(run, "front"), "front", tmp_path / "x.html")
+    path = gallery.write(exhibits.exhibit(run, "front"), "front", tmp_path / "x.html")
     text = path.read_text()
     assert len(text) > 1e6
     assert "<img src=x" not in text
@@ -136,13 +62,13 @@ def test_a_page_needs_no_network(tmp_path: Path) -> None:
     ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")]
 )
 def test_pictures_are_drawn(ending: str, start: bytes, tmp_path: Path) -> None:
-    path = gallery.write(gallery.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}")
+    path = gallery.write(exhibits.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}")
     assert path.read_bytes().startswith(start)
     assert path.stat().st_size > 2000
 
 
 def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
-    drawn = gallery.exhibit(toy.mixed(), "curve.val_loss").draw()
+    drawn = exhibits.exhibit(toy.mixed(), "curve.val_loss").draw()
     waiting = [trace.name for trace in drawn.data if trace.visible == "legendonly"]
     assert waiting
     figure = gallery.on_paper(drawn)
@@ -179,7 +105,7 @@ def test_plot_prints_the_path_and_lists_figures_without_one(
     assert capsys.readouterr().out.strip() == str(shown / "deep" / "x.CSV")
     assert cli.main(["plot", "toy"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in gallery.exhibits(toy.mixed()))
+    assert all(name in printed for name in exhibits.exhibits(toy.mixed()))
 
 
 @pytest.mark.parametrize(

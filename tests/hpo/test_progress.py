@@ -70,9 +70,9 @@ def test_done_never_goes_back_within_a_wave() -> None:
     shown({"wave": [0], "finished": 0})
     shown(STEP | {"done_frac": 0.5})
     shown(STEP | {"done_frac": 0.2})
-    assert shown.wave_frac == 0.5
+    assert shown.under_way == {None: 0.5}
     shown({"recorded": [0], "finished": 1})
-    assert shown.wave_frac == 0.0
+    assert shown.under_way == {}
 
 
 def test_without_a_terminal_a_stage_is_a_line() -> None:
@@ -89,7 +89,7 @@ def test_without_a_terminal_a_long_stage_gives_signs_of_life() -> None:
     shown = display()
     with shown:
         shown(STEP)
-        shown.line_at -= 60
+        shown.said[None] = ("pretrain", -60.0)
         shown(STEP | {"step": 90})
     assert [line.split(" | ")[2] for line in printed(shown).splitlines()] == [
         "step 20/100", "step 90/100",
@@ -101,6 +101,27 @@ def test_in_a_terminal_one_line_lives() -> None:
     with shown:
         shown(STEP)
     assert "loss 4.568" in printed(shown)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [([4], "trial 4 of"), ([5, 3, 4], "trials 3-5 of"), ([14, 3, 5], "trials 3, 5, 14 of")],
+)
+def test_a_line_names_its_trials_also_where_they_lie_apart(numbers: list[int], said: str) -> None:
+    assert display().line(STEP | {"numbers": numbers}).startswith(said)
+
+
+def test_every_worker_has_a_line_until_it_is_idle() -> None:
+    shown = display(terminal=True)
+    shown({"wave": [0, 1, 2, 3], "finished": 0})
+    shown(STEP | {"worker": "worker 1", "batch": 2, "numbers": [2, 3]})
+    shown(STEP | {"worker": "worker 0", "batch": 2, "done_frac": 0.5})
+    assert shown.lines["worker 1"].startswith("worker 1 | trials 2-3 of 12 | pretrain")
+    assert list(shown.lines) == ["worker 1", "worker 0"]
+    assert shown.under_way == {"worker 1": 0.5, "worker 0": 1.0}
+    shown({"beat": True, "worker": "worker 1", "batch": 2})
+    shown({"idle": True, "worker": "worker 1", "batch": 2})
+    assert (list(shown.lines), shown.under_way) == (["worker 0"], {"worker 0": 1.0})
 
 
 def test_names_that_look_like_markup_stay_text() -> None:

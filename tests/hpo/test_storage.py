@@ -163,3 +163,32 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
 def test_a_url_that_leads_nowhere_is_told(url: str) -> None:
     with pytest.raises(StorageError, match="cannot be used"):
         Controller(spec(), url)
+
+
+def test_a_copy_has_every_trial_as_it_is_and_one_cut_short_leaves_nothing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complete, failed and running trials, limits, and what JSON has no word for."""
+    broken = toy_objective.ToyObjective(
+        extra={"odd": math.nan},
+        fails_above_lr=0.03,
+        before=toy_objective.Once(2, tmp_path, toy_objective.explode),
+    )
+    study = spec(objective=broken, limits=(Limit(metric="gain", low=0.1),))
+    first = f"sqlite:///{tmp_path / 'first.db'}"
+    with pytest.raises(RuntimeError):
+        Controller(study, first).run()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.Database, "rename", lambda *given: toy_objective.explode())
+        with pytest.raises(RuntimeError):
+            storage.copy_study(first, "toy", url)
+    with pytest.raises(StorageError, match="no study 'toy'"):
+        load_study(url, "toy")
+    assert storage.copy_study(first, "toy", url) == 8
+    assert repr(read_run(load_study(url, "toy"))) == repr(read_run(load_study(first, "toy")))
+    old, new = (load_study(each, "toy").trials for each in (first, url))
+    for mine, theirs in zip(old, new, strict=True):
+        assert (mine.values, mine.params, mine.constraints) == (
+            theirs.values, theirs.params, theirs.constraints,
+        )  # fmt: skip
+    assert Controller(study, url).run().trials[6:] == Controller(study, first).run().trials[6:]

@@ -268,7 +268,8 @@ def test_events_tell_the_waves_and_what_was_recorded() -> None:
         {"wave": [3, 4], "trials": 5, "finished": 3},
         {"recorded": [3, 4], "finished": 5},
     ]
-    assert {event["stage"] for event in events if "stage" in event} == {"measure"}
+    told = [(event["stage"], event["numbers"]) for event in events if "stage" in event]
+    assert told == [("measure", [0, 1, 2])] * 3 + [("measure", [3, 4])] * 2
 
 
 def test_one_goal_and_three_goals_run() -> None:

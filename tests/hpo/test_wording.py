@@ -161,6 +161,17 @@ def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
     )
 
 
+def test_one_reported_point_is_best_by_all_only_where_nothing_else_may_belong() -> None:
+    alone = toy.run([toy.trial(0, 3.4, 0.3), toy.trial(1, 3.5, 0.2)])
+    found = front(alone)
+    assert "#0 is best by every goal, so there is nothing to trade." in summary(alone, found)
+    open_ = dataclasses.replace(found, undecided=(alone.trials[1],))
+    assert (
+        "#0 alone is sure enough to be reported; whether it can be traded for another is "
+        "undecided, and more seeds would decide it."
+    ) in summary(alone, open_)
+
+
 def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
     cost = {"tokens": 3e6, "tokens_reused": 1e6, "device_s": 60.0, "device_s_saved": 20.0}
     done = toy.run([toy.trial(0, 3.0, 0.1, cost=cost), toy.trial(1, 3.1, 0.2, cost=cost)])

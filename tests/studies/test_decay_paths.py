@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hpo import cli, search, space, studies
+from hpo.commands.run import launch
 from hpo.spec import Baseline, Choice, Domain, Float, StudySpec
 from objectives import PlasticityObjective, Pretrain, Recipe, WeightDecay
 
@@ -92,7 +93,7 @@ def test_fixing_the_strength_takes_it_out_of_the_quickstarts_space() -> None:
     arguments = cli.parser().parse_args(
         ["run", "quickstart", "--set", f"{SHORT}=0.3", "--set", f"{SHORT}.policy=cautious"]
     )
-    spec = cli._spec(arguments)
+    spec = launch(arguments).spec()
     assert SHORT in studies.load("quickstart").space
     assert SHORT not in spec.space
     assert spec.objective.values()[LONG] == 0.3

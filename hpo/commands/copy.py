@@ -1,0 +1,31 @@
+"""`hpo copy`: a run's record in another database."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hpo import lease, runs
+from hpo.commands.words import DONE, command
+from hpo.storage import copy_study, load_study, mask
+
+
+def add(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo copy`."""
+    added = command(commands, "copy", run, "copy a run's record into another database")
+    added.add_argument("run", metavar="RUN", help="a run's name or folder")
+    added.add_argument("--to-storage", required=True, metavar="URL", help="where to")
+    return [added]
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Copy while nobody writes it, and say how to go on there."""
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    with lease.held(load_study(place.url, place.name), place.url):
+        count = copy_study(place.url, place.name, arguments.to_storage)
+    text = f"Copied {count} trials of {place.name}; to go on there, run the study with --storage "
+    console.print(Text(text + mask(arguments.to_storage)), soft_wrap=True)
+    return DONE

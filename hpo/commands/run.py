@@ -1,0 +1,187 @@
+"""`hpo run`: start a study, or continue it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import traceback
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hpo import live, runs, studies, tables
+from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
+from hpo.executors import EXECUTORS, Options
+from hpo.launch import Launch
+from hpo.progress import Display, Interrupted, duration, interrupts
+from hpo.record import Run
+from hpo.report import write_report
+from hpo.spec import Earlier
+from hpo.storage import mask
+from hpo.study import Controller, StudyChanged
+
+
+def add(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo run`."""
+    added = command(commands, "run", run, "start a study, or continue it")
+    added.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
+    added.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
+    added.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
+    added.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 2h")
+    added.add_argument(
+        "--set", action="append", default=[], type=setting, metavar="PATH=VALUE", dest="settings",
+        help="fix a hyperparameter; may be repeated",
+    )  # fmt: skip
+    added.add_argument("--wall", type=seconds, metavar="TIME", help="start no wave after this")
+    added.add_argument("--max-flops", type=float, metavar="N", help="operations to measure with")
+    added.add_argument(
+        "--patience", type=int, metavar="N", help="end when N full trials in a row gained nothing"
+    )
+    added.add_argument(
+        "--confirm", type=int, metavar="N", help="measure the front at N fresh seeds"
+    )
+    added.add_argument("--warm-start", metavar="RUN", help="an earlier run to start from")
+    _add_executor(added)
+    added.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
+    added.add_argument("--seed", type=int, metavar="N", help="the study's seed")
+    added.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
+    added.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
+    added.add_argument("--fork", action="store_true", help="start a new run beside the old one")
+    added.add_argument(
+        "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
+    )
+    added.add_argument("--share", metavar="URL", help="where machines share finished stages")
+    added.add_argument("--live", action="store_true", help="rewrite the report as results come")
+    return [added]
+
+
+def _add_executor(added: argparse.ArgumentParser) -> None:
+    added.add_argument(
+        "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
+    )
+    added.add_argument("--workers", type=int, metavar="N", help="workers of the executor")
+    added.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="in a cluster")
+    added.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="such as 0.5")
+    added.add_argument(
+        "--slurm", action="append", default=[], type=setting, metavar="NAME=VALUE",
+        help="a setting of its jobs, such as partition=gpu or time=60",
+    )  # fmt: skip
+    added.add_argument(
+        "--hung-after", type=seconds, metavar="TIME", help="without progress it is replaced; 1h"
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Measure until the study ends or is interrupted; then say how to go on."""
+    try:
+        with interrupts():
+            return _measure(arguments, console)
+    except (Interrupted, KeyboardInterrupt):
+        console.print(Text("Stopped; what was finished is kept. To continue:"))
+        console.print(Text(arguments.line), soft_wrap=True)
+        return INTERRUPTED
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> int:
+    place, controller = _open(launch(arguments), arguments)
+    fixed = dict(arguments.settings)
+    origin = studies.origin(arguments.study, arguments.setting, fixed, arguments.device)
+    runs.note_origin(place, origin)
+    before = runs.read(place)
+    finished = sum(trial.state != "running" for trial in before.trials)
+    if finished:
+        console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
+    if arguments.live:
+        live.write(place)
+        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
+    display = Display(console, controller.spec.trials, finished)
+    tell = live.following(display, place) if arguments.live else display
+    try:
+        with display, contextlib.closing(controller.executor):
+            record = controller.run(tell, wait=arguments.wait)
+    except Exception as error:
+        trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
+        log = place.folder / "error.log"
+        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
+            log.write_text(mask(trace), encoding="utf-8")
+        raise
+    console.print(Text(_ending(record, finished, display, controller.over)), soft_wrap=True)
+    tables.print_run(record, console)
+    write_report(record, place.report)
+    console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
+    return DONE if any(trial.state == "complete" for trial in record.trials) else FAILED
+
+
+def _open(asked: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
+    """The run's folder and its controller, with the executor that the command line names.
+
+    A fork is the first of name, name-2, ... that is new or was started with these settings, so
+    that the same command continues it.
+    """
+    spec, options = asked.spec(), _options(arguments)
+    if arguments.warm_start is not None:
+        spec = dataclasses.replace(spec, warm=_earlier(arguments))
+    for name in runs.fork_names(spec.name):
+        executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
+        place = runs.make_place(arguments.out, name, arguments.storage)
+        named = dataclasses.replace(spec, name=name)
+        try:
+            return place, Controller(named, place.url, executor, wall_s=arguments.wall)
+        except StudyChanged:
+            if not arguments.fork:
+                raise
+    raise AssertionError("names do not end")
+
+
+def launch(arguments: argparse.Namespace) -> Launch:
+    """What the command line asks of the study."""
+    return Launch(
+        study=arguments.study,
+        setting=arguments.setting,
+        settings=tuple(arguments.settings),
+        trials=arguments.trials,
+        budget_s=arguments.budget,
+        max_flops=arguments.max_flops,
+        patience=arguments.patience,
+        confirm=arguments.confirm,
+        seed=arguments.seed,
+        device=arguments.device,
+        lanes=arguments.lanes,
+        store=str(arguments.out / runs.STORE),
+        store_gb=arguments.store_gb,
+        share=arguments.share,
+    )
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
+    for name in ("worker_cpus", "worker_gpus"):
+        if not 0 <= getattr(arguments, name) < float("inf"):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be 0 or more, got {getattr(arguments, name):g}.")
+    return Options(
+        workers=arguments.workers,
+        patience_s=arguments.hung_after,
+        cpus=arguments.worker_cpus,
+        gpus=arguments.worker_gpus,
+        slurm=dict(arguments.slurm),
+    )
+
+
+def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
+    """The full trials of the run to start from."""
+    earlier = runs.read(runs.find_place(arguments.warm_start, arguments.out, arguments.storage))
+    return tuple(Earlier(params=each.params, metrics=each.metrics) for each in earlier.complete())
+
+
+def _ending(run: Run, finished: int, display: Display, over: tuple[str, str] | None) -> str:
+    """Why the study stopped, and how to go on; `over` is the limit that ended it."""
+    total = len(run.trials)
+    if over is not None:
+        return f"{over[0]} after {total} trials; for more: {over[1]}"
+    if total == finished:
+        return f"The study is finished with {total} trials; for more: --trials {total + 8}"
+    return f"Done in {duration(display.elapsed_s)}."

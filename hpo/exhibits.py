@@ -1,0 +1,241 @@
+"""Every figure of a run by its name, with the data behind it as the rows of a table.
+
+A field that holds records gives a row for each, and tuples of numbers of one length side by side
+give a row for each place; all else of the record stands in every row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hpo import drawing, figures, importance, lineage, mechanism, parameters, wording
+from hpo import parameter_drawing as drawn
+from hpo.importance import Importance
+from hpo.lineage import Tree
+from hpo.parameters import Interaction, Parallel, Slice
+from hpo.record import Run
+from hpo.scoring import front
+from hpo.tables import finite
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A figure and its data."""
+
+    what: str
+    rows: Rows
+    draw: Callable[[], go.Figure]
+
+
+def exhibits(run: Run) -> dict[str, Exhibit]:
+    """Name -> figure, for every figure that the run has data for."""
+    found = front(run)
+    x, y = figures.plane(run)
+    plane = figures.front_data(run, found, x, y)
+    shown = {
+        "front": Exhibit(
+            what=f"{x} against {y}",
+            rows=_front_rows(plane),
+            draw=lambda: drawing.draw_front(plane),
+        )
+    }
+    for name in figures.curve_names(run):
+        shown[f"curve.{name}"] = _curves(figures.curve_data(run, found, name), name)
+    gain = figures.gain_data(run, found)
+    if gain.trials:
+        shown["gain"] = Exhibit(
+            what="scores by task, before and after fine-tuning",
+            rows=_gain_rows(gain),
+            draw=lambda: drawing.draw_gain(gain),
+        )
+    for place, dots in enumerate(figures.paper_dots(run)):
+        shown[f"paper.{place}"] = _dots(dots)
+    return shown | _parameters(run) | _mechanism(run) | _tree(run)
+
+
+def _parameters(run: Run) -> dict[str, Exhibit]:
+    """Slices, importance, interaction and parallel coordinates."""
+    names = wording.param_names(run, run.trials)
+    shown = {}
+    for path in parameters.varied(run):
+        for goal in run.goals:
+            data = parameters.slice_data(run, path, goal.metric)
+            if data.trials:
+                shown[f"slice.{names[path]}.{goal.metric}"] = _slice(data, names[path])
+    for each in parameters.interactions(run):
+        shown[f"interaction.{each.goal.metric}"] = _interaction(each)
+    shares = importance.importances(run)
+    if any(each.shares for each in shares):
+        shown["importance"] = Exhibit(
+            what="how much each parameter decides whether a trial is among the best (PED-ANOVA)",
+            rows=_importance_rows(shares),
+            draw=lambda: drawn.draw_importance(shares, names),
+        )
+    parallel = parameters.parallel_data(run)
+    if parallel.dimensions:
+        shown["parallel"] = Exhibit(
+            what="every trial over parameters and goals, each axis from 0 to 1",
+            rows=_parallel_rows(parallel),
+            draw=lambda: drawn.draw_parallel(parallel),
+        )
+    return shown
+
+
+def _mechanism(run: Run) -> dict[str, Exhibit]:
+    """What probes measured, over decay and under the goals."""
+    names = wording.param_names(run, run.trials)
+    return {
+        f"mechanism.{names.get(each.x, each.x)}.{each.y}": _slice(
+            each, names.get(each.x, wording.named(each.x))
+        )
+        for each in mechanism.mechanism_slices(run)
+    }
+
+
+def _tree(run: Run) -> dict[str, Exhibit]:
+    """The training that trials share."""
+    tree = lineage.tree(run)
+    if not tree.rows:
+        return {}
+    what = "training that ran once, and the trials that share it"
+    return {"tree": Exhibit(what=what, rows=_tree_rows(tree), draw=lambda: drawn.draw_tree(tree))}
+
+
+def exhibit(run: Run, name: str) -> Exhibit:
+    """One of them.
+
+    Raises:
+        ValueError: the run has no such figure.
+    """
+    found = exhibits(run)
+    if name not in found:
+        raise ValueError(
+            f"run {run.name!r} has no figure {name!r}; its figures are {', '.join(found)}."
+        )
+    return found[name]
+
+
+def rows(data: Any) -> Rows:
+    """A figure's data as the rows of a table; a number that is not finite is None."""
+    records = data if isinstance(data, tuple) else (data,)
+    return [finite(row) for record in records for row in _rows(record)]
+
+
+def _rows(record: Any) -> Iterator[dict[str, Any]]:
+    items = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    children = {name: value for name, value in items.items() if _of_records(value)}
+    if children:
+        plain = {name: value for name, value in items.items() if not isinstance(value, tuple)}
+        for value in children.values():
+            yield from (plain | row for child in value for row in _rows(child))
+        return
+    columns = {name: value for name, value in items.items() if _of_numbers(value)}
+    lengths = {len(value) for value in columns.values()}
+    if len(lengths) != 1:
+        yield {name: _cell(value) for name, value in items.items()}
+        return
+    (count,) = lengths
+    columns |= {n: v for n, v in items.items() if isinstance(v, tuple) and len(v) == count}
+    plain = {name: _cell(value) for name, value in items.items() if name not in columns}
+    for place in range(count):
+        yield plain | {name: value[place] for name, value in columns.items()}
+
+
+def _slice(data: Slice, name: str) -> Exhibit:
+    return Exhibit(
+        what=f"{wording.named(data.y)} over {name}",
+        rows=[
+            {"trial": trial, data.x: x, data.y: y}
+            for trial, x, y in zip(data.trials, data.across, data.values, strict=True)
+        ],
+        draw=lambda: drawn.draw_slice(data, name),
+    )
+
+
+def _interaction(data: Interaction) -> Exhibit:
+    columns = (data.trials, data.rates, data.decays, data.values)
+    names = ("trial", parameters.RATE, parameters.DECAY, data.goal.metric)
+    return Exhibit(
+        what=f"{data.goal.metric} over decay and rate",
+        rows=[dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+        draw=lambda: drawn.draw_interaction(data),
+    )
+
+
+def _importance_rows(found: Sequence[Importance]) -> Rows:
+    return [
+        {"goal": each.goal.metric, "param": path, "share": share, "trials": each.num_trials}
+        for each in found
+        for path, share in each.shares.items()
+    ]
+
+
+def _parallel_rows(data: Parallel) -> Rows:
+    return [
+        {"trial": trial, **{each.name: each.places[row] for each in data.dimensions}}
+        for row, trial in enumerate(data.trials)
+    ]
+
+
+def _tree_rows(data: Tree) -> Rows:
+    return [
+        {"start": each.start, "end": each.end, "trials": " ".join(map(str, each.trials)),
+         "row": each.row, "parent_row": each.parent}
+        for each in data.stretches
+    ]  # fmt: skip
+
+
+def _curves(curves: tuple[figures.Curve, ...], name: str) -> Exhibit:
+    return Exhibit(
+        what=f"{name} of each trial",
+        rows=rows(curves),
+        draw=lambda: drawing.draw_curves(curves, name),
+    )
+
+
+def _dots(dots: figures.Dots) -> Exhibit:
+    side = "the paper's" if dots.paper else "this study's"
+    return Exhibit(
+        what=f"{dots.title}, {side} {dots.axis}",
+        rows=rows(dots),
+        draw=lambda: drawing.draw_dots(dots),
+    )
+
+
+def _front_rows(data: figures.FrontData) -> Rows:
+    return [
+        {"trial": point.trial, "baseline": point.baseline, "standing": point.group,
+         "knee": point.trial == data.knee,
+         data.x: point.x, f"{data.x}_sem": point.x_error,
+         data.y: point.y, f"{data.y}_sem": point.y_error}
+        for point in data.points
+    ]  # fmt: skip
+
+
+def _gain_rows(data: figures.GainData) -> Rows:
+    return [
+        {"trial": trial.number, "label": wording.title(trial), **dataclasses.asdict(gain),
+         "chance": data.chance.get(gain.task)}
+        for trial, _, gains in data.trials
+        for gain in gains
+    ]  # fmt: skip
+
+
+def _of_records(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(dataclasses.is_dataclass, value))
+
+
+def _of_numbers(value: Any) -> bool:
+    kinds = (int, float, type(None))
+    return isinstance(value, tuple) and bool(value) and all(isinstance(v, kinds) for v in value)
+
+
+def _cell(value: Any) -> Any:
+    return "; ".join(map(str, value)) if isinstance(value, tuple) else value

@@ -1,0 +1,77 @@
+"""What a command line asks of a study, as data: the same study loads here and in a worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo import studies
+from hpo.spec import StudySpec
+
+LIMITS = ("trials", "budget_s", "seed", "max_flops", "patience", "confirm")
+"""Fields of a study that the command line sets under the same name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A study's name or file, and what differs from it."""
+
+    study: str
+    store: str
+    """The folder of finished stages."""
+    setting: str | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Hyperparameters that are fixed: path and value."""
+    trials: int | None = None
+    budget_s: float | None = None
+    max_flops: float | None = None
+    patience: int | None = None
+    confirm: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    lanes: int | None = None
+    store_gb: float | None = None
+    share: str | None = None
+
+    def spec(self) -> StudySpec:
+        """The study.
+
+        Raises:
+            ValueError: there is no such study, or an option does not fit it.
+        """
+        self._check()
+        spec = studies.with_params(studies.load(self.study, self.setting), dict(self.settings))
+        given: dict[str, Any] = {name: getattr(self, name) for name in LIMITS}
+        return dataclasses.replace(
+            spec,
+            **{name: value for name, value in given.items() if value is not None},
+            objective=spec.objective.configure(
+                device=self.device,
+                lanes=self.lanes,
+                store=self.store,
+                store_gb=self.store_gb,
+                share=self.share,
+            ),
+        )
+
+    def message(self) -> dict[str, Any]:
+        """JSON-able, with the folder that relative paths start from."""
+        return {"launch": dataclasses.asdict(self), "folder": os.getcwd()}
+
+    def _check(self) -> None:
+        for name in ("trials", "lanes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}.")
+        if self.store_gb is not None and not self.store_gb > 0:
+            raise ValueError(f"--store-gb must be above 0, got {self.store_gb:g}.")
+
+
+def received(message: Mapping[str, Any]) -> Launch:
+    """The launch in a message."""
+    data = dict(message["launch"])
+    settings = tuple((path, value) for path, value in data.pop("settings"))
+    return Launch(**data, settings=settings)

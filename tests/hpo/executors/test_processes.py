@@ -1,0 +1,205 @@
+"""Worker processes: real ones, killed and stopped as systems do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hpo import cli, runs
+from hpo.executors import processes
+from hpo.executors.pool import ObjectiveError, Pool
+from hpo.executors.processes import Process, local_pool
+from hpo.launch import Launch
+from hpo.spec import Event, Request
+from hpo.study import Controller
+from hpo.worker import plain_result
+from tests.hpo.toy_objective import ToyObjective, spec
+
+HEAD = """
+from pathlib import Path
+from tests.hpo.toy_objective import *
+HERE = Path(__file__).parent
+"""
+SLOW = """
+import os, time
+class Slow(ToyObjective):
+    def evaluate(self, requests, on_event=None):
+        (HERE / "pid").write_text(str(os.getpid()))
+        try:
+            for step in range(1, 2001 if (HERE / "slow").exists() else 2):
+                on_event({"stage": "pretrain", "step": step, "steps": 2000})
+                time.sleep(0.01)
+        except BaseException:
+            (HERE / "kept").write_text("")
+            raise
+        return super().evaluate(requests, on_event)
+STUDY = spec(objective=Slow(), trials=3)
+"""
+REQUESTS = [Request(params={"pretrain.lr": lr}, fidelity=1.0, seed=0) for lr in (0.01, 0.02)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(text: str) -> None:
+    Path("mine.py").write_text(HEAD + text)
+
+
+@pytest.fixture
+def pool(folder: Path) -> Iterator[Callable[..., Pool]]:
+    made: list[Pool] = []
+
+    def make(text: str, workers: int = 1) -> Pool:
+        write(text)
+        launch = Launch(study="mine.py", store="store", device="cpu")
+        made.append(local_pool(launch, folder / "run", workers))
+        return made[0]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def same(future: Future[object]) -> bool:
+    expected = [plain_result(each) for each in ToyObjective().evaluate(REQUESTS)]
+    return [plain_result(each) for each in future.result(timeout=60)] == expected  # type: ignore[attr-defined]
+
+
+def test_two_workers_give_what_this_process_gives_and_what_they_print_is_logged(
+    pool: Callable[..., Pool], folder: Path
+) -> None:
+    shout = "import os\ndef say(requests): print('threads', os.environ['OMP_NUM_THREADS'])\n"
+    made = pool(shout + "STUDY = spec(objective=ToyObjective(before=say))", workers=2)
+    futures = [made.submit(REQUESTS, lambda event: None) for _ in range(2)]
+    assert all(same(future) for future in futures)  # type: ignore[arg-type]
+    made.close()
+    logs = sorted((folder / "run" / "workers").iterdir())
+    assert [log.name for log in logs] == ["worker-0.log", "worker-1.log"]
+    assert "threads 1" in "".join(log.read_text() for log in logs)
+    assert not psutil.Process().children()
+
+
+def test_a_killed_worker_is_replaced_and_its_batch_measured(pool: Callable[..., Pool]) -> None:
+    told: list[Event] = []
+    made = pool("STUDY = spec(objective=ToyObjective(before=Once(0, HERE, kill)))")
+    assert same(made.submit(REQUESTS, told.append))  # type: ignore[arg-type]
+    replaced = [event["stage"] for event in told if "replaced" in event.get("stage", "")]
+    assert replaced == ["replaced: it was ended by SIGKILL, which is also how the system ends what "
+                        "takes too much memory"]  # fmt: skip
+
+
+def test_an_error_of_the_objective_is_told_with_its_trace(pool: Callable[..., Pool]) -> None:
+    made = pool("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
+    with pytest.raises(ObjectiveError, match="RuntimeError: the machine caught fire") as caught:
+        made.submit(REQUESTS, lambda event: None).result(timeout=60)
+    assert "in explode" in caught.value.trace
+
+
+def test_a_study_that_cannot_be_loaded_is_told_in_a_sentence(pool: Callable[..., Pool]) -> None:
+    made = pool("STUDY = 1 / 0")
+    with pytest.raises(ValueError, match=r"worker 0 cannot load the study: .*: division by zero"):
+        made.submit(REQUESTS, lambda event: None).result(timeout=60)
+
+
+def start(*more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hpo.cli", "run", "mine.py", "--executor", "processes"]
+    Path("slow").touch()
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("pid").exists)
+    return process
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    """A minute at most, which only a broken program takes."""
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_signal_reaches_the_workers_which_keep_what_they_have(folder: Path) -> None:
+    write(SLOW)
+    process = start()
+    worker = int(Path("pid").read_text())
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "To continue:\nhpo run mine.py --executor processes" in said
+    assert Path("kept").exists()
+    assert not psutil.pid_exists(worker)
+    Path("slow").unlink()
+    assert cli.main(["run", "mine.py"]) == 0
+    place = runs.find_place("toy", Path("runs"), None)
+    assert runs.read(place).trials == Controller(spec(trials=3), "sqlite://").run().trials
+
+
+CONTROLLER = """
+from pathlib import Path
+from hpo.executors.processes import local_pool
+from hpo.launch import Launch
+pool = local_pool(Launch(study="mine.py", store="store", device="cpu"), Path("run"), 1)
+request = {"params": {"pretrain.lr": 0.01}, "fidelity": 1.0, "seed": 0}
+pool.submit([request], lambda event: None).result()
+"""
+
+
+def test_workers_of_a_killed_controller_keep_what_they_have_and_leave(folder: Path) -> None:
+    write(SLOW)
+    Path("slow").touch()
+    process = subprocess.Popen([sys.executable, "-c", CONTROLLER])
+    wait_for(Path("pid").exists)
+    process.kill()
+    process.communicate()
+    worker = int(Path("pid").read_text())
+    wait_for(lambda: not psutil.pid_exists(worker))
+    assert Path("kept").exists()
+
+
+def test_each_worker_has_a_gpu_of_those_that_may_be_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "DEVICES", "print(2)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    launch = Launch(study="mine.py", store="store")
+    found = [link.environment["CUDA_VISIBLE_DEVICES"] for link in local_pool(launch, folder).links]  # type: ignore[attr-defined]
+    assert found == ["5", "7"]
+    more = local_pool(launch, folder, workers=3).links
+    assert [link.name for link in more] == [
+        "worker 0 on GPU 5", "worker 1 on GPU 7", "worker 2 on GPU 5",
+    ]  # fmt: skip
+    on_cpu = local_pool(Launch(study="mine.py", store="store", device="cpu"), folder, workers=2)
+    assert [link.name for link in on_cpu.links] == ["worker 0", "worker 1"]
+
+
+def test_threads_are_divided_and_a_smaller_wish_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert processes._environment(0, [], 3)["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert processes._environment(0, [], 3)["OMP_NUM_THREADS"] == "2"
+    assert processes._environment(0, [], 1)["OMP_NUM_THREADS"] == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_single_worker_has_the_threads_of_this_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number would move the last digits of what it measures."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    launch = Launch(study="mine.py", store="store", device="cpu")
+    (link,) = local_pool(launch, folder, workers=1).links
+    assert isinstance(link, Process)
+    assert link.environment["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in link.environment

@@ -1,0 +1,132 @@
+"""The figures of a run and their rows, by equality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo import exhibits
+from hpo.record import Run
+from tests.hpo import toy
+from tests.hpo.test_lineage import run_of
+from tests.hpo.test_mechanism import PROBE, probed
+from tests.hpo.test_parameters import DECAY, RATE, searched
+
+
+def small() -> Run:
+    return toy.run([toy.trial(0, 3.5, 0.2, baseline="standard"), toy.trial(1, 3.4, 0.3)])
+
+
+def test_a_run_has_these_figures() -> None:
+    assert list(exhibits.exhibits(toy.beside_paper())) == [
+        "front", "curve.val_loss", "curve.train_loss", "curve.finetune.arithmetic",
+        "curve.finetune.grammar", "gain", "paper.0", "paper.1", "paper.2",
+        "slice.weight_decay.base_loss", "slice.weight_decay.gain", "parallel",
+    ]  # fmt: skip
+    assert list(exhibits.exhibits(toy.run([]))) == ["front"]
+
+
+def test_the_fronts_rows_are_its_points() -> None:
+    first, second = exhibits.exhibit(small(), "front").rows
+    assert first == {
+        "trial": 0, "baseline": "standard", "standing": "dominated", "knee": False,
+        "base_loss": 3.5, "base_loss_sem": None, "gain": 0.2, "gain_sem": 0.01,
+    }  # fmt: skip
+    assert (second["trial"], second["standing"], second["knee"]) == (1, "front", True)
+
+
+def test_a_curve_has_a_row_for_each_trial_and_step() -> None:
+    found = exhibits.exhibit(small(), "curve.val_loss").rows
+    run = small()
+    assert [(row["trial"], row["steps"], row["values"]) for row in found] == [
+        (trial.number, step, float(f"{value:.6g}"))
+        for trial in run.trials
+        for step, value in trial.curves["val_loss"]
+    ]
+    assert {row["label"] for row in found} == {"#0 standard", "#1"}
+
+
+def test_gain_has_a_row_for_each_trial_and_task() -> None:
+    found = exhibits.exhibit(small(), "gain").rows
+    assert found[0] == {
+        "trial": 0, "label": "#0 standard", "task": "arithmetic", "before": 0.2, "after": 0.4,
+        "error": 0.01, "chance": 0.1,
+    }  # fmt: skip
+    assert len(found) == 2 * len(toy.TASKS)
+
+
+def test_a_papers_figure_has_a_row_for_each_point() -> None:
+    paper, ours = (exhibits.exhibit(toy.beside_paper(), f"paper.{n}").rows for n in (0, 1))
+    assert [(row["points"], row["values"], row["paper"]) for row in paper] == [
+        ("a", 2.5, True), ("b", 2.4, True)]  # fmt: skip
+    assert [row["points"] for row in ours] == ["a", "b"]
+    assert all(row["errors"] > 0 for row in ours)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stem:
+    title: str
+    leaves: tuple[Leaf, ...]
+
+
+def test_rows_unfold_records_and_columns_of_one_length() -> None:
+    leaf = Leaf("a", (1.0, 2.0), (3.0, None), ("u", "v"))
+    assert (
+        exhibits.rows(Stem("t", (leaf, leaf)))
+        == [
+            {"title": "t", "name": "a", "x": 1.0, "y": 3.0, "words": "u"},
+            {"title": "t", "name": "a", "x": 2.0, "y": None, "words": "v"},
+        ]
+        * 2
+    )
+    uneven = Leaf("b", (1.0,), (3.0, None), ())
+    assert exhibits.rows((uneven,)) == [{"name": "b", "x": "1.0", "y": "3.0; None", "words": ""}]
+
+
+def test_parameters_have_slices_interactions_and_parallel_coordinates() -> None:
+    found = exhibits.exhibits(searched())
+    names = [name for name in found if name.startswith(("slice", "interaction", "parallel"))]
+    assert names == [
+        *(f"slice.{name}.{goal}" for name in ("weight_decay", "lr", "shape")
+          for goal in ("base_loss", "gain")),
+        "interaction.base_loss", "interaction.gain", "parallel",
+    ]  # fmt: skip
+    assert found["slice.shape.base_loss"].rows == [
+        {"trial": 0, "pretrain.shape": "cosine", "base_loss": 3.5},
+        {"trial": 1, "pretrain.shape": "linear", "base_loss": 3.6},
+        {"trial": 2, "pretrain.shape": "cosine", "base_loss": 3.7},
+    ]
+    assert found["interaction.gain"].rows[1] == {"trial": 1, RATE: 0.01, DECAY: 1.0, "gain": 0.2}
+    assert [row["base_loss"] for row in found["parallel"].rows] == [0.0, 0.5, 1.0]
+
+
+def test_what_probes_measured_has_rows_over_decay_and_under_goals() -> None:
+    found = exhibits.exhibits(probed())
+    assert found[f"mechanism.weight_decay.{PROBE}"].rows[2] == {
+        "trial": 2, DECAY: 0.03, PROBE: 3.0,
+    }  # fmt: skip
+    assert found[f"mechanism.{PROBE}.base_loss"].rows[0] == {
+        "trial": 0, PROBE: 5.0, "base_loss": 3.5,
+    }  # fmt: skip
+
+
+def test_the_tree_has_a_row_for_each_stretch() -> None:
+    found = exhibits.exhibits(run_of("aab", "aac", "z"))["tree"].rows
+    assert found == [
+        {"start": 0, "end": 20, "trials": "0 1", "row": 0.5, "parent_row": None},
+        {"start": 20, "end": 30, "trials": "0", "row": 0, "parent_row": 0.5},
+        {"start": 20, "end": 30, "trials": "1", "row": 1, "parent_row": 0.5},
+    ]
+
+
+def test_every_figure_can_be_drawn() -> None:
+    for run in (searched(), probed(), run_of("aab", "aac"), toy.beside_paper()):
+        for name, each in exhibits.exhibits(run).items():
+            assert each.draw().data, name
