@@ -24,6 +24,8 @@ from hpo.surrogate import Array, Points, Surface
 
 CANDIDATES = 512
 """Points at random, and half as many near the front, from which the search for the best begins."""
+ANYWHERE = 256
+"""Points at random that stand for the space."""
 ROUNDS = 4
 """Rounds in which the best are perturbed, each half as far as the one before."""
 SURVIVORS = 8
@@ -59,11 +61,18 @@ class Beliefs:
 
     @property
     def corner_G(self) -> Array:
-        """The reference point, from all points measured anywhere as they would be at full."""
+        """The reference point: behind the front of all measured points as they would be at full,
+        and no nearer in a goal than half of the space lies.
+
+        Behind the front alone, a first front that is short in a goal would stay so: whatever lies
+        beyond the reference adds nothing.
+        """
         X = self.goals[0].points.X_ND
         mean, _ = self.losses(X)
         kept = self.chance(X) > 0.5
-        return acquisition.reference(mean[kept] if kept.any() else mean)
+        near = acquisition.reference(mean[kept] if kept.any() else mean)
+        everywhere, _ = self.losses(self.space.sample(np.random.default_rng(0), ANYWHERE))
+        return np.asarray(np.maximum(near, np.median(everywhere, axis=0)))
 
     def losses(self, X_MD: Array) -> tuple[Array, Array]:
         """Mean and standard deviation at full fidelity, M x G each."""

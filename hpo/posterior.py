@@ -4,16 +4,18 @@ The best observed value is as a rule a lucky one, so "observed plus or minus its
 every winner. What the other points say corrects that (empirical Bayes): per goal, with y_t the loss
 of trial t, at point p(t) and seed s(t),
 
-    y_t = m + f(x_p) + u_p + b_s + e_t
-    f ~ GP(0, a^2 Matern-5/2 with one length a parameter), u_p ~ N(0, c^2), b_s ~ N(0, d^2),
-    e_t ~ N(0, v + w)
+    y_t = m + g h_p + f(x_p) + u_p + b_s + e_t
+    f ~ GP(0, a^2 Matern-5/2 with one length a parameter), g ~ N(0, k^2), u_p ~ N(0, c^2),
+    b_s ~ N(0, d^2), e_t ~ N(0, v + w)
 
-m has a flat prior. f is what nearby params have in common, u what is a point's own, b what a seed
+m has a flat prior. h_p is what lower rungs say of the point, where there are any (hpo/hints.py), at
+mean 0 and spread 1. f is what nearby params have in common, u what is a point's own, b what a seed
 does to all points alike (comparisons are paired: it cancels between points of the same seeds), v
 the spread between seeds, told by repeated trials, w the mean square of the errors measured within
-trials. The true value is m + f + u. Variances and lengths have log-normal priors around what the
-run suggests; their posterior is taken as normal around its mode, from which NUM_SETTINGS are drawn,
-so that what few repetitions leave open about the noise widens the answer as Student's t would.
+trials. The true value is m + g h + f + u. Variances and lengths have log-normal priors around what
+the run suggests; their posterior is taken as normal around its mode, from which NUM_SETTINGS are
+drawn, so that what few repetitions leave open about the noise widens the answer as Student's t
+would.
 
 Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5.
 """
@@ -44,6 +46,7 @@ _LENGTH = (0.5, 1.0)  # Log of a length in units of the space's side: mean and d
 _SMOOTH = (0.0, 1.0)  # Log of a^2 against the data's variance; assumed.
 _ROUGH = (math.log(0.001), 1.5)  # The same of c^2; assumed.
 _SEED = (math.log(0.5), 1.5)  # Log of d^2 against v; assumed.
+_HINT = (math.log(0.3), 1.5)  # The same of k^2; assumed.
 _NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it again in the fit.
 _LEAST = 1e-12  # Of a variance against the data's.
 
@@ -61,6 +64,8 @@ class Measured:
     """Variance between seeds, pooled over repeated trials; None where nothing is repeated."""
     within: float
     """Mean square of the errors measured within trials; 0 where there are none."""
+    hint_P: Array | None = None
+    """What lower rungs say of each point, in any unit; None where there are none."""
 
     @property
     def noise(self) -> float:
@@ -77,10 +82,12 @@ class Measured:
 class _Model:
     """The trials of a fit in units of their spread, and what is known of theta before it.
 
-    theta holds the logs of a^2, c^2, d^2 and v and of K lengths.
+    theta holds the logs of a^2, c^2, d^2, v and k^2 and of K lengths.
     """
 
     y_T: Array
+    hint_TT: Array
+    """Products of the hints; 0 without any."""
     apart_KTT: Array
     """Squared distances, one layer a parameter."""
     same_point_TT: Array
@@ -118,6 +125,7 @@ def draw(
         losses_T=(fenced_T - centre) / scale,
         between=None if measured.between is None else measured.between / scale**2,
         within=measured.within / scale**2,
+        hint_P=_scaled(measured.hint_P),
     )
     settings = _settings(scaled, params)
     share = -(-num_draws // len(settings))
@@ -133,6 +141,13 @@ def draw(
 def point_means(losses_T: Array, point_T: npt.NDArray[np.int64]) -> Array:
     """Mean loss of each point."""
     return np.asarray(np.bincount(point_T, weights=losses_T) / np.bincount(point_T))
+
+
+def _scaled(hint_P: Array | None) -> Array | None:
+    """At mean 0 and spread 1; None if all are alike."""
+    if hint_P is None or not np.ptp(hint_P):
+        return None
+    return np.asarray((hint_P - hint_P.mean()) / hint_P.std())
 
 
 def _apart(x_PC: Array) -> Array:
@@ -182,16 +197,22 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
     noise = math.log(max((measured.between or 0.0) - measured.within, measured.noise / 10, _LEAST))
     crossed = repeated and 1 < len(np.unique(seed_T)) < len(seed_T)
     apart = [_apart(x_PC[point_T]) for x_PC in params]
+    hint_T = np.zeros(len(kept)) if measured.hint_P is None else measured.hint_P[point_T]
     return _Model(
         y_T=measured.losses_T[kept],
+        hint_TT=np.outer(hint_T, hint_T),
         apart_KTT=np.array(apart).reshape(lengths, len(kept), len(kept)),
         same_point_TT=_same(point_T),
         same_seed_TT=_same(seed_T),
         within=measured.within,
-        free=np.array([lengths > 0, True, crossed, repeated] + [True] * lengths),
-        centre=np.array([_SMOOTH[0], _ROUGH[0], noise + _SEED[0], noise] + [_LENGTH[0]] * lengths),
+        free=np.array(
+            [lengths > 0, True, crossed, repeated, measured.hint_P is not None] + [True] * lengths
+        ),
+        centre=np.array(
+            [_SMOOTH[0], _ROUGH[0], noise + _SEED[0], noise, _HINT[0]] + [_LENGTH[0]] * lengths
+        ),
         width=np.array(
-            [_SMOOTH[1], _ROUGH[1], _SEED[1], _NOISE_DEVIATION] + [_LENGTH[1]] * lengths
+            [_SMOOTH[1], _ROUGH[1], _SEED[1], _NOISE_DEVIATION, _HINT[1]] + [_LENGTH[1]] * lengths
         ),
     )
 
@@ -236,13 +257,13 @@ def _whole(model: _Model, free: Array) -> Array:
 def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
     """Negative log posterior of theta, up to a constant, and its slope."""
     theta = _whole(model, free)
-    smooth, rough, seed, noise = np.exp(theta[:4])
-    weights = np.exp(-2 * theta[4:])
+    smooth, rough, seed, noise, hint = np.exp(theta[:5])
+    weights = np.exp(-2 * theta[5:])
     r_TT = np.sqrt(5 * np.tensordot(weights, model.apart_KTT, 1)) if len(weights) else None
     shape_TT = np.zeros_like(model.same_point_TT) if r_TT is None else _matern(r_TT)
     count = len(model.y_T)
     cov_TT = smooth * shape_TT + rough * model.same_point_TT + seed * model.same_seed_TT
-    cov_TT += _FLAT
+    cov_TT += _FLAT + hint * model.hint_TT
     cov_TT.flat[:: count + 1] += noise + model.within + _LEAST
     root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
     inverse_TT = linalg.cho_solve((root, True), np.eye(count), check_finite=False)
@@ -253,6 +274,7 @@ def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
         rough * float((slope_TT * model.same_point_TT).sum()),
         seed * float((slope_TT * model.same_seed_TT).sum()),
         noise * float(np.trace(slope_TT)),
+        hint * float((slope_TT * model.hint_TT).sum()),
     ]
     if r_TT is not None:
         inner = slope_TT * (smooth * 5 / 3) * (1 + r_TT) * np.exp(-r_TT)
@@ -272,13 +294,15 @@ def _matern(r: Array) -> Array:
 def _posterior(
     measured: Measured, params: Sequence[Array], theta: Array, normal_DP: Array
 ) -> Array:
-    """Draws of m + f + u at the points, for one setting of theta."""
-    smooth, rough, seed, noise = np.exp(theta[:4])
+    """Draws of m + g h + f + u at the points, for one setting of theta."""
+    smooth, rough, seed, noise, hint = np.exp(theta[:5])
     point_T, num_points = measured.point_T, normal_DP.shape[1]
     prior_PP = np.full((num_points, num_points), _FLAT)
     if params:
-        scaled = [x_PC * math.exp(-log) for x_PC, log in zip(params, theta[4:], strict=True)]
+        scaled = [x_PC * math.exp(-log) for x_PC, log in zip(params, theta[5:], strict=True)]
         prior_PP += smooth * _matern(np.sqrt(5 * _apart(np.concatenate(scaled, axis=1))))
+    if measured.hint_P is not None:
+        prior_PP += hint * np.outer(measured.hint_P, measured.hint_P)
     prior_PP.flat[:: num_points + 1] += rough
     cov_TT = prior_PP[np.ix_(point_T, point_T)] + seed * _same(measured.seed_T)
     cov_TT.flat[:: len(point_T) + 1] += noise + measured.within + _LEAST

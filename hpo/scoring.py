@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hpo import pareto
 from hpo.chances import VOLUME_DRAWS, knee_shares, membership, reported
+from hpo.hints import hints
 from hpo.points import Point, confirmed, deviations, encoded, points
 from hpo.posterior import NUM_DRAWS, Measured, draw
 from hpo.record import Run, Trial
@@ -186,6 +187,9 @@ def true_losses(run: Run, found: Sequence[Point]) -> pareto.Losses | None:
         return None
     params = encoded(run, some)
     exact = all(each.exact for each in measured)
+    if not exact:
+        hinted = zip(measured, hints(run, some), strict=True)
+        measured = [replace(each, hint_P=hint) for each, hint in hinted]
     num_draws = 1 if exact else min(NUM_DRAWS, max(LEAST_DRAWS, DRAWN_NUMBERS // len(found)))
     draws = np.tile(Y_NG, (num_draws, 1, 1))
     for column, each in enumerate(measured):

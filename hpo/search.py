@@ -9,8 +9,9 @@ resumed study decides what the uninterrupted one would have, and any trial can b
    from them, and the front of an earlier study comes first.
 3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
 4. With the sampler "gp", what promises most hypervolume for its cost: a new point or a waiting
-   trial's next rung (hpo/beliefs.py). With others, a trial that is among the better part of its
-   rung (hpo/rungs.py), else a new point by Optuna's sampler (hpo/shadow.py).
+   trial's next rung (hpo/beliefs.py); a point that was measured in full is repeated at another
+   seed instead. With others, a trial that is among the better part of its rung (hpo/rungs.py),
+   else a new point by Optuna's sampler (hpo/shadow.py).
 5. When all trials are begun, waiting ones go on while they are in the better part of their rung.
 
 What a `Searcher` keeps between decisions only saves time.
@@ -93,12 +94,12 @@ class Searcher:
         return Begin(number, values, self.spec.seed + planned.replicate, 1.0, "planned")
 
     def _repeat(self, ledger: Ledger) -> Begin | None:
-        """A repetition, where its share of the trials is not used up and one is wanted."""
+        """A repetition, where its share of the training is not used up and one is wanted."""
+        asked = sum(entry.asks[-1].fidelity for entry in ledger.entries if entry.asks)
         repeated = sum(entry.kind == "repeated" for entry in ledger.entries)
-        if repeated + 1 > self.spec.replicate_share * (len(ledger.entries) + 1):
+        if repeated + 1 > self.spec.replicate_share * (asked + 1):
             return None
-        full = [e for e in ledger.entries if e.asks and e.asks[-1].fidelity == 1]
-        wanted = self.next_replicate(as_run(self.spec, full))
+        wanted = self.next_replicate(as_run(self.spec, ledger.entries))
         return None if wanted is None else self._again(ledger, wanted, "repeated")
 
     def _again(self, ledger: Ledger, number: int, kind: Literal["repeated", "confirms"]) -> Begin:
@@ -163,7 +164,23 @@ class Searcher:
             top = int(np.argmax(values))
             if values[top] >= best:
                 return Continue(waiting[top].number, float(then[top]))
-        return self._begin(number, self.coordinates.values(x_D))
+        return self._new(ledger, number, self.coordinates.values(x_D))
+
+    def _new(self, ledger: Ledger, number: int, values: dict[str, Value]) -> Decision:
+        """A new point; where the model asks for one a second time, what tells more of it.
+
+        The same seed would only give the same result again, and the model take it for a second
+        opinion.
+        """
+        for entry in ledger.entries:
+            if dict(entry.params) != values or not entry.answers or entry.ended == "failed":
+                continue
+            if entry.waiting:
+                at = self.spec.rungs.index(entry.answers[-1].fidelity)
+                return Continue(entry.number, self.spec.rungs[at + 1])
+            if entry.ended == "complete":
+                return self._again(ledger, entry.number, "repeated")
+        return self._begin(number, values)
 
 
 def propose_again(

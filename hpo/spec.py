@@ -272,7 +272,8 @@ class StudySpec:
     """The study ends when its last so many full trials gained no hypervolume beyond their standard
     errors; None goes on."""
     replicate_share: float = 0.0
-    """Share of the trials that may repeat others at another seed, where the front is undecided."""
+    """Share of the training, in full trials, that may repeat others at another seed where the front
+    is undecided."""
     confirm: int = 0
     """Fresh seeds at which the front is measured again at the end, on top of the trials."""
     seed: int = 0

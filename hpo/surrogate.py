@@ -1,15 +1,16 @@
 """A Gaussian process over parameters and fidelity: what each trial would give at full fidelity.
 
 For parameters x and fidelity s, with u(s) = log(1/s) over its largest value, so that u is 0 at full
-fidelity and 1 at the lowest rung, two results have the covariance
+fidelity and 1 at the lowest rung, and t = u^k, two results have the covariance
 
-    M(x, x') [v (1 + a u)(1 + a u') + w u u'] + u u' + 1
+    v (1 + a t)(1 + a t') M(x, x') + t t' [w L(x, x') + 1] + 1
 
-with M a Matern-5/2 kernel of one length a parameter. A lower rung thus shows the same surface
-scaled by 1 + a u, plus a deviation of its own, plus a shift (Kennedy and O'Hagan 2000, in the form
-of a coregionalisation). The 1 is an unknown mean. The diagonal adds a learnt variance of single
-results and the squared standard error that one came with. v, w, a, lengths and variance are those
-of highest posterior density.
+with M and L Matern-5/2 kernels of one length a parameter each. A lower rung thus shows the same
+surface scaled by 1 + a t, plus a deviation of its own, plus a shift (Kennedy and O'Hagan 2000, in
+the form of a coregionalisation). The last 1 is an unknown mean. The diagonal adds a learnt variance
+of single results and the squared standard error that one came with. v, w, a, k, lengths and
+variance are those of highest posterior density. With the deviation's lengths tied to the surface's,
+or k to 1, what a rung adds is taken for noise, and a search trusts its low rungs too long.
 
 NumPy and SciPy only, as hpo does not import torch; and Optuna's own process takes neither standard
 errors nor asks for full fidelity while its incumbents were measured below.
@@ -31,10 +32,13 @@ Array = npt.NDArray[np.float64]
 
 LENGTH_PRIOR = 0.5
 """Centre of the lengths' log-normal prior, times the root of D, in shares of a domain; assumed."""
-PRIORS = {"scale": (0.0, 0.5), "v": (0.0, 1.0), "w": (math.log(0.1), 1.5), "noise": (-7.0, 2.5)}
-"""Centre and width: of a as it is, of v, w and the variance in logarithms, for values of spread 1;
-assumed."""
+PRIORS = {"a": (0.0, 0.5), "v": (0.0, 1.0), "w": (math.log(0.1), 1.5), "k": (0.0, 0.5),
+          "noise": (-7.0, 2.5)}  # fmt: skip
+"""Centre and width: of a as it is, of v, w, k and the variance in logarithms, for values of spread
+1; assumed."""
 LENGTH_WIDTH = 1.0
+STRETCH_WIDTH = 0.5
+"""Of the deviation's lengths around the surface's, in logarithms; assumed."""
 LEAST_NOISE = 1e-6
 """Keeps the matrix regular; far below what a trial's noise is."""
 ITERATIONS = 60
@@ -73,7 +77,7 @@ class Surface:
         cross_MN = _covariance(points, self.points, self.theta, self.is_choice_D)
         mean_M = cross_MN @ self.weights_N
         half_NM = solve_triangular(self.factor[0], cross_MN.T, lower=True, check_finite=False)
-        prior_M = _diagonal(points, self.theta, len(self.is_choice_D))
+        prior_M = _diagonal(points, self.theta)
         variance_M = np.maximum(prior_M - (half_NM**2).sum(axis=0), 1e-12)
         return self.centre + self.spread * mean_M, self.spread * np.sqrt(variance_M)
 
@@ -95,21 +99,18 @@ class Surface:
 def learn(points: Points, is_choice_D: npt.NDArray[np.bool_], y_N: Array, sem_N: Array) -> Array:
     """The parameters theta of highest posterior density, for standardised values.
 
-    theta: D log lengths, a, log v, log w, log of the variance.
+    theta: D log lengths of the surface, D logarithms of how much longer those of the deviation are,
+    then as in PRIORS.
     """
     D = len(is_choice_D)
     squares = _squares(points.X_ND, points.X_ND, is_choice_D)
-    centre = np.concatenate(
-        [
-            np.full(D, math.log(LENGTH_PRIOR * math.sqrt(max(D, 1)))),
-            [PRIORS[name][0] for name in ("scale", "v", "w", "noise")],
-        ]
-    )
-    width = np.concatenate(
-        [np.full(D, LENGTH_WIDTH), [PRIORS[name][1] for name in ("scale", "v", "w", "noise")]]
-    )
+    length = math.log(LENGTH_PRIOR * math.sqrt(max(D, 1)))
+    centre = np.array([length] * D + [0.0] * D + [centre for centre, _ in PRIORS.values()])
+    widths = [LENGTH_WIDTH] * D + [STRETCH_WIDTH] * D
+    width = np.array(widths + [width for _, width in PRIORS.values()])
+    noisy = np.array([-1.0] * D + [0.0] * (D + 4) + [3.0])
     best: tuple[float, Array] | None = None
-    for start in (centre, centre + np.concatenate([np.full(D, -1.0), [0.0, 0.0, 0.0, 3.0]])):
+    for start in (centre, centre + noisy):
         found = minimize(
             _loss,
             start,
@@ -171,10 +172,9 @@ def _squares(X_MD: Array, Z_ND: Array, is_choice_D: npt.NDArray[np.bool_]) -> Ar
     return gaps
 
 
-def _matern(squares: Array, theta: Array) -> tuple[Array, Array]:
-    """The kernel and its derivative by the squared scaled distance."""
-    weights_D = np.exp(-2 * theta[: len(squares)])
-    root = np.sqrt(5 * np.tensordot(weights_D, squares, axes=1))
+def _matern(squares: Array, lengths_D: Array) -> tuple[Array, Array]:
+    """The kernel and its derivative by the squared scaled distance, of logarithms of lengths."""
+    root = np.sqrt(5 * np.tensordot(np.exp(-2 * lengths_D), squares, axes=1))
     fall = np.exp(-root)
     return (1 + root + root**2 / 3) * fall, -5 / 6 * (1 + root) * fall
 
@@ -182,16 +182,28 @@ def _matern(squares: Array, theta: Array) -> tuple[Array, Array]:
 def _covariance(
     left: Points, right: Points, theta: Array, is_choice_D: npt.NDArray[np.bool_]
 ) -> Array:
-    kernel, _ = _matern(_squares(left.X_ND, right.X_ND, is_choice_D), theta)
-    a, v, w = theta[-4], math.exp(theta[-3]), math.exp(theta[-2])
-    shared = v * np.outer(1 + a * left.u_N, 1 + a * right.u_N)
-    both = np.outer(left.u_N, right.u_N)
-    return np.asarray(kernel * (shared + w * both) + both + 1.0)
+    squares = _squares(left.X_ND, right.X_ND, is_choice_D)
+    D = len(squares)
+    a, v, w, k = _shape(theta)
+    left_t, right_t = left.u_N**k, right.u_N**k
+    surface, _ = _matern(squares, theta[:D])
+    found = v * np.outer(1 + a * left_t, 1 + a * right_t) * surface + 1.0
+    low, high = np.flatnonzero(left_t), np.flatnonzero(right_t)  # deviations are below full only
+    own, _ = _matern(squares[:, low[:, None], high], theta[:D] + theta[D : 2 * D])
+    found[low[:, None], high] += np.outer(left_t[low], right_t[high]) * (w * own + 1.0)
+    return np.asarray(found)
 
 
-def _diagonal(points: Points, theta: Array, D: int) -> Array:
-    a, v, w = theta[D], math.exp(theta[D + 1]), math.exp(theta[D + 2])
-    return np.asarray(v * (1 + a * points.u_N) ** 2 + (w + 1) * points.u_N**2 + 1.0)
+def _diagonal(points: Points, theta: Array) -> Array:
+    a, v, w, k = _shape(theta)
+    t_N = points.u_N**k
+    return np.asarray(v * (1 + a * t_N) ** 2 + (w + 1) * t_N**2 + 1.0)
+
+
+def _shape(theta: Array) -> tuple[float, float, float, float]:
+    """a, v, w and k."""
+    a, log_v, log_w, log_k = theta[-5:-1]
+    return float(a), math.exp(log_v), math.exp(log_w), math.exp(log_k)
 
 
 def _loss(
@@ -205,25 +217,36 @@ def _loss(
 ) -> tuple[float, Array]:
     """Minus the log posterior density, and its gradient."""
     D, N = len(squares), len(y_N)
-    kernel, slope = _matern(squares, theta)
-    a, v, w = theta[D], math.exp(theta[D + 1]), math.exp(theta[D + 2])
-    lift_N = 1 + a * u_N
-    shared, both = v * np.outer(lift_N, lift_N), np.outer(u_N, u_N)
-    mix = shared + w * both
-    K_NN = kernel * mix + both + 1.0 + np.diag(variance_N + _noise(theta))
+    surface, slope = _matern(squares, theta[:D])
+    lengths_D = theta[:D] + theta[D : 2 * D]
+    own, own_slope = _matern(squares, lengths_D)
+    a, v, w, k = _shape(theta)
+    t_N = u_N**k
+    lift_N = 1 + a * t_N
+    shared, both = v * np.outer(lift_N, lift_N), np.outer(t_N, t_N)
+    K_NN = surface * shared + both * (w * own + 1.0) + 1.0 + np.diag(variance_N + _noise(theta))
     factor = cho_factor(K_NN, lower=True, check_finite=False)
     weights_N = cho_solve(factor, y_N, check_finite=False)
     inverse = cho_solve(factor, np.eye(N), check_finite=False)
     pull = 0.5 * (inverse - np.outer(weights_N, weights_N))  # of the loss by each entry of K
-    steep = pull * slope * mix
+    rise_N = k * t_N * np.log(np.where(u_N > 0, u_N, 1.0))  # of t by log k
+    toward_lift = (pull * surface) @ lift_N * v
+    toward_t = (pull * (w * own + 1.0)) @ t_N
     gradient = np.empty_like(theta)
-    scales_D = -2 * np.exp(-2 * theta[:D])
-    gradient[:D] = scales_D * np.tensordot(squares, steep, axes=2) if D else 0.0
-    weighted = pull * kernel
-    gradient[D] = 2 * v * float(u_N @ weighted @ lift_N)
-    gradient[D + 1] = float((weighted * shared).sum())
-    gradient[D + 2] = w * float((weighted * both).sum())
-    gradient[D + 3] = math.exp(theta[D + 3]) * float(np.trace(pull))
+    gradient[D : 2 * D] = _by_lengths(squares, pull * own_slope * both * w, lengths_D)
+    gradient[:D] = _by_lengths(squares, pull * slope * shared, theta[:D]) + gradient[D : 2 * D]
+    gradient[-5] = 2 * float(t_N @ toward_lift)
+    gradient[-4] = float((pull * surface * shared).sum())
+    gradient[-3] = w * float((pull * own * both).sum())
+    gradient[-2] = 2 * float(rise_N @ (a * toward_lift + toward_t))
+    gradient[-1] = math.exp(theta[-1]) * float(np.trace(pull))
     offset = (theta - centre) / width
     value = 0.5 * float(y_N @ weights_N) + float(np.log(np.diag(factor[0])).sum())
     return value + 0.5 * float(offset @ offset), gradient + offset / width
+
+
+def _by_lengths(squares: Array, steep: Array, lengths_D: Array) -> Array:
+    """Gradient by the logarithms of lengths."""
+    if not len(squares):
+        return np.empty(0)
+    return np.asarray(-2 * np.exp(-2 * lengths_D) * np.tensordot(squares, steep, axes=2))

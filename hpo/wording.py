@@ -177,7 +177,8 @@ def certainty(run: Run, front: Front) -> list[str]:
             f"How sure this front is, is unknown: no trial is repeated at another seed, so nothing "
             f"tells the noise of {' and '.join(names)} between pretraining runs."
         ]
-    lines = [_undecided_sentence(front), _knee_region(front), _not_told_apart(front)]
+    lines = [_undecided_sentence(front), _expected_sentence(front)]
+    lines += [_knee_region(front), _not_told_apart(front)]
     lines += [_against_baseline(each, front) for each in from_baselines(front)]
     lines += [_confirmed_sentence(front, number) for number in front.confirmed]
     return [line for line in lines if line]
@@ -252,6 +253,21 @@ def _undecided_sentence(front: Front) -> str:
     )
 
 
+def _expected_sentence(front: Front) -> str:
+    """What to count on instead of what was observed; nothing where the two are the same."""
+    if front.draws is None or len(front.draws) == 1:
+        return ""
+    every = []
+    for trial in front.trials:
+        found = front.estimates[trial.number]
+        values = [
+            f"{goal.metric} {with_sem(found[goal.metric], found[f'{goal.metric}_sem'])}"
+            for goal in front.goals
+        ]
+        every.append(f"{title(trial)} {', '.join(values)}")
+    return f"Expected true values, luck of the best taken off: {_listed(every, '; ')}."
+
+
 def _knee_region(front: Front) -> str:
     if len(front.knee_region) < 2:
         return ""
@@ -295,9 +311,9 @@ def _confirmed_sentence(front: Front, number: int) -> str:
     return f"{title(by_number[number])} again, at fresh seeds after it was chosen: {values}."
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _listed(parts: Sequence[str], between: str = ", ") -> str:
     """Some, and how many more."""
-    shown = ", ".join(parts[:MOST_LISTED])
+    shown = between.join(parts[:MOST_LISTED])
     return shown + (f" and {len(parts) - MOST_LISTED} more" if len(parts) > MOST_LISTED else "")
 
 

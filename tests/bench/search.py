@@ -1,18 +1,23 @@
 """Searches against each other: relative hypervolume over what they have spent.
 
 Ours with rungs (1/9, 1/3, 1), one question at a time as the peers ask; Optuna's default (TPE), its
-GPSampler and NSGA-II at full fidelity. All spend up to 24 full evaluations; what ours stops early
-counts with the share that it took. Of each the front it reports at 25, 50, 75 and 100 % is worth
-what the true values of its points dominate, over the exact front's volume.
+GPSampler and NSGA-II at full fidelity; Syne Tune's MOASHA with the same rungs, where it is
+installed. All spend up to 24 full evaluations; what is stopped early counts with the share that it
+took. Of each the front it reports at 25, 50, 75 and 100 % is worth what the true values of its
+points dominate, over the exact front's volume.
+
+Reported is what a user sees: here `hpo.scoring.front`, so under noise the points whose membership
+is probable enough, at their expected values; of the peers what is non-dominated as observed. Under
+noise ours may spend REPLICATE_SHARE of the budget on repeating trials at other seeds.
 
 Under noise also: by how many points of that volume the reported values overstate the true ones, and
-the share of reported points that no other measured point dominates in truth.
+the share of reported points that no other point measured in full dominates in truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
@@ -21,7 +26,7 @@ from hpo import pareto, scoring
 from hpo.ledger import Ledger, as_run
 from hpo.spec import Goal, StudySpec
 from hpo.study import Controller
-from tests.bench import figures
+from tests.bench import figures, moasha
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import GOALS, PROBLEMS, Analytic, Array
 
@@ -30,6 +35,8 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 NOISES = (0.0, 0.15)
 SEEDS = 10
 RUNGS = (1 / 9, 1 / 3, 1.0)
+REPLICATE_SHARE = 0.2
+MOST_OVERSTATED, LEAST_TRUE = "<= 3", ">= 0.85"
 GOAL_AT_HALF = {"branin-currin": ">= 0.85", "park": ">= 0.85"}
 
 
@@ -39,7 +46,7 @@ class Reported:
 
     points: Array
     values: Array
-    """As measured."""
+    """As stated."""
     others: Array
     """All points measured at full fidelity."""
 
@@ -57,19 +64,25 @@ def run(options: Options) -> dict[str, Figure]:
     names = options.picked(list(PROBLEMS))
     for name in names[:1] if options.quick else names:
         for noise in NOISES:
-            for method, search in SEARCHES.items():
+            for method, search in searches().items():
                 options.say(f"{name}, noise {noise}, {method}")
                 fronts = [search(name, noise, seed, budget) for seed in seeds]
-                goal = GOAL_AT_HALF.get(name) if method == "ours" and not noise else None
-                found |= _figures(f"{name}.noise_{noise}.{method}", name, noise, fronts,
-                                  options.speed_goal(goal))  # fmt: skip
+                judged = method == "ours" and not options.quick
+                found |= _figures(f"{name}.noise_{noise}.{method}", name, noise, fronts, judged)
     return found
 
 
+def searches() -> dict[str, Search]:
+    """All that can run here."""
+    return SEARCHES | ({"syne_tune_moasha": syne_tune} if moasha.installed() else {})
+
+
 def _figures(
-    key: str, name: str, noise: float, fronts: Sequence[Sequence[Reported]], goal: str | None
+    key: str, name: str, noise: float, fronts: Sequence[Sequence[Reported]], judged: bool
 ) -> dict[str, Figure]:
     problem = PROBLEMS[name]
+    at_half = GOAL_AT_HALF.get(name) if judged and not noise else None
+    most, least = (MOST_OVERSTATED, LEAST_TRUE) if judged else (None, None)
     found = {}
     for place, share in enumerate(SHARES):
         values = [
@@ -77,12 +90,14 @@ def _figures(
             for each in fronts
         ]
         found[f"{key}.at_{share:.0%}".rstrip("%")] = figures.mean_of(
-            values, "of best", goal if share == 0.5 else None
+            values, "of best", at_half if share == 0.5 else None
         )
     if noise:
         last = [each[-1] for each in fronts]
-        found[f"{key}.overstated"] = figures.mean_of([_overstated(name, e) for e in last], "points")
-        found[f"{key}.truly_on_front"] = figures.mean_of([_true(name, e) for e in last], "share")
+        overstated = [_overstated(name, each) for each in last]
+        found[f"{key}.overstated"] = figures.mean_of(overstated, "points", most)
+        true = [_true(name, each) for each in last]
+        found[f"{key}.truly_on_front"] = figures.mean_of(true, "share", least)
     return found
 
 
@@ -99,7 +114,7 @@ def _true(name: str, front: Reported) -> float:
 
 
 def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
-    """With rungs, until the budget is spent."""
+    """With rungs, until the budget is spent; under noise with repetitions."""
     spec = StudySpec(
         name="bench",
         objective=Analytic(name=name, noise=noise, draw=seed),
@@ -109,6 +124,7 @@ def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
         budget_s=budget,
         wave=1,
         rungs=RUNGS,
+        replicate_share=REPLICATE_SHARE if noise else 0.0,
         seed=seed,
     )
     controller = Controller(spec, "sqlite://")
@@ -117,21 +133,29 @@ def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
 
 
 def _reported(spec: StudySpec, ledger: Ledger, spent: float) -> Reported:
-    """The front of what was measured in full within a budget."""
+    """The front as a user sees it, of what was measured within a budget."""
     answers = sorted(
         ((answer, entry) for entry in ledger.entries for answer in entry.answers),
         key=lambda pair: pair[0].order,
     )
-    total, full = 0.0, []
-    for answer, entry in answers:
-        total += answer.cost["time_s"]
-        if answer.fidelity == 1 and total <= spent + 1e-9:
-            full.append(entry)
-    front = scoring.front(as_run(spec, full)).trials
+    total = np.cumsum([answer.cost["time_s"] for answer, _ in answers])
+    seen = {answer.order for (answer, _), at in zip(answers, total, strict=True)
+            if at <= spent + 1e-9}  # fmt: skip
+    known = [
+        replace(
+            entry, asks=entry.asks[: len(those)], answers=those,
+            ended="complete" if those[-1].fidelity == 1 else "pruned",
+        )
+        for entry in ledger.entries
+        if (those := tuple(each for each in entry.answers if each.order in seen))
+    ]  # fmt: skip
+    full = [entry for entry in known if entry.ended == "complete"]
+    front = scoring.front(as_run(spec, known))
     problem = PROBLEMS[str(spec.objective.describe()["problem"])]
-    values = [[trial.metrics[goal] for goal in GOALS] for trial in front]
+    stated = [front.estimates.get(trial.number, trial.metrics) for trial in front.trials]
+    values = [[each[goal] for goal in GOALS] for each in stated]
     return Reported(
-        problem.points([trial.params for trial in front]),
+        problem.points([trial.params for trial in front.trials]),
         np.array(values).reshape(-1, 2),
         problem.points([entry.params for entry in full]),
     )
@@ -160,6 +184,17 @@ def peer(sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Search:
         return found
 
     return search
+
+
+def syne_tune(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
+    """MOASHA, until the budget is spent."""
+    X, Y, at = moasha.full_trials(name, noise, seed, budget)
+    found = []
+    for share in SHARES:
+        count = int((at <= share * budget + 1e-9).sum())
+        rows = pareto.non_dominated(Y[:count])
+        found.append(Reported(X[:count][rows], Y[:count][rows], X[:count]))
+    return found
 
 
 SEARCHES: dict[str, Search] = {

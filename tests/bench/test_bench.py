@@ -120,3 +120,20 @@ def test_readme_tables_come_from_results_and_nothing_else_changes() -> None:
     assert found.startswith("before\n<!-- bench a -->\n")
     assert found.endswith("<!-- end a -->\nafter\n")
     assert readme.filled(found, {"a": result}) == found
+
+
+def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> None:
+    def figure(value: float, sem: float | None, goal: str | None = None) -> dict[str, object]:
+        return {"value": value, "sem": sem, "n": 5, "unit": "of best", "goal": goal}
+
+    figures = {
+        "park.noise_0.0.ours.at_50": figure(0.97531, 0.00391, ">= 0.85"),
+        "park.noise_0.15.ours.at_50": figure(0.25, None),
+        "park.noise_0.15.ours.overstated": figure(-3.0, 2.61),
+    }
+    assert readme.wide(figures) == [
+        "| | at_50 | overstated | n |",
+        "|---|---|---|---|",
+        "| park.noise_0.0.ours | 0.975 ± 0.0039 (goal >= 0.85) |  | 5 |",
+        "| park.noise_0.15.ours | 0.25 | -3 ± 2.6 | 5 |",
+    ]

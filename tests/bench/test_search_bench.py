@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.bench import search
+from tests.bench import moasha, search
 from tests.bench.figures import Options
 from tests.bench.search import Reported
 from tests.bench.search_problems import PROBLEMS, Analytic
@@ -61,7 +61,27 @@ def test_a_front_is_judged_by_its_true_values() -> None:
 def test_all_searches_report_their_fronts() -> None:
     found = search.run(Options(quick=True, only="branin-currin"))
     keys = {f"branin-currin.noise_{noise}.{method}.at_{share:.0f}"
-            for noise in (0.0, 0.15) for method in search.SEARCHES
+            for noise in (0.0, 0.15) for method in search.searches()
             for share in (25, 50, 75, 100)}  # fmt: skip
     assert keys <= set(found)
     assert all(0 <= found[key].value <= 1 for key in keys)
+
+
+def test_what_noise_repeats_and_a_budget_cuts_off_is_as_a_user_would_see_it() -> None:
+    """The last front is that of the whole run, at the values that the product states."""
+    *early, last = search.ours("branin-currin", 0.15, 100, 6.0)
+    assert len(last.points) == len(last.values) >= 1
+    assert [len(each.others) for each in (*early, last)] == sorted(
+        len(each.others) for each in (*early, last)
+    )
+    true = PROBLEMS["branin-currin"].values(last.points, 1.0)
+    assert np.abs(last.values - true).max() < 5 * 0.15
+
+
+@pytest.mark.skipif(not moasha.installed(), reason="needs syne-tune (--no-deps)")
+def test_moasha_keeps_to_the_budget_and_stops_some_trials() -> None:
+    X, Y, at = moasha.full_trials("park", 0.0, 0, 12.0)
+    np.testing.assert_allclose(Y, PROBLEMS["park"].values(X, 1.0))
+    assert (np.diff(at) >= 1 - 1e-9).all()
+    assert at[-1] < 13  # the last may end behind the budget, and then does not count
+    assert len(X) < 12  # the rest went to trials that were stopped

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpo import acquisition, pareto
+from hpo import acquisition, beliefs, pareto
+from hpo.space import Coordinates
+from hpo.spec import Float
 
 
 @pytest.mark.parametrize("goals", [1, 2, 3, 4])
@@ -58,3 +60,16 @@ def test_the_reference_lies_behind_the_front_and_not_behind_all() -> None:
     np.testing.assert_allclose(acquisition.reference(Y), [1.1, 1.1])
     alone = np.array([[0.0, 0.0], [2.0, 4.0]])
     assert (acquisition.reference(alone) > 0).all()
+
+
+def test_a_front_that_is_short_in_a_goal_may_still_grow_in_it() -> None:
+    """Losses x and 1 + 9 y - x: all that was measured near y = 0 has x near 0."""
+    X = np.array([[0.0, 0.0], [0.02, 0.0], [0.5, 0.8], [0.9, 0.9], [0.3, 0.6], [0.7, 0.4]])
+    Y = np.stack([X[:, 0], 1 + 9 * X[:, 1] - X[:, 0]], axis=1)
+    results = beliefs.Results(X, np.zeros(6), Y, np.zeros((6, 2)), np.empty((6, 0)))
+    space = Coordinates({"x": Float(low=0.0, high=1.0), "y": Float(low=0.0, high=1.0)})
+    known = beliefs.believe(results, space, beliefs.learn(results, space))
+    assert acquisition.reference(Y)[0] < 0.05
+    assert known.corner_G[0] > 0.35
+    gain, _ = known.gain()(np.array([[0.3, 0.0]]))
+    assert gain[0] > 0.01

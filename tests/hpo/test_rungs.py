@@ -295,3 +295,37 @@ def test_rungs_rise_to_one(bad: tuple[float, ...]) -> None:
 def test_an_empty_ledger_begins_with_wave_zero() -> None:
     assert Ledger().last_wave() == -1
     assert Ledger().asked_in(-1) == []
+
+
+def test_a_point_asked_for_a_second_time_is_looked_at_where_that_tells_more() -> None:
+    values = {"x0": 0.25, "x1": 0.75}
+    some = entry(0, (0.0, 1.0), params={"x0": 0.5, "x1": 0.5})
+    searcher = search.Searcher(study(), lambda run: None)
+
+    def decided(second: Entry) -> search.Decision:
+        return searcher._new(Ledger([some, second]), 2, dict(values))
+
+    assert decided(entry(1, (0.0, 1.0), params=values)) == Continue(1, 1 / 3)
+    full = entry(1, (0.0, 1.0), rung=2, params=values, ended="complete")
+    assert decided(full) == Begin(2, values, 1, 1.0, "repeated", 1)
+    stopped = entry(1, (0.0, 1.0), params=values, ended="pruned")
+    assert decided(stopped) == Begin(2, values, 0, 1 / 9)
+    assert decided(entry(1, (0.0, 1.0), params={"x0": 0.25, "x1": 0.5})) == Begin(
+        2, values, 0, 1 / 9
+    )
+
+
+def test_repetitions_take_their_share_of_the_training_not_of_the_trials() -> None:
+    """At 1/9 of a full trial each, nine short trials are what one repetition is."""
+
+    def asked(share: float, cheap: int) -> search.Decision | None:
+        entries = [entry(n, (0.0, 1.0), params={"x0": n / 100, "x1": 0.5}) for n in range(cheap)]
+        entries.append(entry(cheap, (0.0, 1.0), rung=2, ended="complete"))
+        searcher = search.Searcher(study(replicate_share=share), lambda run: cheap)
+        return searcher._repeat(Ledger(entries))
+
+    assert asked(0.25, 17) is None
+    found = asked(0.25, 18)
+    assert isinstance(found, Begin)
+    assert (found.kind, found.replicate_of, found.fidelity) == ("repeated", 18, 1.0)
+    assert asked(0.0, 40) is None

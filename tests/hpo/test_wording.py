@@ -121,6 +121,16 @@ def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> 
     ]
 
 
+def test_under_noise_the_front_is_told_by_its_expected_values() -> None:
+    run = noisy.curve(noise=0.05)
+    found = front(run)
+    (line,) = [each for each in certainty(run, found) if each.startswith("Expected true values")]
+    best = found.trials[0].number
+    estimate = found.estimates[best]
+    assert f"#{best} a {with_sem(estimate['a'], estimate['a_sem'])}, b " in line
+    assert estimate["a"] != found.trials[0].metrics["a"]
+
+
 def test_a_baseline_is_compared_with_the_luck_of_the_best_taken_off() -> None:
     run = noisy.curve(noise=0.02)
     named = [3, 15]
