@@ -2,7 +2,8 @@
 
 1. Corpus, tokenizer and tasks are prepared before any clock runs; ours starts from a store that
    holds the tokens and nothing else, and reads the tasks again inside its time.
-2. Both sides run a shrunken trial once, so that neither pays for what happens once a process.
+2. The peer has a process of its own, as ours tells the allocator to keep what is freed. Both sides
+   run a shrunken trial once, so that neither pays for what happens once a process.
 3. In each repeat the peer runs some of the trials (it is slow), then ours runs all of them as one
    wave. The peer's trials are the next ones of the wave each time. Time is from requests to
    metrics: pretraining, fine-tuning, scoring.
@@ -21,7 +22,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -81,38 +84,60 @@ def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]
         options.say(f"{name}: preparing corpus and tasks")
         prepared = Path(folder) / "prepared"
         recipe = setting.recipe
-        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
-        tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
-        material = peer_data.prepare(recipe, corpus, tasks, options.device)
-        small = dataclasses.replace(material, recipe=shrunk(recipe))
-        if not options.quick:
-            options.say(f"{name}: warming up")
-            peer.run_study(small, wave[:1], lambda text: None)
-            _run_ours(small.recipe, wave, setting.lanes, prepared, options)
-        rounds = []
-        for repeat in range(options.repeats or (1 if options.quick else 3)):
-            order = np.arange(setting.peer_trials) + repeat * setting.peer_trials
-            picked = [int(index) % len(wave) for index in order]
-            rounds.append(_round(f"{name}, round {repeat + 1}", setting, material, wave, picked,
-                                 prepared, options))  # fmt: skip
+        corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
+        process = ProcessPoolExecutor(
+            1, get_context("spawn"), _prepare_peer, (recipe, prepared, options.device)
+        )
+        with process:
+            if not options.quick:
+                options.say(f"{name}: warming up")
+                process.submit(_warm_peer, wave[:1]).result()
+                _run_ours(shrunk(recipe), wave, setting.lanes, prepared, options)
+            rounds = []
+            for repeat in range(options.repeats or (1 if options.quick else 3)):
+                order = np.arange(setting.peer_trials) + repeat * setting.peer_trials
+                picked = [int(index) % len(wave) for index in order]
+                rounds.append(_round(f"{name}, round {repeat + 1}", setting, process, wave, picked,
+                                     prepared, options))  # fmt: skip
     return _figures(name, setting, rounds, options)
+
+
+_material: peer_data.Material | None = None
+"""In the peer's process."""
+
+
+def _prepare_peer(recipe: Recipe, prepared: Path, device: str) -> None:
+    global _material
+    corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
+    tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
+    _material = peer_data.prepare(recipe, corpus, tasks, device)
+
+
+def _warm_peer(wave: Sequence[Request]) -> None:
+    assert _material is not None
+    small = dataclasses.replace(_material, recipe=shrunk(_material.recipe))
+    peer.run_study(small, wave, lambda text: None)
+
+
+def _run_peer(name: str, picked: Sequence[Request]) -> tuple[float, list[dict[str, float]]]:
+    """Seconds and metrics of these trials."""
+    assert _material is not None
+    started = time.perf_counter()
+    metrics = peer.run_study(_material, picked, lambda text: print(f"  {name}: {text}", flush=True))
+    return time.perf_counter() - started, metrics
 
 
 def _round(
     name: str,
     setting: Setting,
-    material: peer_data.Material,
+    process: ProcessPoolExecutor,
     wave: Sequence[Request],
     picked: Sequence[int],
     prepared: Path,
     options: Options,
 ) -> Round:
     """The peer's trials, then ours."""
-    started = time.perf_counter()
-    theirs = peer.run_study(
-        material, [wave[index] for index in picked], lambda text: options.say(f"{name}: {text}")
-    )
-    took = time.perf_counter() - started
+    took, theirs = process.submit(_run_peer, name, [wave[index] for index in picked]).result()
     peer_per_hour = 3600 * len(picked) / took
     options.say(f"{name}: peer {took / len(picked):.1f} s a trial")
     took, ours = _run_ours(setting.recipe, wave, setting.lanes, prepared, options)
