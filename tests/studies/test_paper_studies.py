@@ -131,7 +131,7 @@ def test_the_papers_alpha_is_ours_of_both_phases() -> None:
             alpha = 1.0 if name.endswith("WSO") else float(name.split()[-1])
             assert pre.mid is None
             assert first == pytest.approx(alpha)
-        assert (pre.batch_size == 64) == name.startswith("over")
+        assert (pre.batch_size == 32) == name.startswith("over")
 
 
 def numbers(name: str) -> dict[str, dict[str, float]]:
