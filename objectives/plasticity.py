@@ -9,75 +9,29 @@ were done before are not done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from objectives import handover, memory
 from objectives.batch import Batch
 from objectives.execution import Execution
-from objectives.field_types import Value
 from objectives.handover import Exported
 from objectives.measures import Request, Result
+from objectives.measuring import Measuring
 from objectives.prepared import Prepared
 from objectives.progress import Event, Progress
-from objectives.recipe import SHORT_FORMS, Recipe
+from objectives.recipe import Recipe
 from objectives.store import Store
 
 
-class PlasticityObjective:
+class PlasticityObjective(Measuring[Recipe]):
     """Measures recipes: base loss, and what fine-tuning makes of the base."""
 
+    kind = "plasticity"
+
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
-        self.recipe = recipe
-        self.execution = execution or Execution()
+        super().__init__(recipe, execution)
         self._prepared = Prepared()
-
-    def __call__(
-        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
-    ) -> Result:
-        """Measure one trial."""
-        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
-
-    def check(self, params: Mapping[str, Value]) -> None:
-        """Raise ValueError, in one sentence, if these params cannot be set."""
-        self.recipe.with_params(params)
-
-    def with_params(self, params: Mapping[str, Value]) -> PlasticityObjective:
-        """The same objective with these values as its fixed ones."""
-        return PlasticityObjective(self.recipe.with_params(params), self.execution)
-
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-    ) -> PlasticityObjective:
-        """The same objective told where to compute and where to keep its stages.
-
-        Raises:
-            ValueError: the device is not there, or there is no such kind of shared store.
-        """
-        execution = self.execution.changed(
-            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
-        )
-        return PlasticityObjective(self.recipe, execution)
-
-    def values(self) -> dict[str, Value]:
-        """The value of every hyperparameter where a request does not set it, short forms too."""
-        paths = self.recipe.paths()
-        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
-
-    def machine(self) -> dict[str, Any]:
-        """Where it computes."""
-        return self.execution.machine()
-
-    def describe(self) -> dict[str, Any]:
-        """All that decides the results, JSON-able."""
-        return {"objective": "plasticity", "recipe": self.recipe.to_dict()}
 
     def evaluate(
         self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None

@@ -21,14 +21,13 @@ import numpy as np
 
 from objectives import images, memory, weight_decay
 from objectives.execution import Execution
-from objectives.field_types import Value
 from objectives.finetune import curve
 from objectives.images import Images
 from objectives.measures import Request, Result
+from objectives.measuring import Measuring
 from objectives.pretrain import MOST_LANES
 from objectives.probes import norms
 from objectives.progress import Event, Progress
-from objectives.recipe import SHORT_FORMS
 from objectives.store import Store, key_of, read_json, write_json
 from objectives.train import NEVER
 from objectives.vision_jobs import Job, Measured, Run
@@ -40,59 +39,14 @@ HOPELESS = 2.0
 """A classifier whose training loss ends above this many times ln(classes) has diverged; assumed."""
 
 
-class VisionObjective:
+class VisionObjective(Measuring[VisionRecipe]):
     """Measures recipes of image classifiers."""
 
+    kind = "vision"
+
     def __init__(self, recipe: VisionRecipe, execution: Execution | None = None) -> None:
-        self.recipe = recipe
-        self.execution = execution or Execution()
+        super().__init__(recipe, execution)
         self._images: dict[str, Images] = {}
-
-    def __call__(
-        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
-    ) -> Result:
-        """Measure one trial."""
-        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
-
-    def check(self, params: Mapping[str, Value]) -> None:
-        """Raise ValueError, in one sentence, if these params cannot be set."""
-        self.recipe.with_params(params)
-
-    def with_params(self, params: Mapping[str, Value]) -> VisionObjective:
-        """The same objective with these values as its fixed ones."""
-        return VisionObjective(self.recipe.with_params(params), self.execution)
-
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-    ) -> VisionObjective:
-        """The same objective told where to compute and where to keep its stages.
-
-        Raises:
-            ValueError: the device is not there, or there is no such kind of shared store.
-        """
-        execution = self.execution.changed(
-            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
-        )
-        return VisionObjective(self.recipe, execution)
-
-    def values(self) -> dict[str, Value]:
-        """The value of every hyperparameter where a request does not set it, short forms too."""
-        paths = self.recipe.paths()
-        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
-
-    def machine(self) -> dict[str, Any]:
-        """Where it computes."""
-        return self.execution.machine()
-
-    def describe(self) -> dict[str, Any]:
-        """All that decides the results, JSON-able."""
-        return {"objective": "vision", "recipe": self.recipe.to_dict()}
 
     def evaluate(
         self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None

@@ -1,0 +1,91 @@
+"""What objectives have in common: a recipe, where it is computed, and one trial or many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from objectives.execution import Execution
+from objectives.field_types import Value
+from objectives.measures import Request, Result
+from objectives.progress import Event
+from objectives.recipe import SHORT_FORMS
+
+
+class Tree(Protocol):
+    """A tree of hyperparameters."""
+
+    def with_params(self, params: Mapping[str, Value]) -> Self:
+        """A copy with these paths set."""
+
+    def paths(self) -> dict[str, Value]:
+        """Every path and its value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+
+
+T = TypeVar("T", bound=Tree)
+
+
+class Measuring(ABC, Generic[T]):
+    """Measures recipes of one kind."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, recipe: T, execution: Execution | None = None) -> None:
+        self.recipe = recipe
+        self.execution = execution or Execution()
+
+    def __call__(
+        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
+    ) -> Result:
+        """Measure one trial."""
+        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
+
+    @abstractmethod
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[Result]:
+        """Measure a batch; one result a request, in order."""
+
+    def check(self, params: Mapping[str, Value]) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+        self.recipe.with_params(params)
+
+    def with_params(self, params: Mapping[str, Value]) -> Self:
+        """The same objective with these values as its fixed ones."""
+        return type(self)(self.recipe.with_params(params), self.execution)
+
+    def configure(
+        self,
+        *,
+        device: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
+    ) -> Self:
+        """The same objective told where to compute and where to keep its stages.
+
+        Raises:
+            ValueError: the device is not there, or there is no such kind of shared store.
+        """
+        execution = self.execution.changed(
+            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
+        )
+        return type(self)(self.recipe, execution)
+
+    def values(self) -> dict[str, Value]:
+        """The value of every hyperparameter where a request does not set it, short forms too."""
+        paths = self.recipe.paths()
+        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
+
+    def machine(self) -> dict[str, Any]:
+        """Where it computes."""
+        return self.execution.machine()
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the results, JSON-able."""
+        return {"objective": self.kind, "recipe": self.recipe.to_dict()}
