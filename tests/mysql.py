@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import ports
 
 PARTS = ("mariadbd", "mariadb-install-db", "mariadb")
 USER, PASSWORD = "tester", "kept-out-of-logs"
@@ -55,7 +56,7 @@ def server() -> Iterator[Server]:
     """
     # A socket's path has at most 107 characters.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
-        data, found = Path(folder) / "data", Server(_port(), Path(folder) / "socket")
+        data, found = Path(folder) / "data", Server(ports.free(), Path(folder) / "socket")
         owner = ["--user=root"] if os.geteuid() == 0 else []
         install = ["mariadb-install-db", f"--datadir={data}", "--skip-test-db", *owner,
                    "--auth-root-authentication-method=normal"]  # fmt: skip
@@ -84,10 +85,3 @@ def _until_it_answers(found: Server) -> None:
             return
         time.sleep(0.1)
     raise RuntimeError("the MariaDB did not come up.")
-
-
-def _port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import ports
+
 PARTS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 # A job that is queued again waits until its credential has expired, two minutes by default.
 CONF = """\
@@ -66,7 +68,7 @@ def cluster(root: Path) -> Iterator[dict[str, str]]:
         (root / name).mkdir()
     conf, key = root / "slurm.conf", root / "munge.key"
     conf.write_text(
-        CONF.format(host=host, root=root, ports=(_port(), _port()), cpus=os.cpu_count())
+        CONF.format(host=host, root=root, ports=(ports.free(), ports.free()), cpus=os.cpu_count())
     )
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
@@ -98,10 +100,3 @@ def _until_idle(env: dict[str, str]) -> None:
             return
         time.sleep(0.1)
     raise RuntimeError("SLURM's node did not come up; its logs are in the cluster's folder.")
-
-
-def _port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
