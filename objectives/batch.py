@@ -3,7 +3,8 @@
 1. Requests become jobs; one that cannot be run (a warmup longer than its horizon) fails by itself.
 2. Bases are pretrained, all that can share a program as its lanes; those that follow the effective
    rate of another run after that run.
-3. Bases of one shape and seed are fine-tuned and scored together.
+3. Bases of one shape and seed are fine-tuned and scored together; where only the base was asked
+   for it is scored alone.
 4. Each base with its fine-tunes is a stage of the store, from which its result is made.
 5. Bases that have a result are probed; each probe of a base is a stage too.
 """
@@ -37,6 +38,7 @@ from objectives.prepared import Prepared, data_key
 from objectives.pretrain import MOST_LANES, Compiling
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
+from objectives.requests import job_of
 from objectives.store import Store, key_of, read_json, write_json
 from objectives.tasks import Task
 from objectives.train import NEVER
@@ -56,6 +58,7 @@ class _Measured:
     base: Base
     key: str
     """The stage of its measures."""
+    base_only: bool
     flops_per_token: float
 
     @property
@@ -82,7 +85,8 @@ class Batch:
         self.prepared, self.store, self.device = prepared, store, device
         self.max_lanes, self.compiling = max_lanes, compiling
         self.on_event = on_event
-        self.jobs = [_job(recipe, request, device) for request in requests]
+        self.jobs = [job_of(recipe, request, device) for request in requests]
+        self.base_only = [request.get("base_only", False) for request in requests]
         self.results: dict[int, Result] = {}
         self.started = time.monotonic()
 
@@ -129,16 +133,19 @@ class Batch:
         except ValueError as error:
             self.results |= {index: Result(failure=f"finetune.{error}") for index in members}
             return
-        progress = Progress(self.on_event, sum(_tokens(job, tasks) for job in jobs))
+        tuned_on = [[] if self.base_only[index] else tasks for index in members]
+        tokens = [_tokens(job, some) for job, some in zip(jobs, tuned_on, strict=True)]
+        progress = Progress(self.on_event, sum(tokens))
         bases = pretrain(
             jobs, corpus, self.store, progress, max_lanes=self.max_lanes, compiling=self.compiling
         )
         measured = []
         for index, job, base in zip(members, jobs, bases, strict=True):
             key = _stage_key(job, base, corpus, tasks)
-            measured.append(_Measured(index, job, base, key, _flops_per_token(job, base, corpus)))
+            flops = _flops_per_token(job, base, corpus)
+            measured.append(_Measured(index, job, base, key, self.base_only[index], flops))
         self._finetune_missing(measured, corpus, tasks, progress)
-        self._probe(measured, corpus, tasks, progress)
+        self._probe([one for one in measured if not one.base_only], corpus, tasks, progress)
 
     def _finetune_missing(
         self, measured: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
@@ -152,7 +159,9 @@ class Batch:
                 continue
             group = groups.setdefault(_shape_key(one.job), {})
             stored = self.store.get("finetune", one.key) is not None
-            if stored or group.setdefault(one.key, one) is not one:
+            if one.base_only and not stored:
+                group[f"{one.index}"] = one
+            elif stored or group.setdefault(one.key, one) is not one:
                 later.append(one)
         for some in groups.values():
             if some:
@@ -181,7 +190,7 @@ class Batch:
         )
         finetuner = Finetuner(arms, tasks, group[0].job.seed)
         losses = self._base_losses(arms, group, corpus)
-        sane: list[_Measured] = []
+        sane: list[tuple[_Measured, dict[str, float]]] = []
         for one, loss in zip(group, losses, strict=True):
             if loss["base_loss"] > HOPELESS * math.log(corpus.vocab_size):
                 self._fail(
@@ -189,15 +198,16 @@ class Batch:
                     f"pretraining diverged: base loss {loss['base_loss']:.3g} nats, more than "
                     f"{HOPELESS:g} times that of guessing; lower pretrain.lr",
                 )
+            elif one.base_only:
+                self._finish(one, loss, corpus, tasks)
             else:
-                sane.append(one)
+                sane.append((one, loss))
         if not sane:
             return
         tokens = recipe.probes.forgetting_tokens
         sample = corpus.sample("validation", tokens, recipe.pretrain.seq_len) if tokens else None
-        outcomes = finetuner.run([(one.base.key, one.base.params) for one in sane], sample)
-        kept = [loss for one, loss in zip(group, losses, strict=True) if one in sane]
-        for place, (one, loss, tuned) in enumerate(zip(sane, kept, outcomes, strict=True)):
+        outcomes = finetuner.run([(one.base.key, one.base.params) for one, _ in sane], sample)
+        for place, ((one, loss), tuned) in enumerate(zip(sane, outcomes, strict=True)):
             total, now = arms.total[place], arms.now[place]
             measured = {
                 **loss,
@@ -265,8 +275,13 @@ class Batch:
         tasks: list[Task],
         now: Work = NOTHING,
     ) -> None:
-        """The result of a request from what was measured."""
-        outcomes = [Outcome.from_dict(data) for data in measured["outcomes"]]
+        """The result of a request from what was measured.
+
+        Where only the base was asked for there is nothing else in it, whatever the store holds.
+        """
+        tasks = [] if one.base_only else tasks
+        outcomes = [] if one.base_only else [Outcome.from_dict(d) for d in measured["outcomes"]]
+        tuning = NOTHING if one.base_only else Work(**measured["tuning"])
         pairs = list(zip(tasks, outcomes, strict=True))
         dead = [task.name for task, outcome in pairs if math.isnan(outcome.lr)]
         if dead:
@@ -281,7 +296,10 @@ class Batch:
             train_loss=measured["train_loss"],
             bytes_per_token=corpus.bytes_per_token,
             num_params=one.num_params,
-        ) | measures.task_metrics(tasks, outcomes, measured.get("sample_loss", math.nan))
+        )
+        if outcomes:
+            sample_loss = measured.get("sample_loss", math.nan)
+            metrics |= measures.task_metrics(tasks, outcomes, sample_loss)
         if job.second is not None:
             metrics["mid_loss"] = measured["mid_loss"]
         self.results[one.index] = Result(
@@ -292,7 +310,7 @@ class Batch:
                 "val_loss": [*validation, [float(job.steps), measured["curve_loss"]]],
                 **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
-            cost=self._cost(one, Work(**measured["tuning"]), now),
+            cost=self._cost(one, tuning, now),
             notes=measures.notes(
                 job,
                 corpus,
@@ -364,17 +382,6 @@ def _second_losses(scored: evaluate.Lanes, jobs: Sequence[Job]) -> list[dict[str
 
 def _write_measures(measured: dict[str, Any], folder: Path) -> None:
     write_json(folder / "measures.json", measured)
-
-
-def _job(recipe: Recipe, request: Request, device: str) -> Job:
-    fidelity = request["fidelity"]
-    if not 0 < fidelity <= 1:
-        raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
-    changed = recipe.with_params(request["params"])
-    pre = changed.pretrain
-    horizon = pre.steps + (0 if pre.mid is None else pre.mid.steps)
-    steps = max(1, round(horizon * fidelity))
-    return Job(changed, request["seed"], steps, device)
 
 
 def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:

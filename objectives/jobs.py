@@ -105,13 +105,21 @@ class Job:
 
     def trunk_key(self, corpus: Corpus) -> str:
         """Equal for jobs whose weights are equal as long as their rates and decays are."""
-        pre = self.recipe.pretrain
-        constants = [pre.beta1, pre.beta2, pre.eps, pre.clip_norm]
-        decay = weight_decay.lane_print(pre)
         followed = [] if self.reference is None else [self.reference.trunk_key(corpus)]
-        return key_of(
-            "trunk-2", self._weights_depend_on(corpus), constants, decay, self.seed, *followed
-        )
+        _, _, *own = self.training_print
+        return key_of("trunk-2", self._weights_depend_on(corpus), *own, *followed)
+
+    @property
+    def training_print(self) -> list[Any]:
+        """What weights depend on besides model, text and the course of rate and decay."""
+        pre = self.recipe.pretrain
+        return [
+            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.optimizer],
+            weight_decay.program_print(pre),
+            [pre.beta1, pre.beta2, pre.eps, pre.clip_norm],
+            weight_decay.lane_print(pre),
+            self.seed,
+        ]
 
     def key(self, corpus: Corpus, step: int) -> str:
         """The stage "pretrained up to `step`"."""
@@ -145,12 +153,23 @@ class Job:
 
     def kept_steps(self) -> set[int]:
         """Steps on the way at which weights are kept to be merged, by this job or by later ones."""
-        kept = set(self.merge.steps) - {0} if self.merge else set[int]()
-        if self.recipe.pretrain.keep_trunk:
-            grid = range(self._merge_every, self.steps, self._merge_every)
-            at_peak = self.lr == np.maximum.accumulate(self.lr)
-            kept |= {step for step in grid if at_peak[step - 1]}
-        return kept
+        merged = set(self.merge.steps) - {0} if self.merge else set[int]()
+        return merged | self.trunk_steps()
+
+    def trunk_steps(self) -> set[int]:
+        """Steps at which `pretrain.keep_trunk` keeps the trunk for later branches."""
+        if not self.recipe.pretrain.keep_trunk:
+            return set()
+        grid = range(self._merge_every, self.steps, self._merge_every)
+        at_peak = self.lr == np.maximum.accumulate(self.lr)
+        return {step for step in grid if at_peak[step - 1]}
+
+    def left_open(self) -> set[int]:
+        """Steps from which other runs can go on once this one is trained."""
+        turning = {self.first_steps} - {self.steps}
+        return (
+            self.trunk_steps() | turning | ({self.steps} if self.may_go_on(self.steps) else set())
+        )
 
     @property
     def _merge_every(self) -> int:
@@ -197,12 +216,12 @@ class Job:
         return np.concatenate([first, second])
 
     def _weights_depend_on(self, corpus: Corpus) -> list[Any]:
-        pre = self.recipe.pretrain
+        batch, program, *_ = self.training_print
         return [
             _model_print(self.recipe.model, corpus.vocab_size),
             [corpus.key, corpus.weights],
-            [pre.batch_size, pre.seq_len, pre.accumulation, pre.precision, pre.optimizer],
-            weight_decay.program_print(pre),
+            batch,
+            program,
             self.device.split(":")[0],
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class Request(TypedDict):
     fidelity: float
     """Share of the full pretraining horizon in (0, 1]."""
     seed: int
+    base_only: NotRequired[bool]
+    """Leave out fine-tuning and probes; see `early`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,15 @@ class Result:
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     """What must be said wherever the trial is named, such as "merged"."""
+
+
+EARLY = frozenset(
+    (
+        "base_loss", "base_bits_per_byte", "base_perplexity", "train_loss", "train_validation_gap",
+        "tokens_per_param", "tau_frac", "mid_loss",
+    )
+)  # fmt: skip
+"""What is known of a base before it is fine-tuned."""
 
 
 def base_metrics(

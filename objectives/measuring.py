@@ -50,6 +50,14 @@ class Measuring(ABC, Generic[T]):
     ) -> list[Result]:
         """Measure a batch; one result a request, in order."""
 
+    @abstractmethod
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives; none where it makes no difference."""
+
+    @abstractmethod
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's training that is done once `done` is, if nothing is dropped."""
+
     def check(self, params: Mapping[str, Value]) -> None:
         """Raise ValueError, in one sentence, if these params cannot be set."""
         self.recipe.with_params(params)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from objectives import handover, memory
+from objectives import handover, measures, memory
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.handover import Exported
@@ -21,6 +21,7 @@ from objectives.measuring import Measuring
 from objectives.prepared import Prepared
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
+from objectives.requests import job_of, reused
 from objectives.store import Store
 
 
@@ -54,6 +55,20 @@ class PlasticityObjective(Measuring[Recipe]):
         finally:
             store.close(keep=self._prepared.stages())
             memory.hand_back()
+
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives."""
+        return measures.EARLY
+
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""
+        asked, before = (
+            job_of(self.recipe, each, self.execution.device_name) for each in (request, done)
+        )
+        try:
+            return reused(asked, before)
+        except ValueError:  # a warmup longer than the horizon: the request fails without training
+            return 0.0
 
     def export(
         self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None

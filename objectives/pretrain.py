@@ -396,8 +396,7 @@ class Sweep:
         jobs = [self.jobs[job] for job in lane.jobs]
         ending = any(job.steps == step for job in jobs)
         parting = len({job.key(self.corpus, min(step + 1, job.steps)) for job in jobs}) > 1
-        turning = any(step == job.first_steps < job.steps for job in jobs)
-        goes_on = parting or turning or (ending and jobs[0].may_go_on(step))
+        goes_on = parting or any(step in job.left_open() for job in jobs)
         if ending or goes_on or any(step in job.kept_steps() for job in jobs):
             memory = self.state.moments.lane(place) if goes_on else None
             checkpoints.save(self.store, self._base(place, step), memory)

@@ -171,8 +171,8 @@ class Pretrain:
     merge_points: Count = 32
     """Evenly spaced ones of `steps`, at which weights are kept for a merged decay; assumed."""
     keep_trunk: bool = False
-    """Keep the weights at all these steps while the rate is at its peak, also where nothing is
-    merged: merged decays that are asked for later then train nothing."""
+    """Keep weights and AdamW's memory at all these steps while the rate is at its peak: decays that
+    are asked for later then train only their own steps, and merged ones none."""
 
 
 class Optimization(Protocol):

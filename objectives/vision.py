@@ -74,6 +74,15 @@ class VisionObjective(Measuring[VisionRecipe]):
         time_s = (time.monotonic() - started) / max(1, len(jobs))
         return [_timed(data, time_s) for data in found]
 
+    def early(self) -> frozenset[str]:
+        """None: there is no fine-tuning to leave out."""
+        return frozenset()
+
+    def reused(self, request: Request, done: Request) -> float:
+        """Training does not go on from other runs; equal ones are the same stage."""
+        return float(_job(self.recipe, request, self.execution.device_name)
+                     == _job(self.recipe, done, self.execution.device_name))  # fmt: skip
+
     def export(
         self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
     ) -> NoReturn:
