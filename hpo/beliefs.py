@@ -1,12 +1,13 @@
 """What a study's results let one expect, and what to do next: begin a trial or go on with one.
 
 1. Each goal and each limited metric has a surface over parameters and fidelity (hpo/surrogate.py),
-   learnt from the results of all rungs.
+   learnt from the results of all rungs that have it: of a base alone only the early metrics.
 2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
    of those under way, as if they came out as expected.
 3. An option is a new point, or a waiting trial. Its worth is the expected gain in hypervolume at
    full fidelity, times the probability of keeping the limits, over what it is expected to cost: the
-   step to the next rung, and from there to the end with the probability that there is a gain.
+   step to the next rung, and from there to the end with the probability that there is a gain
+   (hpo/prices.py).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Results:
     u_N: Array
     """0 at full fidelity, 1 at the lowest rung."""
     loss_NG: Array
+    """NaN where only the base was asked for and the goal comes later; limits too."""
     loss_sem_NG: Array
     limit_NL: Array
 
@@ -58,6 +60,8 @@ class Beliefs:
     limits: tuple[Surface, ...]
     full_FD: Array
     """Points measured at full fidelity or taken to be."""
+    seen_ND: Array
+    """Points of all results, and of those under way."""
 
     @property
     def corner_G(self) -> Array:
@@ -67,12 +71,17 @@ class Beliefs:
         Behind the front alone, a first front that is short in a goal would stay so: whatever lies
         beyond the reference adds nothing.
         """
-        X = self.goals[0].points.X_ND
-        mean, _ = self.losses(X)
-        kept = self.chance(X) > 0.5
+        mean, _ = self.losses(self.seen_ND)
+        kept = self.chance(self.seen_ND) > 0.5
         near = acquisition.reference(mean[kept] if kept.any() else mean)
         everywhere, _ = self.losses(self.space.sample(np.random.default_rng(0), ANYWHERE))
         return np.asarray(np.maximum(near, np.median(everywhere, axis=0)))
+
+    @property
+    def scale_G(self) -> Array:
+        """From each goal's best to the reference point."""
+        best = self.losses(self.seen_ND)[0].min(axis=0)
+        return np.asarray(np.maximum(self.corner_G - best, 1e-12))
 
     def losses(self, X_MD: Array) -> tuple[Array, Array]:
         """Mean and standard deviation at full fidelity, M x G each."""
@@ -97,11 +106,12 @@ class Beliefs:
             tuple(surface.believing(points) for surface in self.goals),
             tuple(surface.believing(points) for surface in self.limits),
             np.vstack([self.full_FD, X_PD]),
+            np.vstack([self.seen_ND, X_PD]),
         )
 
     def seeds(self) -> Array:
         """Points of the front as it is believed, at most SEEDS of them."""
-        X = self.goals[0].points.X_ND
+        X = self.seen_ND
         mean, _ = self.losses(X)
         rows = np.flatnonzero(pareto.non_dominated(mean))
         rows = rows[np.argsort(mean[rows, 0], kind="stable")]
@@ -113,7 +123,7 @@ class Beliefs:
         corner = self.corner_G
         front = self.full_FD[self.chance(self.full_FD) > 0.5]
         mean_FG = self.losses(front)[0] if len(front) else np.empty((0, len(self.goals)))
-        scale = np.maximum(corner - self.losses(self.goals[0].points.X_ND)[0].min(axis=0), 1e-12)
+        scale = self.scale_G
         bounds = acquisition.boxes(mean_FG / scale, corner / scale)
 
         def function(X_MD: Array) -> tuple[Array, Array]:
@@ -181,8 +191,9 @@ def eased(results: Results) -> Results:
     count.
     """
     Y = results.loss_NG
-    low = Y.min(axis=0)
-    corner = np.maximum(acquisition.reference(Y), np.median(Y, axis=0))
+    low = np.nanmin(Y, axis=0)
+    whole = Y[np.isfinite(Y).all(axis=1)]
+    corner = np.maximum(acquisition.reference(whole), np.nanmedian(Y, axis=0))
     span = np.maximum(corner - low, 1e-12)
     past = np.maximum(Y - corner, 0.0) / span
     drawn = np.where(past > 0, corner + span * np.log1p(past), Y)
@@ -191,9 +202,8 @@ def eased(results: Results) -> Results:
 
 def learn(results: Results, space: Coordinates) -> list[Array]:
     """Theta of each goal's and each limit's surface."""
-    points = Points(results.X_ND, results.u_N)
     thetas = []
-    for y, sem in _columns(results):
+    for points, y, sem in _columns(results):
         centre, spread = surrogate.standardised(y)
         thetas.append(
             surrogate.learn(points, space.is_choice_D, (y - centre) / spread, sem / spread)
@@ -203,16 +213,21 @@ def learn(results: Results, space: Coordinates) -> list[Array]:
 
 def believe(results: Results, space: Coordinates, thetas: Sequence[Array]) -> Beliefs:
     """What is believed after these results."""
-    points = Points(results.X_ND, results.u_N)
     surfaces = [
         surrogate.condition(points, space.is_choice_D, y, sem, theta)
-        for (y, sem), theta in zip(_columns(results), thetas, strict=True)
+        for (points, y, sem), theta in zip(_columns(results), thetas, strict=True)
     ]
     G = results.loss_NG.shape[1]
     full = results.X_ND[results.u_N == 0]
-    return Beliefs(space, tuple(surfaces[:G]), tuple(surfaces[G:]), full)
+    return Beliefs(space, tuple(surfaces[:G]), tuple(surfaces[G:]), full, results.X_ND)
 
 
-def _columns(results: Results) -> list[tuple[Array, Array]]:
+def _columns(results: Results) -> list[tuple[Points, Array, Array]]:
+    """Goal by goal, then limit by limit: the points that have it, values and standard errors."""
     goals = zip(results.loss_NG.T, results.loss_sem_NG.T, strict=True)
-    return [*goals, *((limit, np.zeros_like(limit)) for limit in results.limit_NL.T)]
+    columns = [*goals, *((limit, np.zeros_like(limit)) for limit in results.limit_NL.T)]
+    return [
+        (Points(results.X_ND[there], results.u_N[there]), y[there], sem[there])
+        for y, sem in columns
+        for there in [~np.isnan(y)]
+    ]

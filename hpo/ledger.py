@@ -29,6 +29,8 @@ class Ask:
     fidelity: float
     seen: int
     """Answers that had come when it was decided."""
+    base_only: bool = False
+    """Without what comes after pretraining."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Answer:
     order: int
     metrics: Mapping[str, float]
     cost: Mapping[str, float]
+    base_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +147,10 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     state = ended.get(frozen.state)
     # Records from before there were rungs say nothing of waves; what ran then is decided again.
     old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
-    asks = tuple(Ask(*each) for each in attrs.get("asked", old))
+    asks = tuple(_ask(*each) for each in attrs.get("asked", old))
     answers = [
-        Answer(each["fidelity"], each["order"], each["metrics"], each["cost"])
-        for each in attrs.get("rungs", [])
+        Answer(each["fidelity"], each["order"], each["metrics"], each["cost"], ask.base_only)
+        for each, ask in zip(attrs.get("rungs", []), asks, strict=False)
     ]
     if state in ("complete", "failed"):
         step = attrs.get("step_cost", attrs.get("cost", {}))
@@ -168,6 +171,10 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         replicate_of=attrs.get("replicate_of"),
         trial_id=frozen._trial_id,
     )
+
+
+def _ask(wave: int, place: int, fidelity: float, seen: int, base_only: int = 0) -> Ask:
+    return Ask(wave, place, fidelity, seen, bool(base_only))
 
 
 def as_run(spec: StudySpec, entries: Sequence[Entry]) -> Run:

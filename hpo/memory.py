@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hpo import beliefs, pareto
 from hpo.beliefs import Beliefs, Results
-from hpo.ledger import Entry, Ledger
+from hpo.ledger import Answer, Entry, Ledger
 from hpo.shadow import MISSING, constraints
 from hpo.space import Array, Coordinates, inside
 from hpo.spec import StudySpec, Value
+from hpo.surrogate import Points
 
 MOST = 160
 """Results in the model; 160 keep an ask under half a second on one core (measured)."""
@@ -48,9 +49,12 @@ class Memory:
         self.thetas: dict[int, list[Array]] = {}
 
     def beliefs(self, ledger: Ledger) -> Beliefs | None:
-        """What is believed; None with fewer than two results."""
+        """What is believed; None with fewer than two whole results.
+
+        A base alone is asked for only when there are two, so the first rows are always whole.
+        """
         rows = self._results(ledger.entries)
-        if len(rows) < 2:
+        if sum(row.whole for row in rows) < 2:
             return None
         milestone = learnt_at(len(rows))
         if milestone not in self.thetas:
@@ -58,13 +62,36 @@ class Memory:
             self.thetas[milestone] = beliefs.learn(early, self.coordinates)
         known = beliefs.believe(self._shown(rows), self.coordinates, self.thetas[milestone])
         pending = [
-            (self.coordinates.of(entry.params), self._u(entry.asks[-1].fidelity))
+            (self.coordinates.of(entry.params), self.u(entry.asks[-1].fidelity))
             for entry in ledger.entries
             if entry.flying and inside(self.spec.space, entry.params)
         ]
         if not pending:
             return known
         return known.believing(np.stack([x for x, _ in pending]), np.array([u for _, u in pending]))
+
+    def estimated(self, entry: Entry, known: Beliefs) -> Entry:
+        """The trial with what its base alone does not tell at its expected value.
+
+        A limit on such a metric counts as kept.
+        """
+        answers = tuple(
+            replace(each, metrics=self._expected(entry, each, known)) if each.base_only else each
+            for each in entry.answers
+        )
+        return replace(entry, answers=answers)
+
+    def _expected(self, entry: Entry, answer: Answer, known: Beliefs) -> dict[str, float]:
+        kept = {limit.metric: limit.high for limit in self.spec.limits}
+        kept |= {limit.metric: limit.low for limit in self.spec.limits if limit.low > -math.inf}
+        if inside(self.spec.space, entry.params):
+            here = Points(
+                self.coordinates.of(entry.params)[None], np.array([self.u(answer.fidelity)])
+            )
+            for goal, surface in zip(self.spec.goals, known.goals, strict=True):
+                sign = 1 if goal.direction == "down" else -1
+                kept[goal.metric] = sign * float(surface.at(here)[0][0])
+        return kept | dict(answer.metrics)
 
     def _results(self, entries: Sequence[Entry]) -> list[Row]:
         """All that can be shown, in order of coming.
@@ -78,34 +105,41 @@ class Memory:
             for answer in good:
                 key = (entry.number, answer.order)
                 if key not in self.rows:
-                    u = self._u(answer.fidelity)
-                    self.rows[key] = self._row(entry.params, answer.metrics, answer.order, u)
+                    self.rows[key] = self._row(entry.params, answer)
                 if self.rows[key].shown:
                     found.append(self.rows[key])
         return sorted(found, key=lambda row: row.order)
 
-    def _row(
-        self, params: Mapping[str, Value], metrics: Mapping[str, float], order: int, u: float
-    ) -> Row:
-        spec = self.spec
+    def _row(self, params: Mapping[str, Value], answer: Answer) -> Row:
+        spec, metrics = self.spec, answer.metrics
         values = {path: params.get(path) for path in spec.space}
         loss = [
             (1 if goal.direction == "down" else -1) * metrics.get(goal.metric, math.nan)
             for goal in spec.goals
         ]
-        shown = inside(spec.space, values) and bool(np.isfinite(loss).all())
+        limits = constraints(spec.limits, metrics)
+        if answer.base_only:
+            early = spec.objective.early()
+            wanted = np.array([goal.metric in early for goal in spec.goals])
+            limits = {n: v if n.rsplit(" ", 1)[0] in early else math.nan for n, v in limits.items()}
+        else:
+            wanted = np.ones(len(loss), dtype=bool)
+        loss_G = np.where(wanted, loss, math.nan)
+        shown = inside(spec.space, values) and bool(np.isfinite(loss_G[wanted]).all())
         sems = [metrics.get(f"{goal.metric}_sem", 0.0) for goal in spec.goals]
         return Row(
-            order=order,
+            order=answer.order,
             shown=shown,
+            whole=not answer.base_only,
             x_D=self.coordinates.of(values) if shown else np.empty(0),
-            u=u,
-            loss_G=np.array(loss),
+            u=self.u(answer.fidelity),
+            loss_G=loss_G,
             sem_G=np.array([sem if math.isfinite(sem) else 0.0 for sem in sems]),
-            limit_L=np.array([*constraints(spec.limits, metrics).values()]),
+            limit_L=np.array([*limits.values()]),
         )
 
-    def _u(self, fidelity: float) -> float:
+    def u(self, fidelity: float) -> float:
+        """Of a fidelity: 0 in full, 1 at the lowest rung."""
         lowest = self.spec.rungs[0]
         return math.log(fidelity) / math.log(lowest) if lowest < 1 else 0.0
 
@@ -130,8 +164,9 @@ class Memory:
     def _earlier(self) -> list[Row]:
         """An earlier study's trials within this space, in its own units."""
         trials = self.spec.warm[-WARM_MOST:]
+        lowest = self.spec.rungs[0]
         rows = [
-            self._row(each.params, each.metrics, order=place, u=1.0)
+            replace(self._row(each.params, Answer(lowest, place, each.metrics, {})), u=1.0)
             for place, each in enumerate(trials)
         ]
         return [row for row in rows if row.shown]
@@ -143,7 +178,9 @@ class Row:
 
     order: int
     shown: bool
-    """Whether it lies in the space and every goal has a finite number."""
+    """Whether it lies in the space and every goal that was asked for has a finite number."""
+    whole: bool
+    """Whether every goal was asked for."""
     x_D: Array
     u: float
     loss_G: Array
@@ -163,7 +200,9 @@ def selection(rows: list[Row]) -> list[Row]:
     """At most MOST of the rows, in order: the best ranks, the latest, and some of all."""
     if len(rows) <= MOST:
         return rows
-    rank = pareto.ranks(np.stack([row.loss_G for row in rows]))
+    losses = np.stack([row.loss_G for row in rows])
+    # What only the base was asked of stands in the middle by what was not.
+    rank = pareto.ranks(np.where(np.isnan(losses), np.nanmedian(losses, axis=0), losses))
     best = np.argsort(rank, kind="stable")[: MOST // 2]
     latest = np.arange(len(rows) - MOST // 4, len(rows))
     kept = set(best.tolist()) | set(latest.tolist())
@@ -177,7 +216,7 @@ def _joined(rows: Sequence[Row]) -> Results:
     limits = np.stack([row.limit_L for row in rows])
     missing = np.abs(limits) >= MISSING
     if missing.any() and not missing.all():
-        far = 2 * max(float(np.abs(limits[~missing]).max()), 1e-9)
+        far = 2 * max(float(np.nanmax(np.abs(limits[~missing]))), 1e-9)
         limits = np.where(missing, np.sign(limits) * far, limits)
     return Results(
         X_ND=np.stack([row.x_D for row in rows]),
@@ -196,10 +235,10 @@ def _with_earlier(results: Results, earlier: Results | None) -> Results:
     def fitted(theirs: Array, ours: Array) -> Array:
         spread = np.maximum(theirs.std(axis=0), 1e-12)
         scores = (theirs - theirs.mean(axis=0)) / spread
-        return np.asarray(scores * ours.std(axis=0) + ours.mean(axis=0))
+        return np.asarray(scores * np.nanstd(ours, axis=0) + np.nanmean(ours, axis=0))
 
     loss = fitted(earlier.loss_NG, results.loss_NG)
-    error = np.broadcast_to(WARM_ERROR * results.loss_NG.std(axis=0), loss.shape)
+    error = np.broadcast_to(WARM_ERROR * np.nanstd(results.loss_NG, axis=0), loss.shape)
     return Results(
         X_ND=np.vstack([results.X_ND, earlier.X_ND]),
         u_N=np.concatenate([results.u_N, earlier.u_N]),

@@ -33,7 +33,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo import search
 from hpo.record import Trial
-from hpo.spec import Choice, Domain, Float, Goal, Int, Limit, Objective, Params, StudySpec, Value
+from hpo.spec import (
+    Choice,
+    Domain,
+    Float,
+    Goal,
+    Int,
+    Limit,
+    Objective,
+    Params,
+    Request,
+    StudySpec,
+    Value,
+)
 
 
 class PlasticitySampler(BaseSampler):
@@ -97,6 +109,12 @@ class _Elsewhere:
 
     def values(self) -> Mapping[str, Value]:
         return {}
+
+    def early(self) -> frozenset[str]:
+        return frozenset()
+
+    def reused(self, request: Request, done: Request) -> float:
+        return 0.0
 
 
 @dataclass(frozen=True)

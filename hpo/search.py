@@ -8,10 +8,11 @@ resumed study decides what the uninterrupted one would have, and any trial can b
 2. A scrambled Sobol sequence at the lowest rung; where there are priors, every other point is drawn
    from them, and the front of an earlier study comes first.
 3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
-4. With the sampler "gp", what promises most hypervolume for its cost: a new point or a waiting
-   trial's next rung (hpo/beliefs.py); a point that was measured in full is repeated at another
-   seed instead. With others, a trial that is among the better part of its rung (hpo/rungs.py),
-   else a new point by Optuna's sampler (hpo/shadow.py).
+4. With the sampler "gp", what promises most hypervolume for its cost: a new point, a waiting
+   trial's next rung, or a branch of a trial (hpo/options.py), of its base alone where fine-tuning
+   would not pay; a point that was measured in full is repeated at another seed instead. With
+   others, a trial that is among the better part of its rung (hpo/rungs.py), else a new point by
+   Optuna's sampler (hpo/shadow.py).
 5. When all trials are begun, waiting ones go on while they are in the better part of their rung.
 
 What a `Searcher` keeps between decisions only saves time.
@@ -19,46 +20,20 @@ What a `Searcher` keeps between decisions only saves time.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from hpo import beliefs, memory, priors, rungs, scoring, shadow
+from hpo import memory, options, rungs, scoring, shadow
 from hpo.beliefs import Beliefs
+from hpo.decisions import Begin, Continue, Decision
 from hpo.ledger import Answer, Ask, Entry, Ledger, as_run
+from hpo.options import Market
 from hpo.priors import start_point, start_up
 from hpo.record import Run, Trial
-from hpo.space import Array, Coordinates
 from hpo.spec import StudySpec, Value
-
-PRIOR_TRIALS = 10.0
-"""A prior multiplies a point's worth by its density to the power of this over the results: strong
-at first, gone in the end (the form of Hvarfner et al. 2022, piBO; the number is assumed)."""
-
-
-@dataclass(frozen=True)
-class Begin:
-    """Begin a trial."""
-
-    number: int
-    params: dict[str, Value]
-    seed: int
-    fidelity: float
-    kind: Literal["planned", "searched", "repeated", "confirms"] = "searched"
-    replicate_of: int | None = None
-
-
-@dataclass(frozen=True)
-class Continue:
-    """Go on with a trial."""
-
-    number: int
-    fidelity: float
-
-
-Decision = Begin | Continue
 
 
 class Searcher:
@@ -70,8 +45,12 @@ class Searcher:
     def __init__(self, spec: StudySpec, next_replicate: Callable[[Run], int | None]) -> None:
         shadow.check(spec.sampler)
         self.spec, self.next_replicate = spec, next_replicate
-        self.coordinates = Coordinates(spec.space)
         self.memory = memory.Memory(spec)
+
+    @functools.cached_property
+    def tails(self) -> list[int]:
+        """Places of parameters by which branches differ from their trial."""
+        return options.tail_places(self.spec)
 
     def decide(self, ledger: Ledger) -> Decision | None:
         """The next question; None while there is none, or for good if nothing is under way."""
@@ -84,9 +63,7 @@ class Searcher:
                 return repeated
             place = sum(entry.kind == "searched" for entry in ledger.entries)
             return self.next_point(ledger, number, place)
-        for entry, fidelity in rungs.promotable(self.spec, ledger.entries):
-            return Continue(entry.number, fidelity)
-        return self._confirm(ledger)
+        return self._promoted(ledger) or self._confirm(ledger)
 
     def _planned(self, number: int) -> Begin:
         planned = self.spec.planned[number]
@@ -135,52 +112,54 @@ class Searcher:
             if known is None:  # all that was measured failed, or lies outside
                 return self._begin(number, start_point(spec, place))
             return self._best(ledger, number, known)
-        for entry, fidelity in rungs.promotable(spec, ledger.entries):
-            return Continue(entry.number, fidelity)
+        promoted = self._promoted(ledger)
+        if promoted is not None:
+            return promoted
         return self._begin(number, shadow.ask(spec, trial_seed(spec, number), ledger.entries))
 
     def _begin(self, number: int, values: dict[str, Value]) -> Begin:
         return Begin(number, values, self.spec.seed, self.spec.rungs[0])
 
     def _best(self, ledger: Ledger, number: int, known: Beliefs) -> Decision:
-        """The new point or waiting trial with the most expected gain for its expected cost."""
-        spec, first = self.spec, self.spec.rungs[0]
-        gain_of = known.gain()
-        density = priors.density(spec, self.coordinates)
-        fade = PRIOR_TRIALS / (1 + ledger.num_answers)
+        """What promises most for its cost."""
+        found = Market(self.spec, self.memory, known, ledger).best(number, self.tails)
+        if found.entry is not None or found.asked["fidelity"] != self.spec.rungs[0]:
+            return options.decision(found, number)
+        return self._new(ledger, options.decision(found, number))
 
-        def worth(X_MD: Array) -> Array:
-            gain, chance = gain_of(X_MD)
-            return np.asarray(gain / (first + chance * (1 - first)) * density(X_MD) ** fade)
-
-        rng = np.random.default_rng([spec.seed, number])
-        x_D, best = beliefs.search_best(self.coordinates, worth, known.seeds(), rng)
-        waiting = [entry for entry in ledger.entries if entry.waiting]
-        if waiting:
-            now = np.array([entry.answers[-1].fidelity for entry in waiting])
-            then = np.array([spec.rungs[spec.rungs.index(float(at)) + 1] for at in now])
-            gain, chance = gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
-            values = gain / (then - now + chance * (1 - then))
-            top = int(np.argmax(values))
-            if values[top] >= best:
-                return Continue(waiting[top].number, float(then[top]))
-        return self._new(ledger, number, self.coordinates.values(x_D))
-
-    def _new(self, ledger: Ledger, number: int, values: dict[str, Value]) -> Decision:
+    def _new(self, ledger: Ledger, new: Decision) -> Decision:
         """A new point; where the model asks for one a second time, what tells more of it.
 
         The same seed would only give the same result again, and the model take it for a second
         opinion.
         """
+        assert isinstance(new, Begin)
         for entry in ledger.entries:
-            if dict(entry.params) != values or not entry.answers or entry.ended == "failed":
+            if dict(entry.params) != new.params or not entry.answers or entry.ended == "failed":
                 continue
             if entry.waiting:
                 at = self.spec.rungs.index(entry.answers[-1].fidelity)
                 return Continue(entry.number, self.spec.rungs[at + 1])
             if entry.ended == "complete":
                 return self._again(ledger, entry.number, "repeated")
-        return self._begin(number, values)
+        return new
+
+    def _promoted(self, ledger: Ledger) -> Continue | None:
+        """A waiting trial among the better part of its rung, whatever the rest would give.
+
+        Goals that a base alone does not tell stand at what the model expects of them.
+        """
+        entries = ledger.entries
+        partly = any(answer.base_only for entry in entries for answer in entry.answers)
+        known = self.memory.beliefs(ledger) if partly else None
+        if known is not None:
+            entries = [self.memory.estimated(entry, known) for entry in entries]
+        for entry, fidelity in rungs.promotable(self.spec, entries):
+            if known is None:
+                return Continue(entry.number, fidelity)
+            market = Market(self.spec, self.memory, known, ledger)
+            return Continue(entry.number, fidelity, market.base_only(entry, fidelity))
+        return None
 
 
 def propose_again(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
 
 from hpo.papers import Paper
 
@@ -26,6 +26,8 @@ class Request(TypedDict):
     fidelity: float
     """Share of the full pretraining horizon in (0, 1]."""
     seed: int
+    base_only: NotRequired[bool]
+    """Only the metrics of `Objective.early` are wanted."""
 
 
 class Result(Protocol):
@@ -87,6 +89,19 @@ class Objective(Protocol):
 
         The stages in the folder `store` take at most `store_gb` (1e9 bytes) while nobody uses
         them; `share` is a folder or URL where machines share them.
+        """
+
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives; none where it makes no difference.
+
+        What a whole request costs beyond such a one shows in the `tokens` and `tokens_reused` of
+        results; an objective with early metrics gives them.
+        """
+
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's training, in [0, 1], that is done once `done` is measured.
+
+        A function of the two alone, so that decisions can be made again.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -261,6 +276,9 @@ class StudySpec:
     rungs: tuple[float, ...] = (1.0,)
     """Fidelities at which trials are compared and the better ones go on, such as (1/9, 1/3, 1).
     Baselines and grid are measured in full at once."""
+    finetune_at_rungs: Literal["where it pays", "always"] = "where it pays"
+    """Below full fidelity the sampler "gp" leaves fine-tuning out where it costs more than stopping
+    trials by it would save."""
     sampler: Sampler = "gp"
     priors: Mapping[str, Prior] = field(default_factory=dict)
     """Path in the space -> where good values are expected."""

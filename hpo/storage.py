@@ -161,6 +161,8 @@ def _search_data(spec: StudySpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if len(spec.rungs) > 1:
         found["rungs"] = list(spec.rungs)
+    if spec.finetune_at_rungs != "where it pays":
+        found["finetune_at_rungs"] = spec.finetune_at_rungs
     if spec.priors:
         found["priors"] = {path: [prior.centre, prior.width] for path, prior in spec.priors.items()}
     if spec.replicate_share:

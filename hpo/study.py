@@ -10,8 +10,9 @@ One process writes a study; stopping it at any point loses at most the waves tha
 measured, and of those only what the objective had not stored. The record is read once, at the
 start.
 
-User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen]; `rungs`,
-its answers below full fidelity; `metrics`, `fidelity`, those of the last answer; `cost`, of all.
+User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen] with a 1 at
+the end where only the base is asked for; `rungs`, its answers below full fidelity; `metrics`,
+`fidelity`, those of the last answer; `cost`, of all.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import Trial, TrialState
 
 from hpo import lease, ledger, membership, stopping
+from hpo.decisions import Continue, Decision
 from hpo.executors import Executor, Inline
 from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
 from hpo.provenance import changes, reproduce
 from hpo.record import Run
-from hpo.search import Continue, Decision, Searcher
+from hpo.search import Searcher
 from hpo.shadow import constraints
 from hpo.space import inside
 from hpo.spec import (
@@ -201,7 +203,7 @@ class Controller:
             decision = self.searcher.decide(self.ledger.whole())
             if decision is None:
                 break
-            self._ask(decision, Ask(wave, place, decision.fidelity, seen))
+            self._ask(decision, Ask(wave, place, decision.fidelity, seen, decision.base_only))
         self.submitted.add(wave)
         asked = [(entry.asks[-1], entry.number) for entry in self.ledger.entries if entry.flying]
         return [number for ask, number in sorted(asked) if ask.wave == wave]
@@ -259,12 +261,14 @@ class Controller:
 
     def _record(self, number: int, result: Result) -> None:
         entry, spec = self.ledger.entries[number], self.spec
+        ask, order = entry.asks[-1], self.ledger.num_answers
+        fidelity, early = ask.fidelity, spec.objective.early() if ask.base_only else None
+        wanted = [goal for goal in spec.goals if early is None or goal.metric in early]
         goals = [float(result.metrics.get(goal.metric, math.nan)) for goal in spec.goals]
         failure = result.failure
-        if failure is None and any(map(math.isnan, goals)):
-            failure = _unmeasured(spec.goals, result.metrics)
-        fidelity, order = entry.asks[-1].fidelity, self.ledger.num_answers
-        answer = Answer(fidelity, order, plain(result.metrics), plain(result.cost))
+        if failure is None and _missing(wanted, result.metrics):
+            failure = _unmeasured(wanted, result.metrics)
+        answer = Answer(fidelity, order, plain(result.metrics), plain(result.cost), ask.base_only)
         ended: Ended | None = "failed" if failure is not None else None
         if failure is None and fidelity == 1:
             ended = "complete"
@@ -309,13 +313,21 @@ class Controller:
 def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
     """Why a result cannot be placed: goals without a number, and what there is."""
     numbers = [name for name, value in sorted(metrics.items()) if not math.isnan(value)]
-    missing = [goal.metric for goal in goals if goal.metric not in numbers]
     known = ", ".join(numbers) or "nothing"
-    return f"the objective gave no number for {' and '.join(missing)}; it gave {known}"
+    missing = " and ".join(_missing(goals, metrics))
+    return f"the objective gave no number for {missing}; it gave {known}"
+
+
+def _missing(goals: Sequence[Goal], metrics: Mapping[str, float]) -> list[str]:
+    return [g.metric for g in goals if math.isnan(metrics.get(g.metric, math.nan))]
 
 
 def _request(entry: Entry) -> Request:
-    return Request(params=dict(entry.params), fidelity=entry.asks[-1].fidelity, seed=entry.seed)
+    ask = entry.asks[-1]
+    request = Request(params=dict(entry.params), fidelity=ask.fidelity, seed=entry.seed)
+    if ask.base_only:
+        request["base_only"] = True
+    return request
 
 
 def _telling(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[[Event], None]:
@@ -324,7 +336,7 @@ def _telling(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[
 
 
 def _ask_data(ask: Ask) -> list[float]:
-    return [ask.wave, ask.place, ask.fidelity, ask.seen]
+    return [ask.wave, ask.place, ask.fidelity, ask.seen, *([1] if ask.base_only else [])]
 
 
 def _rung(answer: Answer) -> dict[str, Any]:

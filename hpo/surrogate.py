@@ -81,6 +81,17 @@ class Surface:
         variance_M = np.maximum(prior_M - (half_NM**2).sum(axis=0), 1e-12)
         return self.centre + self.spread * mean_M, self.spread * np.sqrt(variance_M)
 
+    def told(self, x_D: Array, u: float) -> float:
+        """By how much a result at u would lessen the standard deviation at full fidelity."""
+        both = Points(np.stack([x_D, x_D]), np.array([0.0, u]))
+        cross_2N = _covariance(both, self.points, self.theta, self.is_choice_D)
+        half_N2 = solve_triangular(self.factor[0], cross_2N.T, lower=True, check_finite=False)
+        known = _covariance(both, both, self.theta, self.is_choice_D) - half_N2.T @ half_N2
+        result = known[1, 1] + float(np.median(self.noise_N))
+        before = max(float(known[0, 0]), 1e-12)
+        after = max(before - float(known[0, 1]) ** 2 / result, 0.0)
+        return self.spread * (math.sqrt(before) - math.sqrt(after))
+
     def believing(self, points: Points) -> Surface:
         """The surface if each of these points had come out as expected (Kriging believer)."""
         if not len(points.u_N):

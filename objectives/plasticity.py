@@ -62,12 +62,10 @@ class PlasticityObjective(Measuring[Recipe]):
 
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""
-        asked, before = (
-            job_of(self.recipe, each, self.execution.device_name) for each in (request, done)
-        )
+        device = self.execution.device_name
         try:
-            return reused(asked, before)
-        except ValueError:  # a warmup longer than the horizon: the request fails without training
+            return reused(job_of(self.recipe, request, device), job_of(self.recipe, done, device))
+        except ValueError:  # such as a warmup longer than the horizon: it fails without training
             return 0.0
 
     def export(

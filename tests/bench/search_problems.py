@@ -132,6 +132,9 @@ class Analytic:
     """Standard deviation of each goal at every fidelity."""
     draw: int = 0
     """Which noise."""
+    finetuning: float = 0.0
+    """What the second goal costs at any fidelity, on top of the horizon's 1; without, both come at
+    once."""
     reached: dict[str, float] = field(default_factory=dict)
     """Point and seed -> fidelity, so that going on costs only the rest."""
 
@@ -157,8 +160,16 @@ class Analytic:
     ) -> Analytic:
         return self
 
+    def early(self) -> frozenset[str]:
+        return frozenset(GOALS[:1] if self.finetuning else ())
+
+    def reused(self, request: Request, done: Request) -> float:
+        same = request["params"] == done["params"] and request["seed"] == done["seed"]
+        return min(1.0, done["fidelity"] / request["fidelity"]) if same else 0.0
+
     def describe(self) -> dict[str, Any]:
-        return {"problem": self.name, "noise": self.noise, "draw": self.draw}
+        dear = {"finetuning": self.finetuning} if self.finetuning else {}
+        return {"problem": self.name, "noise": self.noise, "draw": self.draw, **dear}
 
     def machine(self) -> dict[str, Any]:
         return {"device": "analytic"}
@@ -168,7 +179,9 @@ class Analytic:
     ) -> list[Measured]:
         return [self.measure(**request) for request in requests]
 
-    def measure(self, params: Mapping[str, Value], fidelity: float, seed: int) -> Measured:
+    def measure(
+        self, params: Mapping[str, Value], fidelity: float, seed: int, *, base_only: bool = False
+    ) -> Measured:
         """One point."""
         problem = PROBLEMS[self.name]
         key = json.dumps([sorted(params.items()), seed])
@@ -176,7 +189,13 @@ class Analytic:
         rng = np.random.default_rng(list(digest))
         values = problem.values(problem.points([params]), fidelity)[0]
         values = values + self.noise * rng.standard_normal(2)
-        time_s = max(0.0, fidelity - self.reached.get(key, 0.0))
+        reused = min(fidelity, self.reached.get(key, 0.0))
         self.reached[key] = max(fidelity, self.reached.get(key, 0.0))
         metrics = dict(zip(GOALS, map(float, values), strict=True))
-        return Measured(metrics=metrics, cost={"time_s": time_s})
+        if not self.finetuning:
+            return Measured(metrics=metrics, cost={"time_s": fidelity - reused})
+        spent = fidelity - reused + (0.0 if base_only else self.finetuning)
+        return Measured(
+            metrics={name: metrics[name] for name in GOALS[: 1 if base_only else 2]},
+            cost={"time_s": spent, "tokens": spent, "tokens_reused": reused},
+        )

@@ -303,7 +303,7 @@ def test_a_point_asked_for_a_second_time_is_looked_at_where_that_tells_more() ->
     searcher = search.Searcher(study(), lambda run: None)
 
     def decided(second: Entry) -> search.Decision:
-        return searcher._new(Ledger([some, second]), 2, dict(values))
+        return searcher._new(Ledger([some, second]), Begin(2, dict(values), 0, RUNGS[0]))
 
     assert decided(entry(1, (0.0, 1.0), params=values)) == Continue(1, 1 / 3)
     full = entry(1, (0.0, 1.0), rung=2, params=values, ended="complete")

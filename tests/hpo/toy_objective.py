@@ -116,6 +116,13 @@ class ToyObjective:
             raise ValueError(f"device {device!r} cannot be used; use cpu.")
         return self
 
+    def early(self) -> frozenset[str]:
+        return frozenset({"base_loss"})
+
+    def reused(self, request: Request, done: Request) -> float:
+        same = request["params"] == done["params"] and request["seed"] == done["seed"]
+        return min(1.0, done["fidelity"] / request["fidelity"]) if same else 0.0
+
     def describe(self) -> dict[str, Any]:
         return {"objective": "toy", "fixed": dict(self.fixed)}
 

@@ -1,0 +1,104 @@
+"""What a question costs: pretraining that is not there yet, and fine-tuning, alike at all rungs.
+
+In tokens, which are the same on every machine, with s the fidelity and from nothing:
+
+    tokens = p s + f [fine-tuned],  p, f >= 0
+
+learnt from the answers. An objective that says nothing of tokens costs its fidelity. So a low rung
+saves pretraining only; where fine-tuning is dear, a trial is better asked for its base alone until
+it is known to be worth more.
+
+A step to a rung is taken to show whether the trial improves the front, so with the probability c
+that it does it is expected to cost now + c rest, where rest leads from there to the end. A base
+alone shows a share r of that: now + (1 - r (1 - c)) rest. Of a rung's results each goal takes away
+some standard deviation at full fidelity, in shares of what lies between the goal's best and the
+reference point; r is the early goals' part of the sum. Fine-tuning at a rung pays if
+
+    f <= (1 - r) (1 - c) rest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from hpo.ledger import Entry
+from hpo.spec import Objective, Request
+
+PULL = 1e-3
+"""Weight of an answer without fine-tuning and one of fidelity 1 that only they cost anything, so
+that two unknowns are found where all answers are alike; assumed."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Of a whole trial, in any unit."""
+
+    pretraining: float = 1.0
+    finetuning: float = 0.0
+
+    def begun(self, fidelity: float, *, reused: float = 0.0) -> float:
+        """Pretraining up to a fidelity where a share of it is there."""
+        return self.pretraining * fidelity * (1 - reused)
+
+
+def learnt(entries: Iterable[Entry]) -> Prices:
+    """Prices by the answers so far."""
+    rows = [
+        (answer.fidelity, 0.0 if answer.base_only else 1.0, tokens)
+        for entry in entries
+        for answer in entry.answers
+        if (tokens := _tokens(answer.cost)) > 0
+    ]
+    if not rows:
+        return Prices()
+    X_N2, y_N = np.array(rows)[:, :2], np.array(rows)[:, 2]
+    scale = float(y_N.max())
+    pulled = PULL * np.array([[1.0, 0.0], [0.0, 1.0]])
+    found, _ = nnls(np.vstack([X_N2, pulled]), np.append(y_N / scale, [PULL, 0.0]))
+    pretraining, finetuning = (scale * float(each) for each in found)
+    return Prices(pretraining, finetuning) if pretraining > 0 else Prices(scale, 0.0)
+
+
+def _tokens(cost: Mapping[str, float]) -> float:
+    """All that a result takes from nothing, whatever was there."""
+    return float(cost.get("tokens", 0.0) + cost.get("tokens_reused", 0.0))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A way to go on with a point."""
+
+    request: Request
+    now: float
+    """What its pretraining costs."""
+    finetuning: float
+    rest: float
+    """From there to the end."""
+
+    def whole(self, chance: float) -> float:
+        """Expected cost to the end of the step with fine-tuning."""
+        return self.now + self.finetuning + chance * self.rest
+
+    def base_only(self, chance: float, shown: float) -> float:
+        """Without it, where the base shows this share of what the rung does."""
+        return self.now + (1 - shown * (1 - chance)) * self.rest
+
+
+def step(objective: Objective, prices: Prices, asked: Request, before: Request | None) -> Step:
+    """To measure `asked`, all of it, where `before` is the one that it can go on from."""
+    whole = Request(params=asked["params"], fidelity=1.0, seed=asked["seed"])
+    have = 0.0 if before is None else objective.reused(asked, before)
+    kept = objective.reused(whole, asked)
+    if before is not None:
+        kept = max(kept, objective.reused(whole, before))
+    at_end = asked["fidelity"] == 1
+    return Step(
+        asked,
+        prices.begun(asked["fidelity"], reused=have),
+        prices.finetuning,
+        0.0 if at_end else prices.begun(1.0, reused=kept) + prices.finetuning,
+    )

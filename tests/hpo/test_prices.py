@@ -1,0 +1,86 @@
+"""What questions cost: found from answers, and weighed."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpo import prices
+from hpo.ledger import Answer, Entry
+from hpo.prices import Prices, Step
+from hpo.spec import Request
+
+
+def entry(*answers: tuple[float, bool, dict[str, float]]) -> Entry:
+    return Entry(
+        number=0,
+        params={},
+        seed=0,
+        answers=tuple(
+            Answer(fidelity, place, {}, cost, base_only)
+            for place, (fidelity, base_only, cost) in enumerate(answers)
+        ),
+    )
+
+
+@pytest.mark.parametrize("p", [1.0, 3e5, 1e12])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 10.0])
+@pytest.mark.parametrize("reused", [0.0, 0.3, 1.0])
+def test_both_prices_are_found_whatever_was_reused(p: float, ratio: float, reused: float) -> None:
+    f = ratio * p
+
+    def cost(fidelity: float, *, base_only: bool) -> dict[str, float]:
+        whole = p * fidelity + (0.0 if base_only else f)
+        return {"tokens": whole * (1 - reused), "tokens_reused": whole * reused}
+
+    asked = [(1 / 9, False), (1 / 9, True), (1.0, False)]
+    found = prices.learnt([entry(*((s, b, cost(s, base_only=b)) for s, b in asked))])
+    assert found.pretraining == pytest.approx(p, rel=1e-3)
+    assert found.finetuning == pytest.approx(f, rel=1e-3, abs=1e-3 * p)
+
+
+@pytest.mark.parametrize("answers", [(), ((1.0, False, {}),), ((0.5, False, {"time_s": 3.0}),)])
+def test_without_tokens_a_trial_costs_its_fidelity(
+    answers: tuple[tuple[float, bool, dict[str, float]], ...],
+) -> None:
+    assert prices.learnt([entry(*answers)]) == Prices(1.0, 0.0)
+
+
+def test_answers_that_are_all_alike_give_some_price() -> None:
+    found = prices.learnt([entry((1.0, False, {"tokens": 10.0}), (1.0, False, {"tokens": 10.0}))])
+    assert found.pretraining > 0
+    assert found.pretraining + found.finetuning == pytest.approx(10.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shown", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("finetuning", "rest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 10.0)])
+def test_fine_tuning_pays_where_it_saves_more_than_it_costs(
+    chance: float, shown: float, finetuning: float, rest: float
+) -> None:
+    step = Step(Request(params={}, fidelity=0.5, seed=0), 1.0, finetuning, rest)
+    saved = (1 - shown) * (1 - chance) * rest
+    gained = step.base_only(chance, shown) - step.whole(chance)
+    assert gained == pytest.approx(saved - finetuning, abs=1e-9)
+
+
+def test_a_base_that_shows_all_costs_less_and_one_that_shows_nothing_the_way_to_the_end() -> None:
+    step = Step(Request(params={}, fidelity=0.5, seed=0), 1.0, 2.0, 5.0)
+    assert step.base_only(0.2, 1.0) == step.whole(0.2) - 2.0
+    assert step.base_only(0.2, 0.0) == 6.0
+
+
+class Half:
+    """Half of any training is there once anything was trained."""
+
+    def reused(self, request: Request, done: Request) -> float:
+        return 0.5
+
+
+def test_a_step_costs_what_is_not_there_and_leaves_the_rest() -> None:
+    price = Prices(pretraining=10.0, finetuning=2.0)
+    low = Request(params={}, fidelity=0.4, seed=0)
+    full = Request(params={}, fidelity=1.0, seed=0)
+    fresh = prices.step(Half(), price, low, None)  # type: ignore[arg-type]
+    assert (fresh.now, fresh.finetuning, fresh.rest) == (4.0, 2.0, 7.0)
+    branch = prices.step(Half(), price, full, low)  # type: ignore[arg-type]
+    assert (branch.now, branch.finetuning, branch.rest) == (5.0, 2.0, 0.0)
