@@ -23,6 +23,7 @@ from tests.bench import (
     peer_bench,
     probes,
     report,
+    rungs,
     search,
     stages,
 )
@@ -75,6 +76,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "decay": decay.run,
     "calibration": calibration.run,
     "search": search.run,
+    "rungs": rungs.run,
     "report": report.run,
 }
 
