@@ -27,21 +27,24 @@ MOST = 160
 
 def hints(run: Run, found: Sequence[Point]) -> list[Array | None]:
     """Goal by goal the hint at each of P points; None with fewer than LEAST cheap results."""
+    return [_hint(run, found, goal) for goal in run.goals]
+
+
+def _hint(run: Run, found: Sequence[Point], goal: Goal) -> Array | None:
     below = [(trial, at, metrics) for trial in run.trials for at, metrics in _cheap(trial)]
-    below = [each for each in below if _finite(each[2], run.goals)][-MOST:]
+    below = [each for each in below if math.isfinite(each[2].get(goal.metric, math.nan))][-MOST:]
     if len(below) < LEAST or not found:
-        return [None] * len(run.goals)
+        return None
     tried = [Point(trial=trial, seeds=(trial,), confirmations=()) for trial, _, _ in below]
     columns = encoded(run, [*found, *tried])
     if not columns:
-        return [None] * len(run.goals)
+        return None
     X = np.concatenate(columns, axis=1)
     fidelities = np.array([at for _, at, _ in below])
     u_N = np.log(fidelities) / math.log(fidelities.min())
     asked = Points(X[: len(found)], np.full(len(found), u_N.min()))
     known = Points(X[len(found) :], u_N)
-    values = np.array([[each[2][goal.metric] for goal in run.goals] for each in below])
-    return [_smoothed(known, asked, column) for column in values.T]
+    return _smoothed(known, asked, np.array([each[2][goal.metric] for each in below]))
 
 
 def _smoothed(known: Points, asked: Points, y_N: Array) -> Array:
@@ -59,7 +62,3 @@ def _cheap(trial: Trial) -> list[tuple[float, dict[str, float]]]:
     if trial.state != "failed" and trial.fidelity < 1 and trial.metrics:
         found.append((trial.fidelity, trial.metrics))
     return found
-
-
-def _finite(metrics: dict[str, float], goals: Sequence[Goal]) -> bool:
-    return all(math.isfinite(metrics.get(goal.metric, math.nan)) for goal in goals)

@@ -20,6 +20,7 @@ from tests.bench import (
     figures,
     kills,
     lanes,
+    late_goals,
     peer_bench,
     probes,
     report,
@@ -76,6 +77,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "decay": decay.run,
     "calibration": calibration.run,
     "search": search.run,
+    "late_goals": late_goals.run,
     "rungs": rungs.run,
     "report": report.run,
 }

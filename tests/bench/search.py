@@ -115,24 +115,31 @@ def _true(name: str, front: Reported) -> float:
 
 def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
     """With rungs, until the budget is spent; under noise with repetitions."""
-    spec = StudySpec(
+    objective = Analytic(name=name, noise=noise, draw=seed)
+    spec = replace(
+        analytic_study(objective, seed, budget), replicate_share=REPLICATE_SHARE if noise else 0.0
+    )
+    controller = Controller(spec, "sqlite://")
+    controller.run()
+    return [reported_at(spec, controller.ledger, share * budget) for share in SHARES]
+
+
+def analytic_study(objective: Analytic, seed: int, budget: float) -> StudySpec:
+    """One question at a time over three rungs, until the budget is spent."""
+    return StudySpec(
         name="bench",
-        objective=Analytic(name=name, noise=noise, draw=seed),
-        space=PROBLEMS[name].space,
+        objective=objective,
+        space=PROBLEMS[objective.name].space,
         goals=tuple(Goal(metric=metric, direction="down") for metric in GOALS),
         trials=int(budget / RUNGS[0]) + 1,
         budget_s=budget,
         wave=1,
         rungs=RUNGS,
-        replicate_share=REPLICATE_SHARE if noise else 0.0,
         seed=seed,
     )
-    controller = Controller(spec, "sqlite://")
-    controller.run()
-    return [_reported(spec, controller.ledger, share * budget) for share in SHARES]
 
 
-def _reported(spec: StudySpec, ledger: Ledger, spent: float) -> Reported:
+def reported_at(spec: StudySpec, ledger: Ledger, spent: float) -> Reported:
     """The front as a user sees it, of what was measured within a budget."""
     answers = sorted(
         ((answer, entry) for entry in ledger.entries for answer in entry.answers),
