@@ -38,6 +38,9 @@ itself was seen to stay in one corner. The number is assumed."""
 ROOTS, VARIANTS = 8, 8
 """Trials of which branches are looked at, and branches of each; assumed."""
 
+RECENT = 500
+"""Trials among which these are looked for, the latest."""
+
 Gain = Callable[[Array], tuple[Array, Array]]
 
 
@@ -113,6 +116,7 @@ class Market:
             if entry.answers and entry.ended != "failed" and entry.seed == self.spec.seed
             and inside(self.spec.space, entry.params)
         ]  # fmt: skip
+        measured = measured[-RECENT:]
         if not measured:
             return []
         X = np.stack([self.coordinates.of(entry.params) for entry in measured])
@@ -122,11 +126,12 @@ class Market:
         X[:, list(tails)] = rng.random((len(X), len(tails)))
         X = self.coordinates.rounded(X)
         gain, _ = self.gain_of(X)
-        asked_before = [dict(entry.params) for entry in self.ledger.entries]
+        space = list(self.spec.space)
+        asked_before = {tuple(e.params.get(p) for p in space) for e in self.ledger.entries}
         found = []
         for place in np.argsort(-gain, kind="stable")[:WEIGHED]:
             values = self.coordinates.values(X[place])
-            if {**dict(measured[roots[place // VARIANTS]].params), **values} in asked_before:
+            if tuple(values[path] for path in space) in asked_before:
                 continue
             before = request_of(measured[roots[place // VARIANTS]])
             for fidelity in sorted({self.spec.rungs[0], 1.0}):
