@@ -11,7 +11,7 @@ volume, in the other goals, of the rows before it; a plain sweep for G = 2 (Whil
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 
 import numpy as np
 import numpy.typing as npt
@@ -97,17 +97,39 @@ def _peeled(Y_NG: Losses) -> npt.NDArray[np.int64]:
 
 
 def num_dominators(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How many rows dominate each row, N integers; a few hundred rows at a time, as N x N is large.
+    """How many rows dominate each row, N integers.
 
     A row with a NaN counts as dominated by all others.
     """
     Y = _matrix(Y_NG)
     count = np.full(len(Y), len(Y) - 1, dtype=np.int64)
     rows = np.flatnonzero(_measured(Y))
-    for some in np.array_split(rows, -(-len(rows) // 256) or 1):
-        no_worse = (Y[rows, None] <= Y[None, some]).all(axis=2)
-        better = (Y[rows, None] < Y[None, some]).any(axis=2)
-        count[some] = (no_worse & better).sum(axis=0)
+    if Y.shape[1] <= 2:
+        count[rows] = _num_before(Y[rows])
+        return count
+    for start in range(0, len(rows), _BLOCK):
+        some = rows[start : start + _BLOCK]
+        count[some] = _dominates(Y[rows], Y[some]).sum(axis=0)
+    return count
+
+
+def _num_before(Y_NG: Losses) -> npt.NDArray[np.int64]:
+    """`num_dominators` for one or two goals: of the rows that are lexicographically before a row,
+    those that are no higher in the second goal.
+    """
+    count = np.empty(len(Y_NG), dtype=np.int64)
+    seen: list[float] = []
+    """The second goal's values so far, in order."""
+    equal: list[int] = []
+    previous: list[float] = []
+    order = np.lexsort(Y_NG.T[::-1])
+    for row, values in zip(order.tolist(), Y_NG[order].tolist(), strict=True):
+        if values != previous:
+            for _ in equal:
+                insort(seen, previous[-1])
+            equal, previous = [], values
+        count[row] = bisect_right(seen, values[-1])
+        equal.append(row)
     return count
 
 
