@@ -7,9 +7,9 @@ for every goal, is reported and left out of the front.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,14 @@ class Comparison:
     """Goal metric -> standard error of that difference; NaN if either side has none."""
 
 
-def losses(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Losses:
+class HasMetrics(Protocol):
+    """A trial, or an answer of one."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+def losses(trials: Sequence[HasMetrics], goals: Sequence[Goal]) -> pareto.Losses:
     """Y_NG to be made small: the goals' metrics, negated where up is better, NaN where missing."""
     rows = [
         [_sign(goal) * trial.metrics.get(goal.metric, math.nan) for goal in goals]
@@ -105,7 +112,7 @@ def losses(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Losses:
     return np.array(rows, dtype=np.float64).reshape(len(trials), len(goals))
 
 
-def feasible(trial: Trial, limits: Sequence[Limit]) -> bool:
+def feasible(trial: HasMetrics, limits: Sequence[Limit]) -> bool:
     """Whether every limited metric is measured and within its bounds, ends included."""
     return all(
         limit.low <= trial.metrics.get(limit.metric, math.nan) <= limit.high for limit in limits
@@ -233,7 +240,7 @@ def compare(run: Run, goal: Goal) -> Comparison | None:
     )
 
 
-def sem(trial: Trial, metric: str) -> float:
+def sem(trial: HasMetrics, metric: str) -> float:
     """Standard error of a trial's metric, in the metric's unit; NaN if it has none."""
     return trial.metrics.get(f"{metric}_sem", math.nan)
 
