@@ -25,6 +25,7 @@ from tests.bench import (
     report,
     search,
     stages,
+    throughput,
 )
 from tests.bench.figures import Figure, Options
 
@@ -76,6 +77,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "calibration": calibration.run,
     "search": search.run,
     "report": report.run,
+    "throughput": throughput.run,
 }
 
 if __name__ == "__main__":
