@@ -189,7 +189,7 @@ def asks(options: Options) -> dict[str, Figure]:
 
 def asked(count: int, times: int) -> list[float]:
     """Seconds of the first decision after so many random trials, and of as many more."""
-    spec = analytic(count + times + 1, "gp", PARAMETERS, Nothing())
+    spec = analytic(count + times + 1, "gp", PARAMETERS, Wide(name="zdt1"))
     units = np.random.default_rng(0).random((count, PARAMETERS)).tolist()
     params = (dict(zip(spec.space, row, strict=True)) for row in units)
     ledger = Ledger([_entry(number, each) for number, each in enumerate(params)])
@@ -203,14 +203,11 @@ def asked(count: int, times: int) -> list[float]:
     return seconds
 
 
-class Nothing:
-    """Stands for an objective where nothing is measured."""
+class Wide(Analytic):
+    """Of any parameters; nothing is measured."""
 
     def check(self, params: Params) -> None:
         """Any will do."""
-
-    def values(self) -> dict[str, float]:
-        return {}
 
 
 def _entry(number: int, params: Mapping[str, Any]) -> Entry:
