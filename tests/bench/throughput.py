@@ -7,7 +7,9 @@
 2. `ask_N`: one decision of the model after 1,000 and 10,000 full trials with eight parameters and
    two goals, as a controller makes it that goes on; and the first one after a start, for which
    lengths are learnt and a selection made anew.
-3. `quickstart`: the study that ships, by `hpo run` in a new folder each time, on one thread in this
+3. `model_1`, only where `--only model` asks for it, as it takes longest: as `workers_1`, with the
+   model in place of the random sampler.
+4. `quickstart`: the study that ships, by `hpo run` in a new folder each time, on one thread in this
    process, on two, and on two workers of one thread each. Seconds are the record's, from the first
    question to the last answer, so with the start of workers and without that of the command.
    `worker_start` is one local worker's, until it has loaded the study.
@@ -66,40 +68,49 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(options: Options) -> dict[str, Figure]:
-    """All three, or the one that `only` names."""
-    parts = {"workers": controllers, "ask": asks, "quickstart": executors}
+    """All but the model's study, or the one that `only` names."""
+    parts = {"workers": controllers, "ask": asks, "quickstart": executors, "model": model}
     found: dict[str, Figure] = {}
     for name in options.picked(list(parts)):
-        found |= parts[name](options)
+        if name != "model" or options.only:
+            found |= parts[name](options)
     return found
 
 
 def controllers(options: Options) -> dict[str, Figure]:
     """Controller seconds a trial, by the number of simulated workers."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = {}
     for workers in WORKERS:
-        options.say(f"{workers} simulated workers")
-        times_s, end_s = controlled(QUICK_TRIALS if options.quick else TRIALS, workers)
-        each_ms = np.diff(times_s) * 1e3
-        part = max(1, len(each_ms) // 10)
-        key = f"workers_{workers}"
-        found |= {
-            f"{key}.ms_per_trial": mean_of(each_ms, "ms"),
-            f"{key}.first_tenth_ms": mean_of(each_ms[:part], "ms"),
-            f"{key}.last_tenth_ms": mean_of(each_ms[-part:], "ms"),
-            f"{key}.read_at_the_end_s": Figure(value=end_s, unit="s"),
-        }
+        found |= _controller(options, f"workers_{workers}", "random", workers)
     return found
 
 
-def controlled(trials: int, workers: int) -> tuple[list[float], float]:
+def model(options: Options) -> dict[str, Figure]:
+    """The same with the model's decisions."""
+    return _controller(options, "model_1", "gp", 1)
+
+
+def _controller(options: Options, key: str, sampler: Sampler, workers: int) -> dict[str, Figure]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options.say(key)
+    times_s, end_s = controlled(QUICK_TRIALS if options.quick else TRIALS, sampler, workers)
+    each_ms = np.diff(times_s) * 1e3
+    part = max(1, len(each_ms) // 10)
+    return {
+        f"{key}.ms_per_trial": mean_of(each_ms, "ms"),
+        f"{key}.first_tenth_ms": mean_of(each_ms[:part], "ms"),
+        f"{key}.last_tenth_ms": mean_of(each_ms[-part:], "ms"),
+        f"{key}.read_at_the_end_s": Figure(value=end_s, unit="s"),
+    }
+
+
+def controlled(trials: int, sampler: Sampler, workers: int) -> tuple[list[float], float]:
     """When each trial of an analytic study was recorded, and seconds from the last one to the end.
 
     Trials that were recorded together share the time since the ones before.
     """
     times_s = [0.0]
-    spec = analytic(trials, "random", PROBLEMS["zdt1"].parameters, Analytic(name="zdt1"))
+    spec = analytic(trials, sampler, PROBLEMS["zdt1"].parameters, Analytic(name="zdt1"))
     with tempfile.TemporaryDirectory() as folder, Simulated(spec.objective, workers) as executor:
         controller = Controller(spec, url_of(Path(folder)), executor)
         started = time.perf_counter()
