@@ -3,8 +3,12 @@
 **Lost connections.** A database that restarts, or a network that is cut, fails a transaction that
 may have been committed or not. Each operation is done again until it is known to be done, with
 growing pauses, and none twice: attributes and params are written to the same place, a trial is
-created only if its number is not there yet, and a trial that is already finished as asked is
-finished. This counts on one writer a study, which the lease sees to.
+created only if its number is not there yet, and a trial that is already finished was finished by
+the try whose end was not heard of. This counts on one writer a study, which the lease sees to.
+
+**Together.** Optuna commits each attribute and each param by itself. What belongs together, such as
+all of an answer, is one transaction here, written whole or not at all: a disk that waits at each
+commit else spends more time on a trial's record than the search on its params.
 
 **The fence.** With a lease, every transaction that writes looks at the lease's row before it
 commits, in the same transaction and with that row locked. A controller whose lease was taken over,
@@ -29,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import column, event, func, select, table, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 Found = TypeVar("Found")
 RETRY_S = 300.0
@@ -52,11 +56,41 @@ class ConnectionLost(Exception):
     """
 
 
+class Together(Session):
+    """A session in which several of Optuna's operations can be one transaction.
+
+    Each of those commits and closes the session it works in; while `held` it stays open, and its
+    end is the end of `Database.together`.
+    """
+
+    held = False
+    refused = False
+    """Whether an operation was undone, with all before it, and the error perhaps passed over."""
+
+    def commit(self) -> None:
+        if self.refused:
+            raise StorageInternalError("the database refused a part of what belongs together")
+        if not self.held:
+            super().commit()
+            return
+        self.flush()
+        self.expire_all()  # what was read before may have been written past the session since
+
+    def rollback(self) -> None:
+        self.refused = self.held
+        super().rollback()
+
+    def close(self) -> None:
+        if not self.held:
+            super().close()
+
+
 class Database(RDBStorage):
     """The storage of one study's controller, or of whoever reads."""
 
     def __init__(self, url: str) -> None:
         self._open(url)
+        self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=Together))
         weakref.finalize(self, self.engine.dispose)
         self.fence: Callable[[Session], None] | None = None
         """Called in each writing transaction before its commit; raises where it may not be."""
@@ -85,11 +119,13 @@ class Database(RDBStorage):
                 time.sleep(FIRST_PAUSE_S)
 
     def again(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
-        """Do it until the database answers.
+        """Do it until the database answers; within `together` that is done again as a whole.
 
         Raises:
             StorageInternalError: it did not for `RETRY_S`.
         """
+        if self._session().held:
+            return operation()
         deadline, pause = time.monotonic() + RETRY_S, FIRST_PAUSE_S
         self._writing.now, before = writes, getattr(self._writing, "now", False)
         try:
@@ -110,6 +146,42 @@ class Database(RDBStorage):
                     pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:
             self._writing.now = before
+
+    def together(self, operation: Callable[[], None]) -> None:
+        """Do what it does to the record in one transaction, all or nothing.
+
+        Raises:
+            StorageInternalError: the database did not answer for `RETRY_S`, or refused a part.
+        """
+        session, tries = self._session(), 0
+        if session.held:
+            operation()
+            return
+
+        def whole() -> None:
+            nonlocal tries
+            tries += 1
+            session.held = True
+            try:
+                operation()
+                session.held = False
+                session.commit()
+            except UpdateFinishedTrialError:
+                if tries == 1:
+                    raise
+                if self.fence is not None:  # finished by who took over, then
+                    self.fence(session)
+            finally:
+                session.held = session.refused = False
+                session.close()
+
+        self.again(whole, writes=True)
+
+    def _session(self) -> Together:
+        """This thread's."""
+        session = self.scoped_session()
+        assert isinstance(session, Together)
+        return session
 
     def _before_commit(self, session: Session) -> None:
         if self.fence is not None and getattr(self._writing, "now", False):
@@ -136,19 +208,11 @@ class Database(RDBStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        tries = 0
+        def finish() -> None:
+            super(Database, self).set_trial_state_values(trial_id, state, values)
 
-        def finish() -> bool:
-            nonlocal tries
-            tries += 1
-            try:
-                return super(Database, self).set_trial_state_values(trial_id, state, values)
-            except UpdateFinishedTrialError:
-                if tries == 1 or self.get_trial(trial_id).state != state:
-                    raise
-                return True  # by the try whose end was not heard of
-
-        return self.again(finish, writes=True)
+        self.together(finish)
+        return True
 
     def _set_trial_param(
         self,
@@ -205,6 +269,8 @@ def _on_error(context: ExceptionContext) -> None:
     """Tell a database that is away from one that answers with an error."""
     error = context.original_exception
     if context.is_pre_ping:  # the pool sees to it: it makes a new connection
+        return
+    if not isinstance(error, Exception):  # an interruption, after which SQLAlchemy disconnects
         return
     if isinstance(error, sqlite3.Error):
         away = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)

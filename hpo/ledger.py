@@ -7,8 +7,10 @@ every decision can be made again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +20,7 @@ from hpo.spec import StudySpec, Value
 from hpo.storage import domain_data
 
 Ended: TypeAlias = Literal["complete", "pruned", "failed"]
+Kind: TypeAlias = Literal["planned", "searched", "repeated", "confirms"]
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +59,7 @@ class Entry:
     ended: Ended | None = None
     stopped_at: int | None = None
     """The wave before which it was pruned."""
-    kind: Literal["planned", "searched", "repeated", "confirms"] = "searched"
+    kind: Kind = "searched"
     replicate_of: int | None = None
     trial_id: int = -1
     """The storage's."""
@@ -71,7 +74,7 @@ class Entry:
         """Answered at its rung, and neither promoted nor ended."""
         return self.ended is None and 0 < len(self.asks) == len(self.answers)
 
-    @property
+    @cached_property
     def cost(self) -> dict[str, float]:
         """Of all its rungs: added up, and of a peak the largest."""
         total: dict[str, float] = {}
@@ -84,20 +87,58 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Trials by number."""
+    """Trials by number.
+
+    What each decision asks for is counted as trials are put, so that a decision takes no longer the
+    more trials there are.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    """Changed by `put` alone."""
+    num_answers: int = field(default=0, init=False, compare=False)
+    num_ended: int = field(default=0, init=False, compare=False)
+    kinds: Counter[Kind] = field(default_factory=Counter, init=False, compare=False)
+    flying: set[int] = field(default_factory=set, init=False, compare=False)
+    """Trials that are asked and not answered yet."""
+    unasked: set[int] = field(default_factory=set, init=False, compare=False)
+    """Trials that were cut off before their first question."""
+    waves: dict[int, list[Ask]] = field(default_factory=dict, init=False, compare=False)
+    """Wave -> its questions."""
+    latest: int = field(default=-1, init=False, compare=False)
 
-    @property
-    def num_answers(self) -> int:
-        return sum(len(entry.answers) for entry in self.entries)
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            self._count(entry, 1)
+            self._count_asks(entry.asks)
 
     def put(self, entry: Entry) -> None:
-        """A new trial, or a new state of one."""
+        """A new trial, or a new state of one; its questions stay and new ones come after them."""
+        old: tuple[Ask, ...] = ()
         if entry.number == len(self.entries):
             self.entries.append(entry)
         else:
+            before = self.entries[entry.number]
+            old = before.asks
+            assert entry.asks[: len(old)] == old
+            self._count(before, -1)
             self.entries[entry.number] = entry
+        self._count(entry, 1)
+        self._count_asks(entry.asks[len(old) :])
+
+    def _count(self, entry: Entry, sign: Literal[1, -1]) -> None:
+        self.num_answers += sign * len(entry.answers)
+        self.num_ended += sign * (entry.ended is not None)
+        self.kinds[entry.kind] += sign
+        change = set.add if sign == 1 else set.discard
+        if entry.flying:
+            change(self.flying, entry.number)
+        if not entry.asks:
+            change(self.unasked, entry.number)
+
+    def _count_asks(self, asks: Iterable[Ask]) -> None:
+        for ask in asks:
+            self.waves.setdefault(ask.wave, []).append(ask)
+            self.latest = max(self.latest, ask.wave)
 
     def spent(self, name: str) -> float:
         """A cost over all trials."""
@@ -105,16 +146,15 @@ class Ledger:
 
     def last_wave(self) -> int:
         """The latest wave that was begun; -1 before the first."""
-        return max((ask.wave for entry in self.entries for ask in entry.asks), default=-1)
+        return self.latest
 
     def asked_in(self, wave: int) -> list[Ask]:
         """A wave's questions, in order."""
-        return sorted(ask for entry in self.entries for ask in entry.asks if ask.wave == wave)
+        return sorted(self.waves.get(wave, ()))
 
     def whole(self) -> Ledger:
         """The trials that were asked for; the last may be cut off before its first question."""
-        begun = next((e.number for e in self.entries if not e.asks), len(self.entries))
-        return self if begun == len(self.entries) else Ledger(self.entries[:begun])
+        return Ledger(self.entries[: min(self.unasked)]) if self.unasked else self
 
     def as_of(self, at: Ask) -> Ledger:
         """What was known when this question was decided."""

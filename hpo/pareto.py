@@ -11,6 +11,8 @@ volume, in the other goals, of the rows before it; a plain sweep for G = 2 (Whil
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,10 +21,22 @@ Mask = npt.NDArray[np.bool_]
 
 
 def non_dominated(Y_NG: npt.ArrayLike) -> Mask:
-    """Which rows no other row dominates: N booleans."""
+    """Which rows no other row dominates: N booleans.
+
+    In lexicographic order only earlier rows can dominate: a block of rows at a time is held against
+    the front so far and against itself, so that memory grows with N, not with its square.
+    """
     Y = _matrix(Y_NG)
-    mask = _measured(Y)
-    mask[mask] = ~_dominates(Y[mask]).any(axis=0)
+    mask = np.zeros(len(Y), dtype=np.bool_)
+    rows = np.flatnonzero(_measured(Y))
+    rows = rows[np.lexsort(Y[rows].T[::-1])]
+    front = rows[:0]
+    for start in range(0, len(rows), _BLOCK):
+        some = rows[start : start + _BLOCK]
+        some = some[~_dominates(Y[front], Y[some]).any(axis=0)]
+        some = some[~_dominates(Y[some], Y[some]).any(axis=0)]
+        front = np.concatenate([front, some])
+    mask[front] = True
     return mask
 
 
@@ -46,30 +60,76 @@ def ranks(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """
     Y = _matrix(Y_NG)
     measured = _measured(Y)
-    dominates = _dominates(Y[measured])
-    rank = np.full(len(dominates), -1, dtype=np.int64)
-    level = 0
-    while (rank < 0).any():
-        left = rank < 0
-        rank[left & ~dominates[left].any(axis=0)] = level
-        level += 1
-    out = np.full(len(Y), level, dtype=np.int64)
+    rank = _staircases(Y[measured]) if Y.shape[1] <= 2 else _peeled(Y[measured])
+    out = np.full(len(Y), rank.max(initial=-1) + 1, dtype=np.int64)
     out[measured] = rank
     return out
 
 
+def _staircases(Y_NG: Losses) -> npt.NDArray[np.int64]:
+    """Ranks for one or two goals.
+
+    In lexicographic order a row is dominated at the ranks whose lowest value in the second goal so
+    far is no higher than its own; these lowest values rise with the rank, so they are bisected.
+    """
+    order = np.lexsort(Y_NG.T[::-1])
+    rank = np.empty(len(Y_NG), dtype=np.int64)
+    lowest: list[float] = []
+    previous: list[float] = []
+    place = 0
+    for row, values in zip(order.tolist(), Y_NG[order].tolist(), strict=True):
+        if values != previous:  # equal rows share their fate
+            own = values[1] if len(values) == 2 else 0.0
+            place = bisect_right(lowest, own)
+            lowest[place : place + 1] = [own]
+        previous, rank[row] = values, place
+    return rank
+
+
+def _peeled(Y_NG: Losses) -> npt.NDArray[np.int64]:
+    """Ranks for any number of goals, front by front."""
+    rank = np.full(len(Y_NG), -1, dtype=np.int64)
+    level = 0
+    while len(left := np.flatnonzero(rank < 0)):
+        rank[left[non_dominated(Y_NG[left])]] = level
+        level += 1
+    return rank
+
+
 def num_dominators(Y_NG: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How many rows dominate each row, N integers; a few hundred rows at a time, as N x N is large.
+    """How many rows dominate each row, N integers.
 
     A row with a NaN counts as dominated by all others.
     """
     Y = _matrix(Y_NG)
     count = np.full(len(Y), len(Y) - 1, dtype=np.int64)
     rows = np.flatnonzero(_measured(Y))
-    for some in np.array_split(rows, -(-len(rows) // 256) or 1):
-        no_worse = (Y[rows, None] <= Y[None, some]).all(axis=2)
-        better = (Y[rows, None] < Y[None, some]).any(axis=2)
-        count[some] = (no_worse & better).sum(axis=0)
+    if Y.shape[1] <= 2:
+        count[rows] = _num_before(Y[rows])
+        return count
+    for start in range(0, len(rows), _BLOCK):
+        some = rows[start : start + _BLOCK]
+        count[some] = _dominates(Y[rows], Y[some]).sum(axis=0)
+    return count
+
+
+def _num_before(Y_NG: Losses) -> npt.NDArray[np.int64]:
+    """`num_dominators` for one or two goals: of the rows that are lexicographically before a row,
+    those that are no higher in the second goal.
+    """
+    count = np.empty(len(Y_NG), dtype=np.int64)
+    seen: list[float] = []
+    """The second goal's values so far, in order."""
+    equal: list[int] = []
+    previous: list[float] = []
+    order = np.lexsort(Y_NG.T[::-1])
+    for row, values in zip(order.tolist(), Y_NG[order].tolist(), strict=True):
+        if values != previous:
+            for _ in equal:
+                insort(seen, previous[-1])
+            equal, previous = [], values
+        count[row] = bisect_right(seen, values[-1])
+        equal.append(row)
     return count
 
 
@@ -137,6 +197,7 @@ def knee(Y_NG: npt.ArrayLike) -> int | None:
 
 
 _ON_THE_CHORD = 1e-12  # Rounding of the scaled sum; assumed.
+_BLOCK = 512  # Rows compared at a time; assumed.
 
 
 def _matrix(Y_NG: npt.ArrayLike) -> Losses:
@@ -150,13 +211,13 @@ def _measured(Y_NG: Losses) -> Mask:
     return np.asarray(~np.isnan(Y_NG).any(axis=1))
 
 
-def _dominates(Y_NG: Losses) -> Mask:
-    """N x N: row i is nowhere worse than row j and somewhere better. Needs rows without NaN."""
-    no_worse = np.ones((len(Y_NG), len(Y_NG)), dtype=np.bool_)
+def _dominates(Y_NG: Losses, Z_MG: Losses) -> Mask:
+    """N x M: row i is nowhere worse than row j and somewhere better. Needs rows without NaN."""
+    no_worse = np.ones((len(Y_NG), len(Z_MG)), dtype=np.bool_)
     better = np.zeros_like(no_worse)
-    for column in Y_NG.T:
-        no_worse &= column[:, None] <= column[None, :]
-        better |= column[:, None] < column[None, :]
+    for mine, theirs in zip(Y_NG.T, Z_MG.T, strict=True):
+        no_worse &= mine[:, None] <= theirs[None, :]
+        better |= mine[:, None] < theirs[None, :]
     return no_worse & better
 
 

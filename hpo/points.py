@@ -132,6 +132,8 @@ def _split(group: list[Trial]) -> tuple[tuple[Trial, ...], tuple[Trial, ...]]:
 
 
 def _mean_trial(group: Sequence[Trial], pooled: dict[str, tuple[float, int]]) -> Trial:
+    if len(group) == 1 and not pooled:
+        return group[0]
     first = group[0].metrics
     metrics = dict(first)
     for name in _names(group):

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from hpo import pareto, scoring
-from hpo.ledger import Answer, Entry, as_run
+from hpo.ledger import Answer, Entry
 from hpo.spec import StudySpec
 
 
@@ -36,9 +35,9 @@ def ranked(spec: StudySpec, peers: Sequence[tuple[Entry, Answer]]) -> list[Entry
     """The trials of a rung, best first."""
     if not peers:
         return []
-    trials = as_run(spec, [replace(entry, answers=(answer,)) for entry, answer in peers]).trials
-    losses = scoring.losses(trials, spec.goals)
-    kept = np.array([scoring.feasible(trial, spec.limits) for trial in trials])
+    answers = [answer for _, answer in peers]
+    losses = scoring.losses(answers, spec.goals)
+    kept = np.array([scoring.feasible(answer, spec.limits) for answer in answers])
     rank = np.empty(len(peers), dtype=np.int64)
     rank[kept] = pareto.ranks(losses[kept]) if kept.any() else 0
     rank[~kept] = len(peers) + (pareto.ranks(losses[~kept]) if not kept.all() else 0)

@@ -7,9 +7,9 @@ for every goal, is reported and left out of the front.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -96,21 +96,14 @@ class Comparison:
     """Goal metric -> standard error of that difference; NaN if either side has none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Disagreement:
-    """Where `gain` and the absolute `finetuned` order trials differently."""
+class HasMetrics(Protocol):
+    """A trial, or an answer of one."""
 
-    num_trials: int
-    tau: float
-    """Kendall's tau-b between the two orders: 1 the same, -1 reversed; NaN if undefined."""
-    pairs: tuple[tuple[int, int], ...]
-    """(a, b): a has more gain than b, and b is better after fine-tuning. Largest conflicts first,
-    by the product of the two differences."""
-    top_by_gain: tuple[Trial, ...]
-    top_by_finetuned: tuple[Trial, ...]
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
 
-def losses(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Losses:
+def losses(trials: Sequence[HasMetrics], goals: Sequence[Goal]) -> pareto.Losses:
     """Y_NG to be made small: the goals' metrics, negated where up is better, NaN where missing."""
     rows = [
         [_sign(goal) * trial.metrics.get(goal.metric, math.nan) for goal in goals]
@@ -119,7 +112,7 @@ def losses(trials: Sequence[Trial], goals: Sequence[Goal]) -> pareto.Losses:
     return np.array(rows, dtype=np.float64).reshape(len(trials), len(goals))
 
 
-def feasible(trial: Trial, limits: Sequence[Limit]) -> bool:
+def feasible(trial: HasMetrics, limits: Sequence[Limit]) -> bool:
     """Whether every limited metric is measured and within its bounds, ends included."""
     return all(
         limit.low <= trial.metrics.get(limit.metric, math.nan) <= limit.high for limit in limits
@@ -247,26 +240,7 @@ def compare(run: Run, goal: Goal) -> Comparison | None:
     )
 
 
-def disagreements(run: Run, top: int = 3) -> Disagreement:
-    """Compare the orders by `gain` and by `finetuned` over trials that have both."""
-    trials = [trial for trial in counted(run) if _has_both(trial)]
-    gain = np.array([trial.metrics["gain"] for trial in trials])
-    after = np.array([trial.metrics["finetuned"] for trial in trials])
-    more_gain = gain[:, None] - gain[None, :]
-    more_after = after[:, None] - after[None, :]
-    conflict = np.where(more_gain > 0, -more_gain * more_after, 0.0)
-    pairs = np.argwhere(conflict > 0)
-    worst_first = np.argsort(-conflict[conflict > 0], kind="stable")
-    return Disagreement(
-        num_trials=len(trials),
-        tau=_kendall(np.sign(more_gain), np.sign(more_after)),
-        pairs=tuple((trials[a].number, trials[b].number) for a, b in pairs[worst_first]),
-        top_by_gain=tuple(_by(trials, Goal(metric="gain", direction="up"))[:top]),
-        top_by_finetuned=tuple(_by(trials, Goal(metric="finetuned", direction="up"))[:top]),
-    )
-
-
-def sem(trial: Trial, metric: str) -> float:
+def sem(trial: HasMetrics, metric: str) -> float:
     """Standard error of a trial's metric, in the metric's unit; NaN if it has none."""
     return trial.metrics.get(f"{metric}_sem", math.nan)
 
@@ -343,13 +317,3 @@ def _nadir(Y_NG: pareto.Losses) -> tuple[float, ...] | None:
 
 def _by(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
     return sorted(trials, key=lambda trial: _sign(goal) * trial.metrics[goal.metric])
-
-
-def _has_both(trial: Trial) -> bool:
-    return all(math.isfinite(trial.metrics.get(name, math.nan)) for name in ("gain", "finetuned"))
-
-
-def _kendall(first: pareto.Losses, second: pareto.Losses) -> float:
-    """Tau-b (Kendall 1945) from the signs of all pairwise differences, N x N each."""
-    scale = math.sqrt(float((first**2).sum()) * float((second**2).sum()))
-    return float((first * second).sum()) / scale if scale else math.nan

@@ -61,8 +61,7 @@ class Searcher:
             repeated = self._repeat(ledger)
             if repeated is not None:
                 return repeated
-            place = sum(entry.kind == "searched" for entry in ledger.entries)
-            return self.next_point(ledger, number, place)
+            return self.next_point(ledger, number, ledger.kinds["searched"])
         return self._promoted(ledger) or self._confirm(ledger)
 
     def _planned(self, number: int) -> Begin:
@@ -72,9 +71,10 @@ class Searcher:
 
     def _repeat(self, ledger: Ledger) -> Begin | None:
         """A repetition, where its share of the training is not used up and one is wanted."""
+        if not self.spec.replicate_share:
+            return None
         asked = sum(entry.asks[-1].fidelity for entry in ledger.entries if entry.asks)
-        repeated = sum(entry.kind == "repeated" for entry in ledger.entries)
-        if repeated + 1 > self.spec.replicate_share * (asked + 1):
+        if ledger.kinds["repeated"] + 1 > self.spec.replicate_share * (asked + 1):
             return None
         wanted = self.next_replicate(as_run(self.spec, ledger.entries))
         return None if wanted is None else self._again(ledger, wanted, "repeated")

@@ -12,6 +12,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -26,7 +27,7 @@ from optuna.samplers import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo.ledger import Entry
+from hpo.ledger import Answer, Entry
 from hpo.space import distributions, inside
 from hpo.spec import Limit, StudySpec, Value
 
@@ -56,17 +57,48 @@ def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value
         down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
         ways = [down if goal.direction == "down" else up for goal in spec.goals]
         study = optuna.create_study(directions=ways, sampler=sampler)
-        study.add_trials(list(_trials(spec, entries))[-MOST[spec.sampler] :])
+        study.add_trials(_trials(spec, entries))
         asked = study.ask(space)
     return {path: asked.params[path] for path in spec.space}
 
 
-def _trials(spec: StudySpec, entries: Sequence[Entry]) -> Iterator[FrozenTrial]:
-    if not MOST[spec.sampler]:
-        return
+def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
+    """The latest results, and what is under way.
+
+    Generations are counted from the first that is shown: Optuna goes back through them all by
+    recursion, which a few hundred would end.
+    """
+    most = MOST[spec.sampler]
+    if not most:
+        return []
     space = distributions(spec.space)
     if len(spec.rungs) > 1:
         space[FIDELITY] = FloatDistribution(spec.rungs[0], 1.0, log=True)
+    rows = list(_rows(spec, entries))[-most:]
+    first = rows[0][0] // POPULATION if rows else 0
+    found = []
+    for num_done, values, fidelity, answer in rows:
+        told: dict[str, Any] = {"state": TrialState.RUNNING}
+        if answer is not None:
+            told = {
+                "values": [float(answer.metrics[goal.metric]) for goal in spec.goals],
+                "constraints": constraints(spec.limits, answer.metrics),
+            }
+        found.append(
+            create_trial(
+                params=_at(values, fidelity, space),
+                distributions=space,
+                system_attrs={GENERATION: num_done // POPULATION - first},
+                **told,
+            )
+        )
+    return found
+
+
+def _rows(
+    spec: StudySpec, entries: Sequence[Entry]
+) -> Iterator[tuple[int, Mapping[str, Value], float, Answer | None]]:
+    """How many results came before, params, fidelity and what came, None where it is under way."""
     num_done = 0
     for entry in entries:
         values = {path: entry.params.get(path) for path in spec.space}
@@ -74,24 +106,11 @@ def _trials(spec: StudySpec, entries: Sequence[Entry]) -> Iterator[FrozenTrial]:
             continue
         for answer in entry.answers:
             goals = [answer.metrics.get(goal.metric, math.nan) for goal in spec.goals]
-            if any(map(math.isnan, goals)):
-                continue
-            yield create_trial(
-                state=TrialState.COMPLETE,
-                params=_at(values, answer.fidelity, space),
-                distributions=space,
-                values=[float(goal) for goal in goals],
-                constraints=constraints(spec.limits, answer.metrics),
-                system_attrs={GENERATION: num_done // POPULATION},
-            )
-            num_done += 1
+            if not any(map(math.isnan, goals)):
+                yield num_done, values, answer.fidelity, answer
+                num_done += 1
         if entry.flying:
-            yield create_trial(
-                state=TrialState.RUNNING,
-                params=_at(values, entry.asks[-1].fidelity, space),
-                distributions=space,
-                system_attrs={GENERATION: num_done // POPULATION},
-            )
+            yield num_done, values, entry.asks[-1].fidelity, None
 
 
 def _at(

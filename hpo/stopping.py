@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from hpo import pareto, scoring
-from hpo.ledger import Entry, Ledger, as_run
+from hpo.ledger import Entry, Ledger
 from hpo.progress import duration
 from hpo.spec import StudySpec
 
@@ -35,7 +35,7 @@ def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:
     """
     found = [e for e in entries if e.ended == "complete" and e.kind in ("planned", "searched")]
     found.sort(key=lambda entry: entry.answers[-1].order)
-    trials = [t for t in as_run(spec, found).trials if scoring.feasible(t, spec.limits)]
+    trials = [e.answers[-1] for e in found if scoring.feasible(e.answers[-1], spec.limits)]
     if len(trials) <= patience:
         return False
     losses = scoring.losses(trials, spec.goals)

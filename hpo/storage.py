@@ -66,6 +66,13 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
         )
 
 
+def database_of(study: Study) -> Database:
+    """The database in which a study was opened."""
+    database = getattr(study._storage, "_backend", None)
+    assert isinstance(database, Database)
+    return database
+
+
 def load_study(url: str, name: str) -> Study:
     """The study of this name.
 

@@ -4,7 +4,8 @@
    fidelities and batches.
 2. A wave of questions is decided (hpo/search.py), each written down before any is measured.
 3. The executor measures the wave as one batch; with several slots, several waves side by side.
-4. Each answer is recorded: user attributes first, then constraints, then what makes it count.
+4. Each answer is recorded in one transaction: user attributes, constraints, what makes it count.
+   So is each question, with the trial that it begins.
 
 One process writes a study; stopping it at any point loses at most the waves that are being
 measured, and of those only what the objective had not stored. The record is read once, at the
@@ -19,15 +20,12 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState, create_trial
 
 from hpo import lease, ledger, membership, stopping
 from hpo.decisions import Continue, Decision
@@ -37,21 +35,9 @@ from hpo.provenance import changes, reproduce
 from hpo.record import Run
 from hpo.search import Searcher
 from hpo.shadow import constraints
-from hpo.space import inside
-from hpo.spec import (
-    Baseline,
-    Choice,
-    Domain,
-    Earlier,
-    Event,
-    Float,
-    Goal,
-    Request,
-    Result,
-    StudySpec,
-    Value,
-)
-from hpo.storage import guarded, open_study, plain, read_run, spec_data
+from hpo.space import distributions, inside
+from hpo.spec import Baseline, Earlier, Event, Goal, Params, Request, Result, StudySpec
+from hpo.storage import database_of, guarded, open_study, plain, read_run, spec_data
 
 
 class StudyChanged(ValueError):
@@ -89,6 +75,7 @@ class Controller:
         self.submitted: set[int] = set()
         """Waves that this process has decided to their end."""
         self.study = open_study(url, spec.name, spec.goals)
+        self.database = database_of(self.study)
         with guarded(url):
             started = self.study.user_attrs.get("spec")
             now = plain(spec_data(spec))
@@ -169,7 +156,7 @@ class Controller:
     @property
     def finished(self) -> int:
         """Trials that have ended."""
-        return sum(entry.ended is not None for entry in self.ledger.entries)
+        return self.ledger.num_ended
 
     def _unanswered(self) -> list[list[int]]:
         """Waves that an earlier process was measuring; the last one may still have to be decided.
@@ -205,7 +192,7 @@ class Controller:
                 break
             self._ask(decision, Ask(wave, place, decision.fidelity, seen, decision.base_only))
         self.submitted.add(wave)
-        asked = [(entry.asks[-1], entry.number) for entry in self.ledger.entries if entry.flying]
+        asked = [(self.ledger.entries[each].asks[-1], each) for each in self.ledger.flying]
         return [number for ask, number in sorted(asked) if ask.wave == wave]
 
     def _is_over(self) -> bool:
@@ -224,16 +211,6 @@ class Controller:
             self.ledger.put(replace(entry, asks=asks))
             return
         spec, number = self.spec, decision.number
-        entries = self.ledger.entries
-        if number < len(entries):  # begun and cut off before its question
-            trial_id = entries[number].trial_id
-        else:
-            trial_id = self.study._storage.create_new_trial(self.study._study_id)
-        if inside(spec.space, decision.params):
-            self.study.sampler = _fixed({path: decision.params[path] for path in spec.space})
-            trial = Trial(self.study, trial_id)
-            for path, domain in spec.space.items():
-                _suggest(trial, path, domain)
         attrs: dict[str, Any] = {"fidelity": decision.fidelity}
         if decision.kind == "planned":
             point = spec.planned[number].point
@@ -242,8 +219,7 @@ class Controller:
             attrs["replicate_of"] = decision.replicate_of
         if decision.kind == "confirms":
             attrs["confirms"] = True
-        attrs |= {"seed": decision.seed, "params": decision.params}
-        self._set(trial_id, **attrs, asked=[_ask_data(ask)])
+        attrs |= {"seed": decision.seed, "params": decision.params, "asked": [_ask_data(ask)]}
         entry = Entry(
             number=number,
             params=decision.params,
@@ -251,9 +227,38 @@ class Controller:
             asks=(ask,),
             kind=decision.kind,
             replicate_of=decision.replicate_of,
-            trial_id=trial_id,
+            trial_id=self._begun(number, decision.params, plain(attrs)),
         )
         self.ledger.put(entry)
+
+    def _begun(self, number: int, params: Params, attrs: Mapping[str, Any]) -> int:
+        """The storage's number of a trial that holds these; it may be there without its question.
+
+        Records from before a trial and its question were one transaction have such trials.
+        """
+        space = self.spec.space
+        shared = distributions(space) if inside(space, params) else {}
+        storage, entries = self.study._storage, self.ledger.entries
+        if number == len(entries):
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params={path: params[path] for path in shared},
+                distributions=shared,
+                user_attrs=dict(attrs),
+            )
+            return storage.create_new_trial(self.study._study_id, template)
+        trial_id = entries[number].trial_id
+
+        def write() -> None:
+            known = storage.get_trial(trial_id).params
+            for path, each in shared.items():
+                if path not in known:
+                    value = each.to_internal_repr(params[path])
+                    storage.set_trial_param(trial_id, path, value, each)
+            self._set(trial_id, **attrs)
+
+        self.database.together(write)
+        return trial_id
 
     def _set(self, trial_id: int, **attrs: Any) -> None:
         for name, value in attrs.items():
@@ -274,40 +279,42 @@ class Controller:
             ended = "complete"
         known = replace(entry, answers=(*entry.answers, answer), ended=ended)
         with guarded(self.url):
-            for name in ("metrics", "curves", "notes", "labels"):
-                self._set(entry.trial_id, **{name: getattr(result, name)})
-            self._set(entry.trial_id, cost=known.cost)
-            if len(spec.rungs) > 1:
-                self._set(entry.trial_id, fidelity=fidelity)
-            if ended is None:
-                self._set(entry.trial_id, rungs=[_rung(each) for each in known.answers])
-            else:
-                self._end(entry.trial_id, answer, goals, failure)
+            self.database.together(lambda: self._write(known, result, goals, failure))
         self.ledger.put(known)
 
-    def _end(
-        self, trial_id: int, answer: Answer, goals: Sequence[float], failure: str | None
+    def _write(
+        self, known: Entry, result: Result, goals: Sequence[float], failure: str | None
     ) -> None:
+        """A trial's last answer."""
+        spec, answer, trial_id = self.spec, known.answers[-1], known.trial_id
+        for name in ("metrics", "curves", "notes", "labels"):
+            self._set(trial_id, **{name: getattr(result, name)})
+        self._set(trial_id, cost=known.cost)
+        if len(spec.rungs) > 1:
+            self._set(trial_id, fidelity=answer.fidelity)
+        if known.ended is None:
+            self._set(trial_id, rungs=[_rung(each) for each in known.answers])
+            return
         self._set(trial_id, order=answer.order, step_cost=answer.cost)
-        storage = self.study._storage
         if failure is not None:
             self._set(trial_id, failure=failure)
-            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
             return
-        known = storage.get_trial(trial_id).constraints  # some, where a recording was cut short
-        limits = constraints(self.spec.limits, answer.metrics)
-        for name, value in limits.items():
-            if name not in known:
-                Trial(self.study, trial_id).set_constraint(name, value)
-        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, list(goals))
+        limits = constraints(spec.limits, answer.metrics)
+        for key, value in create_trial(values=list(goals), constraints=limits).system_attrs.items():
+            self.study._storage.set_trial_system_attr(trial_id, key, value)
+        self.study._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, list(goals))
 
     def _stop_waiting(self) -> None:
         """What waits at a rung when the study ends is stopped there, with all it measured."""
         wave = self.ledger.last_wave() + 1
         for entry in [each for each in self.ledger.entries if each.waiting]:
-            self._set(entry.trial_id, stopped_at=wave)
-            self.study._storage.set_trial_state_values(entry.trial_id, TrialState.PRUNED)
+            self.database.together(lambda trial_id=entry.trial_id: self._stop(trial_id, wave))  # type: ignore[misc]
             self.ledger.put(replace(entry, ended="pruned", stopped_at=wave))
+
+    def _stop(self, trial_id: int, wave: int) -> None:
+        self._set(trial_id, stopped_at=wave)
+        self.study._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
 
 
 def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
@@ -346,19 +353,3 @@ def _rung(answer: Answer) -> dict[str, Any]:
         "cost": answer.cost,
         "order": answer.order,
     }
-
-
-def _fixed(values: Mapping[str, Value]) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return PartialFixedSampler(dict(values), RandomSampler(seed=0))
-
-
-def _suggest(trial: Trial, path: str, domain: Domain) -> None:
-    """Write a proposed value into Optuna's record of the trial."""
-    if isinstance(domain, Choice):
-        trial.suggest_categorical(path, domain.options)
-    elif isinstance(domain, Float):
-        trial.suggest_float(path, domain.low, domain.high, log=domain.log)
-    else:
-        trial.suggest_int(path, domain.low, domain.high, log=domain.log)

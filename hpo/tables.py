@@ -13,10 +13,11 @@ from rich.text import Text
 
 from hpo import wording
 from hpo.comparison import Side, sentence, sides
+from hpo.disagreement import disagreements
 from hpo.membership import differences, from_baselines
 from hpo.papers import Paper
 from hpo.record import Run, Trial
-from hpo.scoring import Front, disagreements, front
+from hpo.scoring import Front, front
 
 
 def print_run(run: Run, console: Console) -> None:
@@ -170,7 +171,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "disagreement": {
             "num_trials": apart.num_trials,
             "kendall_tau": finite(apart.tau),
-            "num_pairs": len(apart.pairs),
+            "num_pairs": apart.num_pairs,
             "top_by_gain": [trial.number for trial in apart.top_by_gain],
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },

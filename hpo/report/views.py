@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 from hpo import drawing, figures, headline, lineage, wording
 from hpo import parameter_drawing as drawn
 from hpo.comparison import sentence, sides
+from hpo.disagreement import Disagreement, disagreements
 from hpo.papers import Paper
 from hpo.record import Run, Trial
 from hpo.report import packed, paper, summary
 from hpo.report.analysis import Analysis, analyse, mechanism_parts, parameter_parts
 from hpo.report.html_parts import figure, grid, heading, section, soft, table
 from hpo.report.trials import trial_table
-from hpo.scoring import Disagreement, Front, disagreements
+from hpo.scoring import Front
 from hpo.tables import finite
 
 
@@ -187,7 +188,7 @@ def _disagreement(found: Disagreement) -> Iterable[str]:
     yield soft(
         "A base that starts worse can win more and still end worse, so the orders are compared. "
         f"Kendall's tau over {found.num_trials} trials: {wording.number(found.tau, 3)} (1 is the "
-        f"same order); {len(found.pairs)} of {found.num_trials * (found.num_trials - 1) // 2} "
+        f"same order); {found.num_pairs} of {found.num_trials * (found.num_trials - 1) // 2} "
         "pairs are ranked differently."
     )
     tops = (("gain", found.top_by_gain), ("finetuned", found.top_by_finetuned))

@@ -27,6 +27,7 @@ from tests.bench import (
     rungs,
     search,
     stages,
+    throughput,
 )
 from tests.bench.figures import Figure, Options
 
@@ -80,6 +81,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "late_goals": late_goals.run,
     "rungs": rungs.run,
     "report": report.run,
+    "throughput": throughput.run,
 }
 
 if __name__ == "__main__":

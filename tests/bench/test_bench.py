@@ -9,10 +9,22 @@ from typing import get_args
 
 import pytest
 
+from hpo.spec import Request
 from objectives.recipe import ProbeName, Recipe
-from tests.bench import calibration, decay, faults, figures, lanes, probes, readme, stages
+from tests.bench import (
+    calibration,
+    decay,
+    faults,
+    figures,
+    lanes,
+    probes,
+    readme,
+    stages,
+    throughput,
+)
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Figure, Options
+from tests.bench.search_problems import Analytic
 
 QUICK = Options(quick=True)
 
@@ -72,6 +84,33 @@ def test_calibration_holds_the_front_against_the_truth() -> None:
     assert all(figure.goal is None for figure in found.values())
     for problem in calibration.PROBLEMS.values():
         assert (problem.front < problem.reference).all()
+
+
+def test_throughput_times_the_controller_with_workers_that_answer_out_of_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(throughput, "QUICK_TRIALS", 20)
+    found = throughput.run(Options(quick=True, only="workers"))
+    for workers in throughput.WORKERS:
+        assert found[f"workers_{workers}.ms_per_trial"].n == 20
+        assert found[f"workers_{workers}.last_tenth_ms"].n == 2
+    objective = Analytic(name="zdt1")
+    with throughput.Simulated(objective, 8) as executor:
+        params = objective.values()
+        asked = [Request(params=dict(params), fidelity=1.0, seed=seed) for seed in range(8)]
+        with executor.changed:  # none is answered before all are there
+            due = [executor.submit([each], None) for each in asked]
+            ends = [at for at, place, _, _ in sorted(executor.due, key=lambda each: each[1])]
+        assert all(future.result(10) for future in due)
+    assert ends != sorted(ends)
+
+
+def test_throughput_times_an_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "ASKED_AT", (60,))
+    found = throughput.run(Options(quick=True, only="ask"))
+    assert {name.split(".")[1] for name in found} == {"seconds", "longest_s", "after_a_start_s"}
+    assert found["ask_60.seconds"].goal is None  # a smoke check judges no speed
+    assert 0 < found["ask_60.seconds"].value <= found["ask_60.longest_s"].value
 
 
 @pytest.mark.slow

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.orm import Session
 
 from hpo import database, lease
 from hpo.database import ConnectionLost
 from hpo.record import Trial
 from hpo.spec import StudySpec
-from hpo.storage import StorageError, load_study, open_study, read_run
+from hpo.storage import StorageError, database_of, load_study, open_study, read_run
 from hpo.study import Controller
 from tests import postgres
+from tests.hpo.cutting import counted
 from tests.hpo.toy_objective import Once, ToyObjective, spec
 
 
@@ -117,3 +120,41 @@ def test_many_that_open_a_new_database_at_once_all_come_in(url: str) -> None:
     for thread in threads:
         thread.join()
     assert opened == ["toy"] * 6
+
+
+def test_what_is_written_together_is_written_whole_or_not_at_all(url: str) -> None:
+    found = open_study(url, "toy", study().goals)
+    storage, base = found._storage, database_of(found)
+    trial_id = storage.create_new_trial(found._study_id)
+    number = FloatDistribution(0.0, 1.0)
+
+    def write(*acts: Callable[[], object]) -> None:
+        for act in (lambda: storage.set_trial_user_attr(trial_id, "a", 1), *acts):
+            act()
+
+    with counted() as writes, pytest.raises(ZeroDivisionError):
+        base.together(lambda: write(lambda: 1 / 0))
+    assert (writes.statements, writes.commits) == (1, 0)
+    refused = [lambda: storage.set_trial_param(trial_id, "x", 0.5, number)] * 2
+    with pytest.raises(StorageInternalError, match="refused a part"):  # Optuna passes over it
+        base.together(lambda: write(*refused))
+    assert (storage.get_trial(trial_id).user_attrs, storage.get_trial(trial_id).params) == ({}, {})
+    with counted() as writes:
+        base.together(lambda: write(refused[0], lambda: base.together(lambda: None)))
+    assert writes.commits == 1
+    assert storage.get_trial(trial_id).user_attrs == {"a": 1}
+    assert storage.get_trial(trial_id).params == {"x": 0.5}
+
+
+def test_a_read_within_sees_what_was_written_before(url: str) -> None:
+    found = open_study(url, "toy", study().goals)
+    storage, seen = found._storage, []
+    trial_id = storage.create_new_trial(found._study_id)
+
+    def write() -> None:
+        for value in (1, 2):
+            storage.set_trial_user_attr(trial_id, "a", value)
+            seen.append(storage.get_trial(trial_id).user_attrs)
+
+    database_of(found).together(write)
+    assert seen == [{"a": 1}, {"a": 2}]

@@ -32,6 +32,17 @@ def test_front_equals_optunas_best_trials_with_duplicates(goals: int, seed: int)
     assert np.flatnonzero(non_dominated(Y_NG)).tolist() == optuna_front(Y_NG)
 
 
+@pytest.mark.parametrize("goals", [1, 2, 3])
+@pytest.mark.parametrize("highest", [30, 10**6], ids=["with duplicates", "without"])
+def test_the_front_of_many_rows_is_the_one_of_the_definition(goals: int, highest: int) -> None:
+    """More rows than are compared at a time."""
+    Y_NG = np.random.default_rng(goals).integers(0, highest, size=(1300, goals)).astype(float)
+    Y_NG[::50, 0], Y_NG[7, 0] = INF, NAN
+    found = num_dominators(Y_NG) == 0
+    assert non_dominated(Y_NG).tolist() == found.tolist()
+    assert (ranks(Y_NG) == 0).tolist() == found.tolist()
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.storages import RDBStorage
 
 from hpo import ledger, rungs, search
 from hpo.ledger import Answer, Ask, Entry, Ledger
@@ -23,6 +22,7 @@ from hpo.spec import Event, Goal, Limit, Request, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller
 from tests.bench.search_problems import Analytic, Measured
+from tests.hpo.cutting import cut_off_after
 from tests.hpo.toy_objective import explode
 
 GOALS = (Goal(metric="first", direction="down"), Goal(metric="second", direction="down"))
@@ -136,44 +136,14 @@ def test_successive_halving_keeps_its_shares(undisturbed: Run) -> None:
     assert sum(fidelity == 1 for fidelity in reached) == 14 // 9
 
 
-class Stop(BaseException):
-    """Stands for the end of the process: nothing catches it."""
-
-
-@pytest.mark.parametrize("calls", [*range(0, 24, 3), *range(24, 200, 40)])
+@pytest.mark.parametrize("writes", range(0, 330, 23))
 def test_a_study_with_rungs_stopped_at_a_write_goes_on_with_the_same_decisions(
-    calls: int, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+    writes: int, tmp_path: Path, undisturbed: Run
 ) -> None:
-    left = calls
-    writes = (
-        "create_new_trial", "set_trial_param", "set_trial_user_attr", "set_trial_state_values",
-    )  # fmt: skip
-    with monkeypatch.context() as patch:
-
-        def tick() -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Stop
-
-        for name in writes:
-            patch.setattr(RDBStorage, name, _counted(getattr(RDBStorage, name), tick))
-        try:
-            Controller(study(sampler="random"), url_of(tmp_path)).run()
-        except Stop:
-            pass
-        else:
-            pytest.fail("the study was never stopped")
+    with cut_off_after(writes):
+        Controller(study(sampler="random"), url_of(tmp_path)).run()
     run = Controller(study(sampler="random"), url_of(tmp_path)).run()
     assert _decisions(run) == _decisions(undisturbed)
-
-
-def _counted(write: Any, tick: Any) -> Any:
-    def counted(*arguments: Any, **named: Any) -> Any:
-        tick()
-        return write(*arguments, **named)
-
-    return counted
 
 
 def _decisions(run: Run) -> list[Any]:

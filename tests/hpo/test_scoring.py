@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from hpo.scoring import compare, counted, disagreements, feasible, front, losses
+from hpo.disagreement import NAMED_PAIRS, disagreements
+from hpo.scoring import compare, counted, feasible, front, losses
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from tests.hpo import toy
 
@@ -106,6 +107,24 @@ def test_tau_equals_scipys_with_ties() -> None:
     expected = {(a, b) for a in range(30) for b in range(30)
                 if gain[a] > gain[b] and after[a] < after[b]}  # fmt: skip
     assert set(found.pairs) == expected
+    assert len(found.pairs) == found.num_pairs == len(expected)
+
+
+def test_of_many_disagreements_the_largest_are_named_and_all_are_counted() -> None:
+    gain, after = np.random.default_rng(0).random((2, 400))
+    trials = [
+        toy.trial(n, 3.5, float(g), metrics={"finetuned": float(a)})
+        for n, (g, a) in enumerate(zip(gain, after, strict=True))
+    ]
+    found = disagreements(toy.run(trials))
+    sizes = {
+        (a, b): (gain[a] - gain[b]) * (after[b] - after[a])
+        for a in range(400)
+        for b in range(400)
+        if gain[a] > gain[b] and after[a] < after[b]
+    }
+    assert found.num_pairs == len(sizes) > NAMED_PAIRS
+    assert found.pairs == tuple(sorted(sizes, key=lambda pair: -sizes[pair])[:NAMED_PAIRS])
 
 
 def test_a_base_that_starts_worse_and_gains_more_is_named() -> None:

@@ -16,7 +16,7 @@ from hpo.record import Trial
 from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
 from hpo.study import Controller
 from tests.hpo import toy_objective
-from tests.hpo.toy_objective import FULL_SPACE, spec
+from tests.hpo.toy_objective import FULL_SPACE, SPACE, spec
 
 SAMPLERS = ("gp", "gp-optuna", "tpe", "nsga2", "random")
 
@@ -71,6 +71,26 @@ def test_a_model_heeds_the_results(sampler: str) -> None:
         for trial in seen
     ]
     assert search.propose(study, 12, seen) != search.propose(study, 12, swapped)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "nsga2"])
+def test_a_model_proposes_after_thousands_of_results(sampler: str) -> None:
+    """Of which it is shown some; of more generations Optuna's NSGA-II does not come back."""
+    study = spec(sampler=sampler, trials=5000)
+    units = np.random.default_rng(0).random((4000, 2))
+    points = [
+        {
+            path: space.at(domain, unit)
+            for (path, domain), unit in zip(SPACE.items(), row, strict=True)
+        }
+        for row in units.tolist()
+    ]
+    results = study.objective.evaluate([{"params": p, "fidelity": 1.0, "seed": 0} for p in points])
+    seen = [
+        Trial(number=number, state="complete", params=point, metrics=result.metrics)
+        for number, (point, result) in enumerate(zip(points, results, strict=True))
+    ]
+    assert space.inside(SPACE, search.propose(study, 4000, seen))
 
 
 def test_the_random_sampler_heeds_nothing() -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
 
-from hpo import shadow
+from hpo import shadow, space
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller, StudyChanged
+from tests.hpo.cutting import counted, cut_off_after
 from tests.hpo.toy_objective import SPACE, Once, ToyObjective, explode, interrupt, spec
 
 TRIALS = 11
@@ -72,41 +72,55 @@ def test_a_study_resumed_after_an_exception_equals_the_undisturbed_one(
     assert_same(Controller(study(objective=broken), url).run(), undisturbed)
 
 
-class Stop(BaseException):
-    """Stands for the end of the process: nothing catches it."""
-
-
-@pytest.mark.parametrize("calls", [*range(20), *range(20, 110, 13)])
+@pytest.mark.parametrize("writes", range(0, 240, 11))
 def test_a_study_stopped_at_a_write_of_its_record_equals_the_undisturbed_one(
-    calls: int, tmp_path: Path, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+    writes: int, tmp_path: Path, undisturbed: Run
 ) -> None:
     """Such as between a trial and its params, between two params, between params and value."""
-    left = calls
-    writes = (
-        "create_new_trial", "set_trial_param", "set_trial_user_attr", "set_trial_system_attr",
-        "set_trial_state_values",
-    )  # fmt: skip
-    with monkeypatch.context() as patch:
-        for name in writes:
-            patch.setattr(RDBStorage, name, _counted(getattr(RDBStorage, name), lambda: tick()))
-
-        def tick() -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Stop
-
-        with pytest.raises(Stop):
-            Controller(study(), url_of(tmp_path)).run()
+    with cut_off_after(writes):
+        Controller(study(), url_of(tmp_path)).run()
     assert_same(Controller(study(), url_of(tmp_path)).run(), undisturbed)
 
 
-def _counted(write: Any, tick: Any) -> Any:
-    def counted(*arguments: Any, **named: Any) -> Any:
-        tick()
-        return write(*arguments, **named)
+def test_a_trial_takes_two_transactions_its_question_and_its_answer(url: str) -> None:
+    """However many attributes, params and constraints: else Optuna commits past `together`."""
+    with counted() as writes:
+        Controller(study(), url).run()
+    assert writes.commits == 2 * TRIALS
+    assert writes.statements > 10 * TRIALS
 
-    return counted
+
+@pytest.mark.parametrize("num_params", [0, 1, 2])
+def test_a_trial_that_an_older_record_has_without_its_question_is_asked(
+    num_params: int, tmp_path: Path, undisturbed: Run
+) -> None:
+    """A trial, its params and its question were transactions of their own."""
+    url = url_of(tmp_path)
+    Controller(study(trials=6), url).run()
+    found = load_study(url, "toy")
+    trial_id = found._storage.create_new_trial(found._study_id)
+    for path, each in [*space.distributions(SPACE).items()][:num_params]:
+        value = each.to_internal_repr(undisturbed.trials[6].params[path])
+        found._storage.set_trial_param(trial_id, path, value, each)
+    assert_same(Controller(study(), url).run(), undisturbed)
+    last = optuna.load_study(study_name="toy", storage=url).trials[6]
+    assert last.params == undisturbed.trials[6].params
+
+
+def test_an_answer_that_an_older_record_has_in_part_is_recorded_again(
+    tmp_path: Path, undisturbed: Run
+) -> None:
+    url = url_of(tmp_path)
+    broken = ToyObjective(before=Once(2, tmp_path, explode))
+    with pytest.raises(RuntimeError, match="caught fire"):
+        Controller(study(objective=broken), url).run()
+    found = load_study(url, "toy")
+    half = optuna.Trial(found, found.trials[7]._trial_id)
+    half.set_user_attr("metrics", undisturbed.trials[7].metrics)
+    half.set_constraint("base_loss high", 7.0)
+    assert_same(Controller(study(), url).run(), undisturbed)
+    frozen = optuna.load_study(study_name="toy", storage=url).trials[7]
+    assert frozen.constraints == shadow.constraints(LIMITS, undisturbed.trials[7].metrics)
 
 
 KILLED = """
