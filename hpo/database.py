@@ -4,7 +4,8 @@
 may have been committed or not. Each operation is done again until it is known to be done, with
 growing pauses, and none twice: attributes and params are written to the same place, a trial is
 created only if its number is not there yet, and a trial that is already finished as asked is
-finished. This counts on one writer a study, which the lease sees to.
+finished. This counts on one writer a study, which the lease sees to. That a silent connection is
+seen to be lost is the work of `hpo.answering`.
 
 **The fence.** With a lease, every transaction that writes looks at the lease's row before it
 commits, in the same transaction and with that row locked. A controller whose lease was taken over,
@@ -30,6 +31,8 @@ from sqlalchemy import column, event, func, select, table, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
+
+from hpo import answering
 
 Found = TypeVar("Found")
 RETRY_S = 300.0
@@ -69,13 +72,13 @@ class Database(RDBStorage):
 
         Of two that make them at once one fails, at any table; it then finds the other's.
         """
-        connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        options = answering.engine_options(url)
         deadline = time.monotonic() + MAKING_S
         while True:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    super().__init__(url, engine_kwargs={"pool_pre_ping": True, **connect})
+                    super().__init__(url, engine_kwargs={"pool_pre_ping": True, **options})
                 return
             except (IntegrityError, OperationalError, ProgrammingError) as error:
                 self.engine.dispose()
