@@ -16,7 +16,6 @@ from rich.console import Console
 from tests.bench import (
     calibration,
     decay,
-    faults,
     figures,
     kills,
     lanes,
@@ -26,6 +25,7 @@ from tests.bench import (
     search,
     stages,
 )
+from tests.bench.faults import run as faults
 from tests.bench.figures import Figure, Options
 
 

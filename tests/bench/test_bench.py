@@ -10,8 +10,9 @@ from typing import get_args
 import pytest
 
 from objectives.recipe import ProbeName, Recipe
-from tests.bench import calibration, decay, faults, figures, lanes, probes, readme, stages
+from tests.bench import calibration, decay, figures, lanes, probes, readme, stages
 from tests.bench.__main__ import BENCHES, main
+from tests.bench.faults import run as faults
 from tests.bench.figures import Figure, Options
 
 QUICK = Options(quick=True)
@@ -75,7 +76,11 @@ def test_calibration_holds_the_front_against_the_truth() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["worker_killed", "clock_jump", "disk_full"])
+@pytest.mark.parametrize(
+    "kind",
+    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged",
+     "memory_of_one_lane"],
+)  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
     found = faults.run(Options(quick=True, only=kind))
     assert found[f"{kind}.faults"].value > 0
