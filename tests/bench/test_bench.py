@@ -78,8 +78,7 @@ def test_calibration_holds_the_front_against_the_truth() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged",
-     "memory_of_one_lane"],
+    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged"],
 )  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
     found = faults.run(Options(quick=True, only=kind))

@@ -32,7 +32,7 @@ from tests.bench.faults.ledger import Ledger, Place, ended, studies
 from tests.toy_size import TOY, small_inputs
 
 CHECKPOINT_S = 0.02
-STOP, HURT, SHORT = 0.02, 0.03, 0.08
+STOP, HURT, SHORT = 0.04, 0.06, 0.2
 """Chances at a step that the study is stopped, that a stage is damaged under it, that memory runs
 out."""
 LARGE = 6
@@ -43,8 +43,8 @@ NO_STAGES = ("partial", "damaged", "leases")
 
 
 def spec(folder: Path) -> StudySpec:
-    """Twelve trials in waves of four, with a store in the folder."""
-    recipe = Recipe().with_params(TOY | {"pretrain.steps": 24} | _inputs())
+    """Six trials in waves of three, with a store in the folder."""
+    recipe = Recipe().with_params(TOY | {"pretrain.steps": 16, "probes.run": []} | _inputs())
     return StudySpec(
         name="faults",
         objective=PlasticityObjective(recipe, Execution(device="cpu", store=folder / "store")),
@@ -53,8 +53,8 @@ def spec(folder: Path) -> StudySpec:
             "pretrain.schedule.decay_frac": Choice(options=(0.0, 0.25, 1.0)),
             "pretrain.batch_size": Choice(options=(4, LARGE)),
         },
-        trials=12,
-        wave=4,
+        trials=6,
+        wave=3,
         sampler="random",
     )
 
