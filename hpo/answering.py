@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 CONNECT_S = 10
 SILENT_S = 20.0
@@ -54,7 +55,15 @@ def engine_options(url: str) -> dict[str, Any]:
     Raises:
         sqlalchemy.exc.ArgumentError: it is no URL.
     """
-    found = make_url(url)
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        found = None
+    if found is None or "@" in (found.host or ""):  # what follows would tell half of the password
+        raise ArgumentError(
+            "it is not DIALECT+DRIVER://USER:PASSWORD@HOST/NAME, with %XX for what is special in a "
+            "password"
+        )
     backend, driver = found.get_backend_name(), found.get_driver_name()
     if backend == "sqlite":
         return {"connect_args": {"timeout": 60}}

@@ -33,6 +33,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from hpo import answering
+from hpo.masking import mask
 
 Found = TypeVar("Found")
 RETRY_S = 300.0
@@ -73,12 +74,13 @@ class Database(RDBStorage):
         Of two that make them at once one fails, at any table; it then finds the other's.
         """
         options = answering.engine_options(url)
+        template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what is in braces
         deadline = time.monotonic() + MAKING_S
         while True:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    super().__init__(url, engine_kwargs={"pool_pre_ping": True, **options})
+                    super().__init__(template, engine_kwargs={"pool_pre_ping": True, **options})
                 return
             except (IntegrityError, OperationalError, ProgrammingError) as error:
                 self.engine.dispose()
@@ -108,7 +110,8 @@ class Database(RDBStorage):
                     if time.monotonic() > deadline:
                         raise StorageInternalError(str(lost)) from lost.__cause__
                     if pause > 1:
-                        log.warning("the database does not answer (%s); trying again", lost)
+                        said = mask(str(lost))
+                        log.warning("the database does not answer (%s); trying again", said)
                     time.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:
