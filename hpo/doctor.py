@@ -62,8 +62,11 @@ def _check(name: str, look: Callable[[], str]) -> Check:
 
 
 def _device() -> str:
-    """Asked of another process: this package does not import torch."""
-    command = [sys.executable, "-c", DEVICE]
+    """Asked of another process: this package does not import torch.
+
+    With -P, as a file torch.py in the current folder is not meant.
+    """
+    command = [sys.executable, "-P", "-c", DEVICE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
