@@ -28,6 +28,8 @@ class Ledger:
     twice: int = 0
     wrong: int = 0
     recover_s: list[float] = field(default_factory=list)
+    noticed: int | None = None
+    """Faults that were found out before they did harm, where that is counted."""
     struck_at: float | None = None
     sign: str = "stage"
     """What an event tells of once a fault is over: a step of training, or a recorded wave."""

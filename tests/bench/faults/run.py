@@ -61,6 +61,8 @@ def _figures(name: str, ledger: Ledger, compared: int) -> dict[str, Figure]:
     for what in ("lost", "twice", "wrong"):
         value = getattr(ledger, what)
         found[f"{name}.{what}"] = Figure(value=value, unit="trials", n=compared, goal="= 0")
+    if ledger.noticed is not None:
+        found[f"{name}.noticed"] = Figure(value=ledger.noticed, unit="faults", n=ledger.faults)
     if ledger.recover_s:
         found[f"{name}.recover_s"] = mean_of(ledger.recover_s, "s")
     return found

@@ -35,6 +35,8 @@ CHECKPOINT_S = 0.02
 STOP, HURT, SHORT = 0.04, 0.06, 0.2
 """Chances at a step that the study is stopped, that a stage is damaged under it, that memory runs
 out."""
+RECENT = 6
+"""Files among which one is damaged."""
 LARGE = 6
 """The batch size whose lanes do not fit where one lane is too much."""
 MAPPED = "tokens"
@@ -106,6 +108,7 @@ def checkpoint_damaged(place: Place, ledger: Ledger) -> None:
                     if str(error) != pretrain.VANISHED:
                         raise
             ledger.compare(trials, place.expected, ended=True)
+            ledger.noticed = (ledger.noticed or 0) + len(list(store.glob("damaged/*")))
 
 
 def memory_short(place: Place, ledger: Ledger) -> None:
@@ -137,14 +140,14 @@ def memory_of_one_lane(place: Place, ledger: Ledger) -> None:
 
 
 def _damage(store: Path, place: Place, ledger: Ledger, but: str = "") -> None:
-    """Damage a file of a finished stage, as a disk does."""
+    """Damage a file of a finished stage, one of the last written: those are gone on from."""
     files = [
         path
-        for path in sorted(store.glob("*/*/*"))
+        for path in sorted(store.glob("*/*/*"), key=lambda path: path.stat().st_mtime_ns)
         if path.is_file() and path.parts[-3] not in (*NO_STAGES, but) and path.stat().st_size
     ]
     if files:
-        _hurt(place.drawn.choice(files), place.drawn)
+        _hurt(place.drawn.choice(files[-RECENT:]), place.drawn)
         ledger.strike()
 
 
