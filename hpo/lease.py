@@ -40,8 +40,9 @@ LEASE_S = 60.0
 RENEW_S = 15.0
 LOOK_S = 1.0
 """Seconds between looks at a lease that is waited for, and between tries to renew one."""
-LEAVE_S = 2.0
-"""Seconds for which leaving waits for a renewal that is under way; assumed."""
+LEAVE_S = 4.0
+"""Seconds for which leaving waits for the lease to be given back; assumed: within the 15 that
+preemption gives, after what an interruption waits for."""
 ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 
 
@@ -149,7 +150,7 @@ class _Lease:
     def renewed(self) -> Iterator[None]:
         """Renew the lease while the context lasts, then give it back.
 
-        Not where a renewal hangs: the database is away, and the lease ends by itself.
+        Where the database is away nobody waits for that: the lease ends by itself.
         """
         ended = threading.Event()
         thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
@@ -159,8 +160,6 @@ class _Lease:
         finally:
             ended.set()
             thread.join(LEAVE_S)
-            if not thread.is_alive():
-                self.give_back()
 
     def check(self, session: Session) -> None:
         """Raise Overtaken if the lease is another's; else keep it as it is until the commit."""
@@ -191,6 +190,7 @@ class _Lease:
                 if self._is_mine(text := self._read()):
                     self._swap(text, replace(self.mine, until=time.time() + LEASE_S))
                 pause = RENEW_S
+        self.give_back()
 
     def _is_mine(self, text: str | None) -> bool:
         assert self.mine is not None

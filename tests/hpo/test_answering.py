@@ -131,6 +131,23 @@ def test_whoever_was_cut_off_for_longer_than_its_lease_writes_nothing_more(
     assert Controller(study(), way.url).run().trials == undisturbed()
 
 
+@pytest.mark.parametrize("way", ["postgresql"], indirect=True)
+def test_leaving_does_not_wait_for_a_database_that_is_silent(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "SILENT_S", 60.0)
+    monkeypatch.setattr(lease, "LEAVE_S", 0.5)
+    Controller(study(trials=2), way.url).run()
+    mine = load_study(way.near, "toy")
+    with lease.held(mine, way.near):
+        way.network.cut()
+        started = time.monotonic()
+    assert time.monotonic() - started < 30
+    way.network.mend(forget=False)  # and then it is given back all the same
+    while lease.of(load_study(way.url, "toy")) is not None:
+        assert time.monotonic() - started < 60
+
+
 def test_what_a_url_says_itself_stays_but_for_what_gives_files_away() -> None:
     mine = "postgresql+psycopg://u@h/x?connect_timeout=99"
     assert "connect_timeout" not in engine_options(mine)["connect_args"]
