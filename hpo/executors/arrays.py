@@ -67,9 +67,11 @@ class Arrays:
             executor.update_parameters(name="hpo", **self.parameters)
             with executor.batch():
                 jobs = [executor.submit(call) for call, _ in calls]
-        except BaseException as error:
+        except Exception as error:
+            unknown = isinstance(error, NameError)  # submitit's word for a setting it does not know
+            told = ValueError(f"--slurm: {error}") if unknown else error
             for _, future in calls:
-                future.set_exception(error)
+                future.set_exception(told)
             return
         for job, (_, future) in zip(jobs, calls, strict=True):
             future.set_result(job)

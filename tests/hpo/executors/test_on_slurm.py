@@ -202,9 +202,15 @@ def test_calls_that_come_together_are_submitted_together(
     assert sent == [3, 2, 1]
 
 
-def test_what_sbatch_refuses_reaches_everybody_who_waits(tmp_path: Path) -> None:
-    place = arrays.Arrays(tmp_path, cluster="nowhere", parameters={}, most=2)
+@pytest.mark.parametrize(
+    ("cluster", "parameters", "reason"),
+    [("nowhere", {}, "nowhere"), ("local", {"slurm_partitio": "gpu"}, "--slurm: .*partitio")],
+)
+def test_what_submitit_refuses_reaches_everybody_who_waits(
+    cluster: str, parameters: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    place = arrays.Arrays(tmp_path, cluster=cluster, parameters=parameters, most=2)
     with ThreadPoolExecutor(2) as threads:
         for future in [threads.submit(place.submit, print) for _ in range(2)]:
-            with pytest.raises(ValueError, match="nowhere"):
+            with pytest.raises(ValueError, match=reason):
                 future.result(60)
