@@ -25,8 +25,9 @@ def database_restarted(place: Place, ledger: Ledger) -> None:
 
         for folder in studies(place, ledger):
             url = server.database(folder.name.replace("-", "_"))
+            controller = Controller(STUDY, url)  # one that cannot be opened is told of at once
             with struck(strike, place, ledger, (0.2, 1.0)):
-                ended(Controller(STUDY, url), place, ledger)
+                ended(controller, place, ledger)
 
 
 def connection_lost(place: Place, ledger: Ledger) -> None:

@@ -44,8 +44,9 @@ def network_cut(place: Place, ledger: Ledger) -> None:
 
         for folder in studies(place, ledger):
             url = network.url(server.database(folder.name.replace("-", "_")))
+            controller = Controller(STUDY, url)  # one that cannot be opened is told of at once
             with struck(strike, place, ledger, (0.2, 1.0)):
-                ended(Controller(STUDY, url), place, ledger)
+                ended(controller, place, ledger)
 
 
 def controller_cut_off(place: Place, ledger: Ledger) -> None:
