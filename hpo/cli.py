@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, studies, tables
+from hpo import doctor, runs, studies, tables, terminal
 from hpo.commands import compare, copy, dashboard, export, plot, run, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
+from hpo.masking import mask, shown
 from hpo.progress import Interrupted
 from hpo.report import write_report
-from hpo.storage import StorageError, mask
+from hpo.storage import StorageError
 
 OUT = "runs"
 WIDTH = 140
@@ -34,11 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(words)
-    arguments.line = mask(shlex.join(["hpo", *words]))
+    arguments.line = shlex.join(["hpo", *map(shown, words)])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
+    console = terminal.guarded(console)
     try:
         chosen: Callable[[argparse.Namespace, Console], int] = arguments.command
         return chosen(arguments, console)
@@ -73,7 +75,10 @@ def parser() -> argparse.ArgumentParser:
     for each in [*with_storage, *on_store]:
         each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
     for each in with_storage:
-        each.add_argument("--storage", metavar="URL", help="database; default: a file in the run")
+        each.add_argument(
+            "--storage", metavar="URL", help="database; default: a file in the run, or what the "
+            f"environment has as {runs.VARIABLE}",
+        )  # fmt: skip
     return top
 
 
@@ -133,7 +138,7 @@ def _complain(error: Exception, code: int) -> int:
         isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
         or type(error).__name__ == "StoreError"
     )
-    text = mask(" ".join(str(error).split())) or type(error).__name__
+    text = terminal.plain(mask(" ".join(str(error).split()))) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code
 

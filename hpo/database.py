@@ -3,8 +3,9 @@
 **Lost connections.** A database that restarts, or a network that is cut, fails a transaction that
 may have been committed or not. Each operation is done again until it is known to be done, with
 growing pauses, and none twice: attributes and params are written to the same place, a trial is
-created only if its number is not there yet, and a trial that is already finished was finished by
-the try whose end was not heard of. This counts on one writer a study, which the lease sees to.
+created only if its number is not there yet, and a trial that is already finished as asked is
+finished. This counts on one writer a study, which the lease sees to. That a silent connection is
+seen to be lost is the work of `hpo.answering`.
 
 **Together.** Optuna commits each attribute and each param by itself. What belongs together, such as
 all of an answer, is one transaction here, written whole or not at all: a disk that waits at each
@@ -34,6 +35,9 @@ from sqlalchemy import column, event, func, select, table, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from hpo import answering
+from hpo.masking import mask
 
 Found = TypeVar("Found")
 RETRY_S = 300.0
@@ -103,13 +107,14 @@ class Database(RDBStorage):
 
         Of two that make them at once one fails, at any table; it then finds the other's.
         """
-        connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        options = answering.engine_options(url)
+        template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what is in braces
         deadline = time.monotonic() + MAKING_S
         while True:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    super().__init__(url, engine_kwargs={"pool_pre_ping": True, **connect})
+                    super().__init__(template, engine_kwargs={"pool_pre_ping": True, **options})
                 return
             except (IntegrityError, OperationalError, ProgrammingError) as error:
                 self.engine.dispose()
@@ -141,7 +146,8 @@ class Database(RDBStorage):
                     if time.monotonic() > deadline:
                         raise StorageInternalError(str(lost)) from lost.__cause__
                     if pause > 1:
-                        log.warning("the database does not answer (%s); trying again", lost)
+                        said = mask(str(lost))
+                        log.warning("the database does not answer (%s); trying again", said)
                     time.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:

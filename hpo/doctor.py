@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
+from hpo import answering
+from hpo.masking import mask, shown
 from hpo.provenance import PACKAGES
-from hpo.storage import StorageError, guarded, mask
+from hpo.storage import StorageError, guarded
 
 LEAST_FREE_GB = 2.0
 DEVICE = (
@@ -60,8 +62,11 @@ def _check(name: str, look: Callable[[], str]) -> Check:
 
 
 def _device() -> str:
-    """Asked of another process: this package does not import torch."""
-    command = [sys.executable, "-c", DEVICE]
+    """Asked of another process: this package does not import torch.
+
+    With -P, as a file torch.py in the current folder is not meant.
+    """
+    command = [sys.executable, "-P", "-c", DEVICE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
@@ -92,10 +97,10 @@ def _writable(out: Path) -> str:
 def _storage(url: str) -> str:
     try:
         with guarded(url):
-            engine = create_engine(url)
+            engine = create_engine(url, **answering.engine_options(url))
             with engine.connect() as connection:
                 connection.execute(text("select 1"))
             engine.dispose()
     except StorageError as error:
         raise ValueError(str(error)) from None
-    return f"{mask(url)} answers"
+    return f"{shown(url)} answers"

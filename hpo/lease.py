@@ -39,7 +39,10 @@ LEASE_S = 60.0
 """Seconds after which a holder that was not heard of may be taken over from; assumed."""
 RENEW_S = 15.0
 LOOK_S = 1.0
-"""Seconds between looks at a lease that is waited for."""
+"""Seconds between looks at a lease that is waited for, and between tries to renew one."""
+LEAVE_S = 4.0
+"""Seconds for which leaving waits for the lease to be given back; assumed: within the 15 that
+preemption gives, after what an interruption waits for."""
 ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 
 
@@ -121,7 +124,6 @@ def held(
             yield
     finally:
         database.fence = None
-        lease.give_back()
 
 
 class _Lease:
@@ -146,7 +148,10 @@ class _Lease:
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the lease while the context lasts."""
+        """Renew the lease while the context lasts, then give it back.
+
+        Where the database is away nobody waits for that: the lease ends by itself.
+        """
         ended = threading.Event()
         thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
         thread.start()
@@ -154,7 +159,7 @@ class _Lease:
             yield
         finally:
             ended.set()
-            thread.join()
+            thread.join(LEAVE_S)
 
     def check(self, session: Session) -> None:
         """Raise Overtaken if the lease is another's; else keep it as it is until the commit."""
@@ -177,11 +182,15 @@ class _Lease:
                 self._swap(text, Holder(token=self.mine.token))
 
     def _renew(self, ended: threading.Event) -> None:
-        while not ended.wait(RENEW_S):
-            with contextlib.suppress(SQLAlchemyError, ConnectionLost):  # the next time, then
+        pause = RENEW_S
+        while not ended.wait(pause):
+            pause = LOOK_S
+            with contextlib.suppress(SQLAlchemyError, ConnectionLost):  # soon again, then
                 assert self.mine is not None
                 if self._is_mine(text := self._read()):
                     self._swap(text, replace(self.mine, until=time.time() + LEASE_S))
+                pause = RENEW_S
+        self.give_back()
 
     def _is_mine(self, text: str | None) -> bool:
         assert self.mine is not None

@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hpo.spec import Event
+from hpo.terminal import plain
 
 LINE_S = 10.0
 """Seconds between lines where there is no terminal."""
@@ -152,7 +153,7 @@ class Display:
         left = self._left_s()
         if left is not None:
             parts.append(f"{duration(left)} left")
-        return " | ".join(parts)
+        return plain(" | ".join(parts))
 
     def _left_s(self) -> float | None:
         """From the pace so far; unknown in the first moments."""

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpo.masking import shown
 from hpo.record import Run
-from hpo.storage import DATABASE, StorageError, guarded, load_study, mask, read_run, url_of
+from hpo.storage import DATABASE, StorageError, guarded, load_study, read_run, url_of
 
 NOTE = "run.json"
 STORE = "store"
+VARIABLE = "HPO_STORAGE"
+"""The environment's name for a storage URL: unlike an option, no list of processes shows it."""
 REPORT = "report.html"
 
 
@@ -47,8 +50,8 @@ class Place:
         return self.folder / REPORT
 
 
-def make_place(out: Path, name: str, url: str | None) -> Place:
-    """The run's folder, made and noted; without a URL the storage noted before, if any.
+def make_place(out: Path, name: str, url: str | None, default: str | None = None) -> Place:
+    """The run's folder, made and noted; without a URL the storage noted before, or the default's.
 
     Raises:
         ValueError: the folder cannot be written, or the noted storage has to be given.
@@ -58,8 +61,9 @@ def make_place(out: Path, name: str, url: str | None) -> Place:
         raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
     folder = out / name
     if url is None and (folder / NOTE).is_file():
-        return _read_place(folder, None, missing=True)
-    _write_note(folder, {"name": name, "storage": None if url is None else mask(url)})
+        return _read_place(folder, None, default, missing=True)
+    url = default if url is None else url
+    _write_note(folder, {"name": name, "storage": None if url is None else shown(url)})
     return Place(folder, name, url or url_of(folder))
 
 
@@ -105,7 +109,7 @@ def find_place(run: str, out: Path, url: str | None) -> Place:
     """
     for folder in (out / run, Path(run)):
         if (folder / NOTE).is_file():
-            return _read_place(folder, url)
+            return _read_place(folder, url, os.environ.get(VARIABLE))
     known = [place.name for place in all_places(out)]
     hint = f"runs there are {', '.join(known)}" if known else "there are none; start one: hpo run"
     raise ValueError(f"no run {run!r} in {out}; {hint}.")
@@ -116,7 +120,7 @@ def all_places(out: Path) -> list[Place]:
     places = []
     for note in sorted(out.glob(f"*/{NOTE}")):
         try:
-            places.append(_read_place(note.parent, None))
+            places.append(_read_place(note.parent, None, os.environ.get(VARIABLE)))
         except ValueError:
             continue
     return places
@@ -138,12 +142,20 @@ def fork_names(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
-def _read_place(folder: Path, url: str | None, missing: bool = False) -> Place:
-    """A run's place; `missing`: its record need not be there yet."""
+def _read_place(folder: Path, url: str | None, default: str | None, missing: bool = False) -> Place:
+    """A run's place; `missing`: its record need not be there yet.
+
+    `default`: a URL that is taken if it is the one that was noted without its password.
+    """
     note = _read_note(folder)
     name, stored = note["name"], note["storage"]
     if url is None and stored is not None and "***" in stored:
-        raise ValueError(f"this run's record is in {stored}; give it with --storage.")
+        if default is None or shown(default) != stored:
+            raise ValueError(
+                f"this run's record is in {stored}; give it with --storage, or in the environment "
+                f"as {VARIABLE}."
+            )
+        url = default
     if url is None and stored is None and not missing and not (folder / DATABASE).is_file():
         raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
     return Place(folder, name, url or stored or url_of(folder))

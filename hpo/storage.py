@@ -2,14 +2,14 @@
 
 Values that Optuna knows (params, goal values, constraints) are written where every Optuna tool
 finds them; the rest (all metrics, curves, cost, reasons) stands in user attributes. A password in a
-storage URL is never shown: `mask` stands between a URL and everything a person reads.
+storage URL is never shown: `shown` stands between a URL, and `mask` between any other text, and
+everything a person reads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.database import Database
+from hpo.masking import mask, shown
 from hpo.papers import Paper
 from hpo.record import Run, Rung, State, Trial
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
@@ -39,12 +40,6 @@ STATES: dict[TrialState, State] = {
 
 class StorageError(RuntimeError):
     """The storage cannot be used; the message says how to mend it, without any password."""
-
-
-def mask(text: str) -> str:
-    """The text with every password in a URL replaced, also one that holds an '@' unquoted."""
-    text = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text)
-    return re.sub(r"([?&](?:password|passwd|pwd)=)[^&\s'\"]*", r"\1***", text)
 
 
 def url_of(folder: Path) -> str:
@@ -84,7 +79,7 @@ def load_study(url: str, name: str) -> Study:
             return optuna.load_study(storage=Database(url), study_name=name)
         except KeyError:
             raise StorageError(
-                f"the storage {mask(url)} holds no study {name!r}; check --storage and the name."
+                f"the storage {shown(url)} holds no study {name!r}; check --storage and the name."
             ) from None
 
 
@@ -107,7 +102,7 @@ def copy_study(url: str, name: str, to_url: str) -> int:
         names = optuna.get_all_study_names(database)
         if name in names:
             raise ValueError(
-                f"{mask(to_url)} has a study {name!r} already; choose another storage."
+                f"{shown(to_url)} has a study {name!r} already; choose another storage."
             )
         if partial in names:
             optuna.delete_study(study_name=partial, storage=database)
@@ -132,8 +127,8 @@ def guarded(url: str) -> Iterator[None]:
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
         mend = "install that driver" if isinstance(error, ImportError) else "is it reachable?"
         raise StorageError(
-            f"the storage {mask(url)} cannot be used ({reason}): {mend}; then run the same command "
-            "to go on."
+            f"the storage {shown(url)} cannot be used ({reason}): {mend}; then run the same "
+            "command to go on."
         ) from None
 
 

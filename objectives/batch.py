@@ -1,6 +1,7 @@
 """A batch of requests, measured together.
 
-1. Requests become jobs; one that cannot be run (a warmup longer than its horizon) fails by itself.
+1. Requests become jobs; one that cannot be run (a warmup longer than its horizon, a model that does
+   not fit into the memory) fails by itself.
 2. Bases are pretrained, all that can share a program as its lanes; those that follow the effective
    rate of another run after that run.
 3. Bases of one shape and seed are fine-tuned and scored together; where only the base was asked
@@ -136,16 +137,33 @@ class Batch:
         tuned_on = [[] if self.base_only[index] else tasks for index in members]
         tokens = [_tokens(job, some) for job, some in zip(jobs, tuned_on, strict=True)]
         progress = Progress(self.on_event, sum(tokens))
-        bases = pretrain(
-            jobs, corpus, self.store, progress, max_lanes=self.max_lanes, compiling=self.compiling
-        )
+        bases = self._bases(dict(zip(members, jobs, strict=True)), corpus, progress)
         measured = []
-        for index, job, base in zip(members, jobs, bases, strict=True):
+        for index, (job, base) in bases.items():
             key = _stage_key(job, base, corpus, tasks)
             flops = _flops_per_token(job, base, corpus)
             measured.append(_Measured(index, job, base, key, self.base_only[index], flops))
         self._finetune_missing(measured, corpus, tasks, progress)
         self._probe([one for one in measured if not one.base_only], corpus, tasks, progress)
+
+    def _bases(
+        self, jobs: dict[int, Job], corpus: Corpus, progress: Progress
+    ) -> dict[int, tuple[Job, Base]]:
+        """Each job with its base; those that do not fit into the memory alone fail, one by one."""
+        try:
+            bases = pretrain(
+                list(jobs.values()), corpus, self.store, progress, max_lanes=self.max_lanes,
+                compiling=self.compiling,
+            )  # fmt: skip
+        except MemoryError as error:
+            if len(jobs) == 1:
+                self.results |= {index: Result(failure=str(error)) for index in jobs}
+                return {}
+            some = list(jobs)[: len(jobs) // 2]  # what is finished is in the store
+            found = self._bases({i: jobs[i] for i in some}, corpus, progress)
+            others = {i: job for i, job in jobs.items() if i not in some}
+            return found | self._bases(others, corpus, progress)
+        return {i: (job, base) for (i, job), base in zip(jobs.items(), bases, strict=True)}
 
     def _finetune_missing(
         self, measured: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
@@ -163,9 +181,12 @@ class Batch:
                 group[f"{one.index}"] = one
             elif stored or group.setdefault(one.key, one) is not one:
                 later.append(one)
-        for some in groups.values():
-            if some:
+        for some in filter(None, groups.values()):
+            try:
                 self._finetune(list(some.values()), corpus, tasks, progress)
+            except MemoryError as error:
+                for one in some.values():
+                    self.results.setdefault(one.index, self._failed(one, str(error)))
         for one in later:
             folder = self.store.get("finetune", one.key)
             if folder is not None:
@@ -321,7 +342,10 @@ class Batch:
         )
 
     def _fail(self, one: _Measured, reason: str) -> None:
-        self.results[one.index] = Result(
+        self.results[one.index] = self._failed(one, reason)
+
+    def _failed(self, one: _Measured, reason: str) -> Result:
+        return Result(
             failure=reason,
             curves=self._base_curves(one),
             cost=self._cost(one),

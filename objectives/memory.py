@@ -15,6 +15,8 @@ import torch
 USED_FRAC = 0.8
 """Share of the free memory that lanes may fill; assumed: the rest is for evaluation and others."""
 T = TypeVar("T")
+NO_BLOCK = "can't allocate memory"
+"""What torch's allocator for CPUs says, in a RuntimeError like any other."""
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's mallopt(3)."""
 
@@ -32,7 +34,9 @@ def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None])
         chunk = items[at : at + most]
         try:
             run(chunk)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not ran_out(error):
+                raise
             if len(chunk) == 1:
                 raise MemoryError(
                     "one lane does not fit into the device's memory; raise pretrain.accumulation, "
@@ -45,16 +49,28 @@ def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None])
         at += len(chunk)
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether it says that a GPU's or this machine's memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and NO_BLOCK in str(error)
+
+
 def fitting(step: Callable[[int], object], device: str, most: int) -> int:
     """How many lanes fit, by the peak memory of a step with one lane and of one with two.
 
     `step(k)` makes k lanes, takes a training step and lets go of them. Memory is taken to grow by
-    the same amount with each further lane.
+    the same amount with each further lane. Where a step does not fit, one lane is to be tried.
     """
     if most <= 2:
         return most
     free = free_bytes(device)
-    one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
+    try:
+        one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return 1
     a_lane = max(two - one, 1)
     return int(max(1, min(most, 1 + (USED_FRAC * free - one) // a_lane)))
 

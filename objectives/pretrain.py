@@ -294,9 +294,10 @@ class Sweep:
         batch_at = batches(jobs, self.corpus, self.device)
         try:
             train.train(self.program, state, plan, batch_at, until=end, after_step=after_step)
-        except torch.OutOfMemoryError:
-            keep()
-            self._store_all(state.step)
+        except Exception as error:
+            if memory.ran_out(error) and state.whole:  # else what was stored last is gone on from
+                keep()
+                self._store_all(state.step)
             raise
         keep()
 

@@ -83,14 +83,14 @@ class Mirror:
         path = self._path(stage, key, MANIFEST)
         try:
             found = json.loads(self._tried("read", lambda: self.files.cat_file(path)))
-            names = [found["folder"], *found["files"]]
+            names = [Path(name).name == name for name in (found["folder"], *found["files"])]
             sums = [str(file["sha256"]) for file in found["files"].values()]
             known: dict[str, Any] = {**found, "seconds": float(found["seconds"])}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
         # A name with a path in it would lead out of the folder that it is copied to.
-        plain = all(Path(name).name == name and name != MANIFEST for name in names)
-        return known if plain and sums else None
+        special = {MANIFEST, "", ".."} & {found["folder"], *found["files"]}
+        return known if all(names) and sums and not special else None
 
     def fetch(self, stage: str, key: str, manifest: dict[str, Any], folder: Path) -> bool:
         """Copy an entry's files into a folder; whether they are what the manifest says.

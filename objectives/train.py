@@ -49,6 +49,8 @@ class State:
     step: int = 0
     lost_at: Tensor = field(default_factory=lambda: torch.empty(0))
     """[K] the step at which a lane diverged, NEVER for the living."""
+    whole: bool = True
+    """Whether weights and moments are of `step`: not while a step changes them."""
 
     @staticmethod
     def fresh(
@@ -103,6 +105,7 @@ def train(
         if followed_SK is not None:
             followed_K1 = lr_K1 * _ratio(state.rows, followed_SK[step])
             lr_K1 = torch.where(alive_K1 == 1, followed_K1, lr_K1)  # a lost one's may be inf * 0
+        state.whole = False
         adamw.step_(
             state.rows.values,
             state.rows.grads,
@@ -114,6 +117,7 @@ def train(
         )
         state.step = step + 1
         after_step(state.step, loss_K)
+        state.whole = True
 
 
 def weight_norms(rows: Rows) -> Tensor:

@@ -118,7 +118,12 @@ class VisionObjective(Measuring[VisionRecipe]):
             data = self._prepared(jobs[members[0]])
             one_each = {jobs[index].key(data): index for index in reversed(members)}
             train = functools.partial(_train, jobs, data, store, progress, found)
-            memory.in_chunks(sorted(one_each.values()), self._lanes(jobs, members, data), train)
+            some = sorted(one_each.values())
+            try:
+                memory.in_chunks(some, self._lanes(jobs, members, data), train)
+            except MemoryError as error:
+                for index in some:
+                    found.setdefault(index, {"failure": str(error)})
             for index in members:
                 twin = found[one_each[jobs[index].key(data)]]
                 found.setdefault(index, twin | {"now": False})

@@ -25,6 +25,11 @@ class Server:
     def url(self) -> str:
         return str(self.running.get_uri()).replace("postgresql:", "postgresql+psycopg:")
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.data / ".s.PGSQL.5432"
+
     def database(self, name: str) -> str:
         """The URL of a new, empty database."""
         self.running.psql(f"create database {name};")

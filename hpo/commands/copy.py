@@ -10,7 +10,8 @@ from rich.text import Text
 
 from hpo import lease, runs
 from hpo.commands.words import DONE, command
-from hpo.storage import copy_study, load_study, mask
+from hpo.masking import shown
+from hpo.storage import copy_study, load_study
 
 
 def add(commands: Any) -> list[argparse.ArgumentParser]:
@@ -27,5 +28,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with lease.held(load_study(place.url, place.name), place.url):
         count = copy_study(place.url, place.name, arguments.to_storage)
     text = f"Copied {count} trials of {place.name}; to go on there, run the study with --storage "
-    console.print(Text(text + mask(arguments.to_storage)), soft_wrap=True)
+    console.print(Text(text + shown(arguments.to_storage)), soft_wrap=True)
     return DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import traceback
 from typing import Any
 
@@ -15,12 +16,13 @@ from hpo import live, runs, studies, tables
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
 from hpo.executors import EXECUTORS, Options
 from hpo.launch import Launch
+from hpo.masking import mask
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
 from hpo.spec import Earlier
-from hpo.storage import mask
 from hpo.study import Controller, StudyChanged
+from hpo.terminal import plain
 
 
 def add(commands: Any) -> list[argparse.ArgumentParser]:
@@ -105,7 +107,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
         log = place.folder / "error.log"
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            log.write_text(mask(trace), encoding="utf-8")
+            log.write_text(plain(mask(trace)), encoding="utf-8")
         raise
     console.print(Text(_ending(record, finished, display, controller.over)), soft_wrap=True)
     tables.print_run(record, console)
@@ -123,9 +125,10 @@ def _open(asked: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Con
     spec, options = asked.spec(), _options(arguments)
     if arguments.warm_start is not None:
         spec = dataclasses.replace(spec, warm=_earlier(arguments))
+    default = os.environ.pop(runs.VARIABLE, None)  # workers need no password
     for name in runs.fork_names(spec.name):
         executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
-        place = runs.make_place(arguments.out, name, arguments.storage)
+        place = runs.make_place(arguments.out, name, arguments.storage, default)
         named = dataclasses.replace(spec, name=name)
         try:
             return place, Controller(named, place.url, executor, wall_s=arguments.wall)

@@ -1,4 +1,5 @@
-"""The executor of a SLURM cluster, by submitit: every batch is a job.
+"""The executor of a SLURM cluster, by submitit: every batch is a job, those that begin together an
+array (`arrays.py`).
 
 1. A batch has a folder under the run's, named by what is asked. A job writes what a worker says
    into its file `said.jsonl`, which the controller reads: state is in files and nowhere else.
@@ -7,8 +8,8 @@
 3. On preemption or at its time limit the job has the objective keep what it has, and is queued
    again; the store has the rest.
 
-submitit keeps the call as a pickle beside its scripts in that folder: only strings are in it. The
-folder is the user's own, as the study file is; nothing else is unpickled.
+submitit keeps the call as a pickle beside its scripts and logs in `jobs/`: only strings are in it.
+Nobody but its owner may enter the folder; nothing else is unpickled.
 """
 
 from __future__ import annotations
@@ -26,20 +27,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hpo.executors.arrays import Arrays, private, submitit
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import last_lines
 from hpo.launch import Launch
 from hpo.worker import BEAT_S, Message, load, measure
 
-SAID, TICKET, JOBS = "said.jsonl", "ticket", "slurm"
+SAID, TICKET, FOLDER, JOBS = "said.jsonl", "ticket", "slurm", "jobs"
 LISTEN_S = 3 * BEAT_S
 """Seconds in which a job that runs says something."""
 LOOK_S = 0.1
 QUEUED, RUNS, ENDED = "queued", "runs", "ended"
 ASK_S = 5.0
 """Seconds between questions to SLURM about a job; assumed: gentle on a controller of thousands."""
-TIMEOUTS = 1000
-"""How often a job may reach its time limit; the pool sees to those that make no progress."""
 
 
 def slurm_pool(
@@ -52,13 +52,14 @@ def slurm_pool(
     gpus: float = 0.0,
     settings: Mapping[str, Any] | None = None,
 ) -> Pool:
-    """A pool of at most `workers` jobs at once, one if not given.
+    """A pool of at most `workers` jobs at once, one if not given; the first are one array.
 
     `settings`: submitit's for SLURM, such as partition, time (minutes), account, qos; `cluster`
     "local" runs jobs as processes of this machine, to try.
 
     Raises:
-        ValueError: there is no submitit or no SLURM, or a share of a GPU is asked for.
+        ValueError: there is no submitit or no SLURM, a share of a GPU is asked for, or a name has
+            what SLURM's scripts cannot hold.
     """
     given = dict(settings or {})
     cluster = str(given.pop("cluster", "slurm"))
@@ -69,24 +70,29 @@ def slurm_pool(
         )
     if gpus != int(gpus) or cpus != int(cpus):
         raise ValueError(f"SLURM gives whole CPUs and GPUs, got {cpus:g} and {gpus:g}.")
+    _check_names(folder, given)
     resources = {"cpus_per_task": max(1, int(cpus)), "gpus_per_node": int(gpus)}
     given = {name if cluster == "local" else f"slurm_{name}": v for name, v in given.items()}
+    count, root = workers or 1, folder.absolute() / FOLDER
+    arrays = Arrays(root / JOBS, cluster=cluster, parameters={**resources, **given}, most=count)
     links: list[Link] = [
-        Job(launch, folder=folder / JOBS, name=f"job {index}", cluster=cluster,
-            parameters={**resources, **given})
-        for index in range(workers or 1)
-    ]  # fmt: skip
+        Job(launch, folder=root, name=f"job {index}", arrays=arrays) for index in range(count)
+    ]
     return Pool(links) if patience_s is None else Pool(links, patience_s=patience_s)
 
 
-def _submitit() -> Any:
-    try:
-        import submitit
-    except ImportError:
+def _check_names(folder: Path, given: Mapping[str, Any]) -> None:
+    """A line break would end a comment of the script, and a % stands for a job's number."""
+    if not str(folder.absolute()).isprintable() or "%" in str(folder.absolute()):
         raise ValueError(
-            "submitit is not installed; run pip install 'plasticity-hpo[slurm]'."
-        ) from None
-    return submitit
+            f"SLURM cannot use the folder {str(folder)!r}, whose name holds a % or a character "
+            "that is not printed; choose another with --out."
+        )
+    for name, value in given.items():
+        if not name.isidentifier() or (isinstance(value, str) and not value.isprintable()):
+            raise ValueError(
+                f"--slurm takes names and values of one line, got {f'{name}={value}'!r}."
+            )
 
 
 class Batch:
@@ -133,20 +139,17 @@ class Batch:
         self.requeued = True
         self.asked.set()
         self.thread.join()
-        return _submitit().helpers.DelayedSubmission(Batch(*self.given))
+        return submitit().helpers.DelayedSubmission(Batch(*self.given))
 
 
 class Job:
     """A link to one job after the other."""
 
-    def __init__(
-        self, launch: Launch, *, folder: Path, name: str, cluster: str, parameters: dict[str, Any]
-    ) -> None:
+    def __init__(self, launch: Launch, *, folder: Path, name: str, arrays: Arrays) -> None:
         self.message = json.dumps(launch.message())
         self.asks = json.dumps(asdict(launch), sort_keys=True)
         self.root, self.name = folder.absolute(), name
-        self.cluster, self.parameters = cluster, parameters
-        self.folder = self.root
+        self.arrays, self.folder = arrays, self.root
         self.job: Any = None
         self.state, self.ask_at = QUEUED, 0.0
         self.read_to = 0
@@ -154,8 +157,9 @@ class Job:
 
     def start(self) -> None:
         """See `Link.start`. A job is submitted with its batch."""
-        _submitit()
+        submitit()
         self.kill()
+        private(self.root)
 
     def send(self, message: Message) -> None:
         """See `Link.send`."""
@@ -174,11 +178,10 @@ class Job:
             self.read_to, self.begun = 0, False
             ticket = uuid.uuid4().hex
             (self.folder / TICKET).write_text(ticket, encoding="ascii")
-            executor = _submitit().AutoExecutor(
-                folder=self.folder, cluster=self.cluster, slurm_max_num_timeout=TIMEOUTS
-            )
-            executor.update_parameters(name="hpo", **self.parameters)
-            self.job = executor.submit(Batch(self.message, requests, str(self.folder), ticket))
+            self.job = self.arrays.submit(Batch(self.message, requests, str(self.folder), ticket))
+            if _ticket(self.folder) != ticket:
+                self.kill()
+                raise Lost("told to stop before it was submitted")
 
     def receive(self, timeout_s: float) -> Message | None:
         """See `Link.receive`. A job in the queue is not lost."""
@@ -226,7 +229,7 @@ class Job:
         """
         if self.job is None:
             return RUNS
-        if self.cluster != "slurm":
+        if self.arrays.cluster != "slurm":
             waits = self.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
             told = QUEUED if waits else RUNS
             return f"{ENDED} as {self.job.state}" if self.job.done() else told

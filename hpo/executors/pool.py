@@ -22,8 +22,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hpo.masking import mask
 from hpo.spec import Event, Request, Result
-from hpo.storage import mask
 from hpo.worker import Measured, Message
 
 TICK_S = 0.5

@@ -74,7 +74,7 @@ def _gpus() -> list[str]:
 
     Asked of another process: this package does not import torch.
     """
-    done = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", DEVICES], capture_output=True, text=True)
     count = int(done.stdout) if done.returncode == 0 else 0
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named[:count] if named else [str(index) for index in range(count)]

@@ -16,7 +16,6 @@ from rich.console import Console
 from tests.bench import (
     calibration,
     decay,
-    faults,
     figures,
     kills,
     lanes,
@@ -29,6 +28,7 @@ from tests.bench import (
     stages,
     throughput,
 )
+from tests.bench.faults import run as faults
 from tests.bench.figures import Figure, Options
 
 

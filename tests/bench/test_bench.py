@@ -14,7 +14,6 @@ from objectives.recipe import ProbeName, Recipe
 from tests.bench import (
     calibration,
     decay,
-    faults,
     figures,
     lanes,
     probes,
@@ -23,6 +22,7 @@ from tests.bench import (
     throughput,
 )
 from tests.bench.__main__ import BENCHES, main
+from tests.bench.faults import run as faults
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import Analytic
 
@@ -114,7 +114,10 @@ def test_throughput_times_an_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["worker_killed", "clock_jump", "disk_full"])
+@pytest.mark.parametrize(
+    "kind",
+    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged"],
+)  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
     found = faults.run(Options(quick=True, only=kind))
     assert found[f"{kind}.faults"].value > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo import doctor
+from hpo.executors import processes
 from hpo.provenance import PACKAGES
 
 
@@ -27,6 +28,17 @@ def test_a_sound_machine_passes_every_check(tmp_path: Path) -> None:
     assert set(checks) == expected
     assert [check for check in checks.values() if not check.ok] == []
     assert not (tmp_path / "runs").exists()
+
+
+def test_no_file_of_the_current_folder_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colorsys.py").write_text("print('hostile')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "DEVICE", "import colorsys; print('a device')")
+    monkeypatch.setattr(processes, "DEVICES", "import colorsys; print(0)")
+    assert doctor._device() == "a device"
+    assert processes._gpus() == []
 
 
 def test_the_device_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from hpo.executors import arrays
 from hpo.executors.on_slurm import SAID, Job, slurm_pool
 from hpo.executors.pool import Pool
 from hpo.launch import Launch
@@ -62,7 +66,7 @@ def expected() -> list[Any]:
 
 
 def begun(folder: Path) -> int:
-    return len((folder / "begun").read_text())
+    return len((folder / "begun").read_text()) if (folder / "begun").exists() else 0
 
 
 def test_a_job_that_dies_is_submitted_again_and_what_is_done_is_not(
@@ -141,3 +145,72 @@ def test_shares_of_a_gpu_are_refused(tmp_path: Path) -> None:
     launch = Launch(study="mine.py", store="store")
     with pytest.raises(ValueError, match=r"SLURM gives whole CPUs and GPUs, got 1 and 0\.5"):
         slurm_pool(launch, tmp_path, gpus=0.5, settings={"cluster": "local"})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("50%j", {}),
+        ("two\nlines", {}),
+        ("runs", {"comment": "x\nrm -rf ~"}),
+        ("runs", {"a b": "x"}),
+    ],
+)
+def test_names_that_a_script_of_slurm_would_misread_are_refused(
+    name: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    launch = Launch(study="mine.py", store="store")
+    with pytest.raises(ValueError, match=r"SLURM cannot use the folder|of one line"):
+        slurm_pool(launch, tmp_path / name, settings={"cluster": "local", **settings})
+
+
+def test_a_folder_of_pickles_is_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slurm").mkdir(mode=0o777)
+    arrays.private(tmp_path / "slurm")
+    assert (tmp_path / "slurm").stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ValueError, match="belongs to another user; choose another folder"):
+        arrays.private(tmp_path / "slurm")
+
+
+def test_calls_that_come_together_are_submitted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the pool has, at once; fewer when no more come."""
+    sent: list[int] = []
+
+    def send(self: arrays.Arrays, calls: list[Any]) -> None:
+        sent.append(len(calls))
+        for call, future in calls:
+            future.set_result(call)
+
+    monkeypatch.setattr(arrays.Arrays, "_send", send)
+    place = arrays.Arrays(tmp_path, cluster="local", parameters={}, most=3)
+
+    def submit(count: int) -> None:
+        calls = [functools.partial(print, number) for number in range(count)]
+        with ThreadPoolExecutor(count) as threads:
+            assert list(threads.map(place.submit, calls)) == calls
+
+    monkeypatch.setattr(arrays, "GATHER_S", 60.0)
+    submit(3)
+    monkeypatch.setattr(arrays, "GATHER_S", 0.2)
+    submit(2)
+    submit(1)
+    assert sent == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "parameters", "reason"),
+    [("nowhere", {}, "nowhere"), ("local", {"slurm_partitio": "gpu"}, "--slurm: .*partitio")],
+)
+def test_what_submitit_refuses_reaches_everybody_who_waits(
+    cluster: str, parameters: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    place = arrays.Arrays(tmp_path, cluster=cluster, parameters=parameters, most=2)
+    with ThreadPoolExecutor(2) as threads:
+        for future in [threads.submit(place.submit, print) for _ in range(2)]:
+            with pytest.raises(ValueError, match=reason):
+                future.result(60)

@@ -6,16 +6,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpo.executors.on_slurm import SAID, Job, slurm_pool
+from hpo.executors.on_slurm import LISTEN_S, SAID, Job, slurm_pool
 from hpo.executors.pool import Pool
 from hpo.launch import Launch
-from hpo.spec import Event
+from hpo.spec import Event, Request
+from hpo.worker import plain_result
 from tests import slurm_cluster
 from tests.hpo.executors.test_on_slurm import REQUESTS, STUDY, begun, expected, measured
+from tests.hpo.toy_objective import ToyObjective
 
 pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[test]'")
 pytestmark = [
@@ -24,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there"),
 ]
 TIME_LIMIT_MIN = 30
+BATCHES = [REQUESTS, [Request(params={"pretrain.lr": 0.03}, fidelity=1.0, seed=0)]]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +45,14 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def made(cluster: None, tmp_path: Path) -> Iterator[Callable[[], Pool]]:
+def made(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Pool]]:
     (tmp_path / "mine.py").write_text(STUDY)
     launch = Launch(study=str(tmp_path / "mine.py"), store=str(tmp_path / "store"), device="cpu")
     pools: list[Pool] = []
 
-    def make() -> Pool:
-        pools.append(slurm_pool(launch, tmp_path, settings={"time": TIME_LIMIT_MIN}))
+    def make(workers: int = 1) -> Pool:
+        settings = {"time": TIME_LIMIT_MIN}
+        pools.append(slurm_pool(launch, tmp_path, workers, settings=settings))
         return pools[-1]
 
     yield make
@@ -60,21 +66,42 @@ def link_of(pool: Pool) -> Job:
     return link
 
 
-def queue() -> list[str]:
-    """State of every job that SLURM has not ended."""
-    command = ["squeue", "--noheader", "--format=%T"]
+def queue(what: str = "%T") -> list[str]:
+    """State of every job that SLURM has not ended, or its number; array elements by themselves."""
+    command = ["squeue", "--noheader", "--array", f"--format={what}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
+def until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def two_under_way(
+    pool: Pool, on_event: Callable[[Event], None] = lambda event: None
+) -> list[Future[Any]]:
+    return [pool.submit(requests, on_event) for requests in BATCHES]
+
+
+def all_expected() -> list[Any]:
+    return [[plain_result(each) for each in ToyObjective().evaluate(some)] for some in BATCHES]
+
+
+def results(futures: list[Future[Any]]) -> list[Any]:
+    return [[plain_result(each) for each in some.result(timeout=120)] for some in futures]
+
+
 def test_a_batch_is_a_job_whose_results_are_found_again(
-    made: Callable[[], Pool], tmp_path: Path
+    made: Callable[..., Pool], tmp_path: Path
 ) -> None:
     assert measured(made()) == expected()
     assert measured(made()) == expected()
     assert begun(tmp_path) == 1
 
 
-def test_a_job_that_is_killed_is_submitted_again(made: Callable[[], Pool], tmp_path: Path) -> None:
+def test_a_job_that_is_killed_is_submitted_again(made: Callable[..., Pool], tmp_path: Path) -> None:
     (tmp_path / "dies").touch()
     told: list[Event] = []
     assert measured(made(), told.append) == expected()
@@ -83,7 +110,7 @@ def test_a_job_that_is_killed_is_submitted_again(made: Callable[[], Pool], tmp_p
 
 
 def test_a_preempted_job_is_queued_again_by_slurm_under_its_number(
-    made: Callable[[], Pool], tmp_path: Path
+    made: Callable[..., Pool], tmp_path: Path
 ) -> None:
     (tmp_path / "slow").touch()
     pool, told = made(), []
@@ -106,7 +133,7 @@ def test_a_preempted_job_is_queued_again_by_slurm_under_its_number(
 
 
 def test_a_job_outlives_its_controller_and_is_listened_to(
-    made: Callable[[], Pool], tmp_path: Path
+    made: Callable[..., Pool], tmp_path: Path
 ) -> None:
     (tmp_path / "slow").touch()
     made().submit(REQUESTS, lambda event: None)
@@ -121,7 +148,7 @@ def test_a_job_outlives_its_controller_and_is_listened_to(
     assert begun(tmp_path) == 1
 
 
-def test_a_pool_that_is_closed_cancels_its_jobs(made: Callable[[], Pool], tmp_path: Path) -> None:
+def test_a_pool_that_is_closed_cancels_its_jobs(made: Callable[..., Pool], tmp_path: Path) -> None:
     (tmp_path / "slow").touch()
     pool = made()
     future = pool.submit(REQUESTS, lambda event: None)
@@ -135,3 +162,72 @@ def test_a_pool_that_is_closed_cancels_its_jobs(made: Callable[[], Pool], tmp_pa
         time.sleep(0.2)
     assert queue() == []
     assert '"stopped"' in (link_of(pool).folder / SAID).read_text()
+
+
+def test_batches_that_begin_together_are_one_array_and_end_together_when_it_is_closed(
+    made: Callable[..., Pool], tmp_path: Path
+) -> None:
+    (tmp_path / "slow").touch()
+    pool = made(2)
+    futures = two_under_way(pool)
+    until(lambda: begun(tmp_path) == 2)
+    first, second = sorted(queue("%i"))
+    array = first.removesuffix("_0")
+    assert [first, second] == [f"{array}_0", f"{array}_1"]
+    assert sorted(link.job.job_id for link in pool.links) == [first, second]  # type: ignore[attr-defined]
+    assert (tmp_path / "slurm").stat().st_mode & 0o777 == 0o700
+    assert all((tmp_path / "slurm" / "jobs" / f"{one}_0_log.out").is_file() for one in queue("%i"))
+    pool.close()
+    assert all(each.exception(timeout=60) is not None for each in futures)
+    until(lambda: queue() == [])
+
+
+def test_an_element_that_is_killed_is_replaced_by_a_job_and_the_other_goes_on(
+    made: Callable[..., Pool], tmp_path: Path
+) -> None:
+    (tmp_path / "slow").touch()
+    told: list[Event] = []
+    pool = made(2)
+    futures = two_under_way(pool, told.append)
+    until(lambda: begun(tmp_path) == 2)
+    killed, kept = sorted(queue("%i"))
+    subprocess.run(["scancel", "--signal=KILL", "--full", killed], check=True)
+    until(lambda: begun(tmp_path) == 3)
+    other, replacement = sorted(queue("%i"), key=lambda one: "_" not in one)
+    assert other == kept
+    assert "_" not in replacement
+    (tmp_path / "slow").unlink()
+    assert results(futures) == all_expected()
+    lost = [event["stage"] for event in told if "replaced" in event.get("stage", "")]
+    assert lost == [f"replaced: job {killed} ended without a result"]
+
+
+def test_an_element_that_is_preempted_is_queued_again_by_itself(
+    made: Callable[..., Pool], tmp_path: Path
+) -> None:
+    (tmp_path / "slow").touch()
+    told: list[Event] = []
+    futures = two_under_way(made(2), told.append)
+    until(lambda: begun(tmp_path) == 2)
+    before = sorted(queue("%i"))
+    subprocess.run(["scancel", "--signal=USR2", before[1]], check=True)
+    until(lambda: any(event.get("stage") == "queued again" for event in told))
+    until(lambda: begun(tmp_path) == 3)
+    assert sorted(queue("%i")) == before
+    (tmp_path / "slow").unlink()
+    assert results(futures) == all_expected()
+    assert begun(tmp_path) == 3
+    assert not any("replaced" in event.get("stage", "") for event in told)
+
+
+def test_an_array_outlives_its_controller_and_is_listened_to(
+    made: Callable[..., Pool], tmp_path: Path
+) -> None:
+    (tmp_path / "slow").touch()
+    two_under_way(made(2))
+    until(lambda: begun(tmp_path) == 2)
+    futures = two_under_way(made(2))
+    time.sleep(2 * LISTEN_S)
+    (tmp_path / "slow").unlink()
+    assert results(futures) == all_expected()
+    assert begun(tmp_path) == 2

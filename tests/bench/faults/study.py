@@ -1,18 +1,22 @@
-"""The study that the bench `faults` disturbs: 36 analytic trials in twelve waves.
+"""The study that most faults disturb: 36 analytic trials in twelve waves.
 
 A trial takes ten steps of a few milliseconds, each told of, so that faults fall into the measuring
 as they would into training.
 """
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpo.record import Trial
 from hpo.spec import Event, Request
+from hpo.study import Controller
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
 
 STEPS, STEP_S = 10, 0.01
+FILE = Path(__file__)
 GATE = "FAULTS_GATE"
 """The environment's name for a file; while it is there, a step does not end."""
 
@@ -37,3 +41,9 @@ class Stepping(ToyObjective):
 
 
 STUDY = spec(name="faults", objective=Stepping(), trials=36, wave=3, sampler="random")
+
+
+@functools.cache
+def undisturbed() -> list[Trial]:
+    """Its trials without a fault."""
+    return Controller(STUDY, "sqlite://").run().trials

@@ -1,0 +1,163 @@
+"""Faults of controllers: killed, taken over from, and clocks that jump."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from hpo import lease, runs
+from hpo.lease import Overtaken
+from hpo.storage import StorageError, url_of
+from hpo.study import Controller
+from tests.bench.faults.ledger import MOST, Ledger, Place, ended, studies
+from tests.bench.faults.study import FILE, GATE, STUDY
+
+ROOT = Path(__file__).parents[3]
+SIGN = b"| pretrain |"
+"""What stands in a line of progress."""
+
+
+def clock_jump(place: Place, ledger: Ledger) -> None:
+    """The clock is set forward by an hour, and a second controller comes and takes over."""
+    jumped = 0.0
+
+    class Clock:
+        sleep = staticmethod(time.sleep)
+
+        @staticmethod
+        def time() -> float:
+            return time.time() + jumped
+
+    lease.time = Clock  # type: ignore[attr-defined]
+    try:
+        for folder in studies(place, ledger):
+            controllers = [threading.Thread(target=_until_overtaken, args=(folder,))]
+            controllers[0].start()
+            for _ in range(place.left(ledger)):
+                time.sleep(place.drawn.uniform(0.1, 0.5))
+                jumped += 3600
+                ledger.strike()
+                controllers.append(threading.Thread(target=_until_overtaken, args=(folder,)))
+                controllers[-1].start()
+            for each in controllers:
+                each.join()
+            ledger.struck_at = None
+            jumped += 3600
+            ended(Controller(STUDY, url_of(folder)), place, ledger)
+    finally:
+        lease.time = time  # type: ignore[attr-defined]
+
+
+def _until_overtaken(folder: Path) -> None:
+    with contextlib.suppress(Overtaken, lease.Held):
+        Controller(STUDY, url_of(folder)).run()
+
+
+def controller_killed(place: Place, ledger: Ledger) -> None:
+    """With workers of its own; after each kill the same command."""
+    for folder in studies(place, ledger):
+        kills = 0
+        while True:
+            with _command(folder) as (process, log):
+                if not _works(process, log):
+                    break
+                ledger.on_event({"stage": "pretrain"})
+                if kills == MOST or ledger.faults >= place.wanted:
+                    process.wait()
+                    break
+                if _killed(process, place.drawn.uniform(0.0, 1.0)):
+                    kills += 1
+                    ledger.strike()
+            _look(folder, place, ledger)
+        ended(Controller(STUDY, url_of(folder / "faults")), place, ledger)
+
+
+def successor_waiting(place: Place, ledger: Ledger) -> None:
+    """Two controllers at once: the one that works is killed, and the one that waits takes over.
+
+    At once, as it sees that the process has ended. That the time of a lease is over, as it has to
+    be where another machine has died, is the case of `clock_jump`.
+    """
+    for folder in studies(place, ledger):
+        gate = folder / "gate"  # a study is over sooner than a successor has started: it waits
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(_command(folder, "--wait", gate=gate))
+            for _ in range(place.left(ledger)):
+                gate.touch()
+                if not _works(*first):
+                    break
+                ledger.on_event({"stage": "pretrain"})
+                second = stack.enter_context(_command(folder, "--wait", gate=gate))
+                _until(lambda second=second: _says(second[1], b"waiting for process"), second[0])
+                gate.unlink()
+                if _killed(first[0], place.drawn.uniform(0.0, 0.3)):
+                    ledger.strike()
+                first = second
+            gate.unlink(missing_ok=True)
+            if _works(*first):
+                ledger.on_event({"stage": "pretrain"})
+            first[0].wait()
+            ledger.struck_at = None
+        ended(Controller(STUDY, url_of(folder / "faults")), place, ledger)
+
+
+@contextlib.contextmanager
+def _command(
+    folder: Path, *more: str, gate: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """`hpo run` with a worker process, and what it says; it rests while there is the gate."""
+    words = ["run", str(FILE), "--out", str(folder), "--executor", "processes", "--workers", "1"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    if gate is not None:
+        environment[GATE] = str(gate)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hpo.cli", *words, *more],
+            stdout=log, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _works(process: subprocess.Popen[bytes], log: IO[bytes]) -> bool:
+    """Wait for the first step it tells of; whether there was one."""
+    _until(lambda: _says(log, SIGN), process)
+    return _says(log, SIGN)
+
+
+def _says(log: IO[bytes], sign: bytes) -> bool:
+    return sign in os.pread(log.fileno(), 2**16, 0)
+
+
+def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None and not ready():
+        time.sleep(0.01)
+
+
+def _killed(process: subprocess.Popen[bytes], after_s: float) -> bool:
+    """Kill a process unless it ends by itself before."""
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def _look(folder: Path, place: Place, ledger: Ledger) -> None:
+    """Hold what there is of a record against the undisturbed one."""
+    with contextlib.suppress(ValueError, StorageError):  # killed before there was one
+        trials = runs.read(runs.find_place("faults", folder, None)).trials
+        ledger.compare(trials, place.expected, ended=False)

@@ -1,0 +1,143 @@
+"""No password comes through, however it is written, in errors, files or lists of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hpo import cli, doctor, runs
+from hpo.executors.processes import Process, local_pool
+from hpo.launch import Launch
+from hpo.masking import mask, shown
+
+SECRET = "hunter2"
+HOSTILE = [
+    "postgresql://user:{}@127.0.0.1:1/x",
+    "postgresql://user:a {}@127.0.0.1:1/x",
+    "postgresql://user:{}/?#@127.0.0.1:1/x",
+    "postgresql://user@corp:{}@127.0.0.1:1/x",
+    "postgresql://user:p@{}:word@127.0.0.1:1/x",
+    "postgresql://user:p@{}@127.0.0.1:1/x",
+    "postgresql://user:{{a}}{}@127.0.0.1:1/x",
+    "postgresql://user:{{0}}{}@127.0.0.1:port/x",
+    "postgresql://127.0.0.1:1/x?user=u&password={}",
+    "postgresql://u@127.0.0.1:1/x?sslpassword={}",
+    "mysql+pymysql://user:{}@127.0.0.1:1/x",
+    "nonsense://user:{}@127.0.0.1:1/x",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://user:secret@127.0.0.1:1/x", "postgresql://user:***@127.0.0.1:1/x"),
+        ("mysql+pymysql://u:a/b:c@host/x", "mysql+pymysql://u:***@host/x"),
+        ("postgresql://u:a@b@host/x", "postgresql://u:***@host/x"),
+        ("redis://:pw@host", "redis://:***@host"),
+        ("at postgresql://u:p@h/x, not at h", "at postgresql://u:***@h/x, not at h"),
+        ("postgresql://h/x?user=u&password=p&a=b", "postgresql://h/x?user=u&password=***&a=b"),
+        ("postgresql://u@h:5432/x", "postgresql://u@h:5432/x"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+        ("postgresql://me@corp:p@h/x", "postgresql://me@corp:***@h/x"),
+        ("postgresql://h/x?sslpassword=p&a=b", "postgresql://h/x?sslpassword=***&a=b"),
+        ("mysql://h/x?ssl_key_password=p", "mysql://h/x?ssl_key_password=***"),
+        ("mssql:///?odbc_connect=PWD%3Dp", "mssql:///?odbc_connect=***"),
+        ("no address at all", "no address at all"),
+    ],
+)
+def test_mask_hides_passwords_and_nothing_else(text: str, expected: str) -> None:
+    assert mask(text) == expected
+
+
+def test_white_space_in_a_password_is_hidden_where_the_url_stands_alone() -> None:
+    assert shown("postgresql://u:two words\n@h/x") == "postgresql://u:***@h/x"
+    assert shown("--storage=postgresql://u:two words@h/x") == "--storage=postgresql://u:***@h/x"
+    assert shown("sqlite:////tmp/a b@c.db") == "sqlite:////tmp/a b@c.db"
+
+
+@pytest.mark.parametrize("pattern", HOSTILE)
+def test_no_command_shows_or_writes_a_password_that_it_was_given(
+    pattern: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "DEVICE", "print('a device')")
+    url, study = pattern.format(SECRET), tmp_path / "mine.py"
+    study.write_text("from tests.hpo.toy_objective import *\nSTUDY = spec(trials=2)")
+    out = ["--out", str(tmp_path / "runs")]
+    codes = [
+        cli.main(["run", str(study), *out, "--storage", url]),
+        cli.main(["show", "toy", *out]),
+        cli.main(["show", "toy", *out, "--storage", url]),
+        cli.main(["copy", "toy", *out, "--to-storage", url]),
+        cli.main(["list", *out]),
+        cli.main(["doctor", *out, "--storage", url]),
+    ]
+    assert codes[0] in (1, 2)
+    said = "".join(capfd.readouterr())
+    written = [path.read_text() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert SECRET not in said + "".join(written)
+    assert "Traceback" not in said
+
+
+def test_the_line_to_continue_hides_a_password_with_white_space(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text(
+        "from tests.hpo.toy_objective import *\n"
+        "STUDY = spec(objective=ToyObjective(before=lambda requests: interrupt()))"
+    )
+    url = f"sqlite:///{tmp_path / 'x.db'}?password=two {SECRET}&a=b://u:two {SECRET}@h"
+    assert cli.main(["run", str(study), "--out", str(tmp_path / "runs"), "--storage", url]) == 130
+    said = "".join(capfd.readouterr())
+    assert "To continue:" in said
+    assert SECRET not in said
+
+
+def test_a_url_may_come_by_the_environment_and_workers_do_not_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}?password={SECRET}"
+    study, out = tmp_path / "mine.py", ["--out", str(tmp_path / "runs")]
+    study.write_text(
+        "import os\nfrom tests.hpo.toy_objective import *\n"
+        f"seen = float('{runs.VARIABLE}' in os.environ)\n"
+        "STUDY = spec(trials=2, objective=ToyObjective(extra={'seen': seen}))"
+    )
+    monkeypatch.setenv(runs.VARIABLE, url)
+    words = ["run", str(study), *out, "--executor", "processes", "--workers", "1"]
+    assert cli.main(words) == 0
+    assert runs.VARIABLE not in os.environ
+    found = runs.load("toy", tmp_path / "runs", url).trials
+    assert [each.metrics["seen"] for each in found] == [0.0, 0.0]
+    capfd.readouterr()
+    assert cli.main(["show", "toy", *out]) == 2
+    assert f"in the environment as {runs.VARIABLE}" in capfd.readouterr().err
+    monkeypatch.setenv(runs.VARIABLE, url)
+    assert cli.main(["show", "toy", *out, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["trials"]["complete"] == 2
+    assert SECRET not in (tmp_path / "runs" / "toy" / "run.json").read_text()
+
+
+def test_a_url_of_the_environment_changes_no_run_that_has_its_own_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = runs.make_place(tmp_path, "toy", None)
+    (place.folder / "study.db").touch()
+    monkeypatch.setenv(runs.VARIABLE, "postgresql://u:p@h/x")
+    assert runs.find_place("toy", tmp_path, None).url == place.url
+    assert runs.make_place(tmp_path, "toy", None, "postgresql://u:p@h/x").url == place.url
+
+
+def test_what_a_worker_is_told_stands_in_no_list_of_processes(tmp_path: Path) -> None:
+    launch = Launch(study="mine.py", store="store", share=f"s3://key:{SECRET}@bucket")
+    (link,) = local_pool(launch, tmp_path, 1).links
+    assert isinstance(link, Process)
+    link.start()
+    assert link.process is not None
+    command = Path(f"/proc/{link.process.pid}/cmdline").read_bytes().decode()
+    link.kill()
+    assert "hpo.worker" in command
+    assert SECRET not in command
