@@ -24,17 +24,18 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, lanes, measures, memory, models, probes, schedules
+from objectives import evaluate, lanes, measures, memory, models, parallel, probes, schedules
 from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
+from objectives.execution import Execution
 from objectives.finetune import Finetuner, Outcome, curve
-from objectives.following import pretrain
 from objectives.handover import Trained
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
+from objectives.parallel import pretrain
 from objectives.prepared import Prepared, data_key
-from objectives.pretrain import MOST_LANES, Compiling
+from objectives.pretrain import MOST_LANES
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.store import Store, key_of, read_json, write_json
@@ -74,15 +75,14 @@ class Batch:
         prepared: Prepared,
         requests: Sequence[Request],
         store: Store,
-        device: str,
-        max_lanes: int | None,
-        compiling: Compiling,
+        execution: Execution,
         on_event: Callable[[Event], None],
     ) -> None:
-        self.prepared, self.store, self.device = prepared, store, device
-        self.max_lanes, self.compiling = max_lanes, compiling
-        self.on_event = on_event
-        self.jobs = [_job(recipe, request, device) for request in requests]
+        self.prepared, self.store, self.on_event = prepared, store, on_event
+        self.device, self.max_lanes = execution.device_name, execution.lanes
+        self.compiling = execution.compiling
+        self.jobs = [_job(recipe, request, execution) for request in requests]
+        parallel.check(self.jobs)
         self.results: dict[int, Result] = {}
         self.started = time.monotonic()
 
@@ -366,7 +366,7 @@ def _write_measures(measured: dict[str, Any], folder: Path) -> None:
     write_json(folder / "measures.json", measured)
 
 
-def _job(recipe: Recipe, request: Request, device: str) -> Job:
+def _job(recipe: Recipe, request: Request, execution: Execution) -> Job:
     fidelity = request["fidelity"]
     if not 0 < fidelity <= 1:
         raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
@@ -374,7 +374,8 @@ def _job(recipe: Recipe, request: Request, device: str) -> Job:
     pre = changed.pretrain
     horizon = pre.steps + (0 if pre.mid is None else pre.mid.steps)
     steps = max(1, round(horizon * fidelity))
-    return Job(changed, request["seed"], steps, device)
+    where = execution.device_name, execution.devices, execution.sharding
+    return Job(changed, request["seed"], steps, *where)
 
 
 def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:

@@ -45,15 +45,18 @@ def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None])
         at += len(chunk)
 
 
-def fitting(step: Callable[[int], object], device: str, most: int) -> int:
+def fitting(step: Callable[[int], object], device: str, most: int, *, sharers: int = 1) -> int:
     """How many lanes fit, by the peak memory of a step with one lane and of one with two.
 
     `step(k)` makes k lanes, takes a training step and lets go of them. Memory is taken to grow by
-    the same amount with each further lane.
+    the same amount with each further lane. `sharers`: processes that look for as much at once, each
+    on a GPU of its own or all of them on the CPU.
     """
     if most <= 2:
         return most
     free = free_bytes(device)
+    if torch.device(device).type == "cpu":
+        free //= sharers
     one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
     a_lane = max(two - one, 1)
     return int(max(1, min(most, 1 + (USED_FRAC * free - one) // a_lane)))

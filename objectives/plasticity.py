@@ -97,8 +97,6 @@ class PlasticityObjective(Measuring[Recipe]):
             prepared=self._prepared,
             requests=requests,
             store=store,
-            device=self.execution.device_name,
-            max_lanes=self.execution.lanes,
-            compiling=self.execution.compiling,
+            execution=self.execution,
             on_event=on_event,
         )
