@@ -82,7 +82,9 @@ class Batch:
         self.device, self.max_lanes = execution.device_name, execution.lanes
         self.compiling = execution.compiling
         self.jobs = [_job(recipe, request, execution) for request in requests]
-        parallel.check(self.jobs)
+        if execution.devices > 1:
+            for job in self.jobs:
+                parallel.check_rows(job)
         self.results: dict[int, Result] = {}
         self.started = time.monotonic()
 

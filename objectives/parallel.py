@@ -24,12 +24,15 @@ from objectives.rank_processes import Message, Processes
 from objectives.store import Store
 
 
-def check(jobs: Sequence[Job]) -> None:
-    """Raise ValueError where the devices are not there or a batch cannot be shared by them."""
-    for job in jobs:
-        if job.devices > 1:
-            _check_devices(job)
-            _check_rows(job)
+def check_rows(job: Job) -> None:
+    """Raise ValueError where a batch cannot be shared by the devices."""
+    pre = job.recipe.pretrain
+    if pre.batch_size % (job.devices * pre.accumulation):
+        of = "devices" if pre.accumulation == 1 else "devices times pretrain.accumulation"
+        raise ValueError(
+            f"pretrain.batch_size must be a multiple of {of}, so that each device takes as many "
+            f"rows; got {pre.batch_size} and {job.devices * pre.accumulation}."
+        )
 
 
 def pretrain(
@@ -58,6 +61,7 @@ def pretrain(
             bases[index] = base
     missing = [index for index in range(len(jobs)) if index not in bases]
     if missing:
+        _check_devices(jobs[0])
         asked = [jobs[index] for index in missing]
         with tempfile.TemporaryDirectory(prefix="hpo-ranks-") as folder:
             lost = Path(folder)
@@ -75,16 +79,6 @@ def _check_devices(job: Job) -> None:
     there = torch.cuda.device_count()
     if torch.device(job.device).type == "cuda" and job.devices > there:
         raise ValueError(f"devices is {job.devices} but there are {there} GPUs here; lower it.")
-
-
-def _check_rows(job: Job) -> None:
-    pre = job.recipe.pretrain
-    if pre.batch_size % (job.devices * pre.accumulation):
-        of = "devices" if pre.accumulation == 1 else "devices times pretrain.accumulation"
-        raise ValueError(
-            f"pretrain.batch_size must be a multiple of {of}, so that each device takes as many "
-            f"rows; got {pre.batch_size} and {job.devices * pre.accumulation}."
-        )
 
 
 def _base(store: Store, corpus: Corpus, job: Job, record: Message, lost: Path) -> Base:

@@ -157,23 +157,26 @@ def _messages(stream: IO[str]) -> Iterator[Message]:
 
 
 def _start(count: int) -> subprocess.Popen[str]:
-    """A rank, with its share of the threads and this process's modules."""
-    interface = _loopback()
-    environment = {
-        **os.environ,
-        "GLOO_SOCKET_IFNAME": interface,
-        "NCCL_SOCKET_IFNAME": interface,
-        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count)),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "objectives.rank"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=environment,
+        env=environment(count),
     )
+
+
+def environment(count: int) -> dict[str, str]:
+    """Of one of so many ranks: its share of the threads, and this process's modules."""
+    interface = _loopback()
+    return {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": interface,
+        "NCCL_SOCKET_IFNAME": interface,
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count)),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
 
 
 def _loopback() -> str:

@@ -1,0 +1,366 @@
+"""A trial on two devices is the trial on one: real processes over gloo, on the CPU.
+
+In double precision the two agree to 1e-10, far above rounding and far below what any mistake in a
+sum, a norm or a share of the rows would leave. In single precision they agree to 2e-5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from objectives import Execution, PlasticityObjective, VisionObjective, VisionRecipe, parallel
+from objectives import rank_processes as processes
+from objectives.checkpoints import Base
+from objectives.corpus import Corpus
+from objectives.execution import Execution as Where
+from objectives.jobs import Job
+from objectives.measures import Request, Result
+from objectives.rank import LEFT
+from objectives.rank_processes import RanksError
+from objectives.recipe import BuiltinTask, Finetune, Lora, Model, Recipe
+from objectives.sharding import Kind
+from objectives.store import Store
+from tests.objectives import toy
+from tests.objectives.test_pretrain import Stop, job
+
+EXACT = 1e-10
+CLOSE = 2e-5
+"""In single precision, after few steps at a rate of 0.01: about ten times what was measured."""
+STEPS = 8
+KINDS: tuple[Kind, ...] = ("replicate", "fsdp")
+BOTH: dict[str, dict[str, Any]] = {
+    "clipped": {"clip_norm": 0.05, "weight_decay__decayed": "matrices"},
+    "accumulated": {"accumulation": 2, "activation_checkpointing": True},
+    "alpha_decay": {
+        "weight_decay__policy": "alpha_decay",
+        "weight_decay__scores__every": 3,
+        "weight_decay__scores__min_eigenvalues": 2,
+    },
+    "ada_decay": {
+        "weight_decay__policy": "ada_decay",
+        "weight_decay__scores__min_eigenvalues": 2,
+        "weight_decay__multipliers__mlp": 0.5,
+    },
+    "awd": {"weight_decay__policy": "awd"},
+    "stable": {"weight_decay__policy": "stable"},
+    "adam_c": {"weight_decay__policy": "adam_c"},
+    "sgd": {"optimizer": "sgd", "lr": 0.5},
+    "follower": {"effective_lr_of__value": 3.0, "weight_decay": 0.0},
+}
+"""What is trained either way."""
+MERGED = {"schedule__decay": "merged", "schedule__decay_frac": 0.5, "merge_points": 4}
+Key = tuple[str, str]
+
+
+@dataclasses.dataclass
+class Trained:
+    """Bases by case and sharding, of one device and of two, and what the two were seen to do."""
+
+    one: dict[Key, Base]
+    two: dict[Key, Base]
+    jobs: dict[Key, Job]
+    events: list[dict[str, Any]]
+    listening: set[str]
+    """Addresses at which ranks listen."""
+
+
+def on_two(one: Job, kind: Kind) -> Job:
+    return dataclasses.replace(one, devices=2, sharding=kind)
+
+
+def train(
+    jobs: list[Job], corpus: Corpus, folder: Path, report: Callable[[Any], None] | None = None
+) -> list[Base]:
+    store = Store(folder / "corpus-store")  # where the corpus lies
+    try:
+        return parallel.pretrain(jobs, corpus, store, report or (lambda event: None), max_lanes=8)
+    finally:
+        store.close()
+
+
+def ranks() -> list[psutil.Process]:
+    """Living processes that this one has started."""
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def hand_over(folder: Path, before: Job, after: Job, corpus: Corpus, step: int) -> None:
+    """Give what one placement has stored of a job on its way to another one."""
+    stage = folder / "corpus-store" / "checkpoint"
+    shutil.copytree(stage / before.key(corpus, step), stage / after.key(corpus, step))
+
+
+def stop_at(step: int) -> Callable[[dict[str, Any]], None]:
+    def report(event: dict[str, Any]) -> None:
+        if event["step"] >= step:
+            raise Stop
+
+    return report
+
+
+def cases(recipe: Recipe, folder: Path) -> dict[Key, Job]:
+    """Jobs by case and sharding, as one device trains them."""
+    toy.CONFIGS["gpt2"].save_pretrained(folder / "gpt2")
+    gpt2 = dataclasses.replace(recipe, model=Model(preset=None, config=str(folder / "gpt2")))
+    given = {name: job(recipe, STEPS, **params) for name, params in BOTH.items()}
+    given["gpt2"] = job(gpt2, STEPS, weight_decay__multipliers__attn_qk=0.3)
+    given["begun"] = job(recipe, STEPS, seed=5)
+    found: dict[Key, Job] = {(name, kind): one for name, one in given.items() for kind in KINDS}
+    for place, lr in enumerate((1e-3, 1e-2, 1e9)):
+        found[f"lane {place}", "replicate"] = job(recipe, STEPS, lr=lr, weight_decay=0.3)
+    found["lost", "fsdp"] = job(recipe, STEPS, lr=1e9)
+    found["merged", "fsdp"] = job(recipe, STEPS, **MERGED)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(toy_folder: Path, toy_corpus: Corpus) -> Iterator[Trained]:
+    """Every case on one device and on two, in double precision; the two are started once."""
+    torch.set_default_dtype(torch.float64)
+    recipe = toy.recipe(toy_folder, steps=STEPS, batch_size=4, evals=2)
+    jobs = cases(recipe, toy_folder)
+    begun = jobs["begun", "fsdp"]
+    with pytest.raises(Stop):
+        train([begun], toy_corpus, toy_folder, stop_at(3))
+    events: list[dict[str, Any]] = []
+    listening: set[str] = set()
+
+    def report(event: dict[str, Any]) -> None:
+        events.append(event)
+        for each in ranks():
+            sockets = each.net_connections(kind="inet")
+            listening.update(one.laddr.ip for one in sockets if one.status == "LISTEN")
+
+    many = {key: on_two(one, key[1]) for key, one in jobs.items()}  # type: ignore[arg-type]
+    for kind in KINDS:
+        hand_over(toy_folder, begun, many["begun", kind], toy_corpus, 3)
+    one = train(list(jobs.values()), toy_corpus, toy_folder)
+    two = train(list(many.values()), toy_corpus, toy_folder, report)
+    found = (dict(zip(jobs, bases, strict=True)) for bases in (one, two))
+    yield Trained(*found, many, events, listening)
+    torch.set_default_dtype(torch.float32)
+
+
+def assert_close(one: Base, two: Base, tolerance: float) -> None:
+    assert one.params.keys() == two.params.keys()
+    for name, p in one.params.items():
+        torch.testing.assert_close(two.params[name], p, rtol=0, atol=tolerance)
+    for seen in ("losses", "norms"):
+        ours, theirs = (torch.tensor(getattr(base, seen)) for base in (one, two))
+        torch.testing.assert_close(theirs, ours, rtol=tolerance, atol=tolerance)
+    ours, theirs = (torch.tensor(base.validation) for base in (one, two))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*BOTH, "gpt2"])
+def test_two_devices_train_what_one_does(name: str, kind: Kind, trained: Trained) -> None:
+    one, two = trained.one[name, kind], trained.two[name, kind]
+    assert len(two.losses) == STEPS
+    assert_close(one, two, EXACT)
+    assert one.key != two.key
+
+
+def test_a_merged_decay_is_merged_of_what_the_ranks_have_kept(trained: Trained) -> None:
+    assert_close(trained.one["merged", "fsdp"], trained.two["merged", "fsdp"], EXACT)
+
+
+def test_lanes_train_on_two_devices_and_one_that_diverges_is_told(trained: Trained) -> None:
+    for place in range(2):
+        key = (f"lane {place}", "replicate")
+        assert_close(trained.one[key], trained.two[key], EXACT)
+    assert max(event["lanes"] for event in trained.events) >= 3
+    for key in (("lane 2", "replicate"), ("lost", "fsdp")):
+        one, two = trained.one[key], trained.two[key]
+        assert two.lost_at == one.lost_at >= 0
+        assert two.params.keys() == one.params.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_one_device_began_goes_on_on_two(kind: Kind, trained: Trained) -> None:
+    one, two = trained.one["begun", kind], trained.two["begun", kind]
+    assert two.trained_steps == STEPS - 3
+    assert_close(one, two, EXACT)
+
+
+def test_progress_counts_all_ranks_rows_and_nothing_is_open_to_others(trained: Trained) -> None:
+    assert trained.listening == {"127.0.0.1"}
+    assert ranks() == []
+    steps = sum(base.trained_steps + base.reference_steps for base in trained.two.values())
+    rows = sum(event["tokens"] for event in trained.events) / toy.SEQ_LEN
+    assert rows <= 4 * steps
+
+
+def test_keys_tell_devices_and_sharding_apart_and_leave_those_of_one_as_they_were(
+    trained: Trained, toy_corpus: Corpus
+) -> None:
+    two = trained.jobs["sgd", "fsdp"]
+    other = [dataclasses.replace(two, **change) for change in (
+        {"sharding": "replicate"}, {"devices": 4}, {"devices": 1}, {"device": "cuda"},
+    )]  # fmt: skip
+    keys = {each.key(toy_corpus, 5) for each in [two, *other]}
+    assert len(keys) == 5
+    alone = dataclasses.replace(two, devices=1, sharding="replicate")
+    assert alone.key(toy_corpus, 5) == other[2].key(toy_corpus, 5)
+
+
+def test_a_stop_comes_back_and_what_two_devices_have_stored_goes_on_on_one(
+    toy_folder: Path, toy_corpus: Corpus, float64: None
+) -> None:
+    recipe = toy.recipe(toy_folder, steps=60, batch_size=4)
+    one = job(recipe, 60, seed=9, weight_decay__policy="awd")
+    two = on_two(one, "fsdp")
+    stop = Stop()
+
+    def report(event: dict[str, Any]) -> None:
+        raise stop
+
+    with pytest.raises(Stop) as caught:
+        train([two], toy_corpus, toy_folder, report)
+    assert caught.value is stop
+    assert ranks() == []
+    (step,) = [
+        step
+        for step in range(1, 61)
+        if (toy_folder / "corpus-store" / "checkpoint" / two.key(toy_corpus, step)).exists()
+    ]
+    hand_over(toy_folder, two, one, toy_corpus, step)
+    (ended,) = train([one], toy_corpus, toy_folder)
+    assert ended.trained_steps == 60 - step
+    fresh = toy_folder / "fresh"
+    shutil.copytree(toy_folder / "corpus-store" / "tokens", fresh / "corpus-store" / "tokens")
+    (expected,) = train([one], toy_corpus, fresh)
+    assert_close(expected, ended, EXACT)
+
+
+PARAMS = [{"pretrain.weight_decay": 0.1}, {"pretrain.weight_decay": 1.0}]
+
+
+@pytest.fixture
+def recipe(toy_folder: Path) -> Recipe:
+    base = toy.recipe(toy_folder, steps=6, evals=2)
+    fine = Finetune(
+        tasks=(BuiltinTask(name="list_ops"),), lora=Lora(rank=2), lrs=(1e-3,), max_extensions=0,
+        steps=4, batch_size=2, train_rows=50, validation_rows=4, test_rows=6,
+    )  # fmt: skip
+    return dataclasses.replace(base, finetune=fine)
+
+
+def measure(
+    recipe: Recipe, folder: Path, report: Callable[[Any], None] | None = None, **where: Any
+) -> list[Result]:
+    objective = PlasticityObjective(recipe, Execution(device="cpu", store=folder, **where))
+    requests = [Request(params=params, fidelity=1.0, seed=0) for params in PARAMS]
+    return objective.evaluate(requests, report)
+
+
+def test_a_killed_rank_is_one_sentence_and_the_next_call_ends_with_the_results_of_one_device(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(event: dict[str, Any]) -> None:
+        # the first trial has ended when the second one's steps come
+        if event["stage"] == "pretrain" and event["done_frac"] > 0.05 and not killed:
+            victim = ranks()[-1]
+            killed.append(victim.pid)
+            victim.kill()
+
+    where = {"devices": 2, "sharding": "fsdp", "lanes": 2}
+    with pytest.raises(
+        RanksError, match=r"^rank [01] of 2 was ended by SIGKILL, [^\n]*to go on\.$"
+    ):
+        measure(recipe, tmp_path, kill, **where)
+    assert killed
+    assert ranks() == []
+    found = measure(recipe, tmp_path, **where)
+    alone = measure(recipe, tmp_path)
+    for one, two in zip(alone, found, strict=True):
+        assert two.failure is None
+        assert two.metrics.keys() == one.metrics.keys()
+        assert two.metrics == pytest.approx(one.metrics, rel=CLOSE, abs=CLOSE)
+    assert [each.cost["tokens"] for each in measure(recipe, tmp_path, **where)] == [0.0, 0.0]
+
+
+def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-P", "-m", "objectives.rank"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=processes.environment(2),
+    )
+    assert started.stdin is not None
+    meeting = str(tmp_path / "meeting")
+    started.stdin.write(
+        f'{{"rank": 0, "count": 2, "dtype": "float32", "device": "cpu", "meeting": "{meeting}"}}\n'
+    )
+    started.stdin.close()
+    assert started.wait(timeout=60) == LEFT
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"devices": 0}, "devices must be at least 1, got 0."),
+        ({"devices": 2, "sharding": "abacus"}, "sharding must be replicate or fsdp, got 'abacus'."),
+        ({"sharding": "fsdp"}, "sharding fsdp needs devices of at least 2, got 1."),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        Where(**given)
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        PlasticityObjective(Recipe()).configure(**given)
+
+
+@pytest.mark.parametrize(
+    ("params", "of"),
+    [
+        ({"batch_size": 3}, "devices, so that each device takes as many rows; got 3 and 2."),
+        (
+            {"batch_size": 6, "accumulation": 2},
+            "devices times pretrain.accumulation, so that each device takes as many rows; "
+            "got 6 and 4.",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_refused(
+    params: dict[str, Any], of: str, toy_folder: Path, tmp_path: Path
+) -> None:
+    objective = PlasticityObjective(
+        toy.recipe(toy_folder, **params), Execution(device="cpu", devices=2, store=tmp_path)
+    )
+    with pytest.raises(ValueError, match=f"^pretrain.batch_size must be a multiple of {of}$"):
+        objective({})
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cuda", "devices is 2 but there are 1 GPUs here; lower it."),
+        ("cuda:0", "several devices are taken from the first on, got device 'cuda:0'; use cuda."),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    device: str, says: str, toy_folder: Path, toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    asked = dataclasses.replace(job(toy.recipe(toy_folder), 4), device=device, devices=2)
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        train([asked], toy_corpus, toy_folder)
+
+
+def test_images_stay_on_one_device() -> None:
+    with pytest.raises(ValueError, match=r"^images are trained on one device, got devices 2; "):
+        VisionObjective(VisionRecipe()).configure(devices=2)
