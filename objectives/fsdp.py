@@ -27,7 +27,7 @@ from objectives.ranks import Ranks
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One parameter's part on this rank."""
 
     shape: torch.Size
@@ -64,7 +64,7 @@ class Shards:
             ValueError: the module has no decoder layers that are known as such.
         """
         self.module, self.ranks = module, ranks
-        self.parts = _parts(module, ranks)
+        self.parts = parts(module, ranks)
         self.mesh: DeviceMesh = init_device_mesh(torch.device(device).type, (ranks.count,))
         layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
         if not layers:
@@ -146,16 +146,16 @@ class Shards:
         """The module's, in the order of the parts; torch puts others in their place."""
         return [getattr(owner, name) for owner, name in self.places]
 
-    def _at(self, span: slice) -> _Part:
+    def _at(self, span: slice) -> Part:
         (part,) = (each for each in self.parts.values() if each.start == span.start)
         assert span.stop - span.start == part.shape.numel()
         return part
 
-    def _gathered(self, x_P: Tensor, part: _Part) -> Tensor:
+    def _gathered(self, x_P: Tensor, part: Part) -> Tensor:
         whole: Tensor = self._whole(x_P[part.here].view(part.local), part).full_tensor()
         return whole.flatten()
 
-    def _whole(self, local: Tensor, part: _Part) -> DTensor:
+    def _whole(self, local: Tensor, part: Part) -> DTensor:
         """The parameter of which this is here."""
         stride = torch.empty(part.shape, device="meta").stride()
         return DTensor.from_local(
@@ -163,9 +163,9 @@ class Shards:
         )
 
 
-def _parts(module: nn.Module, ranks: Ranks) -> dict[str, _Part]:
+def parts(module: nn.Module, ranks: Ranks) -> dict[str, Part]:
     """Of each parameter, tied ones once; cut as torch.chunk would."""
-    found: dict[str, _Part] = {}
+    found: dict[str, Part] = {}
     start = at = 0
     for name, parameter in module.named_parameters():
         rows = parameter.shape[0]
@@ -173,7 +173,7 @@ def _parts(module: nn.Module, ranks: Ranks) -> dict[str, _Part]:
         first = min(rows, ranks.rank * each)
         count = min(rows, first + each) - first
         size = count * parameter.shape[1:].numel()
-        found[name] = _Part(parameter.shape, start, first, count, slice(at, at + size))
+        found[name] = Part(parameter.shape, start, first, count, slice(at, at + size))
         start, at = start + parameter.numel(), at + size
     return found
 

@@ -216,7 +216,8 @@ class Program:
     def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
         if not self.bf16:
             return contextlib.nullcontext()
-        return torch.autocast(batch.ids.device.type, torch.bfloat16)
+        # what is remembered of sharded weights would stay when torch lets the weights go
+        return torch.autocast(batch.ids.device.type, torch.bfloat16, cache_enabled=not self.holding)
 
     def _nats(
         self,

@@ -44,12 +44,13 @@ def pretrain(
     max_lanes: int | None = None,
     compiling: Compiling = "auto",
 ) -> list[Base]:
-    """`objectives.following.pretrain` on as many devices as the jobs name; a base a job, in order.
+    """`objectives.following.pretrain` on as many devices as all jobs name; a base a job, in order.
 
     Raises:
         ValueError, StoreError, MemoryError: as there.
         RanksError: a rank failed or was lost.
     """
+    assert len({job.devices for job in jobs}) == 1
     if jobs[0].devices == 1:
         return following.pretrain(
             jobs, corpus, store, report, max_lanes=max_lanes, compiling=compiling

@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.bench import (
     calibration,
     decay,
+    devices,
     faults,
     figures,
     kills,
@@ -73,6 +74,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "faults": faults.run,
     "probes": probes.run,
     "decay": decay.run,
+    "devices": devices.run,
     "calibration": calibration.run,
     "search": search.run,
     "report": report.run,

@@ -6,6 +6,7 @@ sum, a norm or a share of the rows would leave. In single precision they agree t
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -19,7 +20,15 @@ import psutil
 import pytest
 import torch
 
-from objectives import Execution, PlasticityObjective, VisionObjective, VisionRecipe, parallel
+from objectives import (
+    Execution,
+    PlasticityObjective,
+    VisionObjective,
+    VisionRecipe,
+    fsdp,
+    models,
+    parallel,
+)
 from objectives import rank_processes as processes
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
@@ -28,6 +37,7 @@ from objectives.jobs import Job
 from objectives.measures import Result
 from objectives.rank import LEFT
 from objectives.rank_processes import RanksError
+from objectives.ranks import Ranks
 from objectives.recipe import BuiltinTask, Finetune, Lora, Model, Recipe, Schedule
 from objectives.sharding import Kind
 from objectives.store import Store
@@ -37,6 +47,8 @@ from tests.objectives.test_pretrain import Stop, job
 EXACT = 1e-10
 CLOSE = 2e-5
 """In single precision, after a few steps at a rate of 0.01; measured up to 1e-6."""
+BF16 = 0.01
+"""Under bf16 products, which keep three digits; measured up to 0.003."""
 STEPS = 6
 KINDS: tuple[Kind, ...] = ("replicate", "fsdp")
 CASES: dict[str, dict[str, Any]] = {
@@ -60,7 +72,7 @@ CASES: dict[str, dict[str, Any]] = {
     "follower": {"effective_lr_of__value": 3.0, "weight_decay": 0.0},
 }
 """What is trained; the first ones either way: where parameters are whole, no policy sees ranks."""
-TRAINED = [(name, kind) for place, name in enumerate(["gpt2", *CASES])
+TRAINED = [(name, kind) for place, name in enumerate(["gpt2", *CASES, "odd"])
            for kind in KINDS if kind == "fsdp" or place < 5]  # fmt: skip
 MERGED = {"schedule__decay": "merged", "schedule__decay_frac": 0.5, "merge_points": 4}
 Key = tuple[str, str]
@@ -118,6 +130,11 @@ def cases(recipe: Recipe, folder: Path) -> dict[Key, Job]:
     gpt2 = dataclasses.replace(recipe, model=Model(preset=None, config=str(folder / "gpt2")))
     given = {name: job(recipe, STEPS, **params) for name, params in CASES.items()}
     given["gpt2"] = job(gpt2, STEPS, weight_decay__multipliers__attn_qk=0.3)
+    config = copy.deepcopy(toy.CONFIGS["llama"])
+    config.intermediate_size, config.tie_word_embeddings = 41, False
+    config.save_pretrained(folder / "odd")
+    odd = dataclasses.replace(recipe, model=Model(preset=None, config=str(folder / "odd")))
+    given["odd"] = job(odd, STEPS, **CASES["alpha_decay"])
     given["begun"] = job(recipe, STEPS, seed=5)
     found: dict[Key, Job] = {(name, kind): given[name] for name, kind in TRAINED}
     for place, lr in enumerate((1e-3, 1e-2, 1e9)):
@@ -217,6 +234,23 @@ def test_keys_tell_devices_and_sharding_apart_and_leave_those_of_one_as_they_wer
     assert alone.key(toy_corpus, 5) == other[2].key(toy_corpus, 5)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_parts_of_the_ranks_are_all_of_the_parameters_once(count: int) -> None:
+    module = models.build_module(toy.CONFIGS["qwen3"], "meta")
+    size = models.num_parameters(module)
+    row = torch.arange(size)
+    found = []
+    for rank in range(count):
+        parts = fsdp.parts(module, Ranks(rank, count))
+        here = torch.cat([row[part.span] for part in parts.values()])
+        for part in parts.values():
+            assert torch.equal(here[part.here], row[part.span])
+            assert part.local.numel() == part.here.stop - part.here.start
+        found.append(here)
+    assert torch.equal(torch.cat(found).sort().values, row)
+    assert max(map(len, found)) < 1.2 * size / count
+
+
 def test_a_stop_comes_back_and_what_two_devices_have_stored_goes_on_on_one(
     toy_folder: Path, toy_corpus: Corpus, float64: None
 ) -> None:
@@ -252,6 +286,7 @@ def test_a_killed_rank_is_one_sentence_and_loses_nothing_that_is_finished(
     recipe = toy.recipe(toy_folder, steps=100, batch_size=4)
     short, long = job(recipe, STEPS, seed=11), job(recipe, 100, seed=11, weight_decay=0.3)
     finished = [on_two(short, kind) for kind in KINDS]
+    half = job(recipe, STEPS, precision="bf16")
 
     def kill(event: dict[str, Any]) -> None:
         if event["steps"] == 100:  # the others have ended
@@ -259,12 +294,14 @@ def test_a_killed_rank_is_one_sentence_and_loses_nothing_that_is_finished(
 
     says = r"^rank [01] of 2 was ended by SIGKILL, .* run the same command to go on\.$"
     with pytest.raises(RanksError, match=says):
-        train([*finished, on_two(long, "fsdp")], toy_corpus, toy_folder, kill)
+        train([*finished, on_two(half, "fsdp"), on_two(long, "fsdp")], toy_corpus, toy_folder, kill)
     assert ranks() == []
     (alone,) = train([short], toy_corpus, toy_folder)
     for kept in train(finished, toy_corpus, toy_folder):  # no rank is started
         assert kept.trained_steps == 0
         assert_close(alone, kept, CLOSE)
+    one, two = (train([each], toy_corpus, toy_folder)[0] for each in (half, on_two(half, "fsdp")))
+    assert_close(one, two, BF16)
 
 
 def test_what_two_devices_have_pretrained_is_fine_tuned_and_scored_as_what_one_has(
