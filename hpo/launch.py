@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,12 +49,17 @@ class Launch:
         """
         self._check()
         spec = studies.with_params(studies.load(self.study, self.setting), dict(self.settings))
+        several = self._given(SEVERAL)
+        known = inspect.signature(spec.objective.configure).parameters
+        for name in several:
+            if name not in known:
+                raise ValueError(f"--{name} is not known to the study's objective; leave it out.")
         return dataclasses.replace(
             spec,
             **self._given(LIMITS),
             objective=spec.objective.configure(
                 device=self.device,
-                **self._given(SEVERAL),
+                **several,
                 lanes=self.lanes,
                 store=self.store,
                 store_gb=self.store_gb,
