@@ -123,7 +123,7 @@ def _forget_unmeasured(store: Stages, corpus: Corpus, reference: Job) -> None:
     The run is the same, so what depends on it stays.
     """
     stored = checkpoints.startable(store) | set(store.keys(WEIGHTS))
-    steps = {int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()}
+    steps = sorted({int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()})
     for key in (reference.key(corpus, step) for step in steps if step <= reference.steps):
         for stage in (WEIGHTS, PASSING):
             base = checkpoints.load(store, key, stage) if key in stored else None

@@ -159,19 +159,12 @@ class Sweep:
         self.pre = jobs[0].recipe.pretrain
         self.config = models.build_config(jobs[0].recipe.model, corpus.vocab_size)
         self.module = self._module()
-        self.sharding: Sharding = Whole(ranks)
         pays = self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
         sharded = jobs[0].sharding == "fsdp"
         # a traced pass would keep the activations that are to be computed again
         traceable = not (self.pre.activation_checkpointing or sharded)
         self.compiled = traceable and (compiling == "on" or (compiling == "auto" and pays))
-        bf16 = self.pre.precision == "bf16"
-        if sharded:
-            cut = fsdp.Shards(self._module(), ranks, self.device)
-            self.sharding = cut
-            self.program = lanes.Program(cut.module, bf16=bf16, holding=True)
-        else:
-            self.program = lanes.Program(self.module, bf16=bf16, compiled=self.compiled)
+        self.sharding, self.program = self._sharded() if sharded else self._whole()
         self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
         self.policy_size = decay_policies.memory_size(self.module, self.pre)
         self.lanes: list[_Lane] = []
@@ -186,6 +179,18 @@ class Sweep:
         return models.build_module(
             self.config, self.device, checkpointing=self.pre.activation_checkpointing
         )
+
+    def _whole(self) -> tuple[Sharding, lanes.Program]:
+        """All parameters on every rank, and how to run them."""
+        bf16 = self.pre.precision == "bf16"
+        program = lanes.Program(self.module, bf16=bf16, compiled=self.compiled)
+        return Whole(self.ranks), program
+
+    def _sharded(self) -> tuple[Sharding, lanes.Program]:
+        """A part of each on every rank, and how to run them."""
+        cut = fsdp.Shards(self._module(), self.ranks, self.device)
+        bf16 = self.pre.precision == "bf16"
+        return cut, lanes.Program(cut.module, bf16=bf16, holding=True)
 
     def try_step(self, count: int) -> None:
         """Take a first step with `count` lanes, to see what it needs."""

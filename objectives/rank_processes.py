@@ -31,6 +31,8 @@ from objectives.store import StoreError
 SETTLE_S = 5.0
 """Seconds in which ranks leave by themselves when one has failed or is lost; assumed."""
 LOOPBACK = "127.0.0.1"
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun says to this process is not for its ranks."""
 KINDS: dict[str, type[Exception]] = {
     "ValueError": ValueError, "StoreError": StoreError, "MemoryError": MemoryError,
 }  # fmt: skip
@@ -170,8 +172,10 @@ def _start(count: int) -> subprocess.Popen[str]:
 def environment(count: int) -> dict[str, str]:
     """Of one of so many ranks: its share of the threads, and this process's modules."""
     interface = _loopback()
+    found = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
     return {
-        **os.environ,
+        **found,
+        "PYTHONHASHSEED": "0",  # sets of names are gone through in one order by all
         "GLOO_SOCKET_IFNAME": interface,
         "NCCL_SOCKET_IFNAME": interface,
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count)),
