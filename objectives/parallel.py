@@ -19,7 +19,7 @@ from objectives import checkpoints, following, train
 from objectives.checkpoints import Base
 from objectives.corpus import TOKENS, Corpus
 from objectives.jobs import Job
-from objectives.pretrain import VANISHED, Compiling, Report
+from objectives.pretrain import MOST_LANES, VANISHED, Compiling, Report
 from objectives.rank_processes import Message, Processes
 from objectives.store import Store
 
@@ -105,19 +105,21 @@ def _trained(
     """What came of each job, with fewer lanes at once where memory runs out."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()  # the first rank shares this process's device
+    sharded = all(job.sharding == "fsdp" for job in jobs)
+    most = 1 if sharded else min(max_lanes or MOST_LANES, len(jobs))
     while True:
         asked = _asked(jobs, corpus, store, max_lanes, compiling, folder)
         ranks = Processes(asked, jobs[0].devices, str(folder))
         try:
             return ranks.run(report)
         except MemoryError:
-            if ranks.lanes <= 1:
+            if most == 1:
                 raise MemoryError(
                     "one lane does not fit into the memory of the devices; use sharding fsdp or "
                     "more devices, set pretrain.activation_checkpointing, or take a smaller batch "
                     "or model."
                 ) from None
-            max_lanes = ranks.lanes // 2
+            max_lanes = most = most // 2
         finally:
             ranks.kill()
 

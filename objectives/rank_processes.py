@@ -53,8 +53,6 @@ class Processes:
 
     def __init__(self, asked: Message, count: int, folder: str) -> None:
         """Start them on what is asked; they meet in a file of the folder."""
-        self.lanes = 1
-        """Lanes that they last trained at once."""
         self.inbox: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
         self.open = set(range(count))
         """Ranks that may still say something."""
@@ -102,7 +100,6 @@ class Processes:
 
     def _tell(self, event: Message, report: Callable[[Message], None]) -> BaseException | None:
         """Report a step; an exception is handed on as a request to stop, and returned."""
-        self.lanes = event["lanes"]
         try:
             report({**event, "loss": torch.tensor(event["loss"])})
         except BaseException as error:

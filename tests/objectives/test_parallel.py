@@ -29,6 +29,7 @@ from objectives import (
     models,
     parallel,
 )
+from objectives import corpus as corpora
 from objectives import rank_processes as processes
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
@@ -38,7 +39,16 @@ from objectives.measures import Result
 from objectives.rank import LEFT
 from objectives.rank_processes import RanksError
 from objectives.ranks import Ranks
-from objectives.recipe import BuiltinTask, Finetune, Lora, Model, Recipe, Schedule
+from objectives.recipe import (
+    BuiltinTask,
+    Files,
+    Finetune,
+    Lora,
+    MidTraining,
+    Model,
+    Recipe,
+    Schedule,
+)
 from objectives.sharding import Kind
 from objectives.store import Store
 from tests.objectives import toy
@@ -124,7 +134,19 @@ def stop_at(step: int) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def cases(recipe: Recipe, folder: Path) -> dict[Key, Job]:
+def second_phase(recipe: Recipe, folder: Path, corpus: Corpus) -> Job:
+    """A run that goes on with other text."""
+    rows = [{"text": text} for text in toy.text(60, seed=1)]
+    files = Files(paths=(str(toy.write_jsonl(folder / "second.jsonl", rows)),))
+    pre = dataclasses.replace(recipe.pretrain, mid=MidTraining(sources=(files,), steps=2), steps=4)
+    text = dataclasses.replace(recipe.corpus, sources=(files,))
+    store = Store(folder / "corpus-store")
+    second = corpora.prepare(text, toy.SEQ_LEN, store, first=corpus)
+    store.close()
+    return Job(dataclasses.replace(recipe, pretrain=pre), 0, STEPS, second=second)
+
+
+def cases(recipe: Recipe, folder: Path, corpus: Corpus) -> dict[Key, Job]:
     """Jobs by case and sharding, as one device trains them."""
     toy.CONFIGS["gpt2"].save_pretrained(folder / "gpt2")
     gpt2 = dataclasses.replace(recipe, model=Model(preset=None, config=str(folder / "gpt2")))
@@ -141,6 +163,7 @@ def cases(recipe: Recipe, folder: Path) -> dict[Key, Job]:
         found[f"lane {place}", "replicate"] = job(recipe, STEPS, lr=lr, weight_decay=0.3)
     found["lost", "fsdp"] = job(recipe, STEPS, lr=1e9)
     found["merged", "fsdp"] = job(recipe, STEPS, **MERGED)
+    found["mid", "fsdp"] = second_phase(recipe, folder, corpus)
     return found
 
 
@@ -149,7 +172,7 @@ def trained(toy_folder: Path, toy_corpus: Corpus) -> Iterator[Trained]:
     """Every case on one device and on two, in double precision; the two are started once."""
     torch.set_default_dtype(torch.float64)
     recipe = toy.recipe(toy_folder, steps=STEPS, batch_size=4, evals=2)
-    jobs = cases(recipe, toy_folder)
+    jobs = cases(recipe, toy_folder, toy_corpus)
     begun = jobs["begun", "fsdp"]
     with pytest.raises(Stop):
         train([begun], toy_corpus, toy_folder, stop_at(3))
@@ -191,8 +214,11 @@ def test_two_devices_train_what_one_does(name: str, kind: Kind, trained: Trained
     assert one.key != two.key
 
 
-def test_a_merged_decay_is_merged_of_what_the_ranks_have_kept(trained: Trained) -> None:
-    assert_close(trained.one["merged", "fsdp"], trained.two["merged", "fsdp"], EXACT)
+@pytest.mark.parametrize("name", ["merged", "mid"])
+def test_a_merged_decay_and_a_second_phase_are_those_of_one_device(
+    name: str, trained: Trained
+) -> None:
+    assert_close(trained.one[name, "fsdp"], trained.two[name, "fsdp"], EXACT)
 
 
 def test_lanes_train_on_two_devices_and_one_that_diverges_is_told(trained: Trained) -> None:
@@ -331,6 +357,33 @@ def test_what_two_devices_have_pretrained_is_fine_tuned_and_scored_as_what_one_h
     assert two.cost["tokens"] == one.cost["tokens"] > 0
     steps = STEPS * recipe.pretrain.batch_size * recipe.pretrain.seq_len
     assert two.cost["tokens_reused"] == steps
+
+
+@pytest.mark.parametrize(("kind", "tried"), [("replicate", [8, 2, 1]), ("fsdp", [8])])
+def test_ranks_without_memory_are_started_anew_with_half_as_many_lanes(
+    kind: Kind, tried: list[int], toy_folder: Path, toy_corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked_for: list[int] = []
+
+    class Full:
+        def __init__(self, asked: dict[str, Any], count: int, folder: str) -> None:
+            asked_for.append(asked["max_lanes"])
+
+        def run(self, report: Callable[[Any], None]) -> list[Any]:
+            raise MemoryError
+
+        def kill(self) -> None:
+            """There is nothing to end."""
+
+    monkeypatch.setattr(parallel, "Processes", Full)
+    recipe = toy.recipe(toy_folder)
+    many = [on_two(job(recipe, 4, lr=lr), kind) for lr in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    with pytest.raises(
+        MemoryError, match=r"^one lane does not fit into the memory of the devices;"
+    ):
+        train(many, toy_corpus, toy_folder)
+    assert asked_for == tried
 
 
 def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> None:
