@@ -67,7 +67,7 @@ def run(options: Options) -> dict[str, Figure]:
     settings = QUICK if options.quick else (GPU if cuda else CPU)
     most = torch.cuda.device_count() if cuda else 2
     if most < 2:
-        raise ValueError("the bench needs at least 2 GPUs, found 1; use --device cpu.")
+        raise ValueError(f"the bench needs at least 2 GPUs, found {most}; use --device cpu.")
     found: dict[str, Figure] = {}
     for name in options.picked(list(settings)):
         with tempfile.TemporaryDirectory() as folder:
