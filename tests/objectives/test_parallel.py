@@ -202,8 +202,10 @@ def assert_close(one: Base, two: Base, tolerance: float) -> None:
     for seen in ("losses", "norms"):
         ours, theirs = (torch.tensor(getattr(base, seen)) for base in (one, two))
         torch.testing.assert_close(theirs, ours, rtol=tolerance, atol=tolerance)
-    ours, theirs = (torch.tensor(base.validation) for base in (one, two))
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=tolerance)
+    ours, theirs = (dict(base.validation) for base in (one, two))
+    shared = ours.keys() & theirs.keys()  # others on the same lane may have asked for more
+    assert shared
+    assert all(abs(ours[step] - theirs[step]) < tolerance for step in shared)
 
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
@@ -309,7 +311,7 @@ def test_a_stop_comes_back_and_what_two_devices_have_stored_goes_on_on_one(
 def test_a_killed_rank_is_one_sentence_and_loses_nothing_that_is_finished(
     toy_folder: Path, toy_corpus: Corpus
 ) -> None:
-    recipe = toy.recipe(toy_folder, steps=100, batch_size=4)
+    recipe = toy.recipe(toy_folder, steps=100, batch_size=4, evals=20)
     short, long = job(recipe, STEPS, seed=11), job(recipe, 100, seed=11, weight_decay=0.3)
     finished = [on_two(short, kind) for kind in KINDS]
     half = job(recipe, STEPS, precision="bf16")
