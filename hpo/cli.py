@@ -134,10 +134,9 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
-    expected = (
-        isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
-        or type(error).__name__ == "StoreError"
-    )
+    expected = isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError) or type(
+        error
+    ).__name__ in ("StoreError", "RanksError")
     text = terminal.plain(mask(" ".join(str(error).split()))) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from hpo.spec import StudySpec
 
 LIMITS = ("trials", "budget_s", "seed", "max_flops", "patience", "confirm")
 """Fields of a study that the command line sets under the same name."""
+SEVERAL = ("devices", "sharding")
+"""What an objective is told only where it is asked for; one may know a single device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Launch:
     confirm: int | None = None
     seed: int | None = None
     device: str | None = None
+    devices: int | None = None
+    sharding: str | None = None
     lanes: int | None = None
     store_gb: float | None = None
     share: str | None = None
@@ -44,12 +49,17 @@ class Launch:
         """
         self._check()
         spec = studies.with_params(studies.load(self.study, self.setting), dict(self.settings))
-        given: dict[str, Any] = {name: getattr(self, name) for name in LIMITS}
+        several = self._given(SEVERAL)
+        known = inspect.signature(spec.objective.configure).parameters
+        for name in several:
+            if name not in known:
+                raise ValueError(f"--{name} is not known to the study's objective; leave it out.")
         return dataclasses.replace(
             spec,
-            **{name: value for name, value in given.items() if value is not None},
+            **self._given(LIMITS),
             objective=spec.objective.configure(
                 device=self.device,
+                **several,
                 lanes=self.lanes,
                 store=self.store,
                 store_gb=self.store_gb,
@@ -61,8 +71,12 @@ class Launch:
         """JSON-able, with the folder that relative paths start from."""
         return {"launch": dataclasses.asdict(self), "folder": os.getcwd()}
 
+    def _given(self, names: Sequence[str]) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
     def _check(self) -> None:
-        for name in ("trials", "lanes"):
+        for name in ("trials", "lanes", "devices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}.")

@@ -34,6 +34,8 @@ class Origin:
     """Hyperparameters fixed from the command line."""
     device: str | None = None
     """Where it was told to compute; stages of other devices are others."""
+    devices: int | None = None
+    sharding: str | None = None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Objective(Protocol):
         self,
         *,
         device: str | None = None,
+        devices: int | None = None,
+        sharding: str | None = None,
         lanes: int | None = None,
         store: str | None = None,
         store_gb: float | None = None,
@@ -87,8 +89,9 @@ class Objective(Protocol):
     ) -> Objective:
         """The same objective told where to compute and where to keep its stages.
 
-        The stages in the folder `store` take at most `store_gb` (1e9 bytes) while nobody uses
-        them; `share` is a folder or URL where machines share them.
+        A trial takes `devices` of the device, on which it lies by `sharding`; both are left out
+        where they are not asked for. The stages in the folder `store` take at most `store_gb` (1e9
+        bytes) while nobody uses them; `share` is a folder or URL where machines share them.
         """
 
     def early(self) -> frozenset[str]:

@@ -74,12 +74,10 @@ def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
     return dataclasses.replace(point, params=params)
 
 
-def origin(
-    study: str, setting: str | None, params: Mapping[str, Any], device: str | None = None
-) -> Origin:
+def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin:
     """What `load` and `with_params` need to give the same study again, from any folder."""
     place = str(Path(study).absolute()) if study.endswith(".py") else study
-    return Origin(study=place, setting=setting, params=dict(params), device=device)
+    return Origin(study=place, setting=setting, params=dict(params))
 
 
 def reload(run: Run, origin: Origin) -> StudySpec:

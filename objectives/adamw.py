@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from objectives import decay_policies
 from objectives.decay_policies import UNIFORM, Rule, Update
 from objectives.recipe import Optimization
+from objectives.sharding import WHOLE, Sharding
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Constants:
     """How decay is spread over the parameters."""
     sgd: bool = False
     """Gradient descent with momentum beta1 instead of AdamW."""
+    sharding: Sharding = WHOLE
+    """How the parameters lie on devices."""
 
 
 def constants(
@@ -85,6 +88,7 @@ def constants(
     clip: float | Sequence[float] = math.inf,
     decay: Rule = UNIFORM,
     sgd: bool = False,
+    sharding: Sharding = WHOLE,
 ) -> Constants:
     """Constants for K lanes, from one value for all or one a lane."""
 
@@ -99,10 +103,13 @@ def constants(
         clip=column(clip),
         decay=decay,
         sgd=sgd,
+        sharding=sharding,
     )
 
 
-def of_recipes(pres: Sequence[Optimization], module: nn.Module, device: str) -> Constants:
+def of_recipes(
+    pres: Sequence[Optimization], module: nn.Module, device: str, sharding: Sharding = WHOLE
+) -> Constants:
     """Constants for lanes of one program, one a recipe.
 
     Raises:
@@ -115,8 +122,9 @@ def of_recipes(pres: Sequence[Optimization], module: nn.Module, device: str) -> 
         beta2=[pre.beta2 for pre in pres],
         eps=[pre.eps for pre in pres],
         clip=[math.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
-        decay=decay_policies.rule(module, pres, device),
+        decay=decay_policies.rule(module, pres, device, sharding),
         sgd=pres[0].optimizer == "sgd",
+        sharding=sharding,
     )
 
 
@@ -133,7 +141,7 @@ def step_(
 ) -> None:
     """Update `values_KP` and `moments` in place; t counts from 1; `grads_KP` is used up."""
     c, rule, memory = constants, constants.decay, moments.policy
-    clip_(grads_KP, c.clip)
+    clip_(grads_KP, c.clip, c.sharding)
     if rule.coupled:
         update = Update(t, values_KP, grads_KP, memory, lr_K1)
         grads_KP.add_(rule.scaled(decay_K1, update) * values_KP)
@@ -160,14 +168,14 @@ def _descend(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Te
 
 def _mean_square(moments: Moments, c: Constants, t: int) -> Tensor:
     """Mean over the parameters of the bias-corrected second moment; [K, 1]."""
-    return moments.second.mean(1, keepdim=True) / (1 - c.beta2**t)
+    return c.sharding.mean(moments.second) / (1 - c.beta2**t)
 
 
-def clip_(grads_KP: Tensor, norm_K1: Tensor) -> Tensor:
+def clip_(grads_KP: Tensor, norm_K1: Tensor, sharding: Sharding = WHOLE) -> Tensor:
     """Scale each lane's gradient to at most its norm, in place; returns the norms before.
 
     [K, 1].
     """
-    total: Tensor = torch.linalg.vector_norm(grads_KP, dim=1, keepdim=True)
+    total = sharding.norm(grads_KP)[:, None]
     grads_KP.mul_((norm_K1 / (total + 1e-6)).clamp(max=1.0))
     return total

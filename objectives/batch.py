@@ -26,17 +26,18 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, lanes, measures, memory, models, probes, schedules
+from objectives import evaluate, lanes, measures, memory, models, parallel, probes, schedules
 from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
+from objectives.execution import Execution
 from objectives.finetune import Finetuner, Outcome, curve
-from objectives.following import pretrain
 from objectives.handover import Trained
 from objectives.jobs import Job, check_length
 from objectives.measures import Request, Result
+from objectives.parallel import pretrain
 from objectives.prepared import Prepared, data_key
-from objectives.pretrain import MOST_LANES, Compiling
+from objectives.pretrain import MOST_LANES
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.requests import job_of
@@ -78,16 +79,17 @@ class Batch:
         prepared: Prepared,
         requests: Sequence[Request],
         store: Store,
-        device: str,
-        max_lanes: int | None,
-        compiling: Compiling,
+        execution: Execution,
         on_event: Callable[[Event], None],
     ) -> None:
-        self.prepared, self.store, self.device = prepared, store, device
-        self.max_lanes, self.compiling = max_lanes, compiling
-        self.on_event = on_event
-        self.jobs = [job_of(recipe, request, device) for request in requests]
+        self.prepared, self.store, self.on_event = prepared, store, on_event
+        self.device, self.max_lanes = execution.device_name, execution.lanes
+        self.compiling = execution.compiling
+        self.jobs = [job_of(recipe, request, execution) for request in requests]
         self.base_only = [request.get("base_only", False) for request in requests]
+        if execution.devices > 1:
+            for job in self.jobs:
+                parallel.check_rows(job)
         self.results: dict[int, Result] = {}
         self.started = time.monotonic()
 

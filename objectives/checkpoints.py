@@ -23,7 +23,7 @@ from objectives import adamw, models, train
 from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.shelf import MEMORY, PASSING, WEIGHTS
-from objectives.store import Store, read_json, write_json
+from objectives.store import Stages, read_json, write_json
 
 MERGED = "merged"
 MOMENTS_FILE = "m.safetensors"
@@ -84,11 +84,14 @@ class Base:
         return job.lr if self.rates is None else self.rates
 
 
-def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
+def load(store: Stages, key: str, stage: str = WEIGHTS) -> Base | None:
     """The model with this key, None if it is not stored."""
     folder = store.get(stage, key)
-    if folder is None:
-        return None
+    return None if folder is None else read(folder, key)
+
+
+def read(folder: Path, key: str) -> Base:
+    """The model that `write` has put into the folder."""
     info = read_json(folder / "info.json")
     seen = {name: x.numpy() for name, x in load_file(folder / "losses.safetensors").items()}
     return Base(
@@ -105,27 +108,27 @@ def load(store: Store, key: str, stage: str = WEIGHTS) -> Base | None:
 
 
 def save(
-    store: Store, base: Base, memory: adamw.Moments | None = None, stage: str = WEIGHTS
+    store: Stages, base: Base, memory: adamw.Moments | None = None, stage: str = WEIGHTS
 ) -> None:
     """Store a model under its key, with AdamW's memory where it may go on."""
     seconds = base.device_s
-    store.put(stage, base.key, functools.partial(_write_weights, base), seconds=seconds)
+    store.put(stage, base.key, functools.partial(write, base), seconds=seconds)
     if memory is not None:
-        write = functools.partial(_write_memory, memory)
-        store.put(MEMORY, base.key, write, seconds=seconds)
+        write_memory = functools.partial(_write_memory, memory)
+        store.put(MEMORY, base.key, write_memory, seconds=seconds)
 
 
-def save_passing(store: Store, base: Base, memory: adamw.Moments) -> None:
+def save_passing(store: Stages, base: Base, memory: adamw.Moments) -> None:
     """Store a model on its way, with AdamW's memory."""
 
-    def write(folder: Path) -> None:
-        _write_weights(base, folder)
+    def write_both(folder: Path) -> None:
+        write(base, folder)
         _write_memory(memory, folder)
 
-    store.put(PASSING, base.key, write, seconds=base.device_s)
+    store.put(PASSING, base.key, write_both, seconds=base.device_s)
 
 
-def load_start(store: Store, key: str) -> tuple[Base, adamw.Moments, str] | None:
+def load_start(store: Stages, key: str) -> tuple[Base, adamw.Moments, str] | None:
     """A model that can go on, AdamW's memory, and the stage that they were stored as."""
     for stage, of_memory in ((WEIGHTS, MEMORY), (PASSING, PASSING)):
         base, folder = load(store, key, stage), store.get(of_memory, key)
@@ -135,19 +138,19 @@ def load_start(store: Store, key: str) -> tuple[Base, adamw.Moments, str] | None
     return None
 
 
-def startable(store: Store) -> set[str]:
+def startable(store: Stages) -> set[str]:
     """Keys from which training can go on."""
     return set(store.keys(MEMORY)) & set(store.keys(WEIGHTS)) | set(store.keys(PASSING))
 
 
-def finished(store: Store, corpus: Corpus, job: Job) -> Base | None:
+def finished(store: Stages, corpus: Corpus, job: Job) -> Base | None:
     """The job's base if it can be had without training: stored, or merged of what is stored."""
     if job.merge is None:
         return load(store, job.base_key(corpus))
     return load(store, job.base_key(corpus), MERGED) or merge(store, corpus, job)
 
 
-def merge(store: Store, corpus: Corpus, job: Job) -> Base | None:
+def merge(store: Stages, corpus: Corpus, job: Job) -> Base | None:
     """The weighted mean of the job's checkpoints, stored; None where one is missing.
 
     It is summed in double precision, in the order of the steps.
@@ -170,7 +173,7 @@ def merge(store: Store, corpus: Corpus, job: Job) -> Base | None:
     return base
 
 
-def _checkpoint(store: Store, corpus: Corpus, job: Job, step: int) -> Parameters | None:
+def _checkpoint(store: Stages, corpus: Corpus, job: Job, step: int) -> Parameters | None:
     """The job's weights at a step, None if they are not stored; those at 0 follow from its seed."""
     if step == 0:
         model = job.recipe.model
@@ -180,7 +183,7 @@ def _checkpoint(store: Store, corpus: Corpus, job: Job, step: int) -> Parameters
     return None if stored is None else stored.params
 
 
-def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> int:
+def latest_start(store: Stages, stored: set[str], corpus: Corpus, job: Job) -> int:
     """The last of the stored steps from which the job can go on; 0 if there is none.
 
     A job that merges starts before the first of its checkpoints that is missing.
@@ -198,7 +201,8 @@ def latest_start(store: Store, stored: set[str], corpus: Corpus, job: Job) -> in
     return 0
 
 
-def _write_weights(base: Base, folder: Path) -> None:
+def write(base: Base, folder: Path) -> None:
+    """Write weights and what was seen of them into a folder."""
     save_file(base.params, folder / "params.safetensors")
     seen = {"losses": base.losses, "norms": base.norms, "rates": base.rates}
     kept = {name: torch.from_numpy(x) for name, x in seen.items() if x is not None}

@@ -122,14 +122,31 @@ def prepare(
     entry = store.get(TOKENS, key) or store.put(
         TOKENS, key, lambda path: _write_tokens(corpus, owner, tokenizer, path, report)
     )
+    weights = tuple(source.weight for source in corpus.sources)
+    return opened(entry, tokenizer, tokenizer_key, weights, seq_len, owner)
+
+
+def opened(
+    entry: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_key: str,
+    weights: tuple[float, ...],
+    seq_len: int,
+    owner: str = "corpus",
+) -> Corpus:
+    """The corpus of a stored stage, whose folder is named by its key.
+
+    Raises:
+        ValueError: it is too small for one sequence.
+    """
     info = read_json(entry / "info.json")
-    *train, validation = _rows(entry, info["dtype"], len(corpus.sources), seq_len, owner)
+    *train, validation = _rows(entry, info["dtype"], len(weights), seq_len, owner)
     return Corpus(
-        key=key,
+        key=entry.name,
         tokenizer=tokenizer,
         tokenizer_key=tokenizer_key,
         train=tuple(train),
-        weights=tuple(source.weight for source in corpus.sources),
+        weights=weights,
         validation=validation,
         bytes_per_token=info["validation_bytes"] / validation.size,
     )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from objectives import models, roles, spectra
 from objectives.decay_recipe import ScoreMap
 from objectives.recipe import Optimization
+from objectives.sharding import WHOLE, Sharding
 from objectives.weight_decay import SCORED_POLICIES
 
 SLOPE = 4.0
@@ -83,7 +84,9 @@ class Rule:
 UNIFORM = Rule()
 
 
-def rule(module: nn.Module, pres: Sequence[Optimization], device: str) -> Rule:
+def rule(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding = WHOLE
+) -> Rule:
     """The rule of K lanes of one program, one a recipe.
 
     Raises:
@@ -92,8 +95,8 @@ def rule(module: nn.Module, pres: Sequence[Optimization], device: str) -> Rule:
     """
     decay = pres[0].weight_decay
     return Rule(
-        multipliers=_multipliers(module, pres, device),
-        factor=POLICIES[decay.policy](module, pres, device),
+        multipliers=_multipliers(module, pres, device, sharding),
+        factor=POLICIES[decay.policy](module, pres, device, sharding),
         coupled=decay.coupling == "l2",
         needs_moments=decay.policy == "stable" and pres[0].optimizer == "adamw",
         memory_size=memory_size(module, pres[0]),
@@ -127,7 +130,9 @@ def scored_matrices(module: nn.Module, min_eigenvalues: int) -> list[roles.Matri
     return found
 
 
-def _multipliers(module: nn.Module, pres: Sequence[Optimization], device: str) -> Tensor | None:
+def _multipliers(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Tensor | None:
     """Each lane's factors by decayed set and role; [P] where all lanes are alike, None if all 1."""
     kinds = [(pre.weight_decay.decayed, pre.weight_decay.multipliers) for pre in pres]
     rows: dict[object, Tensor | None] = {}
@@ -139,8 +144,8 @@ def _multipliers(module: nn.Module, pres: Sequence[Optimization], device: str) -
     size = models.num_parameters(module)
     filled = {kind: torch.ones(size) if row is None else row for kind, row in rows.items()}
     if len(filled) == 1:
-        return filled[kinds[0]].to(device)
-    return torch.stack([filled[kind] for kind in kinds]).to(device)
+        return sharding.here(filled[kinds[0]]).to(device)
+    return sharding.here(torch.stack([filled[kind] for kind in kinds])).to(device)
 
 
 def _row(module: nn.Module, pre: Optimization) -> Tensor | None:
@@ -164,6 +169,7 @@ class _ByModule:
     every: int
     look: Callable[[Update], Tensor]
     """Factors of the modules; [K, M]."""
+    sharding: Sharding
     row_KP: Tensor | None = None
 
     def __call__(self, update: Update) -> Tensor:
@@ -173,11 +179,14 @@ class _ByModule:
         if self.row_KP is None:
             self.row_KP = torch.ones_like(update.values_KP)
             for place, matrix in enumerate(self.matrices):
-                self.row_KP[:, matrix.span] = update.memory_KD[:, place, None]
+                here = self.sharding.place(matrix.span)
+                self.row_KP[:, here] = update.memory_KD[:, place, None]
         return self.row_KP
 
 
-def _by_score(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
+def _by_score(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Factor:
     """alpha_decay and ada_decay."""
     decay = pres[0].weight_decay
     scores = decay.scores
@@ -189,34 +198,36 @@ def _by_score(module: nn.Module, pres: Sequence[Optimization], device: str) -> F
     sizes_M = torch.tensor([each.shape.numel() for each in matrices], device=device).double()
 
     def look(update: Update) -> Tensor:
-        scores_KM = SCORES[decay.policy](update, matrices)
+        scores_KM = SCORES[decay.policy](update, matrices, sharding)
         factors_KM = mapped(scores_KM, kind, layers, interval_K2)
         return mean_kept(factors_KM, sizes_M) if scores.preserve_mean else factors_KM
 
-    return _ByModule(matrices, scores.every, look)
+    return _ByModule(matrices, scores.every, look, sharding)
 
 
-def _hill_alphas(update: Update, matrices: Sequence[roles.Matrix]) -> Tensor:
+def _hill_alphas(update: Update, matrices: Sequence[roles.Matrix], sharding: Sharding) -> Tensor:
     spans, shapes = [each.span for each in matrices], [each.shape for each in matrices]
-    return spectra.hill_alphas(update.values_KP, spans, shapes)
+    return spectra.hill_alphas(update.values_KP, spans, shapes, sharding)
 
 
-def _gradient_norms(update: Update, matrices: Sequence[roles.Matrix]) -> Tensor:
-    norms = [update.grads_KP[:, each.span].double().norm(dim=1) for each in matrices]
-    return torch.stack(norms, 1)
+def _gradient_norms(update: Update, matrices: Sequence[roles.Matrix], sharding: Sharding) -> Tensor:
+    parts = (update.grads_KP[:, sharding.place(each.span)] for each in matrices)
+    return torch.stack([sharding.norm(part.double()) for part in parts], 1)
 
 
-SCORES: dict[str, Callable[[Update, Sequence[roles.Matrix]], Tensor]] = {
+SCORES: dict[str, Callable[[Update, Sequence[roles.Matrix], Sharding], Tensor]] = {
     "alpha_decay": _hill_alphas,
     "ada_decay": _gradient_norms,
 }
 """Policy -> scores of modules in double precision; [K, M]."""
 
 
-def _awd(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
+def _awd(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Factor:
     def factor(update: Update) -> Tensor:
         grad_K1, weight_K1 = (
-            x.norm(dim=1, keepdim=True) for x in (update.grads_KP, update.values_KP)
+            sharding.norm(x)[:, None] for x in (update.grads_KP, update.values_KP)
         )
         now_K1 = AWD_SCALE * grad_K1 / (weight_K1 + 1e-8)
         return update.memory_KD.mul_(AWD_KEPT).add_((1 - AWD_KEPT) * now_K1)
@@ -224,7 +235,9 @@ def _awd(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor
     return factor
 
 
-def _cautious(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
+def _cautious(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Factor:
     def factor(update: Update) -> Tensor:
         assert update.step_KP is not None
         return (update.step_KP * update.values_KP >= 0).to(update.values_KP.dtype)
@@ -232,8 +245,10 @@ def _cautious(module: nn.Module, pres: Sequence[Optimization], device: str) -> F
     return factor
 
 
-def _adam_c(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
-    normalised_P = roles.is_normalised(module).to(device)
+def _adam_c(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Factor:
+    normalised_P = sharding.here(roles.is_normalised(module)).to(device)
     peak_K1 = torch.tensor([pre.lr for pre in pres], device=device)[:, None]
 
     def factor(update: Update) -> Tensor:
@@ -242,7 +257,9 @@ def _adam_c(module: nn.Module, pres: Sequence[Optimization], device: str) -> Fac
     return factor
 
 
-def _stable(module: nn.Module, pres: Sequence[Optimization], device: str) -> Factor:
+def _stable(
+    module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
+) -> Factor:
     if pres[0].optimizer == "sgd":
         momenta_K1 = torch.tensor([pre.beta1 for pre in pres], device=device)[:, None]
         return lambda update: 1 / (1 - momenta_K1)
@@ -255,8 +272,9 @@ def _stable(module: nn.Module, pres: Sequence[Optimization], device: str) -> Fac
     return factor
 
 
-POLICIES: dict[str, Callable[[nn.Module, Sequence[Optimization], str], Factor | None]] = {
-    "uniform": lambda module, pres, device: None,
+MakeFactor = Callable[[nn.Module, Sequence[Optimization], str, Sharding], Factor | None]
+POLICIES: dict[str, MakeFactor] = {
+    "uniform": lambda module, pres, device, sharding: None,
     "alpha_decay": _by_score,
     "awd": _awd,
     "ada_decay": _by_score,

@@ -6,12 +6,13 @@ import dataclasses
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from objectives.pretrain import Compiling
 from objectives.remote import Mirror
+from objectives.sharding import Kind
 from objectives.shelf import GB
 from objectives.store import Store
 
@@ -24,8 +25,15 @@ class Execution:
 
     device: str | None = None
     """cpu or cuda; None takes a GPU if there is one."""
+    devices: int = 1
+    """How many of them a trial is pretrained on, each by a process of its own. The batch must be
+    divisible by it. Everything after pretraining is on one."""
+    sharding: Kind = "replicate"
+    """How a model lies on several devices: whole on each (replicate), or each with a part of every
+    parameter and of what the optimizer remembers (fsdp)."""
     lanes: int | None = None
-    """Lanes of one program; None measures how many fit."""
+    """Lanes of one program; None measures how many fit. With fsdp one lane is pretrained at a
+    time."""
     compiling: Compiling = "auto"
     """Whether the pretraining step is compiled; auto does on a GPU where the run is long. Never
     together with pretrain.activation_checkpointing."""
@@ -39,6 +47,13 @@ class Execution:
     def __post_init__(self) -> None:
         if self.store_gb is not None and not self.store_gb > 0:
             raise ValueError(f"store_gb must be above 0 or None, got {self.store_gb}.")
+        if self.devices < 1:
+            raise ValueError(f"devices must be at least 1, got {self.devices}.")
+        if self.sharding not in get_args(Kind):
+            names = " or ".join(get_args(Kind))
+            raise ValueError(f"sharding must be {names}, got {self.sharding!r}.")
+        if self.sharding != "replicate" and self.devices == 1:
+            raise ValueError(f"sharding {self.sharding} needs devices of at least 2, got 1.")
 
     @property
     def device_name(self) -> str:
@@ -51,6 +66,8 @@ class Execution:
         self,
         *,
         device: str | None,
+        devices: int | None,
+        sharding: str | None,
         lanes: int | None,
         store: str | None,
         store_gb: float | None,
@@ -59,7 +76,7 @@ class Execution:
         """A copy with what is given; None leaves a field as it is.
 
         Raises:
-            ValueError: the device is not there, or there is no such kind of shared store.
+            ValueError: a device is not there, or there is no such kind of sharding or shared store.
         """
         if device is not None:
             _check_device(device)
@@ -67,6 +84,8 @@ class Execution:
             Mirror(share)
         changes = {
             "device": device,
+            "devices": devices,
+            "sharding": sharding,
             "lanes": lanes,
             "store": None if store is None else Path(store),
             "store_gb": store_gb,
@@ -79,8 +98,10 @@ class Execution:
         """Where it computes; JSON-able."""
         device = torch.device(self.device_name)
         cuda = device.type == "cuda"
+        several = {"devices": self.devices, "sharding": self.sharding}
         return {
             "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+            **(several if self.devices > 1 else {}),
             "threads": torch.get_num_threads(),
             "lanes": self.lanes,
         }

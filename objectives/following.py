@@ -31,18 +31,20 @@ from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.pretrain import Compiling, Report
+from objectives.ranks import ALONE, Ranks
 from objectives.shelf import MEMORY, PASSING, WEIGHTS
-from objectives.store import Store, StoreError
+from objectives.store import Stages, StoreError
 
 
 def pretrain(
     jobs: Sequence[Job],
     corpus: Corpus,
-    store: Store,
+    store: Stages,
     report: Report,
     *,
     max_lanes: int | None = None,
     compiling: Compiling = "auto",
+    ranks: Ranks = ALONE,
 ) -> list[Base]:
     """`objectives.pretrain.pretrain` of jobs of which some follow others; one base a job, in order.
 
@@ -54,7 +56,7 @@ def pretrain(
 
     def run(some: Sequence[Job]) -> list[Base]:
         return sweeps.pretrain(
-            some, corpus, store, report, max_lanes=max_lanes, compiling=compiling
+            some, corpus, store, report, max_lanes=max_lanes, compiling=compiling, ranks=ranks
         )
 
     waiting = {
@@ -115,13 +117,13 @@ def _untrained(reference: Base, key: str) -> Base:
     )
 
 
-def _forget_unmeasured(store: Store, corpus: Corpus, reference: Job) -> None:
+def _forget_unmeasured(store: Stages, corpus: Corpus, reference: Job) -> None:
     """Drop what an earlier version has stored of a run without its norms: they cannot be followed.
 
     The run is the same, so what depends on it stays.
     """
     stored = checkpoints.startable(store) | set(store.keys(WEIGHTS))
-    steps = {int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()}
+    steps = sorted({int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()})
     for key in (reference.key(corpus, step) for step in steps if step <= reference.steps):
         for stage in (WEIGHTS, PASSING):
             base = checkpoints.load(store, key, stage) if key in stored else None

@@ -18,6 +18,7 @@ from objectives.corpus import Corpus
 from objectives.decay_recipe import EffectiveLrOf
 from objectives.merging import Merge
 from objectives.recipe import Model, Recipe, Schedule
+from objectives.sharding import Kind
 from objectives.store import key_of
 
 
@@ -31,6 +32,11 @@ class Job:
     """The horizon at the request's fidelity, with the second phase if there is one."""
     device: str = "cpu"
     """Its kind is part of every key: devices round differently."""
+    devices: int = 1
+    """How many of that kind train it, each as a rank of its own."""
+    sharding: Kind = "replicate"
+    """How its parameters lie on several; with their number a part of every key, as sums over ranks
+    round differently."""
     second: Corpus | None = None
     """Text of the second phase."""
     followed: NDArray[np.float64] | None = None
@@ -222,8 +228,14 @@ class Job:
             [corpus.key, corpus.weights],
             batch,
             program,
-            self.device.split(":")[0],
+            self.placement,
         ]
+
+    @property
+    def placement(self) -> str:
+        """The kind of device, and how a run lies on several."""
+        kind = self.device.split(":")[0]
+        return kind if self.devices == 1 else f"{kind} x {self.devices}, {self.sharding}"
 
 
 def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:

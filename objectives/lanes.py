@@ -25,6 +25,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from objectives import attention
+from objectives.sharding import WHOLE, Sharding
 
 RANDOMNESS = "same"
 """All lanes of a step drop the same units: what a lane draws must not depend on its company."""
@@ -85,11 +86,15 @@ class Rows:
     """The trained parameters of K lanes as rows of one matrix, with views by name.
 
     `values` and `grads` are [K, P]. `views` are leaves of the graph, `grad_views` where their
-    gradients go.
+    gradients go. Where parameters are sharded these are the parts of them that lie here.
     """
 
-    def __init__(self, shapes: Mapping[str, torch.Size], values_KP: Tensor) -> None:
-        self.shapes = dict(shapes)
+    def __init__(
+        self, shapes: Mapping[str, torch.Size], values_KP: Tensor, sharding: Sharding = WHOLE
+    ) -> None:
+        """`shapes` of whole parameters."""
+        self.sharding = sharding
+        self.shapes = sharding.shapes(shapes)
         self.values = values_KP
         self.grads = torch.zeros_like(values_KP)
         self.views = {
@@ -97,6 +102,15 @@ class Rows:
             for name, view in split_rows(self.shapes, self.values).items()
         }
         self.grad_views = list(split_rows(self.shapes, self.grads).values())
+        self.hold()
+
+    def hold(self) -> None:
+        """Have the next pass see the values as they are now."""
+        self.sharding.hold(list(self.views.values()))
+
+    def add_gradient(self, loss: Tensor, *, first: bool) -> None:
+        """Write the gradient of a loss into `grads`, or add it where it is not the first."""
+        self.sharding.add_gradient(loss, list(self.views.values()), self.grad_views, first=first)
 
     @property
     def lanes(self) -> int:
@@ -128,6 +142,8 @@ def stack(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 LossPass = Callable[[dict[str, Tensor], Mapping[str, Tensor] | None, tuple[Tensor, ...]], Tensor]
+Lane = Callable[..., tuple[Tensor, ...]]
+"""(trained, frozen, *data) of one lane -> its outputs"""
 Weights = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 """(trained, frozen) parameters of one lane -> those of the module"""
 
@@ -151,14 +167,17 @@ class Program:
         bf16: bool = False,
         compiled: bool = False,
         weights: Weights | None = None,
+        holding: bool = False,
     ) -> None:
         """`bf16`: matrix products under bf16 autocast; `compiled`: the training pass compiled.
 
         `weights` makes the module's parameters of one lane from what is trained and what is frozen;
-        without it they are both as they are.
+        without it they are both as they are. `holding`: the module has its parameters itself, those
+        of the only lane, and what is given to a pass does not matter.
         """
         self.module = module
         self.bf16 = bf16
+        self.holding = holding
         self.weights = weights or _together
         self._positions_BC: Tensor | None = None
         self._loss_pass = _Compiled(self._nats) if compiled else self._nats
@@ -186,7 +205,7 @@ class Program:
         self.module.eval()
         try:
             with torch.no_grad(), self._precision(batch):
-                nats, hits = over_lanes(self._lane_scores, dict(params), frozen, batch.data)
+                nats, hits = self._over(self._lane_scores, dict(params), frozen, batch.data)
         finally:
             self.module.train()
         if batch.weights is None:
@@ -197,7 +216,8 @@ class Program:
     def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
         if not self.bf16:
             return contextlib.nullcontext()
-        return torch.autocast(batch.ids.device.type, torch.bfloat16)
+        # what is remembered of sharded weights would stay when torch lets the weights go
+        return torch.autocast(batch.ids.device.type, torch.bfloat16, cache_enabled=not self.holding)
 
     def _nats(
         self,
@@ -205,7 +225,16 @@ class Program:
         frozen: Mapping[str, Tensor] | None,
         data: tuple[Tensor, ...],
     ) -> Tensor:
-        return over_lanes(self._lane_nats, params, frozen, data)[0]
+        return self._over(self._lane_nats, params, frozen, data)[0]
+
+    def _over(
+        self,
+        lane: Lane,
+        params: dict[str, Tensor],
+        frozen: Mapping[str, Tensor] | None,
+        data: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        return alone(lane, {}, data) if self.holding else over_lanes(lane, params, frozen, data)
 
     def _lane_nats(
         self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor
@@ -241,7 +270,10 @@ class Program:
             inputs, targets = {"input_ids": ids_BT1, "position_ids": places_1L}, targets_BC
             self._positions_BC = positions_BC.reshape(1, -1)
         with attention.rows_in_lines(*layout):
-            logits = functional_call(self.module, weights, (), inputs).logits
+            if self.holding:
+                logits = self.module(**inputs).logits
+            else:
+                logits = functional_call(self.module, weights, (), inputs).logits
         self._positions_BC = None
         half = logits.dtype in (torch.bfloat16, torch.float16)
         logits = logits.float() if half else logits
@@ -315,16 +347,20 @@ def _alone_on_gpu(params: dict[str, Tensor]) -> bool:
     return first.is_cuda and first.shape[0] == 1
 
 
+def alone(lane: Lane, params: dict[str, Tensor], data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run the only lane as it is; every output gets a leading axis of 1."""
+    return tuple(x[None] for x in lane(params, {}, *(x.reshape(x.shape[-2:]) for x in data)))
+
+
 def over_lanes(
-    lane: Callable[..., tuple[Tensor, ...]],
+    lane: Lane,
     params: dict[str, Tensor],
     frozen: Mapping[str, Tensor] | None,
     data: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
     """Run `lane(params, frozen, *data)` for all K lanes; every output gets a leading axis K."""
     if frozen is None and _alone_on_gpu(params):
-        alone = {name: p[0] for name, p in params.items()}
-        return tuple(x[None] for x in lane(alone, {}, *(x.reshape(x.shape[-2:]) for x in data)))
+        return alone(lane, {name: p[0] for name, p in params.items()}, data)
     over_data = tuple(0 if x.dim() == 3 else None for x in data)
     adapters = vmap(lane, in_dims=(0, None, *over_data), randomness=RANDOMNESS)
     if frozen is None:

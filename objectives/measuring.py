@@ -70,6 +70,8 @@ class Measuring(ABC, Generic[T]):
         self,
         *,
         device: str | None = None,
+        devices: int | None = None,
+        sharding: str | None = None,
         lanes: int | None = None,
         store: str | None = None,
         store_gb: float | None = None,
@@ -78,10 +80,16 @@ class Measuring(ABC, Generic[T]):
         """The same objective told where to compute and where to keep its stages.
 
         Raises:
-            ValueError: the device is not there, or there is no such kind of shared store.
+            ValueError: a device is not there, or there is no such kind of sharding or shared store.
         """
         execution = self.execution.changed(
-            device=device, lanes=lanes, store=store, store_gb=store_gb, share=share
+            device=device,
+            devices=devices,
+            sharding=sharding,
+            lanes=lanes,
+            store=store,
+            store_gb=store_gb,
+            share=share,
         )
         return type(self)(self.recipe, execution)
 

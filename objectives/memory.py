@@ -56,15 +56,19 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and NO_BLOCK in str(error)
 
 
-def fitting(step: Callable[[int], object], device: str, most: int) -> int:
+def fitting(step: Callable[[int], object], device: str, most: int, *, sharers: int = 1) -> int:
     """How many lanes fit, by the peak memory of a step with one lane and of one with two.
 
     `step(k)` makes k lanes, takes a training step and lets go of them. Memory is taken to grow by
     the same amount with each further lane. Where a step does not fit, one lane is to be tried.
+    `sharers`: processes that look for as much at once, each on a GPU of its own or all of them on
+    the CPU.
     """
     if most <= 2:
         return most
     free = free_bytes(device)
+    if torch.device(device).type == "cpu":
+        free //= sharers
     try:
         one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
     except Exception as error:

@@ -62,9 +62,8 @@ class PlasticityObjective(Measuring[Recipe]):
 
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""
-        device = self.execution.device_name
         try:
-            return reused(job_of(self.recipe, request, device), job_of(self.recipe, done, device))
+            return reused(*(job_of(self.recipe, each, self.execution) for each in (request, done)))
         except ValueError:  # such as a warmup longer than the horizon: it fails without training
             return 0.0
 
@@ -110,8 +109,6 @@ class PlasticityObjective(Measuring[Recipe]):
             prepared=self._prepared,
             requests=requests,
             store=store,
-            device=self.execution.device_name,
-            max_lanes=self.execution.lanes,
-            compiling=self.execution.compiling,
+            execution=self.execution,
             on_event=on_event,
         )

@@ -14,6 +14,9 @@ exactly that. Therefore:
 5. A job whose decay is merged trains the constant rate; checkpoints of it are stored on the way,
    and its base is their weighted mean.
 
+Several ranks (`objectives.ranks`) run this together, in step: all of it but what the first rank
+alone says and writes.
+
 K lanes, S steps, P parameters of a lane.
 """
 
@@ -29,13 +32,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from objectives import (
     adamw,
     checkpoints,
     decay_policies,
     evaluate,
+    fsdp,
     lanes,
     memory,
     models,
@@ -44,8 +48,10 @@ from objectives import (
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.jobs import Job, partings, stops
+from objectives.ranks import ALONE, Ranks
+from objectives.sharding import Sharding, Whole
 from objectives.shelf import PASSING
-from objectives.store import Store
+from objectives.store import Stages
 
 CHECKPOINT_S = 60.0
 """Seconds of training after which all lanes are stored; assumed: a minute is cheap to lose."""
@@ -77,11 +83,12 @@ class _Lane:
 def pretrain(
     jobs: Sequence[Job],
     corpus: Corpus,
-    store: Store,
+    store: Stages,
     report: Report,
     *,
     max_lanes: int | None = None,
     compiling: Compiling = "auto",
+    ranks: Ranks = ALONE,
 ) -> list[Base]:
     """Pretrain jobs of one corpus; one base a job, in order.
 
@@ -90,7 +97,8 @@ def pretrain(
 
     An exception that `report` raises stops the work at the end of a step, with all lanes stored.
     As many lanes train at once as a measured step says will fit, or `max_lanes`. When memory runs
-    out all the same, lanes are stored and go on with half as many at once.
+    out all the same, lanes are stored and go on with half as many at once; of several ranks the one
+    without memory leaves. Sharded parameters train one lane at a time.
 
     Raises:
         ValueError: a schedule that does not fit its horizon, an unknown model.
@@ -116,13 +124,17 @@ def pretrain(
             some = [index for index in chunk if not stored(index)]  # one before may be the same
             later = [job for i, job in enumerate(jobs) if i not in bases and i not in some]
             if some:
-                sweep = Sweep([jobs[i] for i in some], corpus, store, report, compiling, later)
+                chosen = [jobs[i] for i in some]
+                sweep = Sweep(chosen, corpus, store, report, compiling, later, ranks)
                 bases.update(zip(some, sweep.run(), strict=True))
 
-        most = max_lanes
+        most = 1 if jobs[members[0]].sharding == "fsdp" else max_lanes
         if most is None:
-            sweep = Sweep([jobs[index] for index in members], corpus, store, report, "off")
-            most = memory.fitting(sweep.try_step, sweep.device, min(len(members), MOST_LANES))
+            all_of_them = [jobs[index] for index in members]
+            sweep = Sweep(all_of_them, corpus, store, report, "off", ranks=ranks)
+            wanted = min(len(members), MOST_LANES)
+            fit = memory.fitting(sweep.try_step, sweep.device, wanted, sharers=ranks.count)
+            most = ranks.least(fit)
         memory.in_chunks(members, most, run)
     return [bases[index] for index in range(len(jobs))]
 
@@ -134,29 +146,27 @@ class Sweep:
         self,
         jobs: Sequence[Job],
         corpus: Corpus,
-        store: Store,
+        store: Stages,
         report: Report,
         compiling: Compiling,
         later: Sequence[Job] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         """`later`: jobs that will be trained after these and may start from what these store."""
-        self.later = later
+        self.later, self.ranks = later, ranks
         self.jobs, self.corpus, self.store, self.report = list(jobs), corpus, store, report
         self.device = jobs[0].device
         self.pre = jobs[0].recipe.pretrain
         self.config = models.build_config(jobs[0].recipe.model, corpus.vocab_size)
-        module = models.build_module(
-            self.config, self.device, checkpointing=self.pre.activation_checkpointing
-        )
+        self.module = self._module()
         pays = self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
+        sharded = jobs[0].sharding == "fsdp"
         # a traced pass would keep the activations that are to be computed again
-        traceable = not self.pre.activation_checkpointing
+        traceable = not (self.pre.activation_checkpointing or sharded)
         self.compiled = traceable and (compiling == "on" or (compiling == "auto" and pays))
-        self.program = lanes.Program(
-            module, bf16=self.pre.precision == "bf16", compiled=self.compiled
-        )
-        self.shapes = {name: p.shape for name, p in module.named_parameters()}
-        self.policy_size = decay_policies.memory_size(module, self.pre)
+        self.sharding, self.program = self._sharded() if sharded else self._whole()
+        self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
+        self.policy_size = decay_policies.memory_size(self.module, self.pre)
         self.lanes: list[_Lane] = []
         self.state: train.State | None = None
         self.steps, self.seconds = [0.0] * len(jobs), [0.0] * len(jobs)
@@ -164,13 +174,31 @@ class Sweep:
         self.bases: dict[int, Base] = {}
         self.stored_at = time.monotonic()
 
+    def _module(self) -> nn.Module:
+        """The model without parameters."""
+        return models.build_module(
+            self.config, self.device, checkpointing=self.pre.activation_checkpointing
+        )
+
+    def _whole(self) -> tuple[Sharding, lanes.Program]:
+        """All parameters on every rank, and how to run them."""
+        bf16 = self.pre.precision == "bf16"
+        program = lanes.Program(self.module, bf16=bf16, compiled=self.compiled)
+        return Whole(self.ranks), program
+
+    def _sharded(self) -> tuple[Sharding, lanes.Program]:
+        """A part of each on every rank, and how to run them."""
+        cut = fsdp.Shards(self._module(), self.ranks, self.device)
+        bf16 = self.pre.precision == "bf16"
+        return cut, lanes.Program(cut.module, bf16=bf16, holding=True)
+
     def try_step(self, count: int) -> None:
         """Take a first step with `count` lanes, to see what it needs."""
         jobs = [self.jobs[place % len(self.jobs)] for place in range(count)]
         initial = models.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
         values = lanes.join_rows([initial] * count).to(self.device)
-        state = train.State.fresh(self.shapes, values, self._moments(values))
-        batch_at = batches(jobs, self.corpus, self.device)
+        state = train.State.fresh(self.shapes, values, self._moments(values), self.sharding)
+        batch_at = batches(jobs, self.corpus, self.device, ranks=self.ranks)
         train.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
 
     def run(self) -> list[Base]:
@@ -218,7 +246,8 @@ class Sweep:
             entering.append(lane)
             rows.append(row)
         values, *moments = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        self.state = train.State.fresh(self.shapes, values, adamw.Moments(*moments))
+        memory = adamw.Moments(*moments)
+        self.state = train.State.fresh(self.shapes, values, memory, self.sharding)
         self.state.step = begin
         self.lanes = entering
 
@@ -227,7 +256,7 @@ class Sweep:
         job = self.jobs[members[0]]
         if begin == 0:
             initial = models.initial_parameters(job.recipe.model, self.config, job.seed)
-            values = lanes.join_rows([initial])[0].to(self.device)
+            values = self.sharding.here(lanes.join_rows([initial])[0]).to(self.device)
             lane = _Lane(members, torch.empty(0), torch.empty(0), [], 0.0)
             return lane, (values, *self._moments(values).parts)
         key = job.key(self.corpus, begin)
@@ -235,8 +264,10 @@ class Sweep:
         if found is None:
             raise RuntimeError(VANISHED)
         stored, moments_P, stage = found
-        values = lanes.join_rows([stored.params], self.shapes)[0]
-        row = (values, *moments_P.parts)
+        here = self.sharding.here
+        values = here(lanes.join_rows([stored.params], self.shapes)[0])
+        first, second = (here(part) if len(part) else part for part in moments_P.parts[:2])
+        row = (values, first, second, moments_P.policy)
         losses, norms = torch.from_numpy(stored.losses), torch.from_numpy(stored.norms)
         same_sample = stored.curve_tokens == self.pre.curve_tokens
         validation = list(stored.validation) if same_sample else []
@@ -285,19 +316,23 @@ class Sweep:
                 self._tell(step, loss_K)
             except BaseException as error:
                 stop = error
-            if stop is not None or time.monotonic() - self.stored_at > CHECKPOINT_S:
+            late = self.ranks.said(int(time.monotonic() - self.stored_at > CHECKPOINT_S))
+            if stop is not None or late:
                 keep()
                 self._store_all(step)
             if stop is not None:
                 raise stop
 
-        batch_at = batches(jobs, self.corpus, self.device)
+        batch_at = batches(jobs, self.corpus, self.device, ranks=self.ranks)
         try:
             train.train(self.program, state, plan, batch_at, until=end, after_step=after_step)
         except Exception as error:
-            if memory.ran_out(error) and state.whole:  # else what was stored last is gone on from
-                keep()
-                self._store_all(state.step)
+            if memory.ran_out(error):
+                if self.ranks.count > 1:  # the others are elsewhere, and nothing can be gathered
+                    raise MemoryError(str(error)) from None
+                if state.whole:  # else what was stored last is gone on from
+                    keep()
+                    self._store_all(state.step)
             raise
         keep()
 
@@ -312,7 +347,7 @@ class Sweep:
             followed_SK=None if np.isnan(norms_SK).all() else torch.tensor(norms_SK),
             decay_SK=torch.tensor(np.stack([job.decay[:end] for job in jobs], 1)),
             constants=adamw.of_recipes(
-                [job.recipe.pretrain for job in jobs], self.program.module, self.device
+                [job.recipe.pretrain for job in jobs], self.module, self.device, self.sharding
             ),
             accumulation=self.pre.accumulation,
         )
@@ -325,10 +360,11 @@ class Sweep:
         for lane, losses, norms in zip(self.lanes, losses_KS, norms_KS, strict=True):
             lane.losses = torch.cat([lane.losses, losses])
             lane.norms = torch.cat([lane.norms, norms])
-            lane.device_s += seconds / len(self.lanes)
+            share = seconds * self.ranks.count / len(self.lanes)
+            lane.device_s += share
             for job in lane.jobs:
                 self.steps[job] += len(seen) / len(lane.jobs)
-                self.seconds[job] += seconds / len(self.lanes) / len(lane.jobs)
+                self.seconds[job] += share / len(lane.jobs)
 
     def _leave(self, end: int) -> None:
         """Store what parts or ends here, drop the lost."""
@@ -359,10 +395,11 @@ class Sweep:
         assert self.state is not None
         lane = self.lanes[place]
         job, norms = self.jobs[lane.jobs[0]], lane.norms.numpy().copy()
-        params = lanes.split_rows(self.shapes, self.state.rows.values[place : place + 1])
+        row = self.sharding.gathered(self.state.rows.values[place])
+        params = {} if row is None else lanes.split_rows(self.shapes, row[None])
         return Base(
             key=job.key(self.corpus, step),
-            params={name: p[0].detach().cpu().clone() for name, p in params.items()},
+            params={name: p[0].clone() for name, p in params.items()},
             losses=lane.losses.numpy().copy(),
             validation=list(lane.validation),
             curve_tokens=self.pre.curve_tokens,
@@ -381,7 +418,7 @@ class Sweep:
                 passing[place] = []
                 if not self._store_for_good(place, step):
                     base = self._base(place, step)
-                    checkpoints.save_passing(self.store, base, self.state.moments.lane(place))
+                    checkpoints.save_passing(self.store, base, self._memory(place))
                     passing[place].append(base.key)
         for place, keys in passing.items():
             self._supersede(self.lanes[place], keys)
@@ -399,9 +436,21 @@ class Sweep:
         parting = len({job.key(self.corpus, min(step + 1, job.steps)) for job in jobs}) > 1
         goes_on = parting or any(step in job.left_open() for job in jobs)
         if ending or goes_on or any(step in job.kept_steps() for job in jobs):
-            memory = self.state.moments.lane(place) if goes_on else None
+            memory = self._memory(place) if goes_on else None
             checkpoints.save(self.store, self._base(place, step), memory)
         return ending or goes_on
+
+    def _memory(self, place: int) -> adamw.Moments:
+        """What the optimizer and the policy remember of a lane; empty but for the first rank."""
+        assert self.state is not None
+        moments = self.state.moments.lane(place)
+        first, second = (
+            self.sharding.gathered(part) if len(part) else part for part in moments.parts[:2]
+        )
+        empty = moments.first.new_empty(0)
+        return adamw.Moments(
+            empty if first is None else first, empty if second is None else second, moments.policy
+        )
 
     def _supersede(self, lane: _Lane, passing: list[str]) -> None:
         """Drop the states on this lane's way, but for those that other lanes or later jobs need."""
@@ -427,18 +476,23 @@ class Sweep:
 
 
 def batches(
-    jobs: Sequence[Job], corpus: Corpus, device: str, starts: Sequence[int] | None = None
+    jobs: Sequence[Job],
+    corpus: Corpus,
+    device: str,
+    starts: Sequence[int] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Callable[[int], lanes.Batch]:
     """Shared rows where all lanes have one seed, text and place, else each lane's own.
 
-    `starts`: the step of its own run at which each lane stands at step 0; 0 without.
+    `starts`: the step of its own run at which each lane stands at step 0; 0 without. Of several
+    ranks each takes its share of the rows, and drops units of its own where the model does.
     """
     pre = jobs[0].recipe.pretrain
     drops = models.has_dropout(models.build_config(jobs[0].recipe.model, corpus.vocab_size))
 
     def batch_at(step: int) -> lanes.Batch:
         if drops:  # the same whatever was drawn before, and whichever lanes run together
-            torch.manual_seed(step)
+            torch.manual_seed(step * ranks.count + ranks.rank)
         rows: dict[Any, NDArray[np.int64]] = {}
         wanted = []
         for job, start in zip(jobs, starts or [0] * len(jobs), strict=True):
@@ -447,6 +501,6 @@ def batches(
             if wanted[-1] not in rows:
                 rows[wanted[-1]] = text.batch(job.seed, at, pre.batch_size, pre.seq_len)
         ids = rows[wanted[0]] if len(rows) == 1 else np.stack([rows[each] for each in wanted])
-        return lanes.Batch(torch.from_numpy(ids).to(device))
+        return lanes.Batch(torch.from_numpy(ids).to(device)).split(ranks.count)[ranks.rank]
 
     return batch_at

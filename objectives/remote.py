@@ -46,7 +46,7 @@ class Mirror:
         Raises:
             ValueError: no such kind of file system, or its driver is not installed.
         """
-        self.shown = _masked(url)
+        self.url, self.shown = url, _masked(url)
         try:
             self.files, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError, OSError) as error:

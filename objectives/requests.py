@@ -6,13 +6,14 @@ a question would cost before anything is there.
 
 from __future__ import annotations
 
+from objectives.execution import Execution
 from objectives.jobs import Job
 from objectives.measures import Request
 from objectives.recipe import Recipe
 from objectives.store import key_of
 
 
-def job_of(recipe: Recipe, request: Request, device: str) -> Job:
+def job_of(recipe: Recipe, request: Request, execution: Execution) -> Job:
     """The base that a request asks for.
 
     Raises:
@@ -25,7 +26,8 @@ def job_of(recipe: Recipe, request: Request, device: str) -> Job:
     pre = changed.pretrain
     horizon = pre.steps + (0 if pre.mid is None else pre.mid.steps)
     steps = max(1, round(horizon * fidelity))
-    return Job(changed, request["seed"], steps, device)
+    where = execution.device_name, execution.devices, execution.sharding
+    return Job(changed, request["seed"], steps, *where)
 
 
 def reused(asked: Job, done: Job) -> float:
@@ -53,7 +55,7 @@ def reused(asked: Job, done: Job) -> float:
 
 def _print(job: Job) -> str:
     data = job.recipe.to_dict()
-    return key_of(data["model"], data["corpus"], job.training_print, job.device.split(":")[0])
+    return key_of(data["model"], data["corpus"], job.training_print, job.placement)
 
 
 def _equal_steps(one: Job, other: Job) -> int:

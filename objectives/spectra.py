@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from objectives.sharding import WHOLE, Sharding
+
 BATCH_ELEMENTS = 2**25
 """Elements of Gram matrices held at once, a quarter of a GiB; assumed."""
 FLAT = 1e-6
@@ -51,12 +53,18 @@ def eigenvalues(grams: Tensor) -> Tensor:
     return torch.where(finite[..., None], found, torch.nan)
 
 
-def hill_alphas(values_KP: Tensor, spans: Sequence[slice], shapes: Sequence[torch.Size]) -> Tensor:
+def hill_alphas(
+    values_KP: Tensor,
+    spans: Sequence[slice],
+    shapes: Sequence[torch.Size],
+    sharding: Sharding = WHOLE,
+) -> Tensor:
     """PL_Alpha_Hill of matrices that lie in the lanes' rows; [K, M] in double precision.
 
     The eigenvalues of W^T W that are not zero by shape are those of the smaller Gram matrix. In
     double precision it resolves all that single precision weights hold. Matrices with equally many
-    are one batch, for as many lanes as the memory is meant for.
+    are one batch, for as many lanes as the memory is meant for. Sharded ones are gathered one by
+    one.
     """
     by_size: dict[int, list[int]] = {}
     for module, shape in enumerate(shapes):
@@ -65,7 +73,10 @@ def hill_alphas(values_KP: Tensor, spans: Sequence[slice], shapes: Sequence[torc
     for size, members in by_size.items():
         lanes = max(1, BATCH_ELEMENTS // (len(members) * size**2))
         for rows, out in zip(values_KP.split(lanes), alphas_KM.split(lanes), strict=True):
-            grams = [_grams(rows[:, spans[each]].unflatten(1, shapes[each])) for each in members]
+            grams = [
+                _grams(sharding.whole(rows, spans[each]).unflatten(1, shapes[each]))
+                for each in members
+            ]
             out[:, members] = hill_alpha(eigenvalues(torch.stack(grams, 1)))
     return alphas_KM
 

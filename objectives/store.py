@@ -24,7 +24,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 
@@ -47,6 +47,32 @@ def key_of(*parts: Any) -> str:
     """A key from JSON-able parts: equal exactly when they are equal."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Stages(Protocol):
+    """What training asks of a store."""
+
+    def get(self, stage: str, key: str) -> Path | None:
+        """The entry's folder if it is there and whole."""
+
+    def keys(self, stage: str) -> Iterator[str]:
+        """Keys of the entries of a stage."""
+
+    def put(
+        self,
+        stage: str,
+        key: str,
+        write: Callable[[Path], None],
+        *,
+        seconds: float | None = None,
+    ) -> object:
+        """Keep a stage."""
+
+    def remove(self, stage: str, key: str) -> None:
+        """Drop an entry."""
+
+    def supersede(self, stage: str, key: str) -> None:
+        """Drop an entry that is of no more use to this process."""
 
 
 class Store:

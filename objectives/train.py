@@ -18,6 +18,7 @@ from torch import Tensor
 
 from objectives import adamw, memory
 from objectives.lanes import Rows
+from objectives.sharding import WHOLE, Sharding
 
 NEVER = -1
 AnyBatch = TypeVar("AnyBatch", bound="Parts")
@@ -54,12 +55,18 @@ class State:
 
     @staticmethod
     def fresh(
-        shapes: Mapping[str, torch.Size], values_KP: Tensor, moments: adamw.Moments | None = None
+        shapes: Mapping[str, torch.Size],
+        values_KP: Tensor,
+        moments: adamw.Moments | None = None,
+        sharding: Sharding = WHOLE,
     ) -> State:
-        """Lanes before their first step; takes the rows over, and moments that are not AdamW's."""
+        """Lanes before their first step; takes the rows over, and moments that are not AdamW's.
+
+        `shapes` are those of whole parameters, also where they are sharded.
+        """
         lost_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
         moments = moments or adamw.Moments.zeros_like(values_KP)
-        return State(Rows(shapes, values_KP), moments, 0, lost_at)
+        return State(Rows(shapes, values_KP, sharding), moments, 0, lost_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +122,7 @@ def train(
             lr_K1=lr_K1,
             decay_K1=decay_SK[step, :, None],
         )
+        state.rows.hold()
         state.step = step + 1
         after_step(state.step, loss_K)
         state.whole = True
@@ -122,8 +130,7 @@ def train(
 
 def weight_norms(rows: Rows) -> Tensor:
     """Norm of all weights of each lane; [K]."""
-    found: Tensor = torch.linalg.vector_norm(rows.values, dim=1)
-    return found
+    return rows.sharding.norm(rows.values)
 
 
 def _ratio(rows: Rows, followed_K: Tensor) -> Tensor:
@@ -139,22 +146,20 @@ def _gradient(
     batch: AnyBatch,
     accumulation: int,
 ) -> Tensor:
-    """Fill `rows.grads`; returns each lane's mean loss, [K]."""
+    """Fill `rows.grads`; returns each lane's mean loss, [K]. Both over the rows of all ranks."""
     parts = batch.split(accumulation)
     losses: list[Tensor] = []
     for part in parts:
         loss_K = program.losses(rows.views, frozen, part) / len(parts)
-        grads = torch.autograd.grad(loss_K.sum(), list(rows.views.values()))
-        write = torch._foreach_add_ if losses else torch._foreach_copy_
-        write(rows.grad_views, grads)
+        rows.add_gradient(loss_K.sum(), first=not losses)
         losses.append(loss_K.detach())
-    return torch.stack(losses).sum(0)
+    return rows.sharding.reduced(torch.stack(losses).sum(0), rows.grads)
 
 
 def _mark_lost(state: State, loss_K: Tensor, step: int) -> Tensor:
     """Note lanes that just diverged and clear their gradients; 1 for the living, [K, 1]."""
     grads = state.rows.grads
-    finite = torch.isfinite(loss_K) & torch.isfinite(grads.sum(1))
+    finite = torch.isfinite(loss_K) & torch.isfinite(state.rows.sharding.total(grads.sum(1)))
     state.lost_at = torch.where(
         (state.lost_at == NEVER) & ~finite, torch.full_like(state.lost_at, step), state.lost_at
     )

@@ -46,6 +46,11 @@ class VisionObjective(Measuring[VisionRecipe]):
 
     def __init__(self, recipe: VisionRecipe, execution: Execution | None = None) -> None:
         super().__init__(recipe, execution)
+        if self.execution.devices > 1:
+            raise ValueError(
+                f"images are trained on one device, got devices {self.execution.devices}; leave it "
+                "out, and measure several trials side by side with an executor."
+            )
         self._images: dict[str, Images] = {}
 
     def evaluate(

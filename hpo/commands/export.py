@@ -45,8 +45,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     record = runs.read(place)
     trial = selection.pick(record, arguments.trial)
     origin = _origin(arguments, place)
+    several = {"devices": origin.devices, "sharding": origin.sharding}
+    given: dict[str, Any] = {name: value for name, value in several.items() if value is not None}
     objective = studies.reload(record, origin).objective.configure(
         device=arguments.device or origin.device,
+        **given,
         store=str(place.folder.parent / runs.STORE),
         share=arguments.share,
     )

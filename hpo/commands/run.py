@@ -49,6 +49,12 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
     added.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
     added.add_argument("--seed", type=int, metavar="N", help="the study's seed")
     added.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
+    added.add_argument(
+        "--devices", type=int, metavar="N", help="devices of one trial, such as 4 GPUs"
+    )
+    added.add_argument(
+        "--sharding", metavar="KIND", help="of a model over them: replicate (whole on each) or fsdp"
+    )
     added.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
     added.add_argument("--fork", action="store_true", help="start a new run beside the old one")
     added.add_argument(
@@ -89,7 +95,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     place, controller = _open(launch(arguments), arguments)
     fixed = dict(arguments.settings)
-    origin = studies.origin(arguments.study, arguments.setting, fixed, arguments.device)
+    origin = studies.origin(arguments.study, arguments.setting, fixed)
+    origin = dataclasses.replace(
+        origin,
+        device=arguments.device,
+        devices=arguments.devices,
+        sharding=arguments.sharding,
+    )
     runs.note_origin(place, origin)
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
@@ -151,6 +163,8 @@ def launch(arguments: argparse.Namespace) -> Launch:
         confirm=arguments.confirm,
         seed=arguments.seed,
         device=arguments.device,
+        devices=arguments.devices,
+        sharding=arguments.sharding,
         lanes=arguments.lanes,
         store=str(arguments.out / runs.STORE),
         store_gb=arguments.store_gb,

@@ -31,14 +31,15 @@ def local_pool(
 ) -> Pool:
     """A pool of local processes; each one's log is a file in the run's folder.
 
-    Without a number: as many as there are GPUs, or one for each `CPU_GROUP` CPUs. A single worker
-    has as many threads as this process would, and so gives the same results to the last bit;
-    several share the CPUs, and another number of threads adds in another order, which moves a
-    float's last digits.
+    Without a number: as many as there are GPUs for, or one for each `CPU_GROUP` CPUs a device. A
+    single worker has as many threads as this process would, and so gives the same results to the
+    last bit; several share the CPUs, and another number of threads adds in another order, which
+    moves a float's last digits.
     """
-    gpus = [] if launch.device not in (None, "cuda") else _gpus()
+    devices = launch.devices or 1
+    gpus = [] if launch.device not in (None, "cuda") else _groups(_gpus(), devices)
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    count = workers or len(gpus) or max(1, cpus // CPU_GROUP)
+    count = workers or len(gpus) or max(1, cpus // (CPU_GROUP * devices))
     threads = None if count == 1 else max(1, cpus // count)
     links: list[Link] = [
         Process(
@@ -56,8 +57,14 @@ def _name(index: int, gpus: list[str]) -> str:
     return f"worker {index}" + (f" on GPU {gpus[index % len(gpus)]}" if gpus else "")
 
 
+def _groups(gpus: list[str], size: int) -> list[str]:
+    """GPUs as one worker sees them; where there are not enough for one, all of them."""
+    whole = max(size, len(gpus) // size * size)
+    return [",".join(gpus[at : at + size]) for at in range(0, min(whole, len(gpus)), size)]
+
+
 def _environment(index: int, gpus: list[str], threads: int | None) -> dict[str, str]:
-    """A GPU of its own, at most so many threads, and the modules that this process sees."""
+    """A GPU or more of its own, at most so many threads, and the modules that this process sees."""
     found = dict(os.environ)
     if gpus:
         found["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]

@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.bench import (
     calibration,
     decay,
+    devices,
     figures,
     kills,
     lanes,
@@ -76,6 +77,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "faults": faults.run,
     "probes": probes.run,
     "decay": decay.run,
+    "devices": devices.run,
     "calibration": calibration.run,
     "search": search.run,
     "late_goals": late_goals.run,

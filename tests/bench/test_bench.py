@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from hpo.spec import Request
 from objectives.recipe import ProbeName, Recipe
 from tests.bench import (
     calibration,
     decay,
+    devices,
     figures,
     lanes,
     probes,
@@ -146,6 +148,22 @@ def test_an_unknown_setting_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     assert main(["lanes", "--quick", "--only", "nothing"]) == 2
     assert "--only must be one of llama-0.2m" in capsys.readouterr().err
     assert list(BENCHES)[:4] == ["peer", "lanes", "stages", "kills"]
+
+
+def test_a_clock_counts_the_steps_between_what_it_was_told_after_the_first_ones() -> None:
+    clock = devices.Clock(warm=3, told=[(3, 10.0), (5, 12.0), (9, 13.0)])
+    assert clock.steps_per_s == 2.0
+    for step in (1, 2, 4):
+        clock({"step": step, "loss": torch.zeros(1)})
+    assert [step for step, _ in clock.told] == [3, 5, 9, 4]
+
+
+def test_devices_are_compared_where_there_are_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main(["devices", "--device", "cuda"]) == 2
+    assert "needs at least 2 GPUs, found 1" in capsys.readouterr().err
 
 
 def test_readme_tables_come_from_results_and_nothing_else_changes() -> None:

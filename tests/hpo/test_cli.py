@@ -144,6 +144,8 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
         (["--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
         (["--trials", "0"], "--trials must be at least 1, got 0"),
         (["--lanes", "0"], "--lanes must be at least 1, got 0"),
+        (["--devices", "0"], "--devices must be at least 1, got 0"),
+        (["--devices", "2"], "--devices is not known to the study's objective; leave it out"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--worker-gpus", "-1"], "--worker-gpus must be 0 or more, got -1"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
@@ -430,7 +432,8 @@ OPTIONS = {
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
         "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
         "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
-        "--device", "--wait", "--fork", "--store-gb", "--share", "--live", "--out", "--storage",
+        "--device", "--devices", "--sharding", "--wait", "--fork", "--store-gb", "--share",
+        "--live", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
@@ -490,11 +493,16 @@ def below(command: argparse.ArgumentParser) -> dict[str, Any]:
     }
 
 
-def test_running_out_of_memory_is_one_sentence_and_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class RanksError(RuntimeError):
+    """Named like the objective's, which is not to be imported here."""
+
+
+@pytest.mark.parametrize("kind", [MemoryError, RanksError])
+def test_no_memory_or_a_lost_rank_is_one_sentence_and_a_failure(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load(study: str, setting: str | None) -> None:
-        raise MemoryError("one lane does not fit; take a smaller model.")
+        raise kind("one lane does not fit; take a smaller model.")
 
     monkeypatch.setattr(studies, "load", load)
     assert cli.main(["run", "any"]) == 1

@@ -16,6 +16,7 @@ from objectives import adamw, decay_policies, models, roles, spectra, weight_dec
 from objectives.decay_policies import Rule, Update
 from objectives.decay_recipe import Multipliers, WeightDecay
 from objectives.recipe import Pretrain, Recipe
+from objectives.sharding import WHOLE
 from tests.objectives import toy
 
 LR = 0.02
@@ -124,7 +125,11 @@ def test_gradient_descent_is_torchs_sgd_with_any_decay(way: str, momentum: float
     """SGDS shrinks by lr wd / (1 - momentum) first (arXiv 2011.11152)."""
     start, grads, wd = drawn(1, 20), drawn(25, 1, 20, seed=1), 0.3
     lane = Recipe().with_params({"pretrain.optimizer": "sgd", "pretrain.beta1": momentum}).pretrain
-    factor = decay_policies.POLICIES["stable"](module(), [lane], "cpu") if way == "stable" else None
+    factor = (
+        decay_policies.POLICIES["stable"](module(), [lane], "cpu", WHOLE)
+        if way == "stable"
+        else None
+    )
     rule = Rule(coupled=way == "l2", factor=factor)
     values, moments = start.clone(), adamw.Moments.zeros_like(start, sgd=True)
     constants = adamw.constants(1, "cpu", beta1=momentum, clip=0.5, decay=rule, sgd=True)
@@ -346,7 +351,7 @@ def test_cautious_decay_acts_where_the_step_already_shrinks_the_weight() -> None
 def test_a_cautious_step_is_the_papers() -> None:
     """x <- x - lr (u + wd 1[u x >= 0] x) with Adam's u."""
     start, grads = drawn(1, 50), drawn(1, 50, seed=1)
-    rule = Rule(factor=decay_policies.POLICIES["cautious"](module(), [pre()], "cpu"))
+    rule = Rule(factor=decay_policies.POLICIES["cautious"](module(), [pre()], "cpu", WHOLE))
     found, _ = run(rule, start, lambda t, values: grads.clone(), steps=1, decay=[0.5])
     u = grads / (grads.abs() + 1e-8)
     expected = start - LR * (u + 0.5 * (u * start >= 0) * start)
@@ -367,7 +372,8 @@ def test_stable_decay_is_adams_with_the_mean_second_moment_under_the_root() -> N
     """p <- p (1 - lr wd / sqrt(mean v)), then Adam's step."""
     start, grads = drawn(2, 30), drawn(10, 2, 30, seed=1)
     rule = Rule(
-        factor=decay_policies.POLICIES["stable"](module(), [pre()] * 2, "cpu"), needs_moments=True
+        factor=decay_policies.POLICIES["stable"](module(), [pre()] * 2, "cpu", WHOLE),
+        needs_moments=True,
     )
     decays = [0.1, 0.7]
     found, _ = run(rule, start, lambda t, v: grads[t - 1].clone(), steps=10, decay=decays)
@@ -383,7 +389,8 @@ def test_stable_decay_is_adams_with_the_mean_second_moment_under_the_root() -> N
 
 def test_stable_decay_without_any_gradient_yet_stays_finite_for_a_lost_lane() -> None:
     rule = Rule(
-        factor=decay_policies.POLICIES["stable"](module(), [pre()], "cpu"), needs_moments=True
+        factor=decay_policies.POLICIES["stable"](module(), [pre()], "cpu", WHOLE),
+        needs_moments=True,
     )
     start = drawn(1, 10)
     found, _ = run(rule, start, lambda t, v: torch.zeros(1, 10), steps=1, decay=[1.0],

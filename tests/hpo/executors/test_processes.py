@@ -186,6 +186,19 @@ def test_each_worker_has_a_gpu_of_those_that_may_be_used(
     assert [link.name for link in on_cpu.links] == ["worker 0", "worker 1"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "groups"), [(4, ["0,1", "2,3"]), (5, ["0,1", "2,3"]), (2, ["0,1"]), (1, ["0"])]
+)
+def test_a_worker_of_trials_on_several_gpus_has_as_many(
+    gpus: int, groups: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "DEVICES", f"print({gpus})")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    launch = Launch(study="mine.py", store="store", devices=2)
+    found = [link.environment["CUDA_VISIBLE_DEVICES"] for link in local_pool(launch, folder).links]  # type: ignore[attr-defined]
+    assert found == groups
+
+
 def test_threads_are_divided_and_a_smaller_wish_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert processes._environment(0, [], 3)["OMP_NUM_THREADS"] == "3"
