@@ -125,8 +125,9 @@ def pretrain(
             later = [job for i, job in enumerate(jobs) if i not in bases and i not in some]
             if some:
                 chosen = [jobs[i] for i in some]
-                sweep = Sweep(chosen, corpus, store, report, compiling, later, ranks)
-                bases.update(zip(some, sweep.run(), strict=True))
+                with ranks.bound():
+                    sweep = Sweep(chosen, corpus, store, report, compiling, later, ranks)
+                    bases.update(zip(some, sweep.run(), strict=True))
 
         most = 1 if jobs[members[0]].sharding == "fsdp" else max_lanes
         if most is None:
@@ -326,11 +327,10 @@ class Sweep:
         batch_at = batches(jobs, self.corpus, self.device, ranks=self.ranks)
         try:
             train.train(self.program, state, plan, batch_at, until=end, after_step=after_step)
-        except torch.OutOfMemoryError as error:
-            if self.ranks.count > 1:  # the others are at another place, and nothing can be gathered
-                raise MemoryError(str(error)) from None
-            keep()
-            self._store_all(state.step)
+        except torch.OutOfMemoryError:
+            if self.ranks.count == 1:  # others would be at another place
+                keep()
+                self._store_all(state.step)
             raise
         keep()
 

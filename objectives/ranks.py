@@ -7,6 +7,8 @@ torch.distributed's default group; a single rank does nothing.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,16 @@ class Ranks:
     def first(self) -> bool:
         """Whether this is the rank that decides and writes."""
         return self.rank == 0
+
+    @contextlib.contextmanager
+    def bound(self) -> Iterator[None]:
+        """Work that one of several ranks cannot try again by itself: without memory it fails."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            if self.count == 1:
+                raise
+            raise MemoryError(str(error)) from None
 
     def sum_(self, x: Tensor) -> Tensor:
         """The sum over the ranks, in place."""

@@ -388,6 +388,13 @@ def test_ranks_without_memory_are_started_anew_with_half_as_many_lanes(
     assert asked_for == tried
 
 
+def test_a_rank_without_memory_leaves_where_one_alone_would_try_again() -> None:
+    with pytest.raises(MemoryError, match="out of it"), Ranks(1, 2).bound():
+        raise torch.OutOfMemoryError("out of it")
+    with pytest.raises(torch.OutOfMemoryError), Ranks().bound():
+        raise torch.OutOfMemoryError("out of it")
+
+
 def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> None:
     meeting = str(tmp_path / "meeting")
     asked = {"rank": 0, "count": 2, "dtype": "float32", "device": "cpu", "meeting": meeting}
@@ -397,7 +404,7 @@ def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> No
         input=json.dumps(asked) + "\n",
         env=processes.environment(2),
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == LEFT
