@@ -125,8 +125,9 @@ def pretrain(
             later = [job for i, job in enumerate(jobs) if i not in bases and i not in some]
             if some:
                 chosen = [jobs[i] for i in some]
-                sweep = Sweep(chosen, corpus, store, report, compiling, later, ranks)
-                bases.update(zip(some, sweep.run(), strict=True))
+                with ranks.bound():
+                    sweep = Sweep(chosen, corpus, store, report, compiling, later, ranks)
+                    bases.update(zip(some, sweep.run(), strict=True))
 
         most = 1 if jobs[members[0]].sharding == "fsdp" else max_lanes
         if most is None:
@@ -327,12 +328,10 @@ class Sweep:
         try:
             train.train(self.program, state, plan, batch_at, until=end, after_step=after_step)
         except Exception as error:
-            if memory.ran_out(error):
-                if self.ranks.count > 1:  # the others are elsewhere, and nothing can be gathered
-                    raise MemoryError(str(error)) from None
-                if state.whole:  # else what was stored last is gone on from
-                    keep()
-                    self._store_all(state.step)
+            # Half an update is not kept, nor what other ranks would have to give their part of.
+            if memory.ran_out(error) and state.whole and self.ranks.count == 1:
+                keep()
+                self._store_all(state.step)
             raise
         keep()
 

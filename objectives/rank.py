@@ -28,14 +28,14 @@ import torch
 import torch.distributed as dist
 from transformers import AutoTokenizer
 
-from objectives import checkpoints, train
+from objectives import checkpoints, memory, train
 from objectives import corpus as corpora
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.following import pretrain
 from objectives.jobs import Job
 from objectives.pretrain import Report
-from objectives.ranks import Ranks
+from objectives.ranks import OutOfMemory, Ranks
 from objectives.recipe import Recipe
 from objectives.remote import Mirror
 from objectives.store import Store
@@ -219,7 +219,8 @@ def _reporting(ranks: Ranks, send: Send, stop: threading.Event) -> Report:
 
 def _told(error: Exception) -> dict[str, str]:
     """An exception as JSON-able data."""
-    kind = "MemoryError" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
+    short = isinstance(error, OutOfMemory) or memory.ran_out(error)
+    kind = "MemoryError" if short else type(error).__name__
     text = " ".join(str(error).split()) or kind
     return {"kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))}
 

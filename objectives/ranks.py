@@ -7,11 +7,19 @@ torch.distributed's default group; a single rank does nothing.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from objectives import memory
+
+
+class OutOfMemory(Exception):
+    """Memory ran out on one of several ranks; all of them begin anew with fewer lanes."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,16 @@ class Ranks:
     def first(self) -> bool:
         """Whether this is the rank that decides and writes."""
         return self.rank == 0
+
+    @contextlib.contextmanager
+    def bound(self) -> Iterator[None]:
+        """Work that one of several ranks cannot try again by itself: without memory it fails."""
+        try:
+            yield
+        except Exception as error:
+            if self.count == 1 or not memory.ran_out(error):
+                raise
+            raise OutOfMemory(str(error)) from None
 
     def sum_(self, x: Tensor) -> Tensor:
         """The sum over the ranks, in place."""

@@ -26,6 +26,7 @@ from objectives import (
     VisionObjective,
     VisionRecipe,
     fsdp,
+    memory,
     models,
     parallel,
 )
@@ -38,7 +39,7 @@ from objectives.jobs import Job
 from objectives.measures import Result
 from objectives.rank import LEFT
 from objectives.rank_processes import RanksError
-from objectives.ranks import Ranks
+from objectives.ranks import OutOfMemory, Ranks
 from objectives.recipe import (
     BuiltinTask,
     Files,
@@ -388,6 +389,15 @@ def test_ranks_without_memory_are_started_anew_with_half_as_many_lanes(
     assert asked_for == tried
 
 
+def test_a_rank_without_memory_leaves_where_one_alone_would_try_again() -> None:
+    for ran_out in (torch.OutOfMemoryError("out of it"), MemoryError("out of it")):
+        with pytest.raises(OutOfMemory, match="out of it") as found, Ranks(1, 2).bound():
+            raise ran_out
+        assert not memory.ran_out(found.value)  # else the rank would halve its lanes by itself
+    with pytest.raises(torch.OutOfMemoryError), Ranks().bound():
+        raise torch.OutOfMemoryError("out of it")
+
+
 def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> None:
     meeting = str(tmp_path / "meeting")
     asked = {"rank": 0, "count": 2, "dtype": "float32", "device": "cpu", "meeting": meeting}
@@ -397,7 +407,7 @@ def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> No
         input=json.dumps(asked) + "\n",
         env=processes.environment(2),
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == LEFT
