@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick=arguments.quick,
         device=arguments.device,
         repeats=arguments.repeats,
+        first_seed=arguments.first_seed,
         only=arguments.only,
         say=lambda text: print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr),
     )
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, metavar="N", help="measurements of each thing")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="of search, to measure it in parts"
+    )
     parser.add_argument("--only", metavar="NAME", help="one setting or preset of the bench")
     return parser
 

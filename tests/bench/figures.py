@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Options:
     device: str = "cpu"
     repeats: int | None = None
     """How often each thing is measured; None is the bench's own number."""
+    first_seed: int = 0
+    """Of the search bench, so that it can be measured in parts."""
     only: str | None = None
     """The one setting or preset to measure; None is all."""
     say: Callable[[str], None] = lambda text: None
@@ -72,6 +74,17 @@ def mean_of(values: Sequence[float], unit: str, goal: str | None = None) -> Figu
     found = np.asarray(values, float)
     sem = float(found.std(ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
     return Figure(value=float(found.mean()), unit=unit, sem=sem, n=len(found), goal=goal)
+
+
+def pooled(one: Figure, other: Figure) -> Figure:
+    """The figure of all measurements of two that share none."""
+    n = one.n + other.n
+    mean = (one.n * one.value + other.n * other.value) / n
+    squares = sum(
+        each.n * (each.n - 1) * (each.sem or 0.0) ** 2 + each.n * (each.value - mean) ** 2
+        for each in (one, other)
+    )
+    return replace(one, value=mean, n=n, sem=math.sqrt(squares / (n - 1) / n))
 
 
 def is_met(figure: Figure) -> bool | None:

@@ -59,7 +59,8 @@ def run(options: Options) -> dict[str, Figure]:
     """All searches on all problems."""
     found: dict[str, Figure] = {}
     budget = 4.0 if options.quick else BUDGET
-    seeds = range(options.repeats or (1 if options.quick else SEEDS))
+    count = options.repeats or (1 if options.quick else SEEDS)
+    seeds = range(options.first_seed, options.first_seed + count)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = options.picked(list(PROBLEMS))
     for name in names[:1] if options.quick else names:

@@ -197,3 +197,11 @@ def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> 
         "| park.noise_0.0.ours | 0.975 ± 0.0039 (goal >= 0.85) |  | 5 |",
         "| park.noise_0.15.ours | 0.25 | -3 ± 2.6 | 5 |",
     ]
+
+
+@pytest.mark.parametrize(("one", "other"), [([1.0, 2.0, 4.0], [3.0, 9.0]), ([1.0], [5.0])])
+def test_two_parts_of_a_measurement_are_one(one: list[float], other: list[float]) -> None:
+    both = figures.mean_of(one + other, "s")
+    found = figures.pooled(figures.mean_of(one, "s"), figures.mean_of(other, "s"))
+    assert (found.value, found.n) == (pytest.approx(both.value), both.n)
+    assert found.sem == pytest.approx(both.sem)
