@@ -15,7 +15,7 @@ from hpo import ledger, memory, options, search
 from hpo.ledger import Answer, Ask, Entry, Ledger
 from hpo.options import Market
 from hpo.scoring import front
-from hpo.spec import Float, Request, StudySpec
+from hpo.spec import Float, Limit, Request, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller
 from tests.bench.search_problems import Analytic, Measured
@@ -128,6 +128,34 @@ class NoSecond(Analytic):
 
     def measure(self, *args: Any, **given: Any) -> Measured:
         return super().measure(*args, **(given | {"base_only": True}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diverges(Analytic):
+    """Every base that is asked for alone fails."""
+
+    def measure(self, *args: Any, **given: Any) -> Measured:
+        failure = "diverged" if given.get("base_only") else None
+        return dataclasses.replace(super().measure(*args, **given), failure=failure)
+
+
+def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
+    spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=8)
+    controller = Controller(spec, "sqlite://")
+    controller.run()
+    entries = controller.ledger.entries
+    assert any(e.ended == "failed" and e.answers[-1].base_only for e in entries)
+    again = ledger.read(controller.study.get_trials(), spec).entries
+    assert [entry.answers for entry in again] == [entry.answers for entry in entries]
+
+
+@pytest.mark.parametrize("limit", [Limit(metric="none", high=1.0), Limit(metric="none", low=0.0)])
+def test_a_limit_on_what_nothing_gives_ends_no_study(limit: Limit) -> None:
+    spec = dear(limits=(limit,))
+    known = memory.Memory(spec).beliefs(rows(spec, partly=True))
+    assert known is not None
+    assert [len(surface.y_N) for surface in known.limits] == [7]
+    assert (known.chance(known.seen_ND) < 0.5).all()
 
 
 def rows(spec: StudySpec, partly: bool) -> Ledger:
