@@ -249,6 +249,34 @@ def test_branches_are_weighed_by_what_they_cost_and_asked_for() -> None:
     assert branches(Branching(name="branin-currin")) > 3
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuned(Analytic):
+    """The base depends on x0 alone, as where x1 is of fine-tuning."""
+
+    def measure(self, *args: Any, **given: Any) -> Measured:
+        found, x, y = super().measure(*args, **given), given["params"]["x0"], given["params"]["x1"]
+        values = {"first": (x - 0.3) ** 2, "second": 1 - x + (y - 0.2 - 0.5 * x) ** 2}
+        return dataclasses.replace(found, metrics={name: values[name] for name in found.metrics})
+
+    def reused(self, request: Request, done: Request) -> float:
+        same = _head(request["params"]) == _head(done["params"])
+        return min(1.0, done["fidelity"] / request["fidelity"]) if same else 0.0
+
+
+def test_a_branch_whose_base_is_known_is_not_begun_with_that_alone() -> None:
+    objective = Tuned(name="branin-currin", finetuning=0.5)
+    controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
+    controller.run()
+    entries = controller.ledger.entries
+    branches = [
+        entry for entry in entries
+        if 0 < entry.params["x0"] < 1  # at a bound it may be a new point
+        and entry.params["x0"] in {before.params["x0"] for before in entries[: entry.number]}
+    ]  # fmt: skip
+    assert len(branches) > 3
+    assert not any(entry.asks[0].base_only for entry in branches)
+
+
 def test_a_branch_is_never_a_point_that_was_asked_for() -> None:
     objective = Branching(name="branin-currin")
     spec = study(
