@@ -1,13 +1,11 @@
-"""What a study's results let one expect, and what to do next: begin a trial or go on with one.
+"""What a study's results let one expect.
 
 1. Each goal and each limited metric has a surface over parameters and fidelity (hpo/surrogate.py),
    learnt from the results of all rungs that have it: of a base alone only the early metrics.
 2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
    of those under way, as if they came out as expected.
-3. An option is a new point, or a waiting trial. Its worth is the expected gain in hypervolume at
-   full fidelity, times the probability of keeping the limits, over what it is expected to cost: the
-   step to the next rung, and from there to the end with the probability that there is a gain
-   (hpo/prices.py).
+3. Of any point: the expected gain in hypervolume at full fidelity, times the probability of keeping
+   the limits, and the probability that there is a gain (hpo/options.py weighs both by the cost).
 """
 
 from __future__ import annotations

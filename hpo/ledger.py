@@ -74,6 +74,11 @@ class Entry:
         """Answered at its rung, and neither promoted nor ended."""
         return self.ended is None and 0 < len(self.asks) == len(self.answers)
 
+    @property
+    def results(self) -> tuple[Answer, ...]:
+        """The answers, without the failure that ended it."""
+        return self.answers[:-1] if self.ended == "failed" else self.answers
+
     @cached_property
     def cost(self) -> dict[str, float]:
         """Of all its rungs: added up, and of a peak the largest."""
@@ -195,7 +200,8 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     if state in ("complete", "failed"):
         step = attrs.get("step_cost", attrs.get("cost", {}))
         order = attrs.get("order", number)
-        answers.append(Answer(asks[-1].fidelity, order, attrs.get("metrics", {}), step))
+        last, metrics = asks[-1], attrs.get("metrics", {})
+        answers.append(Answer(last.fidelity, order, metrics, step, last.base_only))
     kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
     if number < len(spec.planned):
         kind = "planned"

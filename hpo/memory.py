@@ -70,28 +70,37 @@ class Memory:
             return known
         return known.believing(np.stack([x for x, _ in pending]), np.array([u for _, u in pending]))
 
-    def estimated(self, entry: Entry, known: Beliefs) -> Entry:
-        """The trial with what its base alone does not tell at its expected value.
+    def estimated(self, entries: Sequence[Entry], known: Beliefs) -> list[Entry]:
+        """The trials with what bases alone do not tell at its expected value.
 
         A limit on such a metric counts as kept.
         """
-        answers = tuple(
-            replace(each, metrics=self._expected(entry, each, known)) if each.base_only else each
-            for each in entry.answers
+        alone = [(each, answer) for each in entries for answer in each.answers if answer.base_only]
+        if not alone:
+            return list(entries)
+        here = Points(
+            np.stack([self.coordinates.of(each.params) for each, _ in alone]),
+            np.array([self.u(answer.fidelity) for _, answer in alone]),
         )
-        return replace(entry, answers=answers)
-
-    def _expected(self, entry: Entry, answer: Answer, known: Beliefs) -> dict[str, float]:
         kept = {limit.metric: limit.high for limit in self.spec.limits}
         kept |= {limit.metric: limit.low for limit in self.spec.limits if limit.low > -math.inf}
-        if inside(self.spec.space, entry.params):
-            here = Points(
-                self.coordinates.of(entry.params)[None], np.array([self.u(answer.fidelity)])
-            )
-            for goal, surface in zip(self.spec.goals, known.goals, strict=True):
-                sign = 1 if goal.direction == "down" else -1
-                kept[goal.metric] = sign * float(surface.at(here)[0][0])
-        return kept | dict(answer.metrics)
+        columns = {
+            goal.metric: (1 if goal.direction == "down" else -1) * surface.at(here)[0]
+            for goal, surface in zip(self.spec.goals, known.goals, strict=True)
+        }
+        metrics = {
+            answer.order: kept
+            | {name: float(values[place]) for name, values in columns.items()}
+            | dict(answer.metrics)
+            for place, (_, answer) in enumerate(alone)
+        }
+        return [
+            replace(each, answers=tuple(
+                replace(answer, metrics=metrics[answer.order]) if answer.base_only else answer
+                for answer in each.answers
+            ))
+            for each in entries
+        ]  # fmt: skip
 
     def _results(self, entries: Sequence[Entry]) -> list[Row]:
         """All that can be shown, in order of coming.
@@ -101,8 +110,7 @@ class Memory:
         """
         found = []
         for entry in entries:
-            good = entry.answers[:-1] if entry.ended == "failed" else entry.answers
-            for answer in good:
+            for answer in entry.results:
                 key = (entry.number, answer.order)
                 if key not in self.rows:
                     self.rows[key] = self._row(entry.params, answer)
@@ -215,7 +223,7 @@ def selection(rows: list[Row]) -> list[Row]:
 def _joined(rows: Sequence[Row]) -> Results:
     limits = np.stack([row.limit_L for row in rows])
     missing = np.abs(limits) >= MISSING
-    if missing.any() and not missing.all():
+    if missing.any() and not (missing | np.isnan(limits)).all():
         far = 2 * max(float(np.nanmax(np.abs(limits[~missing]))), 1e-9)
         limits = np.where(missing, np.sign(limits) * far, limits)
     return Results(

@@ -151,12 +151,16 @@ class Market:
         return Option(gain / max(cost, least) * weight, asked, entry)
 
     def _cost(self, x_D: Array, chance: float, step: Step) -> tuple[float, bool]:
-        """Expected cost to the end, and whether it is less if only the base is asked for now."""
+        """Expected cost to the end, and whether it is less if only the base is asked for now.
+
+        A base that takes no training is as a rule another trial's, which is known: asked for alone
+        it would tell nothing.
+        """
         whole, spec = step.whole(chance), self.spec
         early = np.array([goal.metric in spec.objective.early() for goal in spec.goals])
         always = spec.finetune_at_rungs == "always" or not early.any() or early.all()
         due = step.request["fidelity"] == spec.rungs[0] and self._whole_is_due()
-        if always or due or step.rest == 0 or step.finetuning == 0:
+        if always or due or 0 in (step.now, step.finetuning, step.rest):
             return whole, False
         u = self.memory.u(step.request["fidelity"])
         told_G = np.array([surface.told(x_D, u) for surface in self.known.goals]) / self.scale_G

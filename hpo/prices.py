@@ -46,11 +46,11 @@ class Prices:
 
 
 def learnt(entries: Iterable[Entry]) -> Prices:
-    """Prices by the answers so far."""
+    """Prices by the results so far; what failed may have ended before its fine-tuning."""
     rows = [
         (answer.fidelity, 0.0 if answer.base_only else 1.0, tokens)
         for entry in entries
-        for answer in entry.answers
+        for answer in entry.results
         if (tokens := _tokens(answer.cost)) > 0
     ]
     if not rows:

@@ -153,7 +153,7 @@ class Searcher:
         partly = any(answer.base_only for entry in entries for answer in entry.answers)
         known = self.memory.beliefs(ledger) if partly else None
         if known is not None:
-            entries = [self.memory.estimated(entry, known) for entry in entries]
+            entries = self.memory.estimated(entries, known)
         for entry, fidelity in rungs.promotable(self.spec, entries):
             if known is None:
                 return Continue(entry.number, fidelity)

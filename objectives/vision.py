@@ -85,8 +85,12 @@ class VisionObjective(Measuring[VisionRecipe]):
 
     def reused(self, request: Request, done: Request) -> float:
         """Training does not go on from other runs; equal ones are the same stage."""
-        return float(_job(self.recipe, request, self.execution.device_name)
-                     == _job(self.recipe, done, self.execution.device_name))  # fmt: skip
+        try:
+            jobs = [_job(self.recipe, each, self.execution.device_name) for each in (request, done)]
+        except ValueError:  # params that do not go together
+            return 0.0
+        one, other = ((job.recipe, job.seed, job.steps) for job in jobs)
+        return float(one == other)
 
     def export(
         self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None

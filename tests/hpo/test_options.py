@@ -15,7 +15,7 @@ from hpo import ledger, memory, options, search
 from hpo.ledger import Answer, Ask, Entry, Ledger
 from hpo.options import Market
 from hpo.scoring import front
-from hpo.spec import Float, Request, StudySpec
+from hpo.spec import Float, Limit, Request, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller
 from tests.bench.search_problems import Analytic, Measured
@@ -130,6 +130,34 @@ class NoSecond(Analytic):
         return super().measure(*args, **(given | {"base_only": True}))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diverges(Analytic):
+    """Every base that is asked for alone fails."""
+
+    def measure(self, *args: Any, **given: Any) -> Measured:
+        failure = "diverged" if given.get("base_only") else None
+        return dataclasses.replace(super().measure(*args, **given), failure=failure)
+
+
+def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
+    spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=8)
+    controller = Controller(spec, "sqlite://")
+    controller.run()
+    entries = controller.ledger.entries
+    assert any(e.ended == "failed" and e.answers[-1].base_only for e in entries)
+    again = ledger.read(controller.study.get_trials(), spec).entries
+    assert [entry.answers for entry in again] == [entry.answers for entry in entries]
+
+
+@pytest.mark.parametrize("limit", [Limit(metric="none", high=1.0), Limit(metric="none", low=0.0)])
+def test_a_limit_on_what_nothing_gives_ends_no_study(limit: Limit) -> None:
+    spec = dear(limits=(limit,))
+    known = memory.Memory(spec).beliefs(rows(spec, partly=True))
+    assert known is not None
+    assert [len(surface.y_N) for surface in known.limits] == [7]
+    assert (known.chance(known.seen_ND) < 0.5).all()
+
+
 def rows(spec: StudySpec, partly: bool) -> Ledger:
     """Six whole trials at the lowest rung and one in full; with `partly` four bases more."""
     entries = []
@@ -219,6 +247,34 @@ def test_branches_are_weighed_by_what_they_cost_and_asked_for() -> None:
 
     assert branches(Analytic(name="branin-currin")) == 0
     assert branches(Branching(name="branin-currin")) > 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuned(Analytic):
+    """The base depends on x0 alone, as where x1 is of fine-tuning."""
+
+    def measure(self, *args: Any, **given: Any) -> Measured:
+        found, x, y = super().measure(*args, **given), given["params"]["x0"], given["params"]["x1"]
+        values = {"first": (x - 0.3) ** 2, "second": 1 - x + (y - 0.2 - 0.5 * x) ** 2}
+        return dataclasses.replace(found, metrics={name: values[name] for name in found.metrics})
+
+    def reused(self, request: Request, done: Request) -> float:
+        same = _head(request["params"]) == _head(done["params"])
+        return min(1.0, done["fidelity"] / request["fidelity"]) if same else 0.0
+
+
+def test_a_branch_whose_base_is_known_is_not_begun_with_that_alone() -> None:
+    objective = Tuned(name="branin-currin", finetuning=0.5)
+    controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
+    controller.run()
+    entries = controller.ledger.entries
+    branches = [
+        entry for entry in entries
+        if 0 < entry.params["x0"] < 1  # at a bound it may be a new point
+        and entry.params["x0"] in {before.params["x0"] for before in entries[: entry.number]}
+    ]  # fmt: skip
+    assert len(branches) > 3
+    assert not any(entry.asks[0].base_only for entry in branches)
 
 
 def test_a_branch_is_never_a_point_that_was_asked_for() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hpo import prices
@@ -43,6 +45,12 @@ def test_without_tokens_a_trial_costs_its_fidelity(
     answers: tuple[tuple[float, bool, dict[str, float]], ...],
 ) -> None:
     assert prices.learnt([entry(*answers)]) == Prices(1.0, 0.0)
+
+
+def test_a_trial_that_failed_before_its_fine_tuning_does_not_make_that_cheap() -> None:
+    done = entry((0.5, False, {"tokens": 9.0}), (1.0, False, {"tokens": 14.0}))
+    died = dataclasses.replace(entry((1.0, False, {"tokens": 3.0})), ended="failed")
+    assert prices.learnt([done, died]) == prices.learnt([done])
 
 
 def test_answers_that_are_all_alike_give_some_price() -> None:

@@ -84,6 +84,18 @@ def test_equal_requests_are_trained_once(tmp_path: Path) -> None:
     assert [each.cost["images"] for each in (one, twin)] == [STEPS * 16, 0]
 
 
+def test_only_an_equal_request_needs_no_training(tmp_path: Path) -> None:
+    asked, other = requests([{"pretrain.lr": 0.02}, {"pretrain.lr": 0.03}])
+    given = objective(tmp_path)
+    assert given.early() == frozenset()
+    assert given.reused(asked, Request(**asked)) == 1.0
+    assert given.reused(asked, other) == 0.0
+    assert given.reused(asked, Request(**{**asked, "fidelity": 0.5})) == 0.0
+    assert given.reused(asked, Request(**{**asked, "seed": 1})) == 0.0
+    (wrong,) = requests([{"pretrain.schedule.decay": "merged"}])
+    assert given.reused(wrong, wrong) == 0.0
+
+
 def test_metrics_and_curves_are_these(tmp_path: Path) -> None:
     result = objective(tmp_path)({"pretrain.weight_decay": 0.5})
     metrics = result.metrics
