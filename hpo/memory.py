@@ -205,13 +205,18 @@ def learnt_at(count: int) -> int:
 
 
 def selection(rows: list[Row]) -> list[Row]:
-    """At most MOST of the rows, in order: the best ranks, the latest, and some of all."""
+    """At most MOST of the rows, in order: the best ranks, the latest, and some of all.
+
+    Among the best, what was asked for whole comes before bases alone, so that the late goals are
+    never without results.
+    """
     if len(rows) <= MOST:
         return rows
     losses = np.stack([row.loss_G for row in rows])
     # What only the base was asked of stands in the middle by what was not.
     rank = pareto.ranks(np.where(np.isnan(losses), np.nanmedian(losses, axis=0), losses))
-    best = np.argsort(rank, kind="stable")[: MOST // 2]
+    partly = [not row.whole for row in rows]
+    best = np.lexsort((rank, partly))[: MOST // 2]
     latest = np.arange(len(rows) - MOST // 4, len(rows))
     kept = set(best.tolist()) | set(latest.tolist())
     rest = [place for place in range(len(rows)) if place not in kept]

@@ -290,3 +290,18 @@ def test_a_branch_is_never_a_point_that_was_asked_for() -> None:
     assert known is not None
     market = Market(spec, kept, known, Ledger(flat))
     assert market._branches([1], np.random.default_rng(0)) == []
+
+
+def test_a_long_record_of_bases_keeps_the_whole_results_in_the_model() -> None:
+    def row(order: int, *, whole: bool) -> memory.Row:
+        losses = np.array([10.0 if whole else 0.0, 1.0 if whole else math.nan])
+        return memory.Row(
+            order=order, shown=True, whole=whole, x_D=np.zeros(2), u=1.0, loss_G=losses,
+            sem_G=np.zeros(2), limit_L=np.empty(0),
+        )  # fmt: skip
+
+    rows = [row(order, whole=order % 50 == 0) for order in range(2000)]
+    kept = memory.selection(rows)
+    assert len(kept) <= memory.MOST
+    assert sum(each.whole for each in kept) == 40
+    assert [each.order for each in kept] == sorted(each.order for each in kept)
