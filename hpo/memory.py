@@ -215,7 +215,7 @@ def selection(rows: list[Row]) -> list[Row]:
     losses = np.stack([row.loss_G for row in rows])
     # What only the base was asked of stands in the middle by what was not.
     rank = pareto.ranks(np.where(np.isnan(losses), np.nanmedian(losses, axis=0), losses))
-    partly = [not row.whole for row in rows]
+    partly = np.array([not row.whole for row in rows])
     best = np.lexsort((rank, partly))[: MOST // 2]
     latest = np.arange(len(rows) - MOST // 4, len(rows))
     kept = set(best.tolist()) | set(latest.tolist())
