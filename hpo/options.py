@@ -8,6 +8,10 @@ such as how the rate falls in the end, or in fine-tuning; what the trial leaves 
 it cheap. It may be asked in full at once.
 
 Only the base is asked for where fine-tuning at a rung would cost more than it can save.
+
+What low rungs say of full fidelity is unknown until a trial was measured at both: as long as there
+is no front every new point promises as much as a waiting one, and none would ever go on. So one is
+sent to the end first.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ itself was seen to stay in one corner. The number is assumed."""
 ROOTS, VARIANTS = 8, 8
 """Trials of which branches are looked at, and branches of each; assumed."""
 
+PIONEER_AFTER = 6
+"""Results after which a trial is sent to the end if none was measured in full; assumed."""
 RECENT = 500
 """Trials among which these are looked for, the latest."""
 
@@ -69,7 +75,11 @@ class Market:
         rng = np.random.default_rng([self.spec.seed, number])
         new = self._new(rng)
         branches = self._branches(tails, rng) if tails else []
-        return max([*self._waiting(), *branches, new], key=lambda option: option.worth)
+        waiting = self._waiting()
+        first = self._pioneer(waiting)
+        if first is not None:
+            return first
+        return max([*waiting, *branches, new], key=lambda option: option.worth)
 
     def base_only(self, entry: Entry, fidelity: float) -> bool:
         """Whether a trial that goes on is asked for its base alone."""
@@ -92,6 +102,18 @@ class Market:
         x_D, _ = beliefs.search_best(self.coordinates, worth, self.known.seeds(), rng)
         asked = Request(params=self.coordinates.values(x_D), fidelity=first, seed=spec.seed)
         return self._option(asked, None, None)
+
+    def _pioneer(self, waiting: Sequence[Option]) -> Option | None:
+        """The waiting trial that is to be the first in full; None where one is, or on its way."""
+        entries, lowest = self.ledger.entries, self.spec.rungs[0]
+        results = [answer for entry in entries for answer in entry.results]
+        if len(results) < PIONEER_AFTER or any(answer.fidelity == 1 for answer in results):
+            return None
+        if any(entry.flying and entry.asks[-1].fidelity > lowest for entry in entries):
+            return None
+        far = max((option.asked["fidelity"] for option in waiting), default=1.0)
+        ahead = [option for option in waiting if option.asked["fidelity"] == far]
+        return max(ahead, key=lambda option: option.worth) if ahead else None
 
     def _waiting(self) -> list[Option]:
         waiting = [entry for entry in self.ledger.entries if entry.waiting]

@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, metavar="N", help="measurements of each thing")
     parser.add_argument(
-        "--first-seed", type=int, default=0, metavar="N", help="of search, to measure it in parts"
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of search and rungs, to measure them in parts",
     )
     parser.add_argument("--only", metavar="NAME", help="one setting or preset of the bench")
     return parser

@@ -46,7 +46,7 @@ class Options:
     repeats: int | None = None
     """How often each thing is measured; None is the bench's own number."""
     first_seed: int = 0
-    """Of the search bench, so that it can be measured in parts."""
+    """Of the benches search and rungs, so that they can be measured in parts."""
     only: str | None = None
     """The one setting or preset to measure; None is all."""
     say: Callable[[str], None] = lambda text: None

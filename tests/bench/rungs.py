@@ -103,7 +103,8 @@ class Timed:
 def run(options: Options) -> dict[str, Figure]:
     """All ways at all seeds."""
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    seeds = range(options.repeats or (1 if options.quick else SEEDS))
+    count = options.repeats or (1 if options.quick else SEEDS)
+    seeds = range(options.first_seed, options.first_seed + count)
     found: dict[str, list[float]] = {}
     for seed in seeds:
         searched = {}

@@ -305,3 +305,28 @@ def test_a_long_record_of_bases_keeps_the_whole_results_in_the_model() -> None:
     assert len(kept) <= memory.MOST
     assert sum(each.whole for each in kept) == 40
     assert [each.order for each in kept] == sorted(each.order for each in kept)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alike(Analytic):
+    """Tells next to nothing apart at low rungs, which cost almost as much as full trials."""
+
+    def measure(
+        self, params: Mapping[str, Any], fidelity: float, seed: int, *, base_only: bool = False
+    ) -> Measured:
+        found = super().measure(params, fidelity, seed, base_only=base_only)
+        if fidelity == 1:
+            return found
+        return dataclasses.replace(found, metrics={n: 1e-3 * v for n, v in found.metrics.items()})
+
+
+def test_one_trial_is_sent_to_the_end_before_the_model_is_trusted() -> None:
+    objective = Alike(name="branin-currin", finetuning=5.0)
+    controller = Controller(dear(objective=objective, trials=30, wave=1), "sqlite://")
+    controller.run()
+    order = sorted(
+        (answer.order, answer.fidelity)
+        for entry in controller.ledger.entries
+        for answer in entry.answers
+    )
+    assert 1.0 in [fidelity for _, fidelity in order[: options.PIONEER_AFTER + 2]]
