@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-WIDE = ("search", "late_goals", "rungs", "throughput")
+WIDE = ("search", "late_goals", "rungs", "throughput", "faults")
 """Benches with many figures of few kinds."""
 RESULTS = ROOT / "tests" / "bench" / "results"
 
