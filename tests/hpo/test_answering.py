@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError
 
 from hpo import answering, database, lease
@@ -39,11 +40,6 @@ class Way:
 def way(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Way]:
-    monkeypatch.setattr(answering, "SILENT_S", 1.0)
-    monkeypatch.setattr(answering, "REST_S", 1)
-    monkeypatch.setitem(answering.PYMYSQL, "read_timeout", 1)
-    for drivers in (answering.PYMYSQL, answering.LIBPQ):
-        monkeypatch.setitem(drivers, "connect_timeout", 2)
     name = f"cut_{os.getpid()}_{abs(hash(tmp_path))}"
     if request.param == "mysql":
         other: mysql.Server = request.getfixturevalue("mariadb")
@@ -51,14 +47,25 @@ def way(
     else:
         found: postgres.Server = request.getfixturevalue("server")
         url, address = found.database(name), found.socket
+    made = RDBStorage(url)  # making tables may take longer than the silence below
+    made.remove_session()
+    made.engine.dispose()
+    monkeypatch.setattr(answering, "SILENT_S", 1.0)
+    monkeypatch.setattr(answering, "REST_S", 1)
+    monkeypatch.setitem(answering.PYMYSQL, "read_timeout", 1)
+    for drivers in (answering.PYMYSQL, answering.LIBPQ):
+        monkeypatch.setitem(drivers, "connect_timeout", 2)
     with cut.network(address) as network:
         yield Way(url, network, network.url(url))
 
 
 @pytest.mark.parametrize("forget", [True, False], ids=["for good", "for a while"])
 def test_a_network_that_is_silent_under_a_study_does_not_change_it(
-    forget: bool, way: Way, tmp_path: Path
+    forget: bool, way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(answering, "SILENT_S", 3.0)  # on a busy machine an answer may take a while
+    monkeypatch.setitem(answering.PYMYSQL, "read_timeout", 3)
+
     def cut_for_a_while() -> None:
         way.network.cut()
         threading.Timer(0.5, way.network.mend, kwargs={"forget": forget}).start()

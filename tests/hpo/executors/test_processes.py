@@ -120,7 +120,7 @@ def start(*more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hpo.cli", "run", "mine.py", "--executor", "processes"]
     Path("slow").touch()
     process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
-    wait_for(Path("pid").exists)
+    wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
     return process
 
 
@@ -162,7 +162,7 @@ def test_workers_of_a_killed_controller_keep_what_they_have_and_leave(folder: Pa
     write(SLOW)
     Path("slow").touch()
     process = subprocess.Popen([sys.executable, "-c", CONTROLLER])
-    wait_for(Path("pid").exists)
+    wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
     process.kill()
     process.communicate()
     worker = int(Path("pid").read_text())
