@@ -26,6 +26,7 @@ from tests.bench import (
     report,
     rungs,
     search,
+    shape,
     stages,
     throughput,
 )
@@ -91,6 +92,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "late_goals": late_goals.run,
     "rungs": rungs.run,
     "report": report.run,
+    "shape": shape.run,
     "throughput": throughput.run,
 }
 
