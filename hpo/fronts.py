@@ -91,7 +91,7 @@ def together(runs: Mapping[str, Run]) -> Fronts:
                 high=high,
             )
         )
-    signs = [1.0 if goal.direction == "down" else -1.0 for goal in goals]
+    signs = [goal.sign for goal in goals]
     reference = tuple(float(s * value) for s, value in zip(signs, corner, strict=True))
     notes = _notes(list(runs.values()))
     return Fronts(sides=tuple(sides), pairs=pairs, reference=reference, notes=notes)

@@ -119,8 +119,9 @@ def from_baselines(found: Front) -> tuple[Difference, ...]:
     """
     pairs = []
     for goal in found.goals if found.draws is not None else ():
-        sign = 1.0 if goal.direction == "down" else -1.0
-        ranked = sorted(found.points, key=lambda t: sign * found.estimates[t.number][goal.metric])
+        ranked = sorted(
+            found.points, key=lambda t: goal.sign * found.estimates[t.number][goal.metric]
+        )
         baselines = [trial for trial in ranked if trial.baseline is not None]
         if baselines and baselines[0] is not ranked[0]:
             pairs.append((ranked[0].number, baselines[0].number, goal.metric))
@@ -139,7 +140,7 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
         one, two = found.draws[:, rows[a], column], found.draws[:, rows[b], column]
         better, other = (a, b) if one.mean() <= two.mean() else (b, a)
         lead = 0.0 if one.mean() == two.mean() else abs(float(one.mean() - two.mean()))
-        value = -lead if found.goals[column].direction == "down" else lead
+        value = -lead * found.goals[column].sign
         error = float((one - two).std()) if math.isfinite(lead) else 0.0
         raw.append(
             Difference(
@@ -208,7 +209,7 @@ def hypervolume_difference(run: Run, other: Run) -> VolumeDifference:
     if not all(found.points for found in sides) or not len(finite):
         raise ValueError("fronts can be compared once each run has a trial that counts.")
     corner = finite.max(axis=0)
-    signs = [1.0 if goal.direction == "down" else -1.0 for goal in run.goals]
+    signs = [goal.sign for goal in run.goals]
     reference = tuple(float(s * value) for s, value in zip(signs, corner, strict=True))
     volumes = [_volumes(found, corner) for found in sides]
     count = max(map(len, volumes))

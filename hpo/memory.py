@@ -85,7 +85,7 @@ class Memory:
         kept = {limit.metric: limit.high for limit in self.spec.limits}
         kept |= {limit.metric: limit.low for limit in self.spec.limits if limit.low > -math.inf}
         columns = {
-            goal.metric: (1 if goal.direction == "down" else -1) * surface.at(here)[0]
+            goal.metric: goal.sign * surface.at(here)[0]
             for goal, surface in zip(self.spec.goals, known.goals, strict=True)
         }
         metrics = {
@@ -121,10 +121,7 @@ class Memory:
     def _row(self, params: Mapping[str, Value], answer: Answer) -> Row:
         spec, metrics = self.spec, answer.metrics
         values = {path: params.get(path) for path in spec.space}
-        loss = [
-            (1 if goal.direction == "down" else -1) * metrics.get(goal.metric, math.nan)
-            for goal in spec.goals
-        ]
+        loss = [goal.sign * metrics.get(goal.metric, math.nan) for goal in spec.goals]
         limits = constraints(spec.limits, metrics)
         if answer.base_only:
             early = spec.objective.early()

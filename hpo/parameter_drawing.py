@@ -64,7 +64,7 @@ def draw_interaction(data: Interaction) -> go.Figure:
             marker={
                 "color": list(data.values),
                 "colorscale": "Cividis",
-                "reversescale": data.goal.direction == "down",
+                "reversescale": data.goal.sign > 0,
                 "size": marker_size(12, len(data.trials)),
                 "line": {"width": 1, "color": GREY},
                 "showscale": True,

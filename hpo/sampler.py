@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import optuna
@@ -101,8 +101,14 @@ class PlasticitySampler(BaseSampler):
         return drawn.sample_independent(study, trial, param_name, param_distribution)
 
 
+def _never(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError("Optuna's user calls the objective")
+
+
 class _Elsewhere:
     """Stands for an objective that Optuna's user calls."""
+
+    configure = describe = evaluate = machine = with_params = staticmethod(_never)
 
     def check(self, params: Params) -> None:
         """Optuna has checked them."""

@@ -106,8 +106,7 @@ class HasMetrics(Protocol):
 def losses(trials: Sequence[HasMetrics], goals: Sequence[Goal]) -> pareto.Losses:
     """Y_NG to be made small: the goals' metrics, negated where up is better, NaN where missing."""
     rows = [
-        [_sign(goal) * trial.metrics.get(goal.metric, math.nan) for goal in goals]
-        for trial in trials
+        [goal.sign * trial.metrics.get(goal.metric, math.nan) for goal in goals] for trial in trials
     ]
     return np.array(rows, dtype=np.float64).reshape(len(trials), len(goals))
 
@@ -161,7 +160,7 @@ def front(run: Run) -> Front:
         hypervolume_range=None if volumes is None else central(volumes),
         reference=None
         if reference is None
-        else tuple(_sign(goal) * value for goal, value in zip(run.goals, reference, strict=True)),
+        else tuple(goal.sign * value for goal, value in zip(run.goals, reference, strict=True)),
         draws=draws,
     )
 
@@ -245,10 +244,6 @@ def sem(trial: HasMetrics, metric: str) -> float:
     return trial.metrics.get(f"{metric}_sem", math.nan)
 
 
-def _sign(goal: Goal) -> float:
-    return 1.0 if goal.direction == "down" else -1.0
-
-
 def _unmeasured(trial: Trial, run: Run) -> Standing | None:
     """Why a trial is no measurement of a point at full fidelity; None if it is."""
     if trial.state != "complete":
@@ -295,7 +290,7 @@ def _estimates(
     found: dict[int, dict[str, float]] = {number: {} for number in numbers}
     for column, goal in enumerate(goals):
         for row, number in enumerate(numbers):
-            found[number][goal.metric] = _sign(goal) * float(mean_NG[row, column])
+            found[number][goal.metric] = goal.sign * float(mean_NG[row, column])
             found[number][f"{goal.metric}_sem"] = float(error_NG[row, column])
     return found
 
@@ -316,4 +311,4 @@ def _nadir(Y_NG: pareto.Losses) -> tuple[float, ...] | None:
 
 
 def _by(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
-    return sorted(trials, key=lambda trial: _sign(goal) * trial.metrics[goal.metric])
+    return sorted(trials, key=lambda trial: goal.sign * trial.metrics[goal.metric])

@@ -24,7 +24,6 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo.ledger import Answer, Entry
@@ -54,8 +53,7 @@ def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value
         if len(spec.rungs) > 1:
             space[FIDELITY] = FloatDistribution(spec.rungs[0], 1.0, log=True)
             sampler = PartialFixedSampler({FIDELITY: 1.0}, sampler)
-        down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-        ways = [down if goal.direction == "down" else up for goal in spec.goals]
+        ways = [goal.optuna_direction for goal in spec.goals]
         study = optuna.create_study(directions=ways, sampler=sampler)
         study.add_trials(_trials(spec, entries))
         asked = study.ask(space)

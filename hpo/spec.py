@@ -1,206 +1,66 @@
 """What a study is: a Python value that names the objective, the space and the goals.
 
-A study file is complete and importable; variations are made with `dataclasses.replace`. Nothing
-here knows how a trial is measured: the objective is anything with the methods of `Objective`.
+A study file is complete and importable; variations are made with `dataclasses.replace`. Every field
+is checked when the value is made (see `hpo.checks`), so that a study which exists can be run.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, get_args
 
+from hpo import checks
+from hpo.checks import shown
+from hpo.domains import Choice, Domain, Float, Int, as_domain, ends
+from hpo.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
+from hpo.objective import (
+    Event,
+    Exported,
+    NamesMetrics,
+    Objective,
+    Params,
+    Request,
+    Result,
+    Value,
+    check_objective,
+)
 from hpo.papers import Paper
 
-Value: TypeAlias = float | int | str | bool | None
-Params: TypeAlias = Mapping[str, Value]
-Event: TypeAlias = dict[str, Any]
+__all__ = [
+    "BASE_LOSS_DOWN",
+    "GAIN_UP",
+    "Baseline",
+    "Choice",
+    "Domain",
+    "Earlier",
+    "Event",
+    "Exported",
+    "Float",
+    "Goal",
+    "Int",
+    "Limit",
+    "NamesMetrics",
+    "Objective",
+    "Params",
+    "Planned",
+    "Point",
+    "Prior",
+    "Request",
+    "Result",
+    "StudySpec",
+    "Value",
+    "ends",
+]
+
+MOST_SEED = 2**32 - 1
+"""What NumPy's and Optuna's generators take."""
 
 
-class Request(TypedDict):
-    """One trial to measure."""
-
-    params: dict[str, Value]
-    fidelity: float
-    """Share of the full pretraining horizon in (0, 1]."""
-    seed: int
-    base_only: NotRequired[bool]
-    """Only the metrics of `Objective.early` are wanted."""
-
-
-class Result(Protocol):
-    """What came of one request; everything JSON-able."""
-
-    @property
-    def metrics(self) -> dict[str, float]: ...
-    @property
-    def curves(self) -> dict[str, list[list[float]]]: ...
-    @property
-    def cost(self) -> dict[str, float]: ...
-    @property
-    def failure(self) -> str | None: ...
-    @property
-    def notes(self) -> list[str]: ...
-    @property
-    def labels(self) -> list[str]:
-        """Stand beside the trial's number wherever it is named."""
-
-
-class Exported(Protocol):
-    """What an objective wrote of one trial; everything JSON-able."""
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Path below the folder -> what lies there."""
-
-    @property
-    def result(self) -> Result:
-        """What was measured for what was written, with the cost of having it again."""
-
-    @property
-    def lost(self) -> dict[str, list[str]]:
-        """File -> what of the recipe it cannot express, a sentence each."""
-
-
-class Objective(Protocol):
-    """What a study needs of the thing it optimizes."""
-
-    def check(self, params: Params) -> None:
-        """Raise ValueError, in one sentence, if these params cannot be set."""
-
-    def values(self) -> Mapping[str, Value]:
-        """The value of every hyperparameter where a request does not set it."""
-
-    def with_params(self, params: Params) -> Objective:
-        """The same objective with these values as its fixed ones."""
-
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        devices: int | None = None,
-        sharding: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-    ) -> Objective:
-        """The same objective told where to compute and where to keep its stages.
-
-        A trial takes `devices` of the device, on which it lies by `sharding`; both are left out
-        where they are not asked for. The stages in the folder `store` take at most `store_gb` (1e9
-        bytes) while nobody uses them; `share` is a folder or URL where machines share them.
-        """
-
-    def early(self) -> frozenset[str]:
-        """Metrics that a request with `base_only` gives; none where it makes no difference.
-
-        What a whole request costs beyond such a one shows in the `tokens` and `tokens_reused` of
-        results; an objective with early metrics gives them.
-        """
-
-    def reused(self, request: Request, done: Request) -> float:
-        """Share of the request's training, in [0, 1], that is done once `done` is measured.
-
-        A function of the two alone, so that decisions can be made again.
-        """
-
-    def describe(self) -> dict[str, Any]:
-        """JSON-able: all that decides the results."""
-
-    def machine(self) -> dict[str, Any]:
-        """JSON-able: where it computes, for the record."""
-
-    def evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
-    ) -> Sequence[Result]:
-        """Measure a batch; one result a request, in order.
-
-        `on_event` is told of progress; an exception it raises stops the work at a safe point.
-        """
-
-    def export(
-        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
-    ) -> Exported:
-        """Write what came of one request, and its recipe, into an empty folder.
-
-        What is not kept any more is made again, with progress as in `evaluate`.
-
-        Raises:
-            ValueError: the request fails, or there is nothing to write.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Float:
-    """A real parameter in [low, high]."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"Float needs finite low <= high, got {self.low} and {self.high}.")
-        if self.log and self.low <= 0:
-            raise ValueError(f"Float with log=True needs low > 0, got {self.low}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Int:
-    """An integer parameter in [low, high]."""
-
-    low: int
-    high: int
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        if self.low > self.high:
-            raise ValueError(f"Int needs low <= high, got {self.low} and {self.high}.")
-        if self.log and self.low < 1:
-            raise ValueError(f"Int with log=True needs low >= 1, got {self.low}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One of a few JSON-able values."""
-
-    options: tuple[float | int | str | bool, ...]
-
-    def __post_init__(self) -> None:
-        if not self.options or len(set(self.options)) < len(self.options):
-            raise ValueError(f"Choice needs different options, got {self.options}.")
-
-
-Domain: TypeAlias = Float | Int | Choice
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A metric to make small or large."""
-
-    metric: str
-    direction: Literal["down", "up"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A metric that a trial must keep within bounds to count for the front."""
-
-    metric: str
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(
-                f"Limit on {self.metric} needs low <= high, got {self.low} and {self.high}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
+@checks.explained
+@dataclass(frozen=True)
 class Prior:
     """Where a parameter's good values are expected; the search starts there and may leave."""
 
@@ -210,10 +70,13 @@ class Prior:
     the probability that it is another option."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.width) and self.width > 0):
-            raise ValueError(f"Prior needs a finite width above 0, got {self.width}.")
+        width = checks.number("width of Prior", self.width, "a finite width above 0")
+        if not (math.isfinite(width) and width > 0):
+            raise ValueError(f"Prior needs a finite width above 0, got {width}.")
+        checks.put(self, centre=checks.data("centre of Prior", self.centre), width=width)
 
 
+@checks.explained
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
     """What a trial of an earlier study gave."""
@@ -222,20 +85,36 @@ class Earlier:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@checks.explained
+@dataclass(frozen=True)
 class Baseline:
     """A named trial that runs before the search, to compare with."""
 
     name: str
     params: Params
 
+    def __post_init__(self) -> None:
+        _check_point(self)
 
-@dataclass(frozen=True, kw_only=True)
+
+@checks.explained
+@dataclass(frozen=True)
 class Point:
     """A named trial of a study's grid."""
 
     name: str
     params: Params
+
+    def __post_init__(self) -> None:
+        _check_point(self)
+
+
+def _check_point(point: Baseline | Point) -> None:
+    kind = type(point).__name__
+    name = checks.text(f"name of {kind}", point.name)
+    rule = f"params of {kind} {name!r}"
+    params = checks.mapping(rule, point.params, '{"pretrain.lr": 0.01}')
+    checks.put(point, name=name, params={k: checks.data(k, v) for k, v in params.items()})
 
 
 @dataclass(frozen=True)
@@ -249,11 +128,10 @@ class Planned:
 
 Sampler: TypeAlias = Literal["gp", "gp-optuna", "botorch", "tpe", "nsga2", "random"]
 """gp: our model over parameters and fidelity; gp-optuna, botorch, tpe, nsga2: Optuna's samplers."""
-
-BASE_LOSS_DOWN = Goal(metric="base_loss", direction="down")
-GAIN_UP = Goal(metric="gain", direction="up")
+FinetuneAtRungs: TypeAlias = Literal["where it pays", "always"]
 
 
+@checks.explained
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """A study, complete."""
@@ -261,7 +139,7 @@ class StudySpec:
     name: str
     objective: Objective
     space: Mapping[str, Domain]
-    """Recipe path -> domain."""
+    """Recipe path -> domain; Optuna's distributions without a step are taken for theirs."""
     goals: tuple[Goal, ...] = (BASE_LOSS_DOWN, GAIN_UP)
     limits: tuple[Limit, ...] = ()
     baselines: tuple[Baseline, ...] = ()
@@ -271,7 +149,8 @@ class StudySpec:
     """Seeds at which baselines and grid are measured, from the study's seed on: other initial
     weights, another data order. All points at one seed before any at the next."""
     trials: int = 24
-    """Trials in all, baselines and grid included."""
+    """Trials in all, baselines and grid included. With nothing in the space to search these are the
+    named ones, or a single one, however many are asked for."""
     budget_s: float | None = None
     """Seconds of measuring after which no new wave starts; None is without limit."""
     wave: int = 6
@@ -279,7 +158,7 @@ class StudySpec:
     rungs: tuple[float, ...] = (1.0,)
     """Fidelities at which trials are compared and the better ones go on, such as (1/9, 1/3, 1).
     Baselines and grid are measured in full at once."""
-    finetune_at_rungs: Literal["where it pays", "always"] = "where it pays"
+    finetune_at_rungs: FinetuneAtRungs = "where it pays"
     """Below full fidelity the sampler "gp" leaves fine-tuning out where it costs more than stopping
     trials by it would save."""
     sampler: Sampler = "gp"
@@ -298,14 +177,20 @@ class StudySpec:
     confirm: int = 0
     """Fresh seeds at which the front is measured again at the end, on top of the trials."""
     seed: int = 0
+    """From 0 to 2^32 - 1."""
     description: str = field(default="")
     paper: Paper | None = None
     """What a paper found, to stand beside the results; decides none of them."""
 
     def __post_init__(self) -> None:
-        self._check_shape()
+        self._check_values()
+        self._check_lists()
         self._check_search()
+        self._check_names()
         self._check_params()
+        self._check_metrics()
+        if not self.space:
+            checks.put(self, trials=min(self.trials, max(1, len(self.planned))))
 
     @property
     def points(self) -> tuple[Baseline | Point, ...]:
@@ -318,25 +203,89 @@ class StudySpec:
         seeds = range(self.replicates)
         return tuple(Planned(point, seed) for seed in seeds for point in self.points)
 
-    def _check_shape(self) -> None:
-        if self.name.strip(".") == "" or set(self.name) - set(_NAME_CHARACTERS):
-            raise ValueError(
-                "a study's name holds letters, digits, '-', '_' and '.', and not only dots; got "
-                f"{self.name!r}."
-            )
-        if self.trials < 1 or self.wave < 1 or self.replicates < 1:
-            raise ValueError(
-                f"a study needs trials, wave and replicates of at least 1, got {self.trials}, "
-                f"{self.wave} and {self.replicates}."
-            )
-        if self.budget_s is not None and not self.budget_s > 0:
-            raise ValueError(f"a study needs a budget_s above 0 or None, got {self.budget_s}.")
+    def _check_values(self) -> None:
+        """Fields of one value."""
+        name = plain_name(self.name)
+        check_objective(self.objective)
+        for field_name in ("trials", "wave", "replicates"):
+            rule, value = f"a study's {field_name}", getattr(self, field_name)
+            checks.put(self, **{field_name: checks.whole(rule, value, least=1)})
+        for field_name in ("budget_s", "max_flops"):
+            value = getattr(self, field_name)
+            if value is not None:
+                value = checks.positive(f"a study's {field_name}", value, "None is without limit")
+            checks.put(self, **{field_name: value})
+        if self.patience is not None:
+            checks.put(self, patience=checks.whole("a study's patience", self.patience, least=1))
+        share = checks.number("a study's replicate_share", self.replicate_share)
+        if not 0 <= share < 1:
+            raise ValueError(f"a study needs 0 <= replicate_share < 1, got {shown(share)}.")
+        if not isinstance(self.description, str):
+            raise ValueError(f"description must be a text, got {shown(self.description)}.")
+        checks.put(
+            self,
+            name=name,
+            replicate_share=share,
+            confirm=checks.whole("a study's confirm", self.confirm),
+            seed=checks.whole("a study's seed", self.seed, most=MOST_SEED),
+            sampler=checks.one_of("sampler", self.sampler, get_args(Sampler)),
+            finetune_at_rungs=checks.one_of(
+                "finetune_at_rungs", self.finetune_at_rungs, get_args(FinetuneAtRungs)
+            ),
+        )
+
+    def _check_lists(self) -> None:
+        """Fields of several values."""
+        checks.put(
+            self,
+            goals=checks.items(
+                "goals", self.goals, Goal, 'Goal(metric="base_loss", direction="down")'
+            ),
+            limits=checks.items("limits", self.limits, Limit, 'Limit(metric="gain", low=0.1)'),
+            baselines=checks.items(
+                "baselines", self.baselines, Baseline, 'Baseline(name="standard", params={})'
+            ),
+            grid=checks.items("grid", self.grid, Point, 'Point(name="a", params={})'),
+            warm=checks.items("warm", self.warm, Earlier, "Earlier(params={...}, metrics={...})"),
+        )
+        if self.paper is not None and not isinstance(self.paper, Paper):
+            raise ValueError(f"paper must be a hpo.papers.Paper or None, got {shown(self.paper)}.")
         metrics = [goal.metric for goal in self.goals]
         if not metrics or len(set(metrics)) < len(metrics):
             raise ValueError(f"a study needs different goals, got {metrics}.")
         limited = [limit.metric for limit in self.limits]
         if len(set(limited)) < len(limited):
             raise ValueError(f"limits need different metrics, got {limited}; join their bounds.")
+
+    def _check_search(self) -> None:
+        """The space, and where and how it is searched."""
+        space = checks.mapping("space", self.space, '{"pretrain.lr": Float(low=0.001, high=0.1)}')
+        checks.put(self, space={path: as_domain(path, each) for path, each in space.items()})
+        rungs = checks.items("rungs", _plain_numbers(self.rungs), float, "share such as 1/3")
+        rising = all(low < high for low, high in itertools.pairwise(rungs))
+        if not rungs or not rising or not rungs[0] > 0 or rungs[-1] != 1:
+            raise ValueError(
+                f"rungs need rising shares of the horizon up to 1, such as (1/9, 1/3, 1), got "
+                f"{shown(rungs)}."
+            )
+        checks.put(self, rungs=rungs, priors=self._checked_priors())
+
+    def _checked_priors(self) -> dict[str, Prior]:
+        priors = checks.mapping("priors", self.priors, '{"pretrain.lr": Prior(...)}')
+        for path, prior in priors.items():
+            if path not in self.space:
+                raise ValueError(
+                    f"the prior of {path!r} needs a parameter of the space; "
+                    f"{checks.near(path, self.space)}"
+                )
+            if not isinstance(prior, Prior) or not _is_prior(self.space[path], prior):
+                raise ValueError(
+                    f"the prior of {path} needs a centre in its domain and, for a choice, a width "
+                    f"below 1, as Prior(centre=..., width=...); got {shown(prior)}."
+                )
+        return priors
+
+    def _check_names(self) -> None:
         names = [point.name for point in self.points]
         if len(set(names)) < len(names):
             raise ValueError(f"baselines and grid points need different names, got {names}.")
@@ -346,29 +295,6 @@ class StudySpec:
                 f"the paper's tables name points that no baseline or grid point has: {unknown}; "
                 f"there are {names}."
             )
-
-    def _check_search(self) -> None:
-        rising = all(low < high for low, high in zip(self.rungs, self.rungs[1:], strict=False))
-        if not self.rungs or not rising or self.rungs[0] <= 0 or self.rungs[-1] != 1:
-            raise ValueError(
-                f"rungs need rising shares of the horizon up to 1, such as (1/9, 1/3, 1), got "
-                f"{self.rungs}."
-            )
-        for path, prior in self.priors.items():
-            if path not in self.space or not _is_prior(self.space[path], prior):
-                raise ValueError(
-                    f"the prior of {path} needs a parameter of the space, a centre in its domain "
-                    f"and, for a choice, a width below 1; got {prior}."
-                )
-        if not 0 <= self.replicate_share < 1 or self.confirm < 0:
-            raise ValueError(
-                f"a study needs 0 <= replicate_share < 1 and confirm >= 0, got "
-                f"{self.replicate_share} and {self.confirm}."
-            )
-        if self.max_flops is not None and not self.max_flops > 0:
-            raise ValueError(f"a study needs max_flops above 0 or None, got {self.max_flops}.")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"a study needs a patience of at least 1 or None: {self.patience}.")
 
     def _check_params(self) -> None:
         for path, domain in self.space.items():
@@ -380,8 +306,55 @@ class StudySpec:
             self.objective.check({**fixed, **point.params})
         self.objective.check(fixed)
 
+    def _check_metrics(self) -> None:
+        """Goals and limits name what will be measured, where the objective can tell."""
+        wanted = [("goal", goal.metric) for goal in self.goals]
+        wanted += [("limit", limit.metric) for limit in self.limits]
+        message = ""
+        for known in self._known_metrics():
+            wanted = [(kind, metric) for kind, metric in wanted if metric not in known]
+            if not wanted:
+                return
+            kind, metric = wanted[0]
+            hint = checks.near(metric, sorted(each for each in known if "_sem" not in each))
+            message = f"the {kind} {metric!r} is no metric of the study's trials; {hint}"
+        if message:
+            raise ValueError(message)
+
+    def _known_metrics(self) -> Iterator[frozenset[str]]:
+        """Metrics of the objective as it is, then as each setting of the study makes it."""
+        settings: list[Params] = [{}, *(point.params for point in self.points)]
+        settings += [{path: value} for path, each in self.space.items() for value in ends(each)]
+        for params in settings:
+            changed = self.objective.with_params(params) if params else self.objective
+            known = changed.metrics() if isinstance(changed, NamesMetrics) else None
+            if known is None:
+                return
+            yield known
+
+
+def plain_name(name: object) -> str:
+    """A study's name, which is also that of its run's folder.
+
+    Raises:
+        ValueError: it could not be one.
+    """
+    if not isinstance(name, str) or name.strip(".") == "" or set(name) - set(_NAME_CHARACTERS):
+        raise ValueError(
+            "a study's name holds letters, digits, '-', '_' and '.', and not only dots; got "
+            f"{shown(name)}."
+        )
+    return checks.text("a study's name", name)
+
 
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+
+def _plain_numbers(given: Any) -> Any:
+    """Rungs as floats, as far as they are numbers."""
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        given = (given,)
+    return tuple(float(checks.number("each of rungs", each)) for each in given)
 
 
 def _is_prior(domain: Domain, prior: Prior) -> bool:
@@ -389,8 +362,3 @@ def _is_prior(domain: Domain, prior: Prior) -> bool:
         return prior.centre in domain.options and prior.width < 1
     number = isinstance(prior.centre, int | float) and not isinstance(prior.centre, bool)
     return number and domain.low <= prior.centre <= domain.high  # type: ignore[operator]
-
-
-def ends(domain: Domain) -> tuple[Value, ...]:
-    """The values by which a domain can be checked: its bounds, or all options."""
-    return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)

@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -53,8 +53,7 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
     Raises:
         StorageError: the database cannot be reached.
     """
-    down, up = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-    directions = [down if goal.direction == "down" else up for goal in goals]
+    directions = [goal.optuna_direction for goal in goals]
     with guarded(url):
         return optuna.create_study(
             storage=Database(url), study_name=name, directions=directions, load_if_exists=True

@@ -145,4 +145,5 @@ def _where(error: Exception, path: Path) -> str:
         trace = trace.tb_next
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     place = f"line {line}: " if line is not None else ""
-    return f"{place}{type(error).__name__}: {text}"
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # a sentence of ours
+    return f"{place}{kind}{text}"

@@ -349,7 +349,7 @@ def _price(found: Comparison, goal: Goal) -> str:
     difference, error = found.differences[goal.metric], found.sems[goal.metric]
     if difference == 0:
         return f"at the same {goal.metric}"
-    worse = (difference > 0) == (goal.direction == "down")
+    worse = difference * goal.sign > 0
     amount = with_sem(difference, error, signed=True)
     unit = UNITS.get(goal.metric, "")
     return f"{'paid with' if worse else 'and also better by'} {amount} {goal.metric}" + (

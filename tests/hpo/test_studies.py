@@ -25,9 +25,9 @@ GOOD = "from tests.hpo.toy_objective import spec\nSTUDY = spec()\n"
         ("import nosuchmodule\n", "line 1: ModuleNotFoundError: No module named 'nosuchmodule'"),
         (
             "from tests.hpo.toy_objective import spec\n\nSTUDY = spec(trials=0)\n",
-            "line 3: ValueError: a study needs trials, wave and replicates of at least 1",
+            "line 3: a study's trials must be a whole number of at least 1, got 0.",
         ),
-        ("raise ValueError('two\\nlines')", "line 1: ValueError: two lines"),
+        ("raise ValueError('two\\nlines')", "line 1: two lines"),
     ],
 )
 @pytest.mark.parametrize("relative", [True, False])

@@ -1,0 +1,140 @@
+"""The domains of parameters: real and whole numbers in a range, and choices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from hpo import checks
+from hpo.checks import shown
+from hpo.objective import Value
+
+
+@checks.explained
+@dataclass(frozen=True)
+class Float:
+    """A real parameter in [low, high]."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = (
+            checks.number(f"{name} of Float", value, "a finite number")
+            for name, value in (("low", self.low), ("high", self.high))
+        )
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"Float needs finite low <= high, got {low} and {high}.")
+        if not math.isfinite(high - low):
+            raise ValueError(f"Float needs a finite width, got {low} to {high}.")
+        checks.put(self, low=low, high=high, log=checks.flag("log of Float", self.log))
+        if self.log and low <= 0:
+            raise ValueError(f"Float with log=True needs low > 0, got {low}.")
+
+
+@checks.explained
+@dataclass(frozen=True)
+class Int:
+    """An integer parameter in [low, high]."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        most = checks.MOST_WHOLE
+        low, high = (
+            checks.whole(f"{name} of Int", value, least=-most, most=most)
+            for name, value in (("low", self.low), ("high", self.high))
+        )
+        checks.put(self, low=low, high=high, log=checks.flag("log of Int", self.log))
+        if low > high:
+            raise ValueError(f"Int needs low <= high, got {low} and {high}.")
+        if self.log and low < 1:
+            raise ValueError(f"Int with log=True needs low >= 1, got {low}.")
+
+
+@checks.explained
+@dataclass(frozen=True)
+class Choice:
+    """One of a few JSON-able values."""
+
+    options: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        given = self.options
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise ValueError(
+                f"options of Choice must be a list of values, got {shown(given)}; write "
+                f"Choice(options=[{shown(given)}, ...])."
+            )
+        options = tuple(checks.data("options of Choice", each) for each in given)
+        nested = [each for each in options if isinstance(each, list | tuple | dict)]
+        if nested:
+            raise ValueError(
+                "options of Choice must be numbers, strings, booleans or None, got "
+                f"{shown(nested[0])}; search its parts by their own paths."
+            )
+        if not options or len(set(options)) < len(options):
+            raise ValueError(f"Choice needs different options, got {shown(options)}.")
+        checks.put(self, options=options)
+
+
+Domain: TypeAlias = Float | Int | Choice
+
+
+def ends(domain: Domain) -> tuple[Value, ...]:
+    """The values by which a domain can be checked: its bounds, or all options."""
+    return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
+
+
+def as_domain(path: str, given: object) -> Domain:
+    """A domain of ours from one, or from Optuna's distribution.
+
+    Raises:
+        ValueError: it is something else, or has a step.
+    """
+    if isinstance(given, Float | Int | Choice):
+        return given
+    if isinstance(given, BaseDistribution):
+        return _from_optuna(path, given)
+    raise ValueError(
+        f"space[{path!r}] must be Float, Int or Choice, got {shown(given)}; {_hint(given)}"
+    )
+
+
+def _from_optuna(path: str, given: BaseDistribution) -> Domain:
+    if isinstance(given, CategoricalDistribution):
+        return Choice(options=tuple(given.choices))
+    if isinstance(given, FloatDistribution) and given.step is None:
+        return Float(low=given.low, high=given.high, log=given.log)
+    if isinstance(given, IntDistribution) and given.step == 1:
+        return Int(low=given.low, high=given.high, log=given.log)
+    step = getattr(given, "step", None)
+    raise ValueError(
+        f"space[{path!r}] must have no step, got {shown(given)} with step {step}; leave the step "
+        "out, or list the values in Choice(options=[...])."
+    )
+
+
+def _hint(given: object) -> str:
+    """What to write instead."""
+    values = list(given) if isinstance(given, list | tuple) else []
+    numbers = [each for each in values if isinstance(each, int | float)]
+    if len(values) == len(numbers) == 2:
+        low, high = (shown(each) for each in numbers)
+        return f"write Float(low={low}, high={high}), or Int or Choice(options=[{low}, {high}])."
+    if values:
+        return f"write Choice(options=[{', '.join(shown(each) for each in values[:3])}, ...])."
+    if isinstance(given, str | bool | int | float) or given is None:
+        return "to fix a parameter, leave it out of space and set it in the recipe."
+    return "write Float(low=..., high=...), Int(low=..., high=...) or Choice(options=[...])."
