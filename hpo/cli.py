@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, studies, tables, terminal
-from hpo.commands import compare, copy, dashboard, export, plot, run, store, transfer
+from hpo.commands import compare, copy, dashboard, delete, export, plot, run, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
 from hpo.masking import mask, shown
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
     with_storage += commands_on_runs
-    for module in (copy, dashboard, compare, plot, export, transfer):
+    for module in (copy, dashboard, compare, plot, export, transfer, delete):
         with_storage += module.add(commands)
     with_storage.append(command(commands, "doctor", _doctor, "what works here"))
     for each in [*with_storage, *on_store]:

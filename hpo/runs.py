@@ -59,14 +59,26 @@ def make_place(out: Path, name: str, url: str | None, default: str | None = None
         ValueError: the folder cannot be written, or the noted storage has to be given.
         StorageError: the disk is full.
     """
+    place = place_of(out, name, url, default)
+    if url is None and (place.folder / NOTE).is_file():
+        return place
+    url = default if url is None else url
+    _write_note(place.folder, {"name": name, "storage": None if url is None else shown(url)})
+    return place
+
+
+def place_of(out: Path, name: str, url: str | None, default: str | None = None) -> Place:
+    """The place that `make_place` gives, without making anything.
+
+    Raises:
+        ValueError: the noted storage has to be given.
+    """
     if name == STORE:
         raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
     folder = out / name
     if url is None and (folder / NOTE).is_file():
         return _read_place(folder, None, default, missing=True)
-    url = default if url is None else url
-    _write_note(folder, {"name": name, "storage": None if url is None else shown(url)})
-    return Place(folder, name, url or url_of(folder))
+    return Place(folder, name, url or default or url_of(folder))
 
 
 def note_origin(place: Place, origin: Origin) -> None:
@@ -109,9 +121,18 @@ def find_place(run: str, out: Path, url: str | None) -> Place:
     Raises:
         ValueError: there is no such run, or its storage has to be given.
     """
+    return _find(run, out, url, missing=False)
+
+
+def find_any(run: str, out: Path, url: str | None) -> Place:
+    """As `find_place`, also where the run's record is not there any more."""
+    return _find(run, out, url, missing=True)
+
+
+def _find(run: str, out: Path, url: str | None, *, missing: bool) -> Place:
     for folder in (out / run, Path(run)):
         if (folder / NOTE).is_file():
-            return _read_place(folder, url, os.environ.get(VARIABLE))
+            return _read_place(folder, url, os.environ.get(VARIABLE), missing=missing)
     known = [place.name for place in all_places(out)]
     hint = f"runs there are {', '.join(known)}" if known else "there are none; start one: hpo run"
     raise ValueError(f"no run {run!r} in {out}; {hint}.")
@@ -142,6 +163,14 @@ def fork_names(name: str) -> Iterator[str]:
     """name, name-2, name-3, ..."""
     yield name
     yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+def forks_in(out: Path, name: str) -> list[str]:
+    """Names of forks that have a folder, in the order of their numbers."""
+    start = f"{name}-"
+    found = [note.parent.name for note in out.glob(f"*/{NOTE}")]
+    numbers = [each.removeprefix(start) for each in found if each.startswith(start)]
+    return [f"{start}{each}" for each in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
 def _read_place(folder: Path, url: str | None, default: str | None, missing: bool = False) -> Place:

@@ -18,8 +18,10 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo import answering
 from hpo.database import Database
 from hpo.masking import mask, shown
 from hpo.papers import Paper
@@ -80,6 +82,39 @@ def load_study(url: str, name: str) -> Study:
             raise StorageError(
                 f"the storage {shown(url)} holds no study {name!r}; check --storage and the name."
             ) from None
+
+
+def find_study(url: str, name: str) -> Study | None:
+    """The study of this name, None if there is none; neither file nor tables are made.
+
+    Raises:
+        StorageError: the database cannot be reached.
+    """
+    with guarded(url):
+        if not _has_studies(url):
+            return None
+        try:
+            return optuna.load_study(storage=Database(url), study_name=name)
+        except KeyError:
+            return None
+
+
+def _has_studies(url: str) -> bool:
+    """Whether the database has Optuna's tables."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
+        return False
+    engine = create_engine(url, **answering.engine_options(url))
+    try:
+        return inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
+
+
+def delete_study(study: Study) -> None:
+    """Delete a study with its trials; others in the same storage stay."""
+    database, study_id = database_of(study), study._study_id
+    database.again(lambda: database.delete_study(study_id))
 
 
 def copy_study(url: str, name: str, to_url: str) -> int:

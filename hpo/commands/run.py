@@ -12,16 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hpo import live, runs, studies, tables
+from hpo import live, opening, runs, studies, tables
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
 from hpo.executors import EXECUTORS, Options
 from hpo.launch import Launch
 from hpo.masking import mask
+from hpo.opening import Opened
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import Earlier
-from hpo.study import Controller, StudyChanged
+from hpo.spec import Earlier, StudySpec
+from hpo.study import Controller
 from hpo.terminal import plain
 
 
@@ -56,7 +57,11 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
         "--sharding", metavar="KIND", help="of a model over them: replicate (whole on each) or fsdp"
     )
     added.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
-    added.add_argument("--fork", action="store_true", help="start a new run beside the old one")
+    added.add_argument("--name", metavar="NAME", help="of the run; default: the study's")
+    added.add_argument(
+        "--fork", action="store_true",
+        help="where the study has changed: a new run beside the old one",
+    )  # fmt: skip
     added.add_argument(
         "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
     )
@@ -93,16 +98,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    place, controller = _open(launch(arguments), arguments)
-    fixed = dict(arguments.settings)
-    origin = studies.origin(arguments.study, arguments.setting, fixed)
-    origin = dataclasses.replace(
-        origin,
-        device=arguments.device,
-        devices=arguments.devices,
-        sharding=arguments.sharding,
-    )
-    runs.note_origin(place, origin)
+    place, controller = _open(launch(arguments), arguments, console)
+    runs.note_origin(place, origin(arguments))
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
@@ -128,26 +125,50 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     return DONE if any(trial.state == "complete" for trial in record.trials) else FAILED
 
 
-def _open(asked: Launch, arguments: argparse.Namespace) -> tuple[runs.Place, Controller]:
-    """The run's folder and its controller, with the executor that the command line names.
+def _open(
+    asked: Launch, arguments: argparse.Namespace, console: Console
+) -> tuple[runs.Place, Controller]:
+    """The run's folder and its controller, with the executor that the command line names."""
+    spec, options = study(asked, arguments), _options(arguments)
+    default = os.environ.pop(runs.VARIABLE, None)  # workers need no password
+    opened = chosen(spec, arguments, default)
+    name = opened.place.name
+    executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
+    if opened.line is not None:
+        console.print(Text(opened.line), soft_wrap=True)
+    opened.clear()
+    place = runs.make_place(arguments.out, name, arguments.storage, default)
+    named = dataclasses.replace(spec, name=name)
+    return place, Controller(named, place.url, executor, wall_s=arguments.wall)
 
-    A fork is the first of name, name-2, ... that is new or was started with these settings, so
-    that the same command continues it.
-    """
-    spec, options = asked.spec(), _options(arguments)
+
+def study(asked: Launch, arguments: argparse.Namespace) -> StudySpec:
+    """The study with all that the command line sets, under the name that its run is to have."""
+    spec = asked.spec()
+    if arguments.name is not None:
+        spec = dataclasses.replace(spec, name=arguments.name)
     if arguments.warm_start is not None:
         spec = dataclasses.replace(spec, warm=_earlier(arguments))
-    default = os.environ.pop(runs.VARIABLE, None)  # workers need no password
-    for name in runs.fork_names(spec.name):
-        executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
-        place = runs.make_place(arguments.out, name, arguments.storage, default)
-        named = dataclasses.replace(spec, name=name)
-        try:
-            return place, Controller(named, place.url, executor, wall_s=arguments.wall)
-        except StudyChanged:
-            if not arguments.fork:
-                raise
-    raise AssertionError("names do not end")
+    return spec
+
+
+def chosen(spec: StudySpec, arguments: argparse.Namespace, default: str | None) -> Opened:
+    """The run that is meant; `default`: the storage that the environment names."""
+    noted = origin(arguments).study
+    return opening.choose(
+        spec, arguments.out, arguments.storage, default, fork=arguments.fork, origin=noted
+    )
+
+
+def origin(arguments: argparse.Namespace) -> runs.Origin:
+    """Which study it is, for the run's note."""
+    found = studies.origin(arguments.study, arguments.setting, dict(arguments.settings))
+    return dataclasses.replace(
+        found,
+        device=arguments.device,
+        devices=arguments.devices,
+        sharding=arguments.sharding,
+    )
 
 
 def launch(arguments: argparse.Namespace) -> Launch:

@@ -432,8 +432,8 @@ OPTIONS = {
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
         "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
         "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
-        "--device", "--devices", "--sharding", "--wait", "--fork", "--store-gb", "--share",
-        "--live", "--out", "--storage",
+        "--device", "--devices", "--sharding", "--wait", "--name", "--fork", "--store-gb",
+        "--share", "--live", "--out", "--storage",
     ],
     "list": COMMON,
     "show": ["-h --help", "run", "--json", "--out", "--storage"],
@@ -450,6 +450,7 @@ OPTIONS = {
         "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--lr", "--seq-len",
         "--json", "--out", "--storage",
     ],
+    "delete": ["-h --help", "run", "--yes", "--out", "--storage"],
     "store show": ["-h --help", "--json", "--out"],
     "store prune": [
         "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",
