@@ -24,8 +24,11 @@ from hpo.storage import StorageError
 from hpo.wording import number
 
 GB = 1e9
-DAMAGED, LEFT_OVER = "damaged", "partial"
-"""Stages that are none: what was set aside, and what dead processes left half written."""
+DAMAGED, LEFT_OVER, FOREIGN = "damaged", "partial", "?"
+"""Stages that are none: what was set aside, what dead processes left half written, and what is not
+of this program and never removed."""
+MOST_NAMES = 5
+"""Foreign files and folders that are named in the table; JSON has all."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Stage:
     """A stage, or what is left of one."""
 
     stage: str
+    key: str
+    """Of what is foreign, its path in the store."""
     bytes: int
     seconds: float
     """What it takes to compute it again, from the start of its training."""
@@ -82,11 +87,16 @@ def store_json(folder: Path, stages: Sequence[Stage], spared: dict[str, float]) 
     {"folder": str, "entries": int, "bytes": int,
      "stages": [{"stage": str, "entries": int, "bytes": int, "device_s": float, "in_use": int}],
      "damaged": {"entries": int, "bytes": int}, "left_over": {"entries": int, "bytes": int},
+     "foreign": {"entries": int, "names": [str]},
      "saved": {"tokens_reused": float, "device_s_saved": float}}
 
+    `foreign` are files and folders that this program has not made; no command removes them, and
+    they count in no sum.
     `device_s` is what it would take to compute each entry from the start of its training: a stretch
     that several entries share counts for each of them.
     """
+    foreign = [each.key for each in stages if each.stage == FOREIGN]
+    stages = _own(stages)
     good = [each for each in stages if _kind(each) not in (DAMAGED, LEFT_OVER)]
     by_stage: dict[str, list[Stage]] = {}
     for each in good:
@@ -105,6 +115,7 @@ def store_json(folder: Path, stages: Sequence[Stage], spared: dict[str, float]) 
         ],
         "damaged": _size(each for each in stages if _kind(each) == DAMAGED),
         "left_over": _size(each for each in stages if _kind(each) == LEFT_OVER),
+        "foreign": {"entries": len(foreign), "names": foreign},
         "saved": spared,
     }
 
@@ -124,15 +135,19 @@ def store_table(data: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("all", str(data["entries"]), size(data["bytes"]), "", "")
     spared = data["saved"]
+    names = data["foreign"]["names"]
+    some = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+    other = f"Not of this program, and left alone: {len(names)} ({some}). " if names else ""
     table.caption = Text(
-        f"Trials of the runs beside it did without {number(spared['tokens_reused'], 3)} tokens and "
-        f"{number(spared['device_s_saved'], 3)} s of the device, shared or found here."
+        f"{other}Trials of the runs beside it did without {number(spared['tokens_reused'], 3)} "
+        f"tokens and {number(spared['device_s_saved'], 3)} s of the device, shared or found here."
     )
     return table
 
 
 def prune_sentence(gone: Sequence[Stage], left: Sequence[Stage], *, dry_run: bool) -> str:
     """What went or would go, by stage, and what stays."""
+    left = _own(left)
     counts: dict[str, int] = {}
     for each in gone:
         counts[each.stage] = counts.get(each.stage, 0) + 1
@@ -152,6 +167,11 @@ def size(count: float) -> str:
         if count >= factor:
             return f"{number(count / factor, 3)} {unit}"
     return f"{int(count)} B"
+
+
+def _own(stages: Sequence[Stage]) -> list[Stage]:
+    """Without what is foreign."""
+    return [each for each in stages if each.stage != FOREIGN]
 
 
 def _kind(each: Stage) -> str:

@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -50,6 +50,7 @@ TOLD = (
 )  # fmt: skip
 """What is told of a base; the rest is in its stage."""
 LEFT = 130
+T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
 """Linux, <linux/prctl.h>."""
 
@@ -69,6 +70,15 @@ class Shared:
         found = None if self.store is None else self.store.get(stage, key)
         path = self.ranks.text("" if found is None else str(found))
         return Path(path) if path else None
+
+    def read(self, stage: str, key: str, reader: Callable[[Path], T]) -> T | None:
+        """See `Store.read`; the first rank decides whether the entry is whole."""
+        if self.store is None:
+            path = self.ranks.text("")
+            return reader(Path(path)) if path else None
+        found = self.store.read(stage, key, lambda folder: (folder, reader(folder)))
+        self.ranks.text("" if found is None else str(found[0]))
+        return None if found is None else found[1]
 
     def keys(self, stage: str) -> Iterator[str]:
         """See `Store.keys`."""

@@ -1,10 +1,9 @@
 """What lies in a store's folder, who is using it, and what may go when it grows too large.
 
-1. An entry is a folder `stage/key` with a manifest of its files and of the seconds it stands for.
-   When it was last used is the time of the folder itself.
-2. Every process that uses a store holds a lease: a file in `leases/` with the entries it has
-   touched, locked for as long as the process lives. The kernel frees the lock of a dead process,
-   so nobody waits for it and nothing has to be guessed from its age.
+1. An entry is a folder `stage/key` with a manifest of its files and of the seconds it stands for
+   (`objectives.entries`). When it was last used is the time of the folder itself. What has none is
+   foreign: it is counted and named, and nothing here removes, moves or follows it.
+2. What a living process has touched is in its lease (`objectives.leases`).
 3. What goes first is what costs least to compute again: seconds per byte, then the longest unused.
    What a living process holds never goes.
 
@@ -18,32 +17,34 @@ import takes seconds, and prints JSON:
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import shutil
+import stat
 import sys
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import types
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MANIFEST = "manifest.json"
-PARTIAL, DAMAGED, LEASES = "partial", "damaged", "leases"
+if __name__ == "__main__":  # by itself: without the package's own import
+    _package = sys.modules["objectives"] = types.ModuleType("objectives")
+    _package.__path__ = [str(Path(__file__).parent)]
+
+from objectives import entries, partials
+from objectives.entries import DamagedError
+from objectives.leases import LEASES, LOCK, Lease, in_use, is_lease, locked
+from objectives.partials import DAMAGED, PARTIAL
+
+FOREIGN = "?"
+"""The stage of what is not of this program; no stage can have that name."""
 WEIGHTS, MEMORY, PASSING = "pretrain", "moments", "checkpoint"
 """Stages of pretraining: what it came to, AdamW's memory of that, worth nothing without it, and
 states on the way that a later one supersedes."""
-LOCK = "lock"
 GB = 1e9
 LEFT_S = 3600.0
 """Age from which a half-written entry counts as left over; assumed: a stage that is being written
 grows at least once an hour."""
-STALE_S = 86_400.0
-"""Age from which a lease counts as dead where the file system knows no locks; assumed: a living
-process touches some stage every day."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Entry:
     """A stage, or what is left of one."""
 
     stage: str
-    """`damaged` for what was set aside."""
+    """`damaged` for what was set aside, `partial` for what dead processes left, FOREIGN for what is
+    not of this program."""
     key: str
     path: Path
     bytes: int
@@ -68,77 +70,49 @@ class Entry:
         return f"{self.stage}/{self.key}"
 
 
-class Lease:
-    """What this process uses in a store; others leave it alone until the lease is closed."""
-
-    def __init__(self, root: Path) -> None:
-        """Raises OSError if the folder cannot be written."""
-        self.root, self.names = root, set[str]()
-        self.path = root / LEASES / uuid.uuid4().hex
-        self._owner = os.getpid()
-        with _locked(root, shared=True):  # not seen by anybody before it is locked
-            self._handle: int | None = os.open(
-                self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o666
-            )
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._handle, fcntl.LOCK_EX)
-
-    def use(self, name: str) -> None:
-        """Hold an entry, whether it is there yet or not.
-
-        Where the disk is full it goes unprotected; what is read from it is no worse for that.
-        """
-        if name in self.names or self._handle is None:
-            return
-        self.names.add(name)
-        with contextlib.suppress(OSError), _locked(self.root, shared=True):
-            os.write(self._handle, f"{name}\n".encode())
-
-    def release(self, keep: Collection[str] = ()) -> None:
-        """Hold nothing but these from here on."""
-        if self._handle is None:
-            return
-        self.names = set(keep)
-        with contextlib.suppress(OSError), _locked(self.root, shared=True):
-            os.ftruncate(self._handle, 0)
-            os.write(self._handle, "".join(f"{name}\n" for name in keep).encode())
-
-    def close(self) -> None:
-        """Hold nothing any more. A forked child leaves its parent's lease alone."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            if os.getpid() == self._owner:
-                self.path.unlink(missing_ok=True)
-            os.close(handle)
-
-    def __del__(self) -> None:
-        self.close()
-
-
 def scan(root: Path) -> list[Entry]:
     """Everything that is finished or set aside."""
-    found = []
-    for stage in _folders(root):
-        if stage.name not in (PARTIAL, LEASES):
-            found += [entry for path in _folders(stage) if (entry := _read(path)) is not None]
-    return found
+    return _stages(root)[0]
 
 
-def in_use(root: Path, but: Lease | None = None) -> set[str]:
-    """Names of the entries that living processes hold; also forgets the dead ones' leases."""
-    names: set[str] = set()
-    for path in _paths(root / LEASES):
-        if path.name != LOCK and (but is None or path.name != but.path.name):
-            names |= _held(path)
-    return names
+def foreign(root: Path) -> list[Entry]:
+    """What is in the store's folder and not of this program; folders in whole, without sizes."""
+    found = _stages(root)[1]
+    for path in _paths(root):
+        if path.name == PARTIAL:
+            found += [each for each in _inside(path) if not partials.is_own(each)]
+        elif path.name == LEASES:
+            found += [each for each in _inside(path) if each.name != LOCK and not is_lease(each)]
+    return [
+        Entry(FOREIGN, str(path.relative_to(root)), path, 0, 0.0, 0.0, True)
+        for path in sorted(found)
+    ]
+
+
+def _stages(root: Path) -> tuple[list[Entry], list[Path]]:
+    """Entries, and foreign paths in and among the folders of stages."""
+    known, foreign = list[Entry](), list[Path]()
+    for stage in _paths(root):
+        if stage.name in (PARTIAL, LEASES) and entries.is_folder(stage):
+            continue
+        inside = _inside(stage)
+        read = {path: _read(path) for path in inside if _may_be_entry(path)}
+        own = [entry for entry in read.values() if entry is not None]
+        known += own
+        others = [path for path in inside if read.get(path) is None and os.path.lexists(path)]
+        if (inside and not own and stage.name != DAMAGED) or not entries.is_folder(stage):
+            foreign.append(stage)
+        else:
+            foreign += others
+    return known, foreign
 
 
 def shrink(root: Path, budget: float, *, dry_run: bool = False) -> list[Entry]:
     """Take out the least useful entries until the others have at most `budget` bytes."""
 
-    def surplus(entries: Sequence[Entry], held: Collection[str]) -> list[Entry]:
-        left, going = sum(entry.bytes for entry in entries), []
-        for entry in by_use(entries):
+    def surplus(found: Sequence[Entry], held: Collection[str]) -> list[Entry]:
+        left, going = sum(entry.bytes for entry in found), []
+        for entry in by_use(found):
             if left <= budget:
                 break
             if entry.name not in held:
@@ -158,25 +132,25 @@ def drop(
 ) -> list[Entry]:
     """Take out the entries that are wanted gone, but for those that other processes hold."""
 
-    def chosen(entries: Sequence[Entry], held: Collection[str]) -> list[Entry]:
-        return [entry for entry in entries if wanted(entry) and entry.name not in held]
+    def chosen(found: Sequence[Entry], held: Collection[str]) -> list[Entry]:
+        return [entry for entry in found if wanted(entry) and entry.name not in held]
 
     return _take_out(root, chosen, lease=lease, dry_run=dry_run)
 
 
 def discard(root: Path, stage: str, key: str, lease: Lease) -> None:
     """Take out one entry, unless another process holds it."""
-    with _locked(root):
+    with locked(root):
         free = f"{stage}/{key}" not in in_use(root, but=lease)
-        aside = _move_away(root, root / stage / key) if free else None
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+        moved = partials.take_out(root, root / stage / key) if free else None
+    if moved is not None:
+        partials.erase(moved)
 
 
-def by_use(entries: Iterable[Entry]) -> list[Entry]:
+def by_use(found: Iterable[Entry]) -> list[Entry]:
     """The least useful first: fewest seconds a byte, then the longest unused."""
-    entries = list(entries)
-    bases = {entry.key for entry in entries if entry.stage == WEIGHTS}
+    found = list(found)
+    bases = {entry.key for entry in found if entry.stage == WEIGHTS}
 
     def worth(entry: Entry) -> tuple[float, float, str]:
         orphan = entry.stage == MEMORY and entry.key not in bases
@@ -184,7 +158,7 @@ def by_use(entries: Iterable[Entry]) -> list[Entry]:
         seconds = 0.0 if useless else entry.seconds
         return seconds / max(entry.bytes, 1), entry.used_at, entry.name
 
-    return sorted(entries, key=worth)
+    return sorted(found, key=worth)
 
 
 def is_damaged(entry: Entry) -> bool:
@@ -192,24 +166,18 @@ def is_damaged(entry: Entry) -> bool:
     if entry.stage == DAMAGED or not entry.whole:
         return True
     try:
-        files = json.loads((entry.path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return any(checksum(entry.path / name) != file["sha256"] for name, file in files.items())
-    except FileNotFoundError:
-        return False  # another process has just taken it out
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        entries.verify(entry.path)
+    except DamagedError:
+        return entry.path.exists()  # else another process has just taken it out
+    return False
 
 
 def leftovers(root: Path) -> list[Entry]:
     """What dead processes left half written."""
-    found = [entry for path in _folders(root / PARTIAL) if (entry := _read(path)) is not None]
-    return [entry for entry in found if time.time() - entry.used_at > LEFT_S]
-
-
-def checksum(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [
+        Entry(PARTIAL, path.name, path, _bytes(path), 0.0, partials.touched_at(path), False)
+        for path in partials.dead(root, LEFT_S)
+    ]
 
 
 def _take_out(
@@ -223,77 +191,58 @@ def _take_out(
 
     Nobody can begin to use an entry between the look and the move: that takes the same lock.
     """
-    with _locked(root):
+    with locked(root):
         going = choose(scan(root), in_use(root, but=lease))
         if dry_run:
             return going
-        moved = [(entry, _move_away(root, entry.path)) for entry in going]
-    for _, aside in moved:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
-    return [entry for entry, aside in moved if aside is not None]
+        moved = [(entry, partials.take_out(root, entry.path)) for entry in going]
+    for _, wrapper in moved:
+        if wrapper is not None:
+            partials.erase(wrapper)
+    return [entry for entry, wrapper in moved if wrapper is not None]
 
 
-def _move_away(root: Path, entry: Path) -> Path | None:
-    """Rename an entry, so that no reader sees half of it; None if it is not there."""
-    aside = root / PARTIAL / f"out-{uuid.uuid4().hex}"
-    try:
-        aside.parent.mkdir(exist_ok=True)
-        os.rename(entry, aside)
-    except OSError:
-        return None
-    return aside
-
-
-@contextlib.contextmanager
-def _locked(root: Path, *, shared: bool = False) -> Iterator[None]:
-    """Taking entries out excludes everybody; beginning to use some excludes only that."""
-    (root / LEASES).mkdir(parents=True, exist_ok=True)
-    handle = os.open(root / LEASES / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: leases still tell
-            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _held(path: Path) -> set[str]:
-    """What a lease holds; nothing, and the lease forgotten, if its process is dead."""
-    try:
-        with path.open("r+") as lease:  # for writing: NFS locks nothing else
-            try:
-                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alive = False
-            except BlockingIOError:
-                alive = True
-            except OSError:
-                alive = time.time() - path.stat().st_mtime < STALE_S
-            if alive:
-                return set(lease.read().split())
-            path.unlink()
-    except FileNotFoundError:
-        pass
-    return set()
+def _may_be_entry(path: Path) -> bool:
+    return path.parent.name == DAMAGED or (
+        entries.is_key(path.parent.name) and entries.is_key(path.name)
+    )
 
 
 def _read(path: Path) -> Entry | None:
-    """The entry in a folder; None if it is just being taken out."""
+    """The entry in a folder; None if it is none, or is just being taken out."""
+    if path.parent.name == DAMAGED:
+        if not partials.is_own(path):
+            return None
+        return Entry(DAMAGED, path.name, path, _bytes(path), 0.0, partials.touched_at(path), False)
     try:
-        stats = {file.name: file.stat() for file in _paths(path)}
-        used_at = max(stat.st_mtime for stat in [path.stat(), *stats.values()])
-    except OSError:
+        manifest = entries.read_manifest(path)
+        stats = {file.name: file.lstat() for file in _paths(path)}
+        used_at = max(found.st_mtime for found in [path.lstat(), *stats.values()])
+    except (DamagedError, OSError):
         return None
-    seconds, files = 0.0, None
+    if entries.foreign_in(path, manifest.sizes):
+        return None
+    total = sum(found.st_size for found in stats.values())
+    whole = _sizes(stats) == manifest.sizes
+    return Entry(path.parent.name, path.name, path, total, manifest.seconds, used_at, whole)
+
+
+def _sizes(stats: dict[str, os.stat_result]) -> dict[str, int]:
+    """Of regular files but the manifest."""
+    return {
+        name: found.st_size
+        for name, found in stats.items()
+        if name != entries.MANIFEST and stat.S_ISREG(found.st_mode)
+    }
+
+
+def _bytes(path: Path) -> int:
+    """What a folder of `partial/` or `damaged/` takes."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = {name: file["bytes"] for name, file in manifest["files"].items()}
-        seconds = float(manifest["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    sizes = {name: stat.st_size for name, stat in stats.items() if name != MANIFEST}
-    total = sum(stat.st_size for stat in stats.values())
-    return Entry(path.parent.name, path.name, path, total, seconds, used_at, sizes == files)
+        found = [path.lstat()] if entries.is_file(path) else partials.stats(path)
+        return sum(each.st_size for each in found if stat.S_ISREG(each.st_mode))
+    except OSError:
+        return 0
 
 
 def _paths(folder: Path) -> list[Path]:
@@ -304,8 +253,12 @@ def _paths(folder: Path) -> list[Path]:
         return []
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _paths(folder) if path.is_dir()]
+def _inside(folder: Path) -> list[Path]:
+    """The same, without following a link; nothing of what cannot be read."""
+    try:
+        return _paths(folder) if entries.is_folder(folder) else []
+    except OSError:
+        return []
 
 
 def main(words: Sequence[str]) -> None:
@@ -324,12 +277,16 @@ def main(words: Sequence[str]) -> None:
     asked = top.parse_args(words)
     root: Path = asked.folder
     if asked.command == "show":
-        found = [*scan(root), *leftovers(root)]
+        found = [*scan(root), *leftovers(root), *foreign(root)]
     else:
         found = _prune(root, asked, dry_run=asked.dry_run)
     held = in_use(root)
-    entries = [{**vars(e), "path": str(e.path), "in_use": e.name in held} for e in found]
-    print(json.dumps(entries))
+    print(json.dumps([_as_json(entry) | {"in_use": entry.name in held} for entry in found]))
+
+
+def _as_json(entry: Entry) -> dict[str, object]:
+    """Plain data; what cannot be a file's name in UTF-8 is spelled out."""
+    return {**vars(entry), "path": ascii(str(entry.path))[1:-1], "key": ascii(entry.key)[1:-1]}
 
 
 def _prune(root: Path, asked: argparse.Namespace, *, dry_run: bool) -> list[Entry]:
@@ -342,8 +299,8 @@ def _prune(root: Path, asked: argparse.Namespace, *, dry_run: bool) -> list[Entr
         return drop(root, lambda entry: entry.stage == asked.stage, dry_run=dry_run)
     bad = {entry.name for entry in scan(root) if is_damaged(entry)}  # slow, hence outside the lock
     left = leftovers(root)
-    for entry in [] if dry_run else left:
-        shutil.rmtree(entry.path, ignore_errors=True)
+    if not dry_run:
+        partials.sweep(root, LEFT_S)
     return left + drop(root, lambda entry: entry.name in bad, dry_run=dry_run)
 
 

@@ -2,9 +2,10 @@
 
 An entry is a folder `stage/key` with its files and a manifest of their sizes and checksums. It is
 written beside its place, flushed to disk, and renamed: a reader sees all of it or none. A damaged
-entry is set aside under `damaged/` and counts as missing, so it is computed again. Any number of
-processes may share a store: of those that compute the same key the first one's entry stays, the
-others drop theirs. What killed processes left half written is removed when it is a day old.
+entry, be it by its files (`entries.py`) or by what they hold (`contents.py`), is set aside under
+`damaged/` and counts as missing, so it is computed again. Any number of processes may share a
+store: of those that compute the same key the first one's entry stays, the others drop theirs. What
+killed processes left half written is removed when it is a day old.
 
 A store may have a budget, within which it keeps itself by dropping what is least useful
 (`shelf.py`), and a mirror that machines share (`remote.py`): what is not here is fetched from
@@ -14,29 +15,32 @@ there, what is made here is sent there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import shutil
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from objectives import shelf
+from objectives import entries, leases, partials, shelf
+from objectives.entries import MANIFEST, DamagedError, Signature, read_json, write_json
+from objectives.leases import Lease
 from objectives.remote import Mirror, Unreachable
-from objectives.shelf import MANIFEST, PASSING
+from objectives.shelf import PASSING
+from objectives.stages import Stages
 
 ABANDONED_S = 86_400.0
 """Age from which a half-written entry counts as left by a dead process; assumed: no stage writes
 nothing for a day."""
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-"""What renaming a folder to a name that is in use raises."""
+SETTLED_S = 2.0
+"""Files that were changed more recently are read again at the next look; assumed: longer than any
+file system's clock takes from one tick to the next."""
+T = TypeVar("T")
+__all__ = ["MANIFEST", "Stages", "Store", "StoreError", "key_of", "read_json", "write_json"]
 
 
 class StoreError(RuntimeError):
@@ -47,32 +51,6 @@ def key_of(*parts: Any) -> str:
     """A key from JSON-able parts: equal exactly when they are equal."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-class Stages(Protocol):
-    """What training asks of a store."""
-
-    def get(self, stage: str, key: str) -> Path | None:
-        """The entry's folder if it is there and whole."""
-
-    def keys(self, stage: str) -> Iterator[str]:
-        """Keys of the entries of a stage."""
-
-    def put(
-        self,
-        stage: str,
-        key: str,
-        write: Callable[[Path], None],
-        *,
-        seconds: float | None = None,
-    ) -> object:
-        """Keep a stage."""
-
-    def remove(self, stage: str, key: str) -> None:
-        """Drop an entry."""
-
-    def supersede(self, stage: str, key: str) -> None:
-        """Drop an entry that is of no more use to this process."""
 
 
 class Store:
@@ -90,13 +68,16 @@ class Store:
             StoreError: the folder cannot be made or written.
         """
         self.root, self.budget, self.mirror = root.absolute(), budget, mirror
+        self._whole: dict[str, Signature] = {}
+        """Entries as they were when they were last read and found whole."""
+        self._refused: set[str] = set()
+        """Entries of the mirror whose content was found damaged."""
         try:
-            (self.root / "partial").mkdir(parents=True, exist_ok=True)
-            probe = self.root / "partial" / f"probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"")
-            probe.unlink()
-            _sweep(self.root / "partial")
-            self.lease = shelf.Lease(self.root)
+            self.root.mkdir(parents=True, exist_ok=True)
+            leases.make_folder(self.root, partials.PARTIAL)
+            partials.probe(self.root)
+            partials.sweep(self.root, ABANDONED_S)
+            self.lease = Lease(self.root)
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store {self.root} ({error.strerror}); "
@@ -116,6 +97,27 @@ class Store:
                 os.utime(entry)
         return entry
 
+    def read(self, stage: str, key: str, reader: Callable[[Path], T]) -> T | None:
+        """What `reader` makes of the entry's folder; None if there is none that is whole.
+
+        An entry of which the reader raises `DamagedError` counts as damaged, whatever its checksums
+        say: it is set aside, and taken off the mirror if it came from there.
+
+        Raises:
+            StoreError: the mirror does not answer.
+        """
+        for _ in range(2):  # set aside here, it may be whole on the mirror
+            entry = self.get(stage, key)
+            if entry is None:
+                return None
+            try:
+                return reader(entry)
+            except FileNotFoundError:  # another process has just dropped it
+                return None
+            except DamagedError as error:
+                self._refuse(stage, key, str(error))
+        return None
+
     def use(self, stage: str, key: str) -> None:
         """Have no other process take this entry out."""
         self._path(stage, key)
@@ -123,19 +125,39 @@ class Store:
 
     def _here(self, stage: str, key: str) -> Path | None:
         entry = self._path(stage, key)
-        if not entry.exists():
+        if not os.path.lexists(entry):
             return None
-        problem = _damage(entry)
+        problem = self._problem(stage, key)
         if problem is None:
             return entry
-        aside = self._set_aside(stage, key)
-        if aside is not None:
-            warnings.warn(
-                f"a stored {stage} stage is damaged ({problem}); it was set aside in {aside} and "
-                "is computed again.",
-                stacklevel=2,
-            )
-        return entry if entry.exists() and _damage(entry) is None else None
+        self._set_aside(stage, key, problem, lambda moved: _damage(moved) is not None)
+        return entry if os.path.lexists(entry) and _damage(entry) is None else None
+
+    def _problem(self, stage: str, key: str) -> str | None:
+        """What is wrong with an entry; files that are as they were are not read again."""
+        name, entry = f"{stage}/{key}", self._path(stage, key)
+        started = time.time()
+        known = self._whole.pop(name, None)
+        try:
+            found = entries.verify(entry, known)
+        except DamagedError as error:
+            return str(error)
+        if found == known or started - entries.changed_at(found) > SETTLED_S:
+            self._whole[name] = found
+        return None
+
+    def _refuse(self, stage: str, key: str, problem: str) -> None:
+        """Set an entry aside whose content is damaged, and have the mirror's not fetched again."""
+        with contextlib.suppress(DamagedError):
+            manifest = entries.read_manifest(self._path(stage, key))
+            self._set_aside(stage, key, problem, lambda moved: _sums(moved) == manifest.sums)
+            mirror = None if stage == PASSING else self.mirror
+            if mirror is not None:
+                with self._answering():
+                    shared = mirror.manifest(stage, key)
+                if shared is not None and shared.sums == manifest.sums:
+                    self._refused.add(f"{stage}/{key}")
+                    mirror.give_up(stage, key)
 
     def put(
         self,
@@ -162,26 +184,33 @@ class Store:
         self, stage: str, key: str, write: Callable[[Path], None], seconds: float | None
     ) -> Path:
         entry = self._path(stage, key)
-        partial = self.root / "partial" / uuid.uuid4().hex
         try:
-            partial.mkdir()
-            started = time.monotonic()
-            write(partial)
-            _seal(partial, time.monotonic() - started if seconds is None else seconds)
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            while not _rename(partial, entry):
-                if self._here(stage, key) is not None:
-                    return entry
-            _sync(entry.parent)
+            with partials.writing(self.root) as partial:
+                partial.mkdir()
+                started = time.monotonic()
+                write(partial)
+                entries.seal(partial, time.monotonic() - started if seconds is None else seconds)
+                entry.parent.mkdir(exist_ok=True)
+                self._path(stage, key)  # nor has a link come into the place of its stage
+                while not entries.place(partial, entry):
+                    if self._here(stage, key) is not None:
+                        return entry
+                entries.sync(entry.parent)
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None)
-            raise StoreError(
-                f"cannot keep a {stage} stage in {self.root} ({reason or error}); free some space "
-                "or choose another folder with --out, then run the same command to go on."
-            ) from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            raise self._cannot_keep(stage, error) from None
         return entry
+
+    def _cannot_keep(self, stage: str, error: Exception) -> StoreError:
+        if not (self.root / partials.PARTIAL).is_dir():
+            return StoreError(
+                f"the store {self.root} was removed or moved while it was in use; run the same "
+                "command again: it makes the store anew and computes what is missing."
+            )
+        reason = getattr(error, "strerror", None) or error
+        return StoreError(
+            f"cannot keep a {stage} stage in {self.root} ({reason}); free some space "
+            "or choose another folder with --out, then run the same command to go on."
+        )
 
     def keys(self, stage: str) -> Iterator[str]:
         """Keys of the entries of a stage, here and on the mirror, in order.
@@ -192,8 +221,10 @@ class Store:
             StoreError: the mirror does not answer.
         """
         folder, found = self.root / stage, set[str]()
+        self._path(stage, "0")
         if folder.is_dir():
-            found.update(path.name for path in folder.iterdir() if path.is_dir())
+            inside = (path for path in folder.iterdir() if entries.is_key(path.name))
+            found.update(path.name for path in inside if entries.is_folder(path))
         if self.mirror is not None and stage != PASSING:
             with self._answering():
                 found.update(self.mirror.keys(stage))
@@ -201,26 +232,41 @@ class Store:
 
     def remove(self, stage: str, key: str) -> None:
         """Drop an entry; others see all of it or none, and the mirror keeps its own."""
-        dropped = self.root / "partial" / uuid.uuid4().hex
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._path(stage, key), dropped)
-        shutil.rmtree(dropped, ignore_errors=True)
+        moved = partials.take_out(self.root, self._path(stage, key))
+        if moved is not None:
+            partials.erase(moved)
 
-    def _set_aside(self, stage: str, key: str) -> Path | None:
-        """Move a damaged entry away; None if another process has done so before."""
+    def _set_aside(
+        self, stage: str, key: str, problem: str, is_damaged: Callable[[Path], bool]
+    ) -> None:
+        """Move a damaged entry away and warn, unless another process has done so before.
+
+        `is_damaged(folder)`: whether what was moved is what was found damaged.
+
+        Raises:
+            StoreError: it cannot be moved.
+        """
         entry = self._path(stage, key)
-        aside = self.root / "damaged" / f"{stage.replace('/', '-')}-{key}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
         try:
-            os.rename(entry, aside)
+            aside = partials.set_aside(self.root, entry)
         except FileNotFoundError:
-            return None
-        if _damage(aside) is not None:
-            return aside
+            return
+        except OSError as error:
+            raise StoreError(
+                f"a stored {stage} stage is damaged ({problem}) and {entry} cannot be set aside "
+                f"({error.strerror}); move it away, then run the same command to go on."
+            ) from None
+        if is_damaged(aside):
+            warnings.warn(
+                f"a stored {stage} stage is damaged ({problem}); it was set aside in "
+                f"{aside.parent} and is computed again.",
+                stacklevel=2,
+            )
+            return
         # Between the look and the move another process has put a whole entry in the place.
-        if not _rename(aside, entry):
-            shutil.rmtree(aside, ignore_errors=True)
-        return None
+        if not entries.place(aside, entry):
+            entries.erase(aside, _sums(aside))
+        partials.drop_wrapper(aside)
 
     def supersede(self, stage: str, key: str) -> None:
         """Drop an entry that is of no more use to this process, unless another one uses it."""
@@ -250,7 +296,7 @@ class Store:
     def _fetched(self, stage: str, key: str) -> Path | None:
         """The entry copied from the mirror; None if it is not there or not whole."""
         mirror = self.mirror
-        if mirror is None or stage == PASSING:
+        if mirror is None or stage == PASSING or f"{stage}/{key}" in self._refused:
             return None
         with self._answering():
             manifest = mirror.manifest(stage, key)
@@ -259,11 +305,11 @@ class Store:
 
             def write(folder: Path) -> None:
                 if not mirror.fetch(stage, key, manifest, folder):
-                    raise _DamagedError
+                    raise _NotFetchedError
 
             try:
-                entry = self._put_here(stage, key, write, manifest["seconds"])
-            except _DamagedError:
+                entry = self._put_here(stage, key, write, manifest.seconds)
+            except _NotFetchedError:
                 warnings.warn(
                     f"a {stage} stage on the shared store {mirror.shown} is damaged; it is "
                     "computed again.",
@@ -301,82 +347,32 @@ class Store:
             ) from None
 
     def _path(self, stage: str, key: str) -> Path:
-        if not all(part.replace("-", "").isalnum() for part in (stage, key)):
+        if not all(map(entries.is_key, (stage, key))):
             raise ValueError(f"stage and key are letters, digits and '-', got {stage!r}, {key!r}.")
+        if (self.root / stage).is_symlink():
+            raise StoreError(
+                f"{self.root / stage} is a symbolic link, which the store does not follow; remove "
+                "the link, or choose another folder with --out."
+            )
         return self.root / stage / key
 
 
-def write_json(path: Path, data: Any) -> None:
-    """JSON with sorted keys."""
-    path.write_text(json.dumps(data, sort_keys=True, allow_nan=True), encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """The inverse."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-class _DamagedError(Exception):
+class _NotFetchedError(Exception):
     """Ends the copying of an entry that is not what its manifest says."""
-
-
-def _seal(folder: Path, seconds: float) -> None:
-    files = {}
-    for path in sorted(folder.iterdir()):
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": shelf.checksum(path)}
-        _sync(path)
-    write_json(folder / MANIFEST, {"files": files, "seconds": seconds})
-    _sync(folder / MANIFEST)
-    _sync(folder)
-
-
-def _rename(partial: Path, entry: Path) -> bool:
-    """Move a folder to its place; False if something stands there."""
-    if os.path.lexists(entry):  # else an empty folder would be replaced without a word
-        return False
-    try:
-        os.rename(partial, entry)
-    except OSError as error:
-        if error.errno in TAKEN and os.path.lexists(entry):
-            return False
-        raise
-    return True
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that died long ago left half written."""
-    for partial in folder.iterdir():
-        try:
-            written = max(path.stat().st_mtime for path in [partial, *partial.glob("*")])
-        except FileNotFoundError:
-            continue  # just finished, or swept by another process
-        if time.time() - written > ABANDONED_S:
-            shutil.rmtree(partial, ignore_errors=True)
-            with contextlib.suppress(OSError):  # a probe's file
-                partial.unlink()
 
 
 def _damage(entry: Path) -> str | None:
     """What is wrong with an entry, None if nothing."""
     try:
-        files = read_json(entry / MANIFEST)["files"]
-        foreign = {path.name for path in entry.iterdir()} - {MANIFEST, *files}
-        if foreign:
-            return f"{min(foreign)} does not belong to it"
-        for name, expected in files.items():
-            path = entry / name
-            if path.stat().st_size != expected["bytes"]:
-                return f"{name} has the wrong size"
-            if shelf.checksum(path) != expected["sha256"]:
-                return f"{name} has the wrong checksum"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__} while reading it"
+        entries.verify(entry)
+    except DamagedError as error:
+        return str(error)
     return None
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sums(entry: Path) -> dict[str, str]:
+    """Checksums that the manifest names; none without a manifest."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return entries.read_manifest(entry).sums
+    except DamagedError:
+        return {}

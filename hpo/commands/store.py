@@ -47,7 +47,9 @@ def prune(arguments: argparse.Namespace, console: Console) -> int:
     """Drop stages, and say which."""
     folder = arguments.out / runs.STORE
     if arguments.stage is not None:
-        there = sorted({each.stage for each in stages.found(folder)} - {stages.LEFT_OVER})
+        there = sorted(
+            {each.stage for each in stages.found(folder)} - {stages.LEFT_OVER, stages.FOREIGN}
+        )
         if arguments.stage not in there:
             raise ValueError(f"no stage {arguments.stage!r} in {folder}; there are {there}.")
         criterion = [f"--stage={arguments.stage}"]

@@ -72,7 +72,7 @@ def test_show_tells_sizes_costs_damage_and_what_was_saved(
     data = shown(capsys)
     user.close()
     assert list(data) == [
-        "folder", "entries", "bytes", "stages", "damaged", "left_over", "saved",
+        "folder", "entries", "bytes", "stages", "damaged", "left_over", "foreign", "saved",
     ]  # fmt: skip
     by_stage = {row.pop("stage"): row for row in data["stages"]}
     assert list(by_stage) == ["moments", "pretrain", "tune"]

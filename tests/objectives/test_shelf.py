@@ -95,8 +95,8 @@ def test_what_is_damaged_goes_before_all_else(store: Store) -> None:
     (broken / "a.bin").write_bytes(b"short")
     with pytest.warns(UserWarning, match="damaged"):
         store.get("tune", "broken")
-    torn = put(store, "torn", 1e6)
-    (torn / "manifest.json").unlink()
+    shorter = put(store, "shorter", 1e6)
+    (shorter / "a.bin").write_bytes(b"short")
     *first, last = shelf.by_use(shelf.scan(store.root))
     assert last.key == "cheap"
     assert sorted(entry.stage for entry in first) == ["damaged", "tune"]
@@ -246,6 +246,9 @@ def asked(*words: str) -> list[dict[str, object]]:
     return found
 
 
+LEFT = "a" * 32
+
+
 def flip(entry: Path) -> None:
     (entry / "a.bin").write_bytes(b"\1" + bytes(KB - 1))
 
@@ -256,7 +259,7 @@ def flip(entry: Path) -> None:
         (["--budget-gb", "0.0000025"], ["moments/1-c"]),
         (["--older-than-s", "40"], ["tune/old"]),
         (["--stage", "moments"], ["moments/1-c"]),
-        (["--damaged"], ["partial/left", "tune/flipped"]),
+        (["--damaged"], [f"partial/{LEFT}", "tune/flipped"]),
     ],
 )
 def test_the_file_runs_by_itself_and_drops_what_it_is_told_to(
@@ -265,15 +268,16 @@ def test_the_file_runs_by_itself_and_drops_what_it_is_told_to(
     put(store, "old", 9.0, age=60.0)
     put(store, "1-c", 1.0, "moments")
     flip(put(store, "flipped", 9.0))
-    left = store.root / "partial" / "left"
+    left = store.root / "partial" / LEFT
     left.mkdir()
     os.utime(left, (1, 1))
-    (store.root / "partial" / "beingwritten").mkdir()
+    written = store.root / "partial" / ("b" * 32)
+    written.mkdir()
     shown = [f"{each['stage']}/{each['key']}" for each in asked("show", str(store.root))]
-    assert sorted(shown) == ["moments/1-c", "partial/left", "tune/flipped", "tune/old"]
+    assert sorted(shown) == ["moments/1-c", f"partial/{LEFT}", "tune/flipped", "tune/old"]
     for more in (["--dry-run"], []):
         found = asked("prune", str(store.root), *words, *more)
         assert sorted(f"{each['stage']}/{each['key']}" for each in found) == gone
     after = [f"{each['stage']}/{each['key']}" for each in asked("show", str(store.root))]
     assert sorted(after) == sorted(set(shown) - set(gone))
-    assert (store.root / "partial" / "beingwritten").is_dir()
+    assert written.is_dir()

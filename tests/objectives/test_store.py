@@ -11,12 +11,15 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from objectives import entries, partials, shelf
 from objectives import store as store_module
+from objectives.entries import Signature
 from objectives.store import MANIFEST, Store, StoreError, key_of, read_json, write_json
 
 
@@ -79,6 +82,15 @@ def in_a_process(code: str, root: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "PACKAGE": str(Path(store_module.__file__).parent)},
     )
+
+
+def running(code: str, root: Path) -> subprocess.Popen[str]:
+    """The same, at work."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PRELUDE + code, str(root)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PACKAGE": str(Path(store_module.__file__).parent)},
+    )  # fmt: skip
 
 
 KILLED = """
@@ -200,20 +212,24 @@ def test_two_that_find_the_same_damage_do_no_harm(
     """The other process comes between this one's look and its move."""
     store = Store(tmp_path)
     flip(store.put("stage", "key", writer()))
-    look, looks = store_module._damage, 0
+    look, looks = entries.verify, 0
 
-    def looking(entry: Path) -> str | None:
+    def looking(*given: Any) -> Signature:
         nonlocal looks
         looks += 1
-        found = look(entry)
-        if looks == 1:
-            with pytest.warns(UserWarning, match="damaged"):
-                assert Store(tmp_path).get("stage", "key") is None
-            if other == "sets it aside and mends it":
-                Store(tmp_path).put("stage", "key", writer("mended"))
-        return found
+        try:
+            return look(*given)
+        finally:
+            if looks == 1:
+                others_turn()
 
-    monkeypatch.setattr(store_module, "_damage", looking)
+    def others_turn() -> None:
+        with pytest.warns(UserWarning, match="damaged"):
+            assert Store(tmp_path).get("stage", "key") is None
+        if other == "sets it aside and mends it":
+            Store(tmp_path).put("stage", "key", writer("mended"))
+
+    monkeypatch.setattr(entries, "verify", looking)
     found = store.get("stage", "key")
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     if other == "sets it aside":
@@ -223,22 +239,60 @@ def test_two_that_find_the_same_damage_do_no_harm(
         assert (found / "a.txt").read_text() == "mended"
 
 
+def old_form(folder: Path, content: str = "half") -> None:
+    """A half-written entry as earlier versions left it."""
+    folder.mkdir()
+    (folder / "a.txt").write_text(content)
+
+
+def new_form(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "lock").write_bytes(partials.MARK)
+    old_form(folder / "entry")
+
+
+@pytest.mark.parametrize("half_written", [old_form, new_form])
 def test_what_the_dead_left_half_written_is_removed_when_nobody_can_be_writing_it(
-    tmp_path: Path,
+    half_written: Callable[[Path], None], tmp_path: Path
 ) -> None:
     partial = Store(tmp_path).root / "partial"
-    ages = {"old": 90_000, "young": 80_000, "old-but-written": 90_000}
-    for name in ages:
-        (partial / name).mkdir()
-        (partial / name / "a.txt").write_text("half")
-    (partial / "probe-old").write_text("")
-    now = time.time()
-    os.utime(partial / "probe-old", (now - 90_000,) * 2)
-    for name, age in ages.items():
-        os.utime(partial / name / "a.txt", (now - (0 if "written" in name else age),) * 2)
-        os.utime(partial / name, (now - age,) * 2)
+    old, young, written = (letter * 32 for letter in "abc")
+    for name, age in ((old, 90_000), (young, 80_000), (written, 90_000)):
+        half_written(partial / name)
+        inside = sorted((partial / name).rglob("*"), reverse=True)
+        for path in [*inside, partial / name]:
+            fresh = path.name == "a.txt" and name == written
+            os.utime(path, (time.time() - (0 if fresh else age),) * 2)
+    left = partial / f"probe-{'d' * 32}"
+    left.write_text("")
+    os.utime(left, (time.time() - 90_000,) * 2)
     Store(tmp_path)
-    assert {path.name for path in partial.iterdir()} == {"young", "old-but-written"}
+    assert {path.name for path in partial.iterdir()} == {young, written}
+
+
+WRITING = """
+def write(folder):
+    for path in [folder, folder.parent, folder.parent / "lock"]:
+        os.utime(path, (1, 1))
+    print("writes", flush=True)
+    sys.stdin.readline()
+    (folder / "a.txt").write_text("whole")
+Store(root).put("stage", "key", write)
+"""
+
+
+def test_an_entry_that_is_being_written_stays_however_far_clocks_differ(tmp_path: Path) -> None:
+    """To this process all that the other one writes is decades old."""
+    with running(WRITING, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writes\n"
+        Store(tmp_path)
+        shelf.main(["prune", str(tmp_path), "--damaged"])
+        _, error = process.communicate("\n")
+        assert process.returncode == 0, error
+    entry = Store(tmp_path).get("stage", "key")
+    assert entry is not None
+    assert (entry / "a.txt").read_text() == "whole"
 
 
 MANY = """
