@@ -99,7 +99,9 @@ class Arms:
         missing = []
         for base, rates in wanted.items():
             for rate in rates:
-                stored = tunes.load(self.store, self._key(base, task, rate, seeds), len(seeds))
+                key = self._key(base, task, rate, seeds)
+                steps = num_steps(self.fine, task)
+                stored = tunes.load(self.store, key, len(seeds), self.shapes, steps)
                 if stored is None:
                     missing.append((base, rate))
                 else:
@@ -131,7 +133,13 @@ class Arms:
         """Train these rates of these bases, fewer at once where memory runs out."""
         done: set[Cell] = set()
         begun = {
-            (base, rate): tunes.load_halfway(self.store, self._key(base, task, rate, seeds))
+            (base, rate): tunes.load_halfway(
+                self.store,
+                self._key(base, task, rate, seeds),
+                len(seeds),
+                self.shapes,
+                num_steps(self.fine, task),
+            )
             for base, rate in cells
         }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,15 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from objectives import adamw, models, train
+from objectives import adamw, contents, decay_policies, models, recipe, train
+from objectives.contents import FLOATS, Array
 from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.shelf import MEMORY, PASSING, WEIGHTS
 from objectives.store import Stages, read_json, write_json
 
 MERGED = "merged"
+INFO_FILE, PARAMS_FILE, LOSSES_FILE = "info.json", "params.safetensors", "losses.safetensors"
 MOMENTS_FILE = "m.safetensors"
 MOMENTS = ("first", "second", "policy")
 Parameters = dict[str, Tensor]
@@ -84,27 +87,77 @@ class Base:
         return job.lr if self.rates is None else self.rates
 
 
-def load(store: Stages, key: str, stage: str = WEIGHTS) -> Base | None:
-    """The model with this key, None if it is not stored."""
-    folder = store.get(stage, key)
-    return None if folder is None else read(folder, key)
+@dataclass(frozen=True)
+class _Info:
+    """info.json of a base."""
+
+    validation: list[contents.Point]
+    curve_tokens: contents.Whole
+    device_s: contents.Seconds
+
+
+def load(store: Stages, job: Job, corpus: Corpus, step: int, stage: str = WEIGHTS) -> Base | None:
+    """The job's model at a step, or at its end the mean of its checkpoints; None if not stored."""
+    key = job.base_key(corpus) if stage == MERGED else job.key(corpus, step)
+    shapes = _shapes(job, corpus)
+    return store.read(stage, key, lambda folder: _read(folder, key, shapes, step))
+
+
+def _read(folder: Path, key: str, shapes: Mapping[str, torch.Size], step: int) -> Base:
+    """The model that `write` has put into the folder.
+
+    Raises:
+        DamagedError: it is not that of a run of `step` steps, with parameters of these shapes.
+    """
+    of_steps = Array((step,), FLOATS)
+    optional = dataclasses.replace(of_steps, needed=False)
+    wanted = {"losses": of_steps, "norms": optional, "rates": optional}
+    weights = {
+        name: Array(tuple(shape), (torch.get_default_dtype(),), finite=True)
+        for name, shape in shapes.items()
+    }
+    info = contents.record(folder, INFO_FILE, _Info)
+    seen = contents.tensors(folder, LOSSES_FILE, wanted)
+    return _base(key, contents.tensors(folder, PARAMS_FILE, weights), seen, info)
 
 
 def read(folder: Path, key: str) -> Base:
-    """The model that `write` has put into the folder."""
-    info = read_json(folder / "info.json")
-    seen = {name: x.numpy() for name, x in load_file(folder / "losses.safetensors").items()}
+    """The model that `write` has put into a folder of this process, which nobody else writes."""
+    info = _Info(**read_json(folder / INFO_FILE))
+    return _base(key, load_file(folder / PARAMS_FILE), load_file(folder / LOSSES_FILE), info)
+
+
+def _base(key: str, params: Parameters, seen: Mapping[str, Tensor], info: _Info) -> Base:
+    rows = {name: x.numpy() for name, x in seen.items()}
     return Base(
         key=key,
-        params=load_file(folder / "params.safetensors"),
-        losses=seen["losses"],
-        validation=info["validation"],
-        curve_tokens=info["curve_tokens"],
+        params=params,
+        losses=rows["losses"],
+        validation=info.validation,
+        curve_tokens=info.curve_tokens,
         lost_at=train.NEVER,
-        device_s=info["device_s"],
-        norms=seen.get("norms", np.full(len(seen["losses"]), np.nan)),
-        rates=seen.get("rates"),
+        device_s=info.device_s,
+        norms=rows.get("norms", np.full(len(rows["losses"]), np.nan)),
+        rates=rows.get("rates"),
     )
+
+
+def _module(job: Job, corpus: Corpus) -> nn.Module:
+    """The model without parameters."""
+    model = job.recipe.model
+    config = models.build_config(model, corpus.vocab_size).to_json_string()
+    return _built(model, corpus.vocab_size, config)
+
+
+@functools.lru_cache(maxsize=8)
+def _built(model: recipe.Model, vocab_size: int, config: str) -> nn.Module:
+    """Built once; `config` is what the recipe's model comes to, as its folder may change."""
+    return models.build_module(models.build_config(model, vocab_size), "meta")
+
+
+def _shapes(job: Job, corpus: Corpus) -> dict[str, torch.Size]:
+    """Of the model's parameters, by name."""
+    return {name: p.shape for name, p in _module(job, corpus).named_parameters()}
 
 
 def save(
@@ -128,14 +181,31 @@ def save_passing(store: Stages, base: Base, memory: adamw.Moments) -> None:
     store.put(PASSING, base.key, write_both, seconds=base.device_s)
 
 
-def load_start(store: Stages, key: str) -> tuple[Base, adamw.Moments, str] | None:
-    """A model that can go on, AdamW's memory, and the stage that they were stored as."""
+def load_start(
+    store: Stages, job: Job, corpus: Corpus, step: int
+) -> tuple[Base, adamw.Moments, str] | None:
+    """The job at a step if it can go on from there, AdamW's memory, and the stage of the weights.
+
+    None if either is not stored.
+    """
+    key, wanted = job.key(corpus, step), _moments(job, corpus)
     for stage, of_memory in ((WEIGHTS, MEMORY), (PASSING, PASSING)):
-        base, folder = load(store, key, stage), store.get(of_memory, key)
-        if base is not None and folder is not None:
-            parts = load_file(folder / MOMENTS_FILE)
+        base = load(store, job, corpus, step, stage)
+        parts = store.read(
+            of_memory, key, lambda folder: contents.tensors(folder, MOMENTS_FILE, wanted)
+        )
+        if base is not None and parts is not None:
             return base, adamw.Moments(*(parts[name] for name in MOMENTS)), stage
     return None
+
+
+def _moments(job: Job, corpus: Corpus) -> dict[str, Array]:
+    """What AdamW's memory must be."""
+    module, pre = _module(job, corpus), job.recipe.pretrain
+    count = models.num_parameters(module)
+    sizes = count, 0 if pre.optimizer == "sgd" else count, decay_policies.memory_size(module, pre)
+    dtype = torch.get_default_dtype()
+    return {name: Array((size,), (dtype,)) for name, size in zip(MOMENTS, sizes, strict=True)}
 
 
 def startable(store: Stages) -> set[str]:
@@ -146,8 +216,8 @@ def startable(store: Stages) -> set[str]:
 def finished(store: Stages, corpus: Corpus, job: Job) -> Base | None:
     """The job's base if it can be had without training: stored, or merged of what is stored."""
     if job.merge is None:
-        return load(store, job.base_key(corpus))
-    return load(store, job.base_key(corpus), MERGED) or merge(store, corpus, job)
+        return load(store, job, corpus, job.steps)
+    return load(store, job, corpus, job.steps, MERGED) or merge(store, corpus, job)
 
 
 def merge(store: Stages, corpus: Corpus, job: Job) -> Base | None:
@@ -156,7 +226,7 @@ def merge(store: Stages, corpus: Corpus, job: Job) -> Base | None:
     It is summed in double precision, in the order of the steps.
     """
     assert job.merge is not None
-    trained = load(store, job.key(corpus, job.steps))
+    trained = load(store, job, corpus, job.steps)
     if trained is None:
         return None
     total: dict[str, Tensor] = {}
@@ -179,7 +249,7 @@ def _checkpoint(store: Stages, corpus: Corpus, job: Job, step: int) -> Parameter
         model = job.recipe.model
         config = models.build_config(model, corpus.vocab_size)
         return models.initial_parameters(model, config, job.seed)
-    stored = load(store, job.key(corpus, step))
+    stored = load(store, job, corpus, step)
     return None if stored is None else stored.params
 
 
@@ -189,30 +259,28 @@ def latest_start(store: Stages, stored: set[str], corpus: Corpus, job: Job) -> i
     A job that merges starts before the first of its checkpoints that is missing.
     """
     needed = () if job.merge is None else job.merge.steps
-    missing = (s for s in needed if s and store.get(WEIGHTS, job.key(corpus, s)) is None)
+    missing = (s for s in needed if s and load(store, job, corpus, s) is None)
     end = min(missing, default=job.steps)
     steps = {key.split("-")[0] for key in stored}
     for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
         key = job.key(corpus, step) if step < end else ""
-        if key in stored and (
-            store.get(PASSING, key) or (store.get(WEIGHTS, key) and store.get(MEMORY, key))
-        ):
+        if key in stored and load_start(store, job, corpus, step) is not None:
             return step
     return 0
 
 
 def write(base: Base, folder: Path) -> None:
     """Write weights and what was seen of them into a folder."""
-    save_file(base.params, folder / "params.safetensors")
+    save_file(base.params, folder / PARAMS_FILE)
     seen = {"losses": base.losses, "norms": base.norms, "rates": base.rates}
     kept = {name: torch.from_numpy(x) for name, x in seen.items() if x is not None}
-    save_file(kept, folder / "losses.safetensors")
+    save_file(kept, folder / LOSSES_FILE)
     info = {
         "validation": base.validation,
         "curve_tokens": base.curve_tokens,
         "device_s": base.device_s,
     }
-    write_json(folder / "info.json", info)
+    write_json(folder / INFO_FILE, info)
 
 
 def _write_memory(memory: adamw.Moments, folder: Path) -> None:

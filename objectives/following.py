@@ -124,9 +124,12 @@ def _forget_unmeasured(store: Stages, corpus: Corpus, reference: Job) -> None:
     """
     stored = checkpoints.startable(store) | set(store.keys(WEIGHTS))
     steps = sorted({int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()})
-    for key in (reference.key(corpus, step) for step in steps if step <= reference.steps):
+    for step in (step for step in steps if step <= reference.steps):
+        key = reference.key(corpus, step)
         for stage in (WEIGHTS, PASSING):
-            base = checkpoints.load(store, key, stage) if key in stored else None
+            base = None
+            if key in stored:
+                base = checkpoints.load(store, reference, corpus, step, stage)
             if base is not None and _unmeasured(base):
                 store.remove(stage, key)
                 store.remove(MEMORY, key)

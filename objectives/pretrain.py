@@ -261,7 +261,7 @@ class Sweep:
             lane = _Lane(members, torch.empty(0), torch.empty(0), [], 0.0)
             return lane, (values, *self._moments(values).parts)
         key = job.key(self.corpus, begin)
-        found = checkpoints.load_start(self.store, key)
+        found = checkpoints.load_start(self.store, job, self.corpus, begin)
         if found is None:
             raise RuntimeError(VANISHED)
         stored, moments_P, stage = found

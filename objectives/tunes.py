@@ -8,22 +8,28 @@ S seeds, P trained parameters of a lane, T steps so far.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import pydantic
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from objectives import train
+from objectives import contents, train
 from objectives.checkpoints import Parameters
+from objectives.contents import FLOATS, Array
+from objectives.entries import DamagedError
 from objectives.shelf import PASSING
-from objectives.store import Store, read_json, write_json
+from objectives.store import Store, write_json
 
 STAGE, ON_THE_WAY = "tune", PASSING
 ROWS = ("values", "first", "second", "lost_at", "losses")
@@ -33,9 +39,9 @@ ROWS = ("values", "first", "second", "lost_at", "losses")
 class Work:
     """What training took."""
 
-    tokens: float = 0.0
+    tokens: contents.Count = 0.0
     """Without padding; fine-tunes count the mean length of their task's rows."""
-    seconds: float = 0.0
+    seconds: contents.Seconds = 0.0
     """Of the device, a lane's share."""
 
     def __add__(self, other: Work) -> Work:
@@ -107,16 +113,48 @@ def go_on(
     return state, list(rows["losses"].unbind(1))
 
 
-def load(store: Store, key: str, seeds: int) -> Tuned | None:
+def _no_nan(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("not a number")
+    return value
+
+
+@dataclass(frozen=True)
+class _Info:
+    """info.json of a finished stage."""
+
+    validation_loss: Annotated[float, pydantic.AfterValidator(_no_nan)]
+    work: Work
+
+
+@dataclass(frozen=True)
+class _InfoHalfway:
+    """info.json of one on the way."""
+
+    work: Work
+
+
+def load(
+    store: Store, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
+) -> Tuned | None:
     """The finished stage with this key, None if it is not stored."""
-    folder = store.get(STAGE, key)
-    if folder is None:
-        return None
-    info = read_json(folder / "info.json")
-    _drop(store, _on_the_way(store, key))  # a kill may have come before it
-    params = [load_file(folder / f"adapter-{seed}.safetensors") for seed in range(seeds)]
-    losses = load_file(folder / "losses.safetensors")["losses"].numpy()
-    return Tuned(params, list(losses), info["validation_loss"], Work(**info["work"]), (key,))
+    dtype = (torch.get_default_dtype(),)
+    trained = {name: Array(tuple(shape), dtype) for name, shape in shapes.items()}
+
+    def read(folder: Path) -> Tuned:
+        info = contents.record(folder, "info.json", _Info)
+        params = [
+            contents.tensors(folder, f"adapter-{seed}.safetensors", trained)
+            for seed in range(seeds)
+        ]
+        wanted = {"losses": Array((seeds, steps), FLOATS)}
+        losses = contents.tensors(folder, "losses.safetensors", wanted)["losses"].numpy()
+        return Tuned(params, list(losses), info.validation_loss, info.work, (key,))
+
+    tuned = store.read(STAGE, key, read)
+    if tuned is not None:
+        _drop(store, _on_the_way(store, key))  # a kill may have come before it
+    return tuned
 
 
 def save(store: Store, tuned: Tuned) -> None:
@@ -147,15 +185,36 @@ def save_halfway(store: Store, key: str, halfway: Halfway) -> None:
     _drop(store, [old for old in _on_the_way(store, key) if old < name])
 
 
-def load_halfway(store: Store, key: str) -> Halfway | None:
+def load_halfway(
+    store: Store, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
+) -> Halfway | None:
     """Where a stage that is not finished stands, None if it has not begun."""
     for name in reversed(_on_the_way(store, key)):
-        folder = store.get(ON_THE_WAY, name)
-        with contextlib.suppress(FileNotFoundError):  # another process has just gone further
-            if folder is not None:
-                work = read_json(folder / "info.json")["work"]
-                return Halfway(load_file(folder / "rows.safetensors"), Work(**work))
+        halfway = store.read(
+            ON_THE_WAY, name, functools.partial(_read_halfway, name, seeds, shapes, steps)
+        )
+        if halfway is not None:  # else another process has just gone further
+            return halfway
     return None
+
+
+def _read_halfway(
+    name: str, seeds: int, shapes: Mapping[str, torch.Size], most: int, folder: Path
+) -> Halfway:
+    dtype = (torch.get_default_dtype(),)
+    row = Array((seeds, sum(shape.numel() for shape in shapes.values())), dtype)
+    steps = int(name.split("-")[0])
+    if steps > most:
+        raise DamagedError(f"it has {steps} steps of {most}")
+    wanted = {
+        **dict.fromkeys(("values", "first", "second"), row),
+        "lost_at": Array((seeds,), (torch.int64,)),
+        "losses": Array((seeds, steps), FLOATS),
+    }
+    rows = contents.tensors(folder, "rows.safetensors", wanted)
+    if not ((rows["lost_at"] >= train.NEVER) & (rows["lost_at"] <= steps)).all():
+        raise DamagedError("lost_at is no step")
+    return Halfway(rows, contents.record(folder, "info.json", _InfoHalfway).work)
 
 
 def _drop(store: Store, names: Sequence[str]) -> None:
@@ -165,4 +224,5 @@ def _drop(store: Store, names: Sequence[str]) -> None:
 
 def _on_the_way(store: Store, key: str) -> list[str]:
     """Names of what is kept of the stage, by steps done."""
-    return [name for name in store.keys(ON_THE_WAY) if name.endswith(f"-{key}")]
+    form = re.compile(rf"[0-9]{{9}}-{key}")
+    return [name for name in store.keys(ON_THE_WAY) if form.fullmatch(name)]

@@ -278,8 +278,9 @@ def forget_norms(folder: Path) -> None:
     """Leave bases as they were stored before norms were kept."""
     store = Store(folder)
     for key in list(store.keys("pretrain")):
-        stored = checkpoints.load(store, key)
-        assert stored is not None
+        folder = store.get("pretrain", key)
+        assert folder is not None
+        stored = checkpoints.read(folder, key)
         store.remove("pretrain", key)
         checkpoints.save(store, dataclasses.replace(stored, norms=None))  # type: ignore[arg-type]
     store.close()
