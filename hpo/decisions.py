@@ -19,6 +19,8 @@ class Begin:
     kind: Literal["planned", "searched", "repeated", "confirms"] = "searched"
     replicate_of: int | None = None
     base_only: bool = False
+    planned: int | None = None
+    """Place among the study's planned trials; None for another trial."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class Entry:
     """The wave before which it was pruned."""
     kind: Kind = "searched"
     replicate_of: int | None = None
+    baseline: str | None = None
+    """The baseline's name; None for another trial."""
+    point: str | None = None
+    """The grid point's name; None for a baseline or a proposed trial."""
     trial_id: int = -1
     """The storage's."""
 
@@ -202,8 +206,10 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         order = attrs.get("order", number)
         last, metrics = asks[-1], attrs.get("metrics", {})
         answers.append(Answer(last.fidelity, order, metrics, step, last.base_only))
+    baseline, point = attrs.get("baseline"), attrs.get("point")
     kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
-    if number < len(spec.planned):
+    # Confirmations may stand before planned trials that were added later, so names decide.
+    if baseline is not None or point is not None or (not attrs and number < len(spec.planned)):
         kind = "planned"
     return Entry(
         number=number,
@@ -215,6 +221,8 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         stopped_at=attrs.get("stopped_at"),
         kind="confirms" if attrs.get("confirms") else kind,
         replicate_of=attrs.get("replicate_of"),
+        baseline=baseline,
+        point=point,
         trial_id=frozen._trial_id,
     )
 
@@ -243,6 +251,8 @@ def _trial(spec: StudySpec, entry: Entry) -> Trial:
         number=entry.number,
         state=entry.ended or "running",
         params=dict(entry.params),
+        baseline=entry.baseline,
+        point=entry.point,
         metrics={} if last is None else dict(last.metrics),
         cost=entry.cost,
         seed=entry.seed,

@@ -92,15 +92,18 @@ def _gains(found: Front, seeds: Sequence[int]) -> pareto.Losses:
     reported = {trial.number for trial in found.trials}
     kept = np.array([trial.number in reported for trial in found.points])
     some = draws[:INFLUENCE_DRAWS]
-    corner = np.array([column[np.isfinite(column)].max(initial=0.0) for column in draws.T])
-    span = float(np.prod(np.abs(corner - draws.min(axis=(0, 1)))))
+    finite = [column[np.isfinite(column)] for column in draws.T]
+    if not all(map(len, finite)):
+        return gains
+    corner = np.array([column.max() for column in finite])
+    span = float(np.prod([np.ptp(column) for column in finite]))
     for row in map(int, np.flatnonzero(open_N)):
         others = kept.copy()
         others[row] = False
         with_row = others.copy()
         with_row[row] = True
         own = volume(some[:, with_row], corner) - volume(some[:, others], corner)
-        share = float(own.mean()) / span if span > 0 else 0.0
+        share = float(own.mean()) / span if 0 < span < math.inf else 0.0
         gains[row] = member_N[row] * (1 - member_N[row]) * (share + 1e-9) / (1 + seeds[row])
     return gains
 

@@ -182,7 +182,8 @@ class Market:
         early = np.array([goal.metric in spec.objective.early() for goal in spec.goals])
         always = spec.finetune_at_rungs == "always" or not early.any() or early.all()
         due = step.request["fidelity"] == spec.rungs[0] and self._whole_is_due()
-        if always or due or 0 in (step.now, step.finetuning, step.rest):
+        known = self.prices.separate
+        if not known or always or due or 0 in (step.now, step.finetuning, step.rest):
             return whole, False
         u = self.memory.u(step.request["fidelity"])
         told_G = np.array([surface.told(x_D, u) for surface in self.known.goals]) / self.scale_G

@@ -6,7 +6,8 @@ In tokens, which are the same on every machine, with s the fidelity and from not
 
 learnt from the answers. An objective that says nothing of tokens costs its fidelity. So a low rung
 saves pretraining only; where fine-tuning is dear, a trial is better asked for its base alone until
-it is known to be worth more.
+it is known to be worth more. As long as all answers are of one fidelity and alike in fine-tuning,
+p and f cannot be told apart: all then counts as pretraining, and no base is asked for alone.
 
 A step to a rung is taken to show whether the trial improves the front, so with the probability c
 that it does it is expected to cost now + c rest, where rest leads from there to the end. A base
@@ -19,18 +20,14 @@ reference point; r is the early goals' part of the sum. Fine-tuning at a rung pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
 
-from hpo.ledger import Entry
+from hpo.ledger import Ask, Entry
 from hpo.spec import Objective, Request
-
-PULL = 1e-3
-"""Weight of an answer without fine-tuning and one of fidelity 1 that only they cost anything, so
-that two unknowns are found where all answers are alike; assumed."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,20 @@ class Prices:
 
     pretraining: float = 1.0
     finetuning: float = 0.0
+    separate: bool = True
+    """Whether the answers tell the two apart; else all is pretraining."""
+
+    @property
+    def whole(self) -> float:
+        """Of a trial in full, from nothing."""
+        return self.pretraining + self.finetuning
+
+    def asked(self, asks: Sequence[Ask]) -> float:
+        """Of all that was asked of a trial, each rung going on from the one before."""
+        if not asks:
+            return 0.0
+        tuned = sum(not ask.base_only for ask in asks)
+        return self.pretraining * asks[-1].fidelity + self.finetuning * tuned
 
     def begun(self, fidelity: float, *, reused: float = 0.0) -> float:
         """Pretraining up to a fidelity where a share of it is there."""
@@ -56,9 +67,10 @@ def learnt(entries: Iterable[Entry]) -> Prices:
     if not rows:
         return Prices()
     X_N2, y_N = np.array(rows)[:, :2], np.array(rows)[:, 2]
+    if np.linalg.matrix_rank(X_N2) < 2:
+        return Prices(float(np.mean(y_N / X_N2[:, 0])), 0.0, separate=False)
     scale = float(y_N.max())
-    pulled = PULL * np.array([[1.0, 0.0], [0.0, 1.0]])
-    found, _ = nnls(np.vstack([X_N2, pulled]), np.append(y_N / scale, [PULL, 0.0]))
+    found, _ = nnls(X_N2, y_N / scale)
     pretraining, finetuning = (scale * float(each) for each in found)
     return Prices(pretraining, finetuning) if pretraining > 0 else Prices(scale, 0.0)
 

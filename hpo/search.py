@@ -5,8 +5,9 @@ resumed study decides what the uninterrupted one would have, and any trial can b
 (`propose_again`). The order of things:
 
 1. Baselines and grid, in full.
-2. A scrambled Sobol sequence at the lowest rung; where there are priors, every other point is drawn
-   from them, and the front of an earlier study comes first.
+2. A scrambled Sobol sequence at the lowest rung, without points that were asked for before; where
+   there are priors, every other point is drawn from them, and the front of an earlier study comes
+   first.
 3. A share of repetitions at other seeds, where it is asked for and the front is undecided.
 4. With the sampler "gp", what promises most hypervolume for its cost: a new point, a waiting
    trial's next rung, or a branch of a trial (hpo/options.py), of its base alone where fine-tuning
@@ -26,14 +27,18 @@ from typing import Literal
 
 import numpy as np
 
-from hpo import memory, options, rungs, scoring, shadow
+from hpo import memory, options, prices, rungs, scoring, shadow
 from hpo.beliefs import Beliefs
 from hpo.decisions import Begin, Continue, Decision
 from hpo.ledger import Answer, Ask, Entry, Ledger, as_run
 from hpo.options import Market
 from hpo.priors import start_point, start_up
 from hpo.record import Run, Trial
+from hpo.space import inside
 from hpo.spec import StudySpec, Value
+
+START_UP_TRIES = 64
+"""Points of the start-up sequence that are looked at for one that is new; assumed."""
 
 
 class Searcher:
@@ -55,26 +60,30 @@ class Searcher:
     def decide(self, ledger: Ledger) -> Decision | None:
         """The next question; None while there is none, or for good if nothing is under way."""
         number = len(ledger.entries)
-        if number < self.spec.trials:
-            if number < len(self.spec.planned):
-                return self._planned(number)
+        if number - ledger.kinds["confirms"] < self.spec.trials:
+            if ledger.kinds["planned"] < len(self.spec.planned):
+                return self._planned(number, ledger.kinds["planned"])
             repeated = self._repeat(ledger)
             if repeated is not None:
                 return repeated
             return self.next_point(ledger, number, ledger.kinds["searched"])
         return self._promoted(ledger) or self._confirm(ledger)
 
-    def _planned(self, number: int) -> Begin:
-        planned = self.spec.planned[number]
-        values = {**planned_values(self.spec, number), **planned.point.params}
-        return Begin(number, values, self.spec.seed + planned.replicate, 1.0, "planned")
+    def _planned(self, number: int, place: int) -> Begin:
+        planned = self.spec.planned[place]
+        values = {**planned_values(self.spec, place), **planned.point.params}
+        seed = self.spec.seed + planned.replicate
+        return Begin(number, values, seed, 1.0, "planned", planned=place)
 
     def _repeat(self, ledger: Ledger) -> Begin | None:
         """A repetition, where its share of the training is not used up and one is wanted."""
         if not self.spec.replicate_share:
             return None
-        asked = sum(entry.asks[-1].fidelity for entry in ledger.entries if entry.asks)
-        if ledger.kinds["repeated"] + 1 > self.spec.replicate_share * (asked + 1):
+        price = prices.learnt(ledger.entries)
+        spent = [(entry.kind, price.asked(entry.asks)) for entry in ledger.entries]
+        repeated = sum(cost for kind, cost in spent if kind == "repeated") + price.whole
+        total = sum(cost for kind, cost in spent if kind != "confirms") + price.whole
+        if repeated > self.spec.replicate_share * total * (1 + 1e-9):
             return None
         wanted = self.next_replicate(as_run(self.spec, ledger.entries))
         return None if wanted is None else self._again(ledger, wanted, "repeated")
@@ -104,45 +113,75 @@ class Searcher:
     def next_point(self, ledger: Ledger, number: int, place: int) -> Decision:
         """A new point as trial `number`, the place-th of the search, or a waiting trial."""
         spec = self.spec
-        modelled = spec.sampler not in ("nsga2", "random")
-        if not spec.space or (modelled and place < start_up(spec)):
-            return self._begin(number, start_point(spec, place))
+        if not spec.space:
+            return self._begin(number, {})
+        started = place >= start_up(spec) or spec.sampler in ("nsga2", "random")
+        if not started:
+            new = self._start(ledger, number, place)
+            if new is not None:
+                return new
         if spec.sampler == "gp":
             known = self.memory.beliefs(ledger)
-            if known is None:  # all that was measured failed, or lies outside
-                return self._begin(number, start_point(spec, place))
-            return self._best(ledger, number, known)
+            if known is not None:
+                return self._best(ledger, number, known)
+            # All that was measured failed or lies outside, or the space is used up.
+            return self._start(ledger, number, place) or self._least_repeated(ledger)
         promoted = self._promoted(ledger)
         if promoted is not None:
             return promoted
-        return self._begin(number, shadow.ask(spec, trial_seed(spec, number), ledger.entries))
+        asked = shadow.ask(spec, trial_seed(spec, number), ledger.entries)
+        return self._new(ledger, self._begin(number, asked))
 
     def _begin(self, number: int, values: dict[str, Value]) -> Begin:
         return Begin(number, values, self.spec.seed, self.spec.rungs[0])
 
+    def _start(self, ledger: Ledger, number: int, place: int) -> Begin | None:
+        """The next start-up point that was not asked for at this seed; None if there is none.
+
+        In a small discrete space points recur, and the same params at the same seed would count as
+        two points with independent errors.
+        """
+        asked = [dict(e.params) for e in ledger.entries if e.seed == self.spec.seed]
+        for offset in range(START_UP_TRIES):
+            values = start_point(self.spec, place + offset)
+            if values not in asked:
+                return self._begin(number, values)
+        return None
+
+    def _least_repeated(self, ledger: Ledger) -> Begin:
+        """A further seed of the params that have the fewest, trials outside the space left out."""
+        entries = [e for e in ledger.entries if inside(self.spec.space, e.params)]
+        params = [tuple(e.params.items()) for e in entries]
+        fewest = min(range(len(entries)), key=lambda place: params.count(params[place]))
+        return self._again(ledger, entries[fewest].number, "repeated")
+
     def _best(self, ledger: Ledger, number: int, known: Beliefs) -> Decision:
         """What promises most for its cost."""
-        found = Market(self.spec, self.memory, known, ledger).best(number, self.tails)
-        if found.entry is not None or found.asked["fidelity"] != self.spec.rungs[0]:
-            return options.decision(found, number)
-        return self._new(ledger, options.decision(found, number))
+        market = Market(self.spec, self.memory, known, ledger)
+        found = market.best(number, self.tails)
+        decided = options.decision(found, number)
+        return self._new(ledger, decided, market) if isinstance(decided, Begin) else decided
 
-    def _new(self, ledger: Ledger, new: Decision) -> Decision:
-        """A new point; where the model asks for one a second time, what tells more of it.
+    def _new(self, ledger: Ledger, new: Begin, market: Market | None = None) -> Decision:
+        """A new point; where the sampler asks for one a second time, what tells more of it.
 
         The same seed would only give the same result again, and the model take it for a second
-        opinion.
+        opinion; what failed would fail again.
         """
-        assert isinstance(new, Begin)
-        for entry in ledger.entries:
-            if dict(entry.params) != new.params or not entry.answers or entry.ended == "failed":
-                continue
+        same = [entry for entry in ledger.entries if dict(entry.params) == new.params]
+        for entry in same:
             if entry.waiting:
                 at = self.spec.rungs.index(entry.answers[-1].fidelity)
-                return Continue(entry.number, self.spec.rungs[at + 1])
-            if entry.ended == "complete":
+                fidelity = self.spec.rungs[at + 1]
+                alone = market is not None and market.base_only(entry, fidelity)
+                return Continue(entry.number, fidelity, alone)
+        for entry in same:
+            if entry.flying or entry.ended == "complete":
                 return self._again(ledger, entry.number, "repeated")
-        return new
+        if not any(entry.ended == "failed" and entry.seed == new.seed for entry in same):
+            return new  # also where it was stopped at a rung: a stopped trial cannot go on
+        other = self._start(ledger, new.number, ledger.kinds["searched"])
+        return other or self._least_repeated(ledger)
 
     def _promoted(self, ledger: Ledger) -> Continue | None:
         """A waiting trial among the better part of its rung, whatever the rest would give.
@@ -206,9 +245,9 @@ def trial_seed(spec: StudySpec, number: int) -> int:
     return int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
 
 
-def planned_values(spec: StudySpec, number: int) -> dict[str, Value]:
-    """The value of a baseline or grid point at every path of the space."""
-    params = spec.planned[number].point.params
+def planned_values(spec: StudySpec, place: int) -> dict[str, Value]:
+    """The value of a planned trial at every path of the space."""
+    params = spec.planned[place].point.params
     defaults = spec.objective.values()
     return {path: params.get(path, defaults.get(path)) for path in spec.space}
 

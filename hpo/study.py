@@ -212,9 +212,11 @@ class Controller:
             return
         spec, number = self.spec, decision.number
         attrs: dict[str, Any] = {"fidelity": decision.fidelity}
-        if decision.kind == "planned":
-            point = spec.planned[number].point
-            attrs["baseline" if isinstance(point, Baseline) else "point"] = point.name
+        name: dict[str, str] = {}
+        if decision.planned is not None:
+            point = spec.planned[decision.planned].point
+            name = {"baseline" if isinstance(point, Baseline) else "point": point.name}
+        attrs |= name
         if decision.replicate_of is not None:
             attrs["replicate_of"] = decision.replicate_of
         if decision.kind == "confirms":
@@ -227,6 +229,8 @@ class Controller:
             asks=(ask,),
             kind=decision.kind,
             replicate_of=decision.replicate_of,
+            baseline=name.get("baseline"),
+            point=name.get("point"),
             trial_id=self._begun(number, decision.params, plain(attrs)),
         )
         self.ledger.put(entry)

@@ -133,8 +133,10 @@ def bounds(limit: Limit) -> str:
 def progress(run: Run) -> str:
     """How many of the planned trials are done."""
     counts = run_counts(run)
-    text = f"{counts['complete']} of {counts['planned']} trials complete"
-    return text + "".join(f", {counts[s]} {s}" for s in ("failed", "running") if counts[s]) + "."
+    confirmed = sum(trial.confirms and trial.fidelity == 1.0 for trial in run.complete())
+    text = f"{counts['complete'] - confirmed} of {counts['planned']} trials complete"
+    text += "".join(f", {counts[s]} {s}" for s in ("failed", "running") if counts[s])
+    return text + (f", and {confirmed} confirming the front." if confirmed else ".")
 
 
 def run_counts(run: Run) -> dict[str, int]:

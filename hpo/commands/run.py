@@ -221,5 +221,6 @@ def _ending(run: Run, finished: int, display: Display, over: tuple[str, str] | N
     if over is not None:
         return f"{over[0]} after {total} trials; for more: {over[1]}"
     if total == finished:
-        return f"The study is finished with {total} trials; for more: --trials {total + 8}"
+        more = 8 + sum(not trial.confirms for trial in run.trials)  # confirmations come on top
+        return f"The study is finished with {total} trials; for more: --trials {more}"
     return f"Done in {duration(display.elapsed_s)}."

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from hpo import pareto, scoring
 from hpo.chances import REPORTED_LEAST, REPORTED_SHARE
 from hpo.membership import (
+    _gains,
     differences,
     from_baselines,
     holm,
@@ -202,6 +203,49 @@ def test_the_next_repetition_is_of_an_undecided_point_and_none_where_all_is_deci
     assert next_replicate(noisy.curve(noise=0.0)) is None
     assert next_replicate(noisy.curve(noise=1e-6)) is None
     assert next_replicate(toy.run([])) is None
+
+
+@pytest.mark.parametrize("draw", range(3))
+@pytest.mark.parametrize(
+    ("shift", "flip"), [(-1.0, (False, False)), (0.0, (True, False)), (64.0, (True, True)),
+                        (-64.0, (False, True)), (1024.0, (False, False))],
+)  # fmt: skip
+def test_what_a_repetition_settles_does_not_depend_on_where_zero_lies_or_on_directions(
+    draw: int, shift: float, flip: tuple[bool, bool]
+) -> None:
+    run = cloud(draw)
+    goals = tuple(
+        Goal(metric=goal.metric, direction="up" if turned else "down")
+        for goal, turned in zip(run.goals, flip, strict=True)
+    )
+    signs = [-1.0 if turned else 1.0 for turned in flip]
+    moved = [
+        dataclasses.replace(
+            t, metrics={n: s * t.metrics[n] + shift for n, s in zip("ab", signs, strict=True)}
+        )
+        for t in run.trials
+    ]
+    other = dataclasses.replace(run, goals=goals, trials=moved)
+    seeds = [2] * 8
+    expected = _gains(front(run), seeds)
+    assert expected.max() > 1e-6
+    assert _gains(front(other), seeds) == pytest.approx(expected, rel=1e-3, abs=1e-12)
+    assert next_replicate(other) == next_replicate(run)
+
+
+def cloud(draw: int) -> Run:
+    """Eight points at two seeds, with much noise."""
+    rng = np.random.default_rng(draw)
+    truth = rng.uniform(size=(8, 2))
+    seen = truth + 0.3 * rng.normal(size=(2, 8, 2))
+    return noisy.run(
+        [
+            noisy.trial(8 * seed + point, *map(float, seen[seed, point]), seed=seed,
+                        params=dict(zip("xy", map(float, truth[point]), strict=True)),
+                        replicate_of=point if seed else None)
+            for seed in range(2) for point in range(8)
+        ]
+    )  # fmt: skip
 
 
 def test_repeating_what_is_asked_for_settles_the_front() -> None:

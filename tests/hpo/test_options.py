@@ -140,7 +140,7 @@ class Diverges(Analytic):
 
 
 def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
-    spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=8)
+    spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=14)
     controller = Controller(spec, "sqlite://")
     controller.run()
     entries = controller.ledger.entries

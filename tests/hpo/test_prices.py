@@ -53,6 +53,22 @@ def test_a_trial_that_failed_before_its_fine_tuning_does_not_make_that_cheap() -
     assert prices.learnt([done, died]) == prices.learnt([done])
 
 
+@pytest.mark.parametrize("ratio", [0.05, 0.8, 2.0])
+@pytest.mark.parametrize("fidelity", [1 / 9, 1.0])
+def test_prices_are_not_split_before_answers_tell_them_apart(ratio: float, fidelity: float) -> None:
+    def answer(fidelity: float) -> tuple[float, bool, dict[str, float]]:
+        return (fidelity, False, {"tokens": fidelity + ratio})
+
+    alike = [entry(*[answer(fidelity)] * 6)]
+    found = prices.learnt(alike)
+    assert not found.separate
+    assert found.finetuning == 0
+    assert found.begun(fidelity) == pytest.approx(fidelity + ratio)
+    known = prices.learnt([*alike, entry(answer(1 / 3))])
+    assert known.separate
+    assert known.finetuning / known.pretraining == pytest.approx(ratio)
+
+
 def test_answers_that_are_all_alike_give_some_price() -> None:
     found = prices.learnt([entry((1.0, False, {"tokens": 10.0}), (1.0, False, {"tokens": 10.0}))])
     assert found.pretraining > 0

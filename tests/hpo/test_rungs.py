@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pytest
 
-from hpo import ledger, rungs, search
+from hpo import ledger, options, rungs, search
 from hpo.ledger import Answer, Ask, Entry, Ledger
 from hpo.record import Run
 from hpo.scoring import front
@@ -299,3 +299,45 @@ def test_repetitions_take_their_share_of_the_training_not_of_the_trials() -> Non
     assert isinstance(found, Begin)
     assert (found.kind, found.replicate_of, found.fidelity) == ("repeated", 18, 1.0)
     assert asked(0.0, 40) is None
+
+
+def test_repetitions_take_their_share_of_what_the_training_costs() -> None:
+    """Where fine-tuning is four times as dear as pretraining, three short trials are two whole."""
+
+    def asked(cheap: int) -> search.Decision | None:
+        entries = [entry(n, (0.0, 1.0), params={"x0": n / 100, "x1": 0.5}) for n in range(cheap)]
+        entries.append(entry(cheap, (0.0, 1.0), rung=2, ended="complete"))
+        entries = [
+            dataclasses.replace(each, answers=tuple(
+                dataclasses.replace(answer, cost={"tokens": answer.fidelity + 4.0})
+                for answer in each.answers
+            ))
+            for each in entries
+        ]  # fmt: skip
+        searcher = search.Searcher(study(replicate_share=0.25), lambda run: cheap)
+        return searcher._repeat(Ledger(entries))
+
+    # whole = 5; spent: cheap (1/9 + 4) + (1 + 3 x 4), of which and of itself 5 is a quarter
+    assert asked(0) is None
+    assert isinstance(asked(1), Begin)
+
+
+def test_a_waiting_point_that_is_asked_for_again_goes_on_as_the_market_says() -> None:
+    values = {"x0": 0.25, "x1": 0.75}
+    entries = [entry(0, (0.0, 1.0), rung=2, ended="complete"), entry(1, (0.0, 1.0), params=values)]
+    dear = [
+        dataclasses.replace(each, answers=tuple(
+            dataclasses.replace(answer, cost={"tokens": answer.fidelity + 50.0})
+            for answer in each.answers
+        ))
+        for each in entries
+    ]  # fmt: skip
+    for found, alone in ((entries, False), (dear, True)):
+        ledger = Ledger(found)
+        tuned = Analytic(name="branin-currin", finetuning=50.0)
+        searcher = search.Searcher(study(objective=tuned), lambda run: None)
+        known = searcher.memory.beliefs(ledger)
+        assert known is not None
+        market = options.Market(searcher.spec, searcher.memory, known, ledger)
+        decided = searcher._new(ledger, Begin(2, dict(values), 0, RUNGS[0]), market)
+        assert decided == Continue(1, 1 / 3, alone)

@@ -13,10 +13,10 @@ import pytest
 
 from hpo import priors, search, shadow, space
 from hpo.record import Trial
-from hpo.spec import Choice, Domain, Float, Int, Limit, StudySpec, Value
+from hpo.spec import Baseline, Choice, Domain, Float, Int, Limit, StudySpec, Value
 from hpo.study import Controller
 from tests.hpo import toy_objective
-from tests.hpo.toy_objective import FULL_SPACE, SPACE, spec
+from tests.hpo.toy_objective import FULL_SPACE, SPACE, ToyObjective, spec
 
 SAMPLERS = ("gp", "gp-optuna", "tpe", "nsga2", "random")
 
@@ -127,6 +127,34 @@ def test_baselines_come_first_and_then_sobol_points() -> None:
     for place in range(priors.start_up(study)):
         expected = space.sobol_point(study.space, study.seed, place)
         assert search.propose(study, 2 + place, []) == expected
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("baselines", [(), toy_objective.BASELINES])
+def test_no_params_are_measured_twice_at_one_seed_in_a_small_discrete_space(
+    sampler: str, baselines: tuple[Baseline, ...]
+) -> None:
+    small = {"pretrain.shape": Choice(options=("cosine", "linear")),
+             "model.layers": Int(low=1, high=2)}  # fmt: skip
+    study = spec(sampler=sampler, space=small, trials=11, wave=3, baselines=baselines)
+    controller = Controller(study, "sqlite://")
+    run = controller.run()
+    measured = [(tuple(sorted(trial.params.items())), trial.seed) for trial in run.trials]
+    assert len(set(measured)) == len(measured) == 11
+    searched = [e.params for e in controller.ledger.entries if e.kind == "searched"]
+    assert len({tuple(params.values()) for params in searched}) == len(searched)
+    inside = [trial for trial in run.trials if space.inside(small, trial.params)]
+    assert {t.replicate_of for t in inside if t.seed != 0} <= {t.number for t in inside}
+
+
+def test_what_failed_in_a_small_space_is_not_asked_for_again_at_its_seed() -> None:
+    small = {"pretrain.lr": Choice(options=(0.001, 0.01, 0.1))}
+    objective = ToyObjective(fails_above_lr=0.005)
+    for sampler in ("gp", "random"):
+        study = spec(objective=objective, sampler=sampler, space=small, trials=8, baselines=())
+        run = Controller(study, "sqlite://").run()
+        measured = [(tuple(trial.params.values()), trial.seed) for trial in run.trials]
+        assert len(set(measured)) == 8
 
 
 def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
