@@ -13,13 +13,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ import torch
 
 from objectives import corpus as corpora
 from objectives import evaluate, lanes, measures, memory, models, parallel, probes, schedules
+from objectives import measured as stages
 from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
@@ -41,7 +40,7 @@ from objectives.pretrain import MOST_LANES
 from objectives.progress import Event, Progress
 from objectives.recipe import Recipe
 from objectives.requests import job_of
-from objectives.store import Store, key_of, read_json, write_json
+from objectives.store import Store, key_of
 from objectives.tasks import Task
 from objectives.train import NEVER
 from objectives.tunes import NOTHING, Work
@@ -115,11 +114,10 @@ class Batch:
         job = self.prepared.with_second(job, corpus, *reading)
         (base,) = pretrain([job], corpus, self.store, report, max_lanes=self.max_lanes,
                            compiling=self.compiling)  # fmt: skip
-        stored = self.store.get("finetune", _stage_key(job, base, corpus, tasks))
-        if stored is None:
+        found = self._stored(_stage_key(job, base, corpus, tasks), job, tasks)
+        if found is None:
             raise RuntimeError("the store lost a stage while it was exported; run again.")
-        measured = read_json(stored / "measures.json")["outcomes"]
-        outcomes = [Outcome.from_dict(data) for data in measured]
+        outcomes = [Outcome.from_dict(data) for data in found["outcomes"]]
         return Trained(job=job, corpus=corpus, tasks=tasks, base=base, outcomes=outcomes)
 
     def _measure(self, members: list[int]) -> None:
@@ -178,7 +176,7 @@ class Batch:
                 self._fail(one, measures.divergence(one.base.lost_at, one.base.reference_lost))
                 continue
             group = groups.setdefault(_shape_key(one.job), {})
-            stored = self.store.get("finetune", one.key) is not None
+            stored = self._stored(one.key, one.job, tasks) is not None
             if one.base_only and not stored:
                 group[f"{one.index}"] = one
             elif stored or group.setdefault(one.key, one) is not one:
@@ -190,12 +188,17 @@ class Batch:
                 for one in some.values():
                     self.results.setdefault(one.index, self._failed(one, str(error)))
         for one in later:
-            folder = self.store.get("finetune", one.key)
-            if folder is not None:
-                self._finish(one, read_json(folder / "measures.json"), corpus, tasks)
+            found = self._stored(one.key, one.job, tasks)
+            if found is not None:
+                self._finish(one, found, corpus, tasks)
             else:
                 twin = next(each for each in measured if each.key == one.key)
                 self._fail(one, self.results[twin.index].failure or "its stage vanished; run again")
+
+    def _stored(self, key: str, job: Job, tasks: list[Task]) -> dict[str, Any] | None:
+        """What was measured of a base, None if it is not stored."""
+        seeds, second = job.recipe.finetune.seeds, job.second is not None
+        return stages.read(self.store, key, tasks=len(tasks), seeds=seeds, second=second)
 
     def _finetune(
         self, group: list[_Measured], corpus: Corpus, tasks: list[Task], progress: Progress
@@ -237,8 +240,7 @@ class Batch:
                 "tuning": dataclasses.asdict(total),
                 "outcomes": [outcome.to_dict() for outcome in tuned],
             }
-            write = functools.partial(_write_measures, measured)
-            self.store.put("finetune", one.key, write, seconds=total.seconds)
+            stages.write(self.store, one.key, measured, total.seconds)
             self._finish(one, measured, corpus, tasks, now)
 
     def _probe(
@@ -404,10 +406,6 @@ def _second_losses(scored: evaluate.Lanes, jobs: Sequence[Job]) -> list[dict[str
             if job.second is not None and job.second.key == text.key:
                 found[place] = {"mid_loss": float(loss_K[place])}
     return found
-
-
-def _write_measures(measured: dict[str, Any], folder: Path) -> None:
-    write_json(folder / "measures.json", measured)
 
 
 def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:

@@ -8,13 +8,16 @@ the fields of JSON. Whatever differs is damage, and `Store.read` sets the entry 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import pydantic
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -33,6 +36,13 @@ Seconds = Annotated[float, pydantic.Field(ge=0, lt=LONGEST_S, allow_inf_nan=Fals
 Count = Annotated[float, pydantic.Field(ge=0, lt=1e30, allow_inf_nan=False)]
 Whole = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Point = Annotated[list[float], pydantic.Field(min_length=2, max_length=2)]
+FinitePoint = Annotated[list[Finite], pydantic.Field(min_length=2, max_length=2)]
+Name = Annotated[str, pydantic.Field(min_length=1, max_length=1000)]
+"""Of a metric or curve; a task's name may be any text."""
+Text = Annotated[str, pydantic.Field(max_length=2000)]
+"""A sentence."""
+CHUNK = 2**24
+"""Numbers that are compared at once."""
 T = TypeVar("T")
 adapter: Callable[[Any], pydantic.TypeAdapter[Any]] = functools.cache(pydantic.TypeAdapter)
 
@@ -89,6 +99,28 @@ def tensors(folder: Path, name: str, wanted: Mapping[str, Array]) -> dict[str, T
         if wanted[each].finite and not torch.isfinite(tensor).all():
             raise DamagedError(f"{ascii(each)[1:-1]} in {name} is not finite")
     return {each: found[each] for each in wanted if each in found}
+
+
+def mapped(folder: Path, name: str, dtype: np.dtype[Any], below: int) -> NDArray[Any]:
+    """Whole numbers in a flat file, mapped into memory; an empty file gives none.
+
+    Raises:
+        DamagedError: its size is no multiple of the dtype's, or a number is not less than `below`.
+    """
+    try:
+        with entries.opened(folder / name) as handle, os.fdopen(os.dup(handle), "rb") as file:
+            size = os.fstat(handle).st_size
+            if size % dtype.itemsize:
+                raise DamagedError(f"{name} has {size} bytes, no multiple of {dtype.itemsize}")
+            if not size:  # cannot be mapped
+                return np.empty(0, dtype)
+            row = np.memmap(file, dtype=dtype, mode="r")
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{name} cannot be read ({type(error).__name__})") from None
+    for start in range(0, row.size, CHUNK):
+        if int(row[start : start + CHUNK].max()) >= below:
+            raise DamagedError(f"{name} has numbers that are no tokens")
+    return row
 
 
 def _compare(name: str, each: str, shape: list[int], dtype: str, wanted: Array) -> None:

@@ -22,10 +22,11 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from objectives import recipe, sources
-from objectives.store import Store, key_of, read_json, write_json
+from objectives import contents, recipe, sources, trained_tokenizers
+from objectives.entries import DamagedError
+from objectives.store import Store, key_of, write_json
 
 TOKENS = "tokens"
 """The stage of a tokenized corpus; its key is the corpus's."""
@@ -119,11 +120,18 @@ def prepare(
     else:
         owner, tokenizer, tokenizer_key = "pretrain.mid", first.tokenizer, first.tokenizer_key
     key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
-    entry = store.get(TOKENS, key) or store.put(
-        TOKENS, key, lambda path: _write_tokens(corpus, owner, tokenizer, path, report)
-    )
     weights = tuple(source.weight for source in corpus.sources)
-    return opened(entry, tokenizer, tokenizer_key, weights, seq_len, owner)
+
+    def write(folder: Path) -> None:
+        _write_tokens(corpus, owner, tokenizer, folder, report)
+        _rows(folder, tokenizer, len(weights), seq_len, owner)  # too few tokens are not kept
+
+    return store.cached(
+        TOKENS,
+        key,
+        write=write,
+        read=lambda path: opened(path, tokenizer, tokenizer_key, weights, seq_len, owner),
+    )
 
 
 def opened(
@@ -138,9 +146,13 @@ def opened(
 
     Raises:
         ValueError: it is too small for one sequence.
+        DamagedError: it is not what this tokenizer makes.
     """
-    info = read_json(entry / "info.json")
-    *train, validation = _rows(entry, info["dtype"], len(weights), seq_len, owner)
+    info = contents.record(entry, "info.json", _Info)
+    if info.dtype != _dtype(tokenizer).name:
+        raise DamagedError(f"info.json has dtype {info.dtype}")
+    rows = _rows(entry, tokenizer, len(weights), seq_len, owner, stored=True)
+    *train, validation = rows
     return Corpus(
         key=entry.name,
         tokenizer=tokenizer,
@@ -148,7 +160,7 @@ def opened(
         train=tuple(train),
         weights=weights,
         validation=validation,
-        bytes_per_token=info["validation_bytes"] / validation.size,
+        bytes_per_token=info.validation_bytes / validation.size,
     )
 
 
@@ -166,33 +178,42 @@ def _tokenizer(
         tokenizer = _load_tokenizer(corpus.tokenizer)
         return tokenizer, _print_of(tokenizer)
     key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
-    folder = store.get("tokenizer", key) or store.put(
-        "tokenizer", key, lambda path: _train_tokenizer(corpus, path, report)
-    )
-    file = str(folder / "tokenizer.json")
-    return PreTrainedTokenizerFast(tokenizer_file=file, eos_token=END, pad_token=END), key
+    return store.cached(
+        "tokenizer",
+        key,
+        write=lambda path: _train_tokenizer(corpus, path, report),
+        read=lambda path: trained_tokenizers.read(path, corpus.vocab_size, END),
+    ), key
+
+
+@dataclass(frozen=True)
+class _Info:
+    """info.json of tokens."""
+
+    dtype: Literal["uint16", "uint32"]
+    validation_bytes: contents.Whole
 
 
 def _rows(
-    entry: Path, dtype: str, num_sources: int, seq_len: int, owner: str
+    entry: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    num_sources: int,
+    seq_len: int,
+    owner: str,
+    stored: bool = False,
 ) -> list[NDArray[Any]]:
     """The tokens of each source, and those of validation at the end."""
     rows = []
     for name in [*(f"train-{index}" for index in range(num_sources)), "validation"]:
-        rows.append(_map(entry / f"{name}.bin", np.dtype(dtype)))
+        rows.append(contents.mapped(entry, f"{name}.bin", _dtype(tokenizer), len(tokenizer)))
+        if stored and not rows[-1].size:
+            raise DamagedError(f"{name}.bin is empty")
         if _count(rows[-1], seq_len) < 1:
             raise ValueError(
                 f"{name} of {owner} holds {rows[-1].size} tokens, fewer than one sequence of "
                 f"{seq_len}; give more text, or change corpus.validation_frac or pretrain.seq_len."
             )
     return rows
-
-
-def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The file as an array; an empty file cannot be mapped."""
-    if path.stat().st_size == 0:
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
 
 
 def _split_of(text: str, validation_frac: float) -> Split:

@@ -106,7 +106,7 @@ class Store:
         Raises:
             StoreError: the mirror does not answer.
         """
-        for _ in range(2):  # set aside here, it may be whole on the mirror
+        for _ in range(2):  # if set aside here, it may be whole on the mirror
             entry = self.get(stage, key)
             if entry is None:
                 return None
@@ -117,6 +117,24 @@ class Store:
             except DamagedError as error:
                 self._refuse(stage, key, str(error))
         return None
+
+    def cached(
+        self, stage: str, key: str, write: Callable[[Path], None], read: Callable[[Path], T]
+    ) -> T:
+        """What `read` makes of the entry, which `write` makes where there is none that is whole.
+
+        Raises:
+            StoreError: the mirror does not answer, or the disk is full.
+        """
+        for _ in range(3):  # another writer's entry may come in between and be damaged
+            found = self.read(stage, key, read)
+            if found is not None:
+                return found
+            self.put(stage, key, write)
+        raise StoreError(
+            f"a {stage} stage in {self.root} is not what was just written there; is something else "
+            "changing the store? Choose another folder with --out."
+        )
 
     def use(self, stage: str, key: str) -> None:
         """Have no other process take this entry out."""

@@ -14,12 +14,14 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from objectives import images, memory, weight_decay
+from objectives import contents, images, memory, weight_decay
+from objectives.entries import DamagedError
 from objectives.execution import Execution
 from objectives.finetune import curve
 from objectives.images import Images
@@ -28,7 +30,7 @@ from objectives.measuring import Measuring
 from objectives.pretrain import MOST_LANES
 from objectives.probes import norms
 from objectives.progress import Event, Progress
-from objectives.store import Store, key_of, read_json, write_json
+from objectives.store import Store, key_of, write_json
 from objectives.train import NEVER
 from objectives.vision_jobs import Job, Measured, Run
 from objectives.vision_recipe import VisionRecipe
@@ -118,9 +120,9 @@ class VisionObjective(Measuring[VisionRecipe]):
                 found[index] = {"failure": f"pretrain.{error}"}
                 continue
             data = self._prepared(job)
-            folder = store.get(STAGE, job.key(data))
-            if folder is not None:
-                found[index] = read_json(folder / "measures.json") | {"now": False}
+            stored = store.read(STAGE, job.key(data), _read)
+            if stored is not None:
+                found[index] = stored | {"now": False}
             else:
                 programs.setdefault(key_of(job.program_key(), data.key), []).append(index)
         for members in programs.values():
@@ -195,6 +197,24 @@ def _train(
         write = functools.partial(_write, measures)
         store.put(STAGE, job.key(data), write, seconds=seconds)
         found[index] = measures | {"now": True}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """measures.json, as `_measures` makes it."""
+
+    metrics: dict[contents.Name, float]
+    curves: dict[contents.Name, list[contents.Point]]
+    images: contents.Count
+    device_s: contents.Seconds
+    failure: contents.Text | None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    found = contents.record(folder, "measures.json", _Stored)
+    if bool(found.metrics) == (found.failure is not None):
+        raise DamagedError("measures.json has both metrics and a failure, or neither")
+    return asdict(found)
 
 
 def _write(measures: dict[str, Any], folder: Path) -> None:

@@ -6,19 +6,21 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from objectives import memory
+from objectives import contents, memory
+from objectives.contents import FinitePoint, Name, Text
 from objectives.corpus import Corpus
 from objectives.probes.registry import PROBES, Probe
 from objectives.probes.subject import Finding, Group, NotApplicableError, Subject
 from objectives.recipe import ProbeName
-from objectives.store import Store, key_of, read_json, write_json
+from objectives.store import Store, key_of, write_json
 from objectives.tasks import Task
 
 STAGE = "probe"
+FILE = "finding.json"
 MOST_LANES = 8
 """Bases probed at once; assumed: a second derivative needs some times a training step's memory."""
 
@@ -66,12 +68,23 @@ def measure(
 
 def _stored(store: Store, keys: Iterable[str]) -> dict[str, Finding]:
     """The findings that are there."""
-    folders = {key: store.get(STAGE, key) for key in keys}
-    return {
-        key: Finding(**read_json(folder / "finding.json"))
-        for key, folder in folders.items()
-        if folder is not None
-    }
+
+    def read(folder: Path) -> Finding:
+        return Finding(**asdict(contents.record(folder, FILE, _Stored)))
+
+    found = {key: store.read(STAGE, key, read) for key in keys}
+    return {key: finding for key, finding in found.items() if finding is not None}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """`Finding` as it is stored."""
+
+    metrics: dict[Name, contents.Finite]
+    curves: dict[Name, list[FinitePoint]]
+    notes: list[Text]
+    tokens: contents.Count
+    seconds: contents.Seconds
 
 
 def _measure_missing(
@@ -151,4 +164,4 @@ def _settings(probe: Probe, subject: Subject) -> list[Any]:
 
 
 def _write(finding: Finding, folder: Path) -> None:
-    write_json(folder / "finding.json", finding.to_dict())
+    write_json(folder / FILE, finding.to_dict())
