@@ -66,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
     ]
     for each in commands_on_runs[1:]:
         each.add_argument("run", metavar="RUN", help="a run's name or folder")
+    for each in commands_on_runs[1:]:
+        each.add_argument(
+            "--group", type=int, metavar="N", help="of trials, where data or versions changed"
+        )
     commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
     with_storage += commands_on_runs
@@ -110,7 +114,8 @@ def _progress(place: runs.Place) -> tuple[str | int, ...]:
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:
-    record = runs.read(runs.find_place(arguments.run, arguments.out, arguments.storage))
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    record = runs.read(place, arguments.group)
     if arguments.json:
         print(json.dumps(tables.run_json(record), indent=1, allow_nan=False))
     else:
@@ -120,7 +125,7 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
-    print(write_report(runs.read(place), place.report).absolute())
+    print(write_report(runs.read(place, arguments.group), place.report).absolute())
     return DONE
 
 

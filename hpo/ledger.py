@@ -57,6 +57,8 @@ class Entry:
     asks: tuple[Ask, ...] = ()
     answers: tuple[Answer, ...] = ()
     ended: Ended | None = None
+    group: int = 0
+    """Number of the conditions that it is measured under; see `hpo.conditions`."""
     stopped_at: int | None = None
     """The wave before which it was pruned."""
     kind: Kind = "searched"
@@ -223,6 +225,7 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         replicate_of=attrs.get("replicate_of"),
         baseline=baseline,
         point=point,
+        group=attrs.get("group", 0),
         trial_id=frozen._trial_id,
     )
 

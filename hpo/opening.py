@@ -19,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo import lease, runs
+from hpo.masking import shown
 from hpo.provenance import changes
 from hpo.runs import Place
 from hpo.spec import StudySpec
@@ -66,15 +67,18 @@ def choose(
     default: str | None = None,
     *,
     fork: bool = False,
+    restart: bool = False,
     origin: str | None = None,
 ) -> Opened:
     """The run of this study, by its name and settings; nothing is written.
 
     `origin`: where the study is from; a fork that another study has left is never replaced.
+    `restart`: begin again where a run's record has vanished, which is refused otherwise.
 
     Raises:
         StudyChanged: there is a run with other settings, and no fork is asked for.
-        ValueError, StorageError: a storage has to be given, or cannot be used.
+        ValueError, StorageError: a storage has to be given, or cannot be used; or the record of
+            the run has vanished.
     """
     now = plain(spec_data(spec))
     free: Place | None = None
@@ -99,6 +103,12 @@ def choose(
     assert free is not None
     if changed is not None and not fork and free.name != spec.name:
         raise StudyChanged(changed)
+    if runs.was_recorded(free, url) and not restart:
+        raise ValueError(
+            f"run {free.name!r} was started before, but {shown(free.url)} holds no study of this "
+            "name any more; restore the database, or add --restart to begin the run again with the "
+            "stages that are in the store."
+        )
     return Opened(free, is_fork=free.name != spec.name)
 
 

@@ -48,6 +48,8 @@ class Trial:
     """Fidelities passed on the way, in order."""
     replicate_of: int | None = None
     """Number of the trial whose params this one measures at another seed; None for itself."""
+    group: int = 0
+    """Number of the conditions that it was measured under."""
     confirms: bool = False
     """Whether it repeats a trial of the reported front at a fresh seed, after the choice."""
 
@@ -74,6 +76,12 @@ class Run:
     """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
     paper: Paper | None = None
     """What a paper found, to stand beside the results."""
+    conditions: list[dict[str, str]] = field(default_factory=list)
+    """Of each group of trials: what they read and were computed with."""
+    group: int = 0
+    """The group whose trials these are."""
+    num_others: int = 0
+    """Trials of other groups, which are not compared with these."""
 
     def complete(self) -> list[Trial]:
         """The trials that were measured to the end."""

@@ -81,6 +81,17 @@ def place_of(out: Path, name: str, url: str | None, default: str | None = None) 
     return Place(folder, name, url or default or url_of(folder))
 
 
+def was_recorded(place: Place, url: str | None) -> bool:
+    """Whether the run's folder notes that its study was recorded in this storage.
+
+    `url`: the storage that was asked for, which may be another than the one noted.
+    """
+    if not (place.folder / NOTE).is_file():
+        return False
+    note = _read_note(place.folder)
+    return "origin" in note and (url is None or note["storage"] == shown(url))
+
+
 def note_origin(place: Place, origin: Origin) -> None:
     """Write beside the run which study it is of, in place of what was noted before.
 
@@ -105,14 +116,16 @@ def read_origin(place: Place) -> Origin | None:
         ) from None
 
 
-def load(run: str, out: str | Path = "runs", storage: str | None = None) -> Run:
+def load(
+    run: str, out: str | Path = "runs", storage: str | None = None, group: int | None = None
+) -> Run:
     """A run's record by its name in the output folder, or by its path; a notebook shows its front.
 
     Raises:
         ValueError: there is no such run, or its storage has to be given.
         StorageError: it cannot be read.
     """
-    return read(find_place(run, Path(out), storage))
+    return read(find_place(run, Path(out), storage), group)
 
 
 def find_place(run: str, out: Path, url: str | None) -> Place:
@@ -149,14 +162,14 @@ def all_places(out: Path) -> list[Place]:
     return places
 
 
-def read(place: Place) -> Run:
-    """A run's record.
+def read(place: Place, group: int | None = None) -> Run:
+    """A run's record, of a group of its trials (`hpo.conditions`); None is the last.
 
     Raises:
         StorageError: it cannot be read.
     """
     with guarded(place.url):
-        return read_run(load_study(place.url, place.name))
+        return read_run(load_study(place.url, place.name), group)
 
 
 def fork_names(name: str) -> Iterator[str]:

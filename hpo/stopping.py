@@ -15,13 +15,17 @@ LEAST_GAIN = 1e-3
 """Share of the hypervolume below which a gain is none, however exact; assumed."""
 
 
-def reason(spec: StudySpec, ledger: Ledger) -> tuple[str, str] | None:
-    """Why no new wave should start, and the option by which more would; None if one should."""
+def reason(spec: StudySpec, ledger: Ledger, group: int = 0) -> tuple[str, str] | None:
+    """Why no new wave should start, and the option by which more would; None if one should.
+
+    Budgets are of all trials, patience is of the trials of one group (`hpo.conditions`).
+    """
     if spec.budget_s is not None and ledger.spent("time_s") >= spec.budget_s:
         return f"The budget of {duration(spec.budget_s)} is used up", "--budget TIME"
     if spec.max_flops is not None and ledger.spent("flops") >= spec.max_flops:
         return f"The {spec.max_flops:.3g} operations are used up", "--max-flops N"
-    if spec.patience is not None and stalled(spec, ledger.entries, spec.patience):
+    compared = [entry for entry in ledger.entries if entry.group == group]
+    if spec.patience is not None and stalled(spec, compared, spec.patience):
         gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
         return gained, "--patience N"
     return None

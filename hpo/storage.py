@@ -218,19 +218,28 @@ def _bound(value: float) -> float | None:
     return value if abs(value) != float("inf") else None
 
 
-def read_run(study: Study) -> Run:
-    """All that a study has recorded.
+def read_run(study: Study, group: int | None = None) -> Run:
+    """All that a study has recorded of a group of trials; None is the one measured last.
 
     Raises:
         StorageError: the study was not started by this program, or not to the end.
     """
     attrs = study.user_attrs
-    trials = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    everything = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
     if "spec" not in attrs:
         raise StorageError(
             f"the storage holds no settings of study {study.study_name!r}; run the study again."
         )
     data = attrs["spec"]
+    known = attrs.get("conditions", [])
+    if group is None:
+        group = attrs.get("group", 0)
+    elif not 0 <= group < max(1, len(known)):
+        raise ValueError(
+            f"study {study.study_name!r} has no group {group} of trials; its groups are 0 to "
+            f"{max(1, len(known)) - 1}."
+        )
+    trials = [trial for trial in everything if trial.group == group]
     return Run(
         name=study.study_name,
         description=attrs.get("description", ""),
@@ -245,6 +254,9 @@ def read_run(study: Study) -> Run:
         ),
         trials=trials,
         planned=attrs.get("planned", len(trials)),
+        conditions=known,
+        group=group,
+        num_others=len(everything) - len(trials),
         paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
         space=data["space"],
         reproduce={"study": data, **attrs.get("reproduce", {})},
@@ -267,6 +279,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         rungs=_rungs(attrs),
         replicate_of=attrs.get("replicate_of"),
         confirms=attrs.get("confirms", False),
+        group=attrs.get("group", 0),
         labels=attrs.get("labels", []),
         seed=attrs.get("seed", 0),
         fidelity=attrs.get("fidelity", 1.0),

@@ -27,7 +27,8 @@ from typing import Any
 
 from optuna.trial import TrialState, create_trial
 
-from hpo import lease, ledger, membership, stopping
+from hpo import conditions, lease, ledger, membership, stopping
+from hpo.conditions import GroupView
 from hpo.decisions import Continue, Decision
 from hpo.executors import Executor, Inline
 from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
@@ -54,12 +55,14 @@ class Controller:
         executor: Executor | None = None,
         *,
         wall_s: float | None = None,
+        accept_changes: bool = False,
         next_replicate: Callable[[Run], int | None] = membership.next_replicate,
     ) -> None:
         """Open the record, making it if it is not there; measure inline if no executor is given.
 
-        No new wave starts `wall_s` seconds after measuring began. `next_replicate` says which trial
-        deserves another seed.
+        No new wave starts `wall_s` seconds after measuring began. With `accept_changes` other data
+        or library versions than those of earlier trials begin a group of trials of their own.
+        `next_replicate` says which trial deserves another seed.
 
         Raises:
             ValueError: the sampler needs a package that is not installed.
@@ -69,8 +72,12 @@ class Controller:
         self.spec, self.url, self.next_replicate = spec, url, next_replicate
         self.executor: Executor = Inline(spec.objective) if executor is None else executor
         self.wall_s, self.started_s = wall_s, 0.0
+        self.accept_changes, self.group = accept_changes, 0
         self.over: tuple[str, str] | None = None
         """Why no wave started although trials were left, and the option for more."""
+        self.others = False
+        """Whether trials of other groups are in the ledger."""
+        self.searcher: Searcher | None = None
         self.ledger = Ledger()
         self.submitted: set[int] = set()
         """Waves that this process has decided to their end."""
@@ -97,6 +104,7 @@ class Controller:
         Raises:
             lease.Held: another controller runs the study.
             lease.Overtaken: another has taken over from this one.
+            ConditionsChanged: the data or the libraries are not those of earlier trials.
         """
         with lease.held(
             self.study, self.url, wait=wait, on_wait=lambda said: on_event({"waiting": said})
@@ -118,8 +126,41 @@ class Controller:
                 self.study.set_user_attr("warm", plain(warm))
             self._read_warm()
             self.ledger = ledger.read(self.study.get_trials(deepcopy=False), self.spec)
+            self._join_group()
         self.submitted = set()
         self.started_s = time.monotonic()
+
+    def _join_group(self) -> None:
+        """Find the group that new trials belong to, and end what others have left open."""
+        now = conditions.of_objective(self.spec.objective)
+        known = self.study.user_attrs.get(conditions.ATTRIBUTE, [])
+        measured = any(entry.answers for entry in self.ledger.entries)
+        groups, self.group = conditions.group_of(
+            known, now, measured=measured, accept=self.accept_changes
+        )
+        if groups != known:
+            self.study.set_user_attr(conditions.ATTRIBUTE, groups)
+        if self.group != self.study.user_attrs.get(conditions.LATEST, 0):
+            self.study.set_user_attr(conditions.LATEST, self.group)
+        for entry in self.ledger.entries:
+            if entry.group != self.group and entry.ended is None:
+                self._end_elsewhere(entry)
+        left = conditions.group_spec(self.spec, self.ledger.entries, self.group)
+        self.searcher = None if left is None else Searcher(left, self.next_replicate)
+        self.others = any(entry.group != self.group for entry in self.ledger.entries)
+
+    def _end_elsewhere(self, entry: Entry) -> None:
+        """Stop a trial whose conditions are gone, with what it measured at lower rungs."""
+        if entry.waiting:
+            self._stop_at(entry, self.ledger.last_wave() + 1)
+            return
+        failure = "not measured: the study's data or libraries changed before it was"
+        self.database.together(lambda: self._fail(entry.trial_id, failure))
+        self.ledger.put(replace(entry, ended="failed"))
+
+    def _fail(self, trial_id: int, failure: str) -> None:
+        self._set(trial_id, failure=failure)
+        self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _read_warm(self) -> None:
         """What the search started from stays, whatever the earlier study has done since."""
@@ -187,7 +228,7 @@ class Controller:
             if self._is_over():
                 return []
         for place in range(len(begun), self.spec.wave):
-            decision = self.searcher.decide(self.ledger.whole())
+            decision = self._decide()
             if decision is None:
                 break
             self._ask(decision, Ask(wave, place, decision.fidelity, seen, decision.base_only))
@@ -195,9 +236,20 @@ class Controller:
         asked = [(self.ledger.entries[each].asks[-1], each) for each in self.ledger.flying]
         return [number for ask, number in sorted(asked) if ask.wave == wave]
 
+    def _decide(self) -> Decision | None:
+        """The next question, from what the trials of this group have given."""
+        if self.searcher is None:
+            return None
+        whole = self.ledger.whole()
+        if not self.others:
+            return self.searcher.decide(whole)
+        view = GroupView.of(whole, self.group)
+        decision = self.searcher.decide(view.ledger)
+        return None if decision is None else view.in_study(decision, len(whole.entries))
+
     def _is_over(self) -> bool:
         """Whether a limit is reached; says in `over` which."""
-        self.over = stopping.reason(self.spec, self.ledger)
+        self.over = stopping.reason(self.spec, self.ledger, self.group)
         if self.wall_s is not None and time.monotonic() - self.started_s >= self.wall_s:
             self.over = ("The time is up", "--wall TIME")
         return self.over is not None
@@ -216,7 +268,7 @@ class Controller:
         if decision.planned is not None:
             point = spec.planned[decision.planned].point
             name = {"baseline" if isinstance(point, Baseline) else "point": point.name}
-        attrs |= name
+        attrs |= name | conditions.trial_attribute(self.group)
         if decision.replicate_of is not None:
             attrs["replicate_of"] = decision.replicate_of
         if decision.kind == "confirms":
@@ -231,6 +283,7 @@ class Controller:
             replicate_of=decision.replicate_of,
             baseline=name.get("baseline"),
             point=name.get("point"),
+            group=self.group,
             trial_id=self._begun(number, decision.params, plain(attrs)),
         )
         self.ledger.put(entry)
@@ -301,8 +354,7 @@ class Controller:
             return
         self._set(trial_id, order=answer.order, step_cost=answer.cost)
         if failure is not None:
-            self._set(trial_id, failure=failure)
-            self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            self._fail(trial_id, failure)
             return
         limits = constraints(spec.limits, answer.metrics)
         for key, value in create_trial(values=list(goals), constraints=limits).system_attrs.items():
@@ -313,8 +365,11 @@ class Controller:
         """What waits at a rung when the study ends is stopped there, with all it measured."""
         wave = self.ledger.last_wave() + 1
         for entry in [each for each in self.ledger.entries if each.waiting]:
-            self.database.together(lambda trial_id=entry.trial_id: self._stop(trial_id, wave))  # type: ignore[misc]
-            self.ledger.put(replace(entry, ended="pruned", stopped_at=wave))
+            self._stop_at(entry, wave)
+
+    def _stop_at(self, entry: Entry, wave: int) -> None:
+        self.database.together(lambda: self._stop(entry.trial_id, wave))
+        self.ledger.put(replace(entry, ended="pruned", stopped_at=wave))
 
     def _stop(self, trial_id: int, wave: int) -> None:
         self._set(trial_id, stopped_at=wave)

@@ -24,7 +24,7 @@ def print_run(run: Run, console: Console) -> None:
     """The front and how sure it is, a paper beside the run, the work and the failures."""
     found = front(run)
     console.print(front_table(run, found))
-    for line in wording.certainty(run, found):
+    for line in [*wording.other_groups(run), *wording.certainty(run, found)]:
         console.print(Text(line))
     for part in _paper_parts(run):
         console.print(part)
@@ -113,6 +113,8 @@ def run_json(run: Run) -> dict[str, Any]:
     {"name": str,
      "goals": [{"metric": str, "direction": "down" | "up"}],
      "limits": [{"metric": str, "low": float | null, "high": float | null}],
+     "group": int, of the trials below, "other_groups": int, trials of other groups,
+     "conditions": {name: str}, what these trials were measured with,
      "trials": {"complete": int, "failed": int, "running": int, "planned": int},
      "hypervolume": float, "reference": {goal metric: float} | null,
      "knee": int | null,
@@ -162,6 +164,9 @@ def run_json(run: Run) -> dict[str, Any]:
             {"metric": each.metric, "low": finite(each.low), "high": finite(each.high)}
             for each in run.limits
         ],
+        "group": run.group,
+        "other_groups": run.num_others,
+        "conditions": run.conditions[run.group] if run.conditions else {},
         "trials": wording.run_counts(run),
         "hypervolume": finite(found.hypervolume),
         "reference": reference,

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from hpo.comparison import Cell
+from hpo.conditions import difference
 from hpo.membership import Difference, differences, from_baselines
 from hpo.papers import Paper, Quantity
 from hpo.record import Run, Trial
@@ -139,6 +140,19 @@ def progress(run: Run) -> str:
     return text + (f", and {confirmed} confirming the front." if confirmed else ".")
 
 
+def other_groups(run: Run) -> list[str]:
+    """That trials of other groups are left out, and why."""
+    if not run.num_others:
+        return []
+    before = run.conditions[run.group - 1] if run.group else run.conditions[-1]
+    changed = difference(before, run.conditions[run.group])
+    groups = " or ".join(f"--group {n}" for n in range(len(run.conditions)) if n != run.group)
+    return [
+        f"{run.num_others} more trials were measured with other data or library versions "
+        f"({changed}) and are not compared with these; hpo show {run.name} {groups} shows them."
+    ]
+
+
 def run_counts(run: Run) -> dict[str, int]:
     """Trials complete at full fidelity, failed, running, and planned."""
     states = [trial.state for trial in run.trials]
@@ -153,9 +167,10 @@ def run_counts(run: Run) -> dict[str, int]:
 def summary(run: Run, front: Front) -> list[str]:
     """The findings in sentences with numbers."""
     if not front.trials:
-        return [progress(run), "No complete trial counts for the front yet."]
+        return [progress(run), *other_groups(run), "No complete trial counts for the front yet."]
     compared = [compare(run, goal) for goal in run.goals]
-    lines = [progress(run), *(_finding(each, run) for each in compared if each is not None)]
+    lines = [progress(run), *other_groups(run)]
+    lines += (_finding(each, run) for each in compared if each is not None)
     if None in compared:
         lines.append("No baseline is complete, so nothing says what the search has won.")
     lines += [_front_sentence(front), _knee_sentence(front), *certainty(run, front)]

@@ -57,7 +57,14 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
         "--sharding", metavar="KIND", help="of a model over them: replicate (whole on each) or fsdp"
     )
     added.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
+    added.add_argument(
+        "--accept-changes", action="store_true",
+        help="go on with other data or library versions, as a new group of trials",
+    )  # fmt: skip
     added.add_argument("--name", metavar="NAME", help="of the run; default: the study's")
+    added.add_argument(
+        "--restart", action="store_true", help="begin again where a run's database has vanished"
+    )
     added.add_argument(
         "--fork", action="store_true",
         help="where the study has changed: a new run beside the old one",
@@ -139,7 +146,13 @@ def _open(
     opened.clear()
     place = runs.make_place(arguments.out, name, arguments.storage, default)
     named = dataclasses.replace(spec, name=name)
-    return place, Controller(named, place.url, executor, wall_s=arguments.wall)
+    return place, Controller(
+        named,
+        place.url,
+        executor,
+        wall_s=arguments.wall,
+        accept_changes=arguments.accept_changes,
+    )
 
 
 def study(asked: Launch, arguments: argparse.Namespace) -> StudySpec:

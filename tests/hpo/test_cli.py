@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -285,7 +286,8 @@ def test_show_prints_the_front_and_json_with_the_documented_keys(
     assert cli.main(["show", "toy", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert list(data) == [
-        "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
+        "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
+        "hypervolume", "reference", "knee", "front",
         "trials_all", "disagreement", "paper", "hypervolume_range", "knee_region", "undecided",
         "differences", "from_baselines",
     ]  # fmt: skip
@@ -376,7 +378,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "import sys; from hpo.cli import main; sys.exit(main())"]
     return subprocess.run(
         [*command, *arguments],
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -432,12 +434,13 @@ OPTIONS = {
         "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
         "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
         "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
-        "--device", "--devices", "--sharding", "--wait", "--name", "--fork", "--store-gb",
+        "--device", "--devices", "--sharding", "--wait", "--accept-changes", "--name", "--restart",
+        "--fork", "--store-gb",
         "--share", "--live", "--out", "--storage",
     ],
     "list": COMMON,
-    "show": ["-h --help", "run", "--json", "--out", "--storage"],
-    "report": ["-h --help", "run", "--out", "--storage"],
+    "show": ["-h --help", "run", "--group", "--json", "--out", "--storage"],
+    "report": ["-h --help", "run", "--group", "--out", "--storage"],
     "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
     "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
     "compare": ["-h --help", "run", "--json", "--out", "--storage"],

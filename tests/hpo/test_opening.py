@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo import cli, lease, opening, runs
-from hpo.study import StudyChanged
+from hpo.study import Controller, StudyChanged
 from tests.hpo.test_cli import complaint, folder, read, words, write
 from tests.hpo.toy_objective import spec
 
@@ -132,3 +132,21 @@ def test_looking_for_a_run_makes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'none.db'}"
     opening.choose(spec(), tmp_path / "runs", url)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_run_whose_database_has_vanished_is_refused_until_it_is_restarted(
+    tmp_path: Path, emptied: bool
+) -> None:
+    place = runs.make_place(tmp_path, "toy", None)
+    Controller(spec(trials=2), place.url).run()
+    runs.note_origin(place, runs.Origin(study="toy.py", setting=None, params={}))
+    database = place.folder / "study.db"
+    database.unlink()
+    if emptied:
+        database.touch()
+    with pytest.raises(ValueError, match=r"was started before.*--restart"):
+        opening.choose(spec(), tmp_path, None)
+    assert opening.choose(spec(), tmp_path, None, restart=True).place == place
+    elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
+    assert opening.choose(spec(), tmp_path, elsewhere).place.url == elsewhere

@@ -92,7 +92,8 @@ def test_names_that_look_like_console_markup_stay_text() -> None:
 def test_json_has_the_documented_shape() -> None:
     data = run_json(toy.mixed())
     assert list(data) == [
-        "name", "goals", "limits", "trials", "hypervolume", "reference", "knee", "front",
+        "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
+        "hypervolume", "reference", "knee", "front",
         "trials_all", "disagreement", "paper", "hypervolume_range", "knee_region", "undecided",
         "differences", "from_baselines",
     ]  # fmt: skip
