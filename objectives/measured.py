@@ -41,6 +41,8 @@ class _Outcome:
             return False
         if math.isnan(self.lr):
             return not any(lists)
+        if not self.stages or not self.curve:
+            return False
         lengths = {len(each) for each in lists} | {len(self.base_loss_after) or seeds}
         return lengths == {seeds} and self.lr in dict(self.tried)
 
