@@ -36,13 +36,14 @@ class Lease:
 
     def __init__(self, root: Path) -> None:
         """Raises OSError if the folder cannot be written."""
+        self._handle: int | None
         self.root, self.names = root, set[str]()
         self.path = root / LEASES / uuid.uuid4().hex
-        self._owner = os.getpid()
+        self._owner, self._handle = os.getpid(), None
         make_folder(root, LEASES)
         with locked(root, shared=True):  # not seen by anybody before it is locked
             flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_APPEND
-            self._handle: int | None = os.open(self.path, flags, 0o666)
+            self._handle = os.open(self.path, flags, 0o666)
             with contextlib.suppress(OSError):
                 fcntl.flock(self._handle, fcntl.LOCK_EX)
 

@@ -92,6 +92,26 @@ def test_show_tells_sizes_costs_damage_and_what_was_saved(
     assert "did without 4000 tokens and 10 s of the device" in printed
 
 
+def test_what_is_not_of_this_program_is_counted_and_named_and_in_no_sum(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shown(capsys)
+    assert before["foreign"] == {"entries": 0, "names": []}
+    (out / "store" / "modules" / "cart").mkdir(parents=True)
+    (out / "store" / "modules" / "cart" / "index.js").write_text("code")
+    (out / "store" / "x\x1b]0;owned\x07").symlink_to(out)
+    data = shown(capsys)
+    names = ["modules", "x\\x1b]0;owned\\x07"]
+    assert data == before | {"foreign": {"entries": 2, "names": names}}
+    assert cli.main(["store", "show"]) == 0
+    printed = words(capsys)
+    assert f"Not of this program, and left alone: 2 ({', '.join(names)})." in printed
+    for criterion in (["--budget", "0"], ["--damaged"], ["--older-than", "1s"]):
+        cli.main(["store", "prune", *criterion])
+    assert (out / "store" / "modules" / "cart" / "index.js").read_text() == "code"
+    assert shown(capsys)["foreign"] == data["foreign"]
+
+
 @pytest.mark.parametrize(
     ("criterion", "left", "said"),
     [
