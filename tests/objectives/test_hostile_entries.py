@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import pickle
 import shutil
 import socket
 import struct
@@ -193,7 +192,7 @@ def header(text: bytes, size: int | None = None, body: bytes = bytes(64)) -> byt
 RAW = [
     b"",
     b"\0" * 7,
-    pickle.dumps({"x": 1}),
+    b"cos\nsystem\n(S'touch owned'\ntR.",  # a pickle that would run a command
     header(b"{}", size=2**63),
     header(b"{}", size=2**40),
     header(DEEP.encode()),
