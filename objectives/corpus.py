@@ -175,7 +175,7 @@ def _tokenizer(
 ) -> tuple[PreTrainedTokenizerBase, str]:
     """The corpus's tokenizer and its key."""
     if corpus.tokenizer is not None:
-        tokenizer = _load_tokenizer(corpus.tokenizer)
+        tokenizer = load_tokenizer(corpus.tokenizer)
         return tokenizer, _print_of(tokenizer)
     key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
     return store.cached(
@@ -251,7 +251,12 @@ def _training_text(corpus: recipe.Corpus) -> Iterator[str]:
                 break
 
 
-def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A Hugging Face tokenizer by hub name or folder.
+
+    Raises:
+        ValueError: it cannot be read, or has no end-of-text token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:

@@ -79,7 +79,7 @@ class Execution:
             ValueError: a device is not there, or there is no such kind of sharding or shared store.
         """
         if device is not None:
-            _check_device(device)
+            check_device(device)
         if share is not None:
             Mirror(share)
         changes = {
@@ -119,7 +119,8 @@ class Execution:
         )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise ValueError where nothing can be computed on this device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

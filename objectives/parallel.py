@@ -62,7 +62,7 @@ def pretrain(
             bases[index] = base
     missing = [index for index in range(len(jobs)) if index not in bases]
     if missing:
-        _check_devices(jobs[0])
+        check_devices(jobs[0].device, jobs[0].devices)
         asked = [jobs[index] for index in missing]
         with tempfile.TemporaryDirectory(prefix="hpo-ranks-") as folder:
             lost = Path(folder)
@@ -72,14 +72,17 @@ def pretrain(
     return [bases[index] for index in range(len(jobs))]
 
 
-def _check_devices(job: Job) -> None:
-    if torch.device(job.device).index is not None:
+def check_devices(device: str, count: int) -> None:
+    """Raise ValueError where there are not so many devices of this kind."""
+    if count == 1:
+        return
+    if torch.device(device).index is not None:
         raise ValueError(
-            f"several devices are taken from the first on, got device {job.device!r}; use cuda."
+            f"several devices are taken from the first on, got device {device!r}; use cuda."
         )
     there = torch.cuda.device_count()
-    if torch.device(job.device).type == "cuda" and job.devices > there:
-        raise ValueError(f"devices is {job.devices} but there are {there} GPUs here; lower it.")
+    if torch.device(device).type == "cuda" and count > there:
+        raise ValueError(f"devices is {count} but there are {there} GPUs here; lower it.")
 
 
 def _base(store: Store, corpus: Corpus, job: Job, record: Message, lost: Path) -> Base:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from objectives import handover, measures, memory
+from objectives import handover, measures, memory, preflight
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.handover import Exported
@@ -55,6 +55,14 @@ class PlasticityObjective(Measuring[Recipe]):
         finally:
             store.close(keep=self._prepared.stages())
             memory.hand_back()
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Check all that can be checked of these requests before a token is read.
+
+        Raises:
+            ValueError: something is not there or does not go together.
+        """
+        preflight.check(self.recipe, requests, self.execution)
 
     def early(self) -> frozenset[str]:
         """Metrics that a request with `base_only` gives."""

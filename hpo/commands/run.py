@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hpo import live, opening, runs, studies, tables
+from hpo import live, opening, preflight, runs, studies, tables
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
 from hpo.executors import EXECUTORS, Options
 from hpo.launch import Launch
@@ -141,6 +141,8 @@ def _open(
     opened = chosen(spec, arguments, default)
     name = opened.place.name
     executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
+    if opened.finished < spec.trials:
+        preflight.check(spec)
     if opened.line is not None:
         console.print(Text(opened.line), soft_wrap=True)
     opened.clear()
