@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpo import drawing
+from hpo import drawing, files
 from hpo.exhibits import Exhibit
 
 PICTURES = ("png", "svg", "pdf")
@@ -40,14 +38,10 @@ def write(exhibit: Exhibit, name: str, path: Path) -> Path:
             f"a figure is written as {', '.join(WRITERS)}, by the file's ending; got {path.name!r}."
         )
     content = WRITERS[ending](exhibit, name)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        files.write(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ValueError(f"cannot write to {path} ({error.strerror}); give another --to.") from None
     return path
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpo import files
 from hpo.masking import shown
 from hpo.record import Run
 from hpo.storage import DATABASE, StorageError, guarded, load_study, read_run, url_of
@@ -220,12 +221,7 @@ def _write_note(folder: Path, note: dict[str, Any]) -> None:
     """Whole or not at all."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{NOTE}.{os.getpid()}"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(note))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / NOTE)
+        files.write(folder / NOTE, json.dumps(note))
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StorageError(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from hpo import card, runs, selection, studies, wording
+from hpo import card, export_folder, files, runs, selection, studies, wording
 from hpo.commands.words import DONE, INTERRUPTED, command
 from hpo.progress import Display, Interrupted, interrupts
 from hpo.record import Run, Trial
@@ -53,25 +52,23 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         store=str(place.folder.parent / runs.STORE),
         share=arguments.share,
     )
-    made = _open(arguments.to)
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
     shown = Console(stderr=True) if arguments.json else console
     display = Display(shown, len(record.trials), trial.number)
     try:
-        with interrupts(), display:
+        with (
+            export_folder.filling(arguments.to, place.name, trial.number),
+            interrupts(),
+            display,
+        ):
             display(
                 {"wave": [trial.number], "trials": len(record.trials), "finished": trial.number}
             )
             exported = objective.export(request, arguments.to, display)
-        text = card.card(record, trial, exported)
-        (arguments.to / CARD).write_text(text, encoding="utf-8")
+            files.write(arguments.to / CARD, card.card(record, trial, exported))
     except (Interrupted, KeyboardInterrupt):
-        _take_back(arguments.to, made)
         console.print(Text("Stopped; what was trained is kept, the same command goes on."))
         return INTERRUPTED
-    except BaseException:
-        _take_back(arguments.to, made)
-        raise
     _tell(arguments, console, record, trial, exported)
     return DONE
 
@@ -95,36 +92,6 @@ def _origin(arguments: argparse.Namespace, place: Place) -> Origin:
             "with --study."
         )
     return noted
-
-
-def _open(folder: Path) -> bool:
-    """Make the folder; returns whether it was not there.
-
-    Raises:
-        ValueError: it cannot be made, or holds something.
-    """
-    there = folder.is_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        empty = not any(folder.iterdir())
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to {folder} ({error.strerror}); give another --to."
-        ) from None
-    if not empty:
-        raise ValueError(f"{folder} is not empty; give --to a new or an empty folder.")
-    return not there
-
-
-def _take_back(folder: Path, made: bool) -> None:
-    """Leave no half of an export behind."""
-    for entry in list(folder.iterdir()):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    if made:
-        folder.rmdir()
 
 
 def _tell(

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hpo import live, opening, preflight, runs, studies, tables
+from hpo import files, live, opening, preflight, runs, studies, tables
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
 from hpo.executors import EXECUTORS, Options
 from hpo.launch import Launch
@@ -123,7 +123,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
         log = place.folder / "error.log"
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            log.write_text(plain(mask(trace)), encoding="utf-8")
+            files.write(log, plain(mask(trace)))
         raise
     console.print(Text(_ending(record, finished, display, controller.over)), soft_wrap=True)
     tables.print_run(record, console)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hpo import files
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import LOGS, last_lines
 from hpo.launch import Launch
@@ -73,7 +74,7 @@ class Served:
 
     def __init__(self, message: str, log: str) -> None:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        handle = files.open_log(Path(log))
         for stream in (1, 2):
             os.dup2(handle, stream)
         self.message = message

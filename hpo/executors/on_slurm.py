@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -27,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hpo import files
 from hpo.executors.arrays import Arrays, private, submitit
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import last_lines
@@ -105,7 +107,7 @@ class Batch:
         """Measure in a thread, so that the signal's handler can wait for it."""
         launch, requests, folder, ticket = self.given
         self.asked, self.requeued = threading.Event(), False
-        with (Path(folder) / SAID).open("a", encoding="utf-8") as said:
+        with os.fdopen(files.open_log(Path(folder) / SAID), "a", encoding="utf-8") as said:
             lock = threading.Lock()
 
             def send(message: Message) -> None:
@@ -177,7 +179,7 @@ class Job:
             said.unlink(missing_ok=True)
             self.read_to, self.begun = 0, False
             ticket = uuid.uuid4().hex
-            (self.folder / TICKET).write_text(ticket, encoding="ascii")
+            files.write(self.folder / TICKET, ticket)
             self.job = self.arrays.submit(Batch(self.message, requests, str(self.folder), ticket))
             if _ticket(self.folder) != ticket:
                 self.kill()

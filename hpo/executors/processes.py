@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from hpo import files
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.launch import Launch
 from hpo.worker import Message
@@ -103,7 +104,7 @@ class Process:
         """See `Link.start`. A session of its own: Ctrl-C is for the controller to hand on."""
         self.kill()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as log:
+        with os.fdopen(files.open_log(self.path), "a", encoding="utf-8") as log:
             self.log_from = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "hpo.worker"],

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from hpo import drawing, figures, wording
+from hpo import drawing, figures, files, wording
 from hpo.record import Run
 from hpo.report import packed, views
 from hpo.scoring import Front, front
@@ -41,15 +39,7 @@ def write_report(run: Run, path: Path, refresh_s: float | None = None) -> Path:
     """
     page = render(run, refresh_s)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    files.write(path, page)
     return path
 
 

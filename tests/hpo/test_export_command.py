@@ -127,22 +127,59 @@ def test_a_failed_trial_is_refused_with_its_reason(
 
 
 @pytest.mark.parametrize(("act", "code"), [("explode", 1), ("interrupt", 130)])
-def test_no_half_of_an_export_is_left(
+def test_half_of_an_export_is_marked_and_the_same_command_completes_it(
     act: str, code: int, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(f"STUDY = spec(trials=2, objective=ToyObjective(halfway={act}))")
     cli.main(["run", "mine.py"])
     Path("empty").mkdir()
-    export_to = ["export", "toy", "--trial", "0", "--to"]
-    if act == "interrupt":
+    stops_before = act == "interrupt"
+    if stops_before:
         write(
             "STUDY = spec(trials=2, objective=ToyObjective("
             "before=lambda requests: os.kill(os.getpid(), signal.SIGTERM)))"
         )
-    assert cli.main([*export_to, "empty"]) == code
-    assert list(Path("empty").iterdir()) == []
-    assert cli.main([*export_to, "new"]) == code
-    assert not Path("new").exists()
+    for to in ("empty", "new"):
+        assert cli.main(["export", "toy", "--trial", "0", "--to", to]) == code
+    assert Path("new").exists() != stops_before
+    assert sorted(path.name for path in Path("empty").iterdir()) == (
+        [] if stops_before else [".hpo-export", "half"]
+    )
+    write("STUDY = spec(trials=2, objective=ToyObjective())")
+    for to in ("empty", "new"):
+        Path(to).mkdir(exist_ok=True)
+        assert cli.main(["export", "toy", "--trial", "0", "--to", to]) == 0
+        assert {path.name for path in Path(to).iterdir()} == {"README.md", "half", "params.json"}
+
+
+def test_what_a_person_puts_into_an_export_that_fails_stays(folder: Path) -> None:
+    put = "(Path('out') / 'letter.txt').write_text('letter')"
+    write(
+        f"from pathlib import Path\ndef fails():\n    {put}\n    raise ValueError('no weights')\n"
+        "STUDY = spec(trials=2, objective=ToyObjective(halfway=fails))"
+    )
+    cli.main(["run", "mine.py"])
+    Path("out").mkdir()
+    assert export("--trial", "0") != 0
+    assert Path("out/letter.txt").read_text() == "letter"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ['{"run": "toy", "trial": 1}', '{"run": "other", "trial": 0}', "{}", "[" * 100_000, ""],
+)
+def test_half_of_another_export_and_a_folder_with_other_files_are_refused(
+    mark: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    Path("out/.hpo-export").write_text(mark)
+    assert export("--trial", "0") == 2
+    assert "out holds half of " in complaint(capsys)
+    assert Path("out/.hpo-export").read_text() == mark
+    Path("out/.hpo-export").rename("out/letter.txt")
+    assert export("--trial", "0") == 2
+    assert "out is not empty; give --to a new or an empty folder" in complaint(capsys)
+    assert Path("out/letter.txt").read_text() == mark
 
 
 def exported(metrics: dict[str, float], tokens: float = 0.0) -> ToyExported:

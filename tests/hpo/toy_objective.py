@@ -147,7 +147,7 @@ class ToyObjective:
         (result,) = self.evaluate([request], on_event)
         if result.failure is not None:
             raise ValueError(f"the trial has nothing to export: {result.failure}.")
-        (folder / "half").mkdir()
+        (folder / "half").mkdir(exist_ok=True)
         self.halfway()
         (folder / "params.json").write_text(json.dumps(request["params"]))
         return ToyExported({"params.json": "all there is"}, result, {"params.json": ["the rest"]})
