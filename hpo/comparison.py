@@ -7,10 +7,12 @@ randomized blocks: what a seed does to all points alike is no error of a differe
     value = sum_p w_p mean_s(y_ps),  error = s sqrt(sum_p w_p^2 / S)
 
 s^2 takes the points that have all seeds. Points may spread differently, a diverging one more than
-the others, one at chance not at all: where the sum's own standard error over the seeds is larger,
-that one stands. The claim of a direction is told apart from its opposite where |value| exceeds the
-error times Student's two-sided 95 % quantile at (P - 1) (S - 1) degrees of freedom; else nothing is
-said. Many claims are tested at once, and about one in twenty will pass by chance.
+the others, one at chance not at all: the larger of this error and the sum's own standard error over
+the seeds is shown. The claim of a direction is told apart from its opposite where |value| exceeds
+both, each times Student's two-sided 95 % quantile: the error above at (P - 1) (S - 1) degrees of
+freedom, the sum's own at S - 1. The latter test is exact however the points' spreads differ, so at
+most one claim in twenty passes by chance; the former keeps a sum that happens to agree over its few
+seeds from being certain. Else nothing is said. Many claims are tested at once.
 
 That a difference d is none is never said because noise hides it. With e the effect that would else
 be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both above 0 and told apart from it,
@@ -133,12 +135,12 @@ def contrast(claim: Contrast, found: Values) -> Finding:
     shared = _shared(found, list(claim.weights))
     if not shared:
         return _unmeasured(claim.text, paper, claim.metric)
-    value, error = _weighted(found, claim.weights, shared)
+    value, error, enough = _weighted(found, claim.weights, shared)
     return Finding(
         text=claim.text,
         paper=paper,
         ours=f"{_with_error(value, error)} {claim.metric} over {_seeds(len(shared))}",
-        verdict=_verdict(value * claim.sign, error * spread(found).enough()),
+        verdict=_verdict(value * claim.sign, enough),
         value=value,
         error=error,
     )
@@ -150,14 +152,14 @@ def match(claim: Match, found: Values) -> Finding:
     if not shared:
         return _unmeasured(claim.text, paper, claim.metric)
     apart = {claim.point: 1.0, claim.like: -1.0}
-    value, error = _weighted(found, apart, shared)
-    effect, its_error = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
+    value, error, _ = _weighted(found, apart, shared)
+    effect, its_error, _ = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
     half = math.copysign(0.5, effect)
-    enough, verdicts = spread(found).enough(), list[Verdict]()
+    verdicts = list[Verdict]()
     for sign in (-1.0, 1.0):
         sides = {claim.point: sign, claim.unlike: half, claim.like: -half - sign}
-        left, left_error = _weighted(found, sides, shared)
-        verdicts.append(_verdict(left, left_error * enough))
+        left, _, enough = _weighted(found, sides, shared)
+        verdicts.append(_verdict(left, enough))
     unsaid: Verdict = "disagree" if "disagree" in verdicts else "not told apart"
     return Finding(
         text=claim.text,
@@ -311,11 +313,19 @@ def _shared(found: Values, names: Sequence[str]) -> list[int]:
 
 def _weighted(
     found: Values, weights: Mapping[str, float], seeds: Sequence[int]
-) -> tuple[float, float]:
-    """A weighted sum over points, and its error; NaN where no spread is known."""
+) -> tuple[float, float, float]:
+    """A weighted sum over points, its error, and what it must exceed to be told apart from 0.
+
+    NaN where no spread is known.
+    """
     sums = [sum(w * found[name][seed] for name, w in weights.items()) for seed in seeds]
-    pooled = spread(found).error(list(weights.values()), len(seeds))
-    return float(np.mean(sums)), pooled if len(sums) < 2 else max(pooled, _sem(sums))
+    known, mean = spread(found), float(np.mean(sums))
+    pooled = known.error(list(weights.values()), len(seeds))
+    if len(sums) < 2:
+        return mean, pooled, pooled * known.enough()
+    own = _sem(sums)
+    alone = Spread(deviation=own, freedom=len(sums) - 1).enough()
+    return mean, max(pooled, own), max(pooled * known.enough(), own * alone)
 
 
 def _mean(by_seed: Mapping[int, float], seeds: Sequence[int]) -> float:
@@ -336,8 +346,8 @@ def _leads(found: Values, best: str, other: str, sign: int) -> bool:
     shared = _shared(found, [best, other])
     if best == other or not shared:
         return False
-    lead, error = _weighted(found, {best: 1.0, other: -1.0}, shared)
-    return _verdict(sign * lead, error * spread(found).enough()) == "agree"
+    lead, _, enough = _weighted(found, {best: 1.0, other: -1.0}, shared)
+    return _verdict(sign * lead, enough) == "agree"
 
 
 def _ties(found: Values, points: Sequence[str], best: str, sign: int) -> str:

@@ -142,12 +142,43 @@ def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
     assert finding.verdict == "not told apart"
 
 
+@pytest.mark.parametrize(("points", "seeds"), [(3, 2), (6, 2), (6, 3), (10, 2), (10, 3), (6, 5)])
+@pytest.mark.parametrize("noisier", [1.0, 4.0, 10.0])
+def test_no_true_difference_is_called_a_direction_in_more_than_one_of_twenty(
+    points: int, seeds: int, noisier: float
+) -> None:
+    """Also where one point spreads more than the others; the bound is two errors above 5 %."""
+    draws = np.random.default_rng(points * seeds).normal(size=(400, points, seeds))
+    draws[:, 0] *= noisier
+    said = 0
+    for y_PS in draws + 3 * draws[:, 1:2].mean(axis=1, keepdims=True):
+        found = {f"p{p}": dict(enumerate(map(float, each))) for p, each in enumerate(y_PS)}
+        said += comparison.contrast(claim(difference("p0", "p1")), found).verdict in (
+            "agree", "disagree"
+        )  # fmt: skip
+    assert said / 400 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_clear_difference_is_still_told(seeds: int) -> None:
+    draws = np.random.default_rng(seeds).normal(size=(100, 6, seeds))
+    draws[:, 0] += 12
+    told = sum(
+        comparison.contrast(
+            claim(difference("p0", "p1")),
+            {f"p{p}": dict(enumerate(map(float, each))) for p, each in enumerate(y_PS)},
+        ).verdict == "agree"
+        for y_PS in draws
+    )  # fmt: skip
+    assert told >= 95
+
+
 @pytest.mark.parametrize(
     ("at", "verdict"),
     [
         (0.0, "agree"),  # like b, which is 1.5 below c
         (0.3, "agree"),
-        (-0.3, "agree"),
+        (-0.1, "agree"),
         (0.75, "not told apart"),  # half of the effect
         (1.5, "disagree"),
         (-1.5, "disagree"),  # beyond b
