@@ -171,7 +171,7 @@ def _interaction(data: Interaction) -> Exhibit:
 
 def _importance_rows(found: Sequence[Importance]) -> Rows:
     return [
-        {"goal": each.goal.metric, "param": path, "share": share, "trials": each.num_trials}
+        {"goal": each.goal.metric, "param": path, "share": share, "settings": each.num_settings}
         for each in found
         for path, share in each.shares.items()
     ]

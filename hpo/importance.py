@@ -1,8 +1,8 @@
 """How much each parameter matters for each goal: PED-ANOVA on the record (arXiv 2304.10255).
 
 Optuna's evaluator compares where the best trials lie with where all lie, parameter by parameter. It
-gets an in-memory study rebuilt from the record: the trials inside the space, each goal turned to be
-made small.
+gets an in-memory study rebuilt from the record: the settings inside the space, each the mean over
+its seeds, each goal turned to be made small.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
-from hpo.parameters import measured
+from hpo.parameters import settings
 from hpo.record import Run, Trial
 from hpo.scoring import losses
 from hpo.spec import Goal
@@ -38,9 +38,9 @@ class Importance:
 
     goal: Goal
     shares: dict[str, float]
-    """Path -> share, the greatest first; empty with too few trials."""
-    num_trials: int
-    """Inside the space and measured."""
+    """Path -> share, the greatest first; empty with too few settings."""
+    num_settings: int
+    """Inside the space and measured; seeds of one setting count once."""
 
 
 def importances(run: Run) -> tuple[Importance, ...]:
@@ -48,9 +48,11 @@ def importances(run: Run) -> tuple[Importance, ...]:
     if not run.space:
         return ()
     space = {path: _distribution(domain) for path, domain in run.space.items()}
-    inside = [trial for trial in measured(run) if _counts(trial, run, space)]
+    inside = [trial for trial in settings(run) if _counts(trial, run, space)]
     if len(inside) < FEWEST:
-        return tuple(Importance(goal=goal, shares={}, num_trials=len(inside)) for goal in run.goals)
+        return tuple(
+            Importance(goal=goal, shares={}, num_settings=len(inside)) for goal in run.goals
+        )
     # Not above: it brings scikit-learn and pandas, a second of every command's start.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -65,7 +67,7 @@ def importances(run: Run) -> tuple[Importance, ...]:
             warnings.simplefilter("ignore")  # it says that it takes small as good, as is meant
             shares = get_param_importances(study, evaluator=evaluator, target=target)
         ordered = dict(sorted(shares.items(), key=lambda each: -each[1]))
-        found.append(Importance(goal=goal, shares=ordered, num_trials=len(inside)))
+        found.append(Importance(goal=goal, shares=ordered, num_settings=len(inside)))
     return tuple(found)
 
 

@@ -1,4 +1,8 @@
-"""What probes measured, against weight decay and against the goals, as plain data."""
+"""What probes measured, against weight decay and against the goals, as plain data.
+
+Correlations are taken over settings, each the mean over its seeds: counted one by one, seeds of one
+setting would make chance look significant.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from hpo.parameters import DECAY, Slice, measured, metric_slice, slice_data, varied
+from hpo.parameters import DECAY, Slice, metric_slice, settings, slice_data, varied
 from hpo.record import Run, Trial
 from hpo.wording import metric_names
 
@@ -23,20 +27,20 @@ SHOWN = (
     "forgetting_nats",
 )
 """Measures with figures of their own, where a run has them: those that the papers explain with."""
-FEWEST = 5  # Trials below which a rank correlation is not given; assumed.
+FEWEST = 5  # Settings below which a rank correlation is not given; assumed.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Association:
-    """How the order of trials by a measure agrees with their order by something else."""
+    """How the order of settings by a measure agrees with their order by something else."""
 
     measure: str
     against: str
     tau: float
-    """Kendall's tau-b: 1 the same order, -1 reversed; NaN with too few trials or no variation."""
+    """Kendall's tau-b: 1 the same order, -1 reversed; NaN with too few settings or no variation."""
     p: float
     """Two-sided, of no association."""
-    num_trials: int
+    num_settings: int
 
 
 def measures(run: Run) -> list[str]:
@@ -80,7 +84,7 @@ def mechanism_slices(run: Run) -> tuple[Slice, ...]:
 
 def _association(run: Run, measure: str, other: str) -> Association:
     pairs = [
-        (trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in measured(run)
+        (trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in settings(run)
     ]
     pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
     tau = p = math.nan
@@ -89,7 +93,7 @@ def _association(run: Run, measure: str, other: str) -> Association:
             warnings.simplefilter("ignore")  # no variation gives NaN, which is the answer
             tau, p = stats.kendalltau(*zip(*pairs, strict=True))
     return Association(
-        measure=measure, against=other, tau=float(tau), p=float(p), num_trials=len(pairs)
+        measure=measure, against=other, tau=float(tau), p=float(p), num_settings=len(pairs)
     )
 
 

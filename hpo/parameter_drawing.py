@@ -202,7 +202,7 @@ def _levels(data: Slice) -> go.Scatter:
             "thickness": 1.5,
             "width": 6,
         },
-        text=[f"mean of {level.num_trials}" for level in data.levels],
+        text=[f"mean of {level.num_settings}" for level in data.levels],
         mode="markers",
         marker={"color": SKY, "symbol": "line-ew-open", "size": 22, "line": {"width": 2.5}},
         hovertemplate="%{y}, %{text}<extra></extra>",

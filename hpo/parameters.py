@@ -1,7 +1,9 @@
 """What parameters do to goals, as plain data; `hpo.parameter_drawing` draws each of them.
 
 Everything is taken over the trials that were measured to the end at full fidelity, other parameters
-as they happened to be: a search does not hold them fixed, so a trend is not an effect.
+as they happened to be: a search does not hold them fixed, so a trend is not an effect. Seeds of one
+setting are shown one by one, but a trend, a mean and every error are taken over settings, each the
+mean over its seeds: seeds of a setting share its params, so they are not independent trials.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo import wording
+from hpo.points import points
 from hpo.record import Run, Trial
 from hpo.spec import Goal, Value
 from hpo.trends import Trend, trend
@@ -29,8 +32,8 @@ class Level:
     value: str
     mean: float
     sem: float | None
-    """Over trials; None for a single one."""
-    num_trials: int
+    """Over settings; None for a single one."""
+    num_settings: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Slice:
     across: tuple[float | str, ...]
     values: tuple[float, ...]
     trend: Trend | None
-    """Over log10 of x where `log`."""
+    """Through the settings' means, over log10 of x where `log`."""
     left_out: tuple[int, ...]
     """Trials at zero, which a logarithmic axis cannot show."""
 
@@ -99,6 +102,11 @@ def measured(run: Run) -> list[Trial]:
     return [trial for trial in run.complete() if trial.fidelity == 1.0]
 
 
+def settings(run: Run) -> list[Trial]:
+    """The measured trials with the seeds of each setting averaged, by number."""
+    return [point.trial for point in points(run, measured(run))]
+
+
 def varied(run: Run) -> list[str]:
     """Parameters with at least two values among the measured trials, the searched ones first."""
     trials = measured(run)
@@ -116,14 +124,14 @@ def slice_data(run: Run, param: str, goal: str) -> Slice:
     domain = run.space.get(param, {})
     if domain.get("kind") == "choice" or not all(_number(trial.params[param]) for trial in trials):
         return _choice_slice(run, trials, param, goal)
-    return _slice(
-        trials, param, goal, lambda trial: _float(trial.params[param]), log=_log(run, param, trials)
-    )
+    log = _log(run, param, trials)
+    return _slice(run, trials, param, goal, lambda trial: _float(trial.params[param]), log=log)
 
 
 def metric_slice(run: Run, x: str, y: str) -> Slice:
     """One metric against another."""
-    return _slice(measured(run), x, y, lambda trial: trial.metrics.get(x, math.nan), log=False)
+    trials = measured(run)
+    return _slice(run, trials, x, y, lambda trial: trial.metrics.get(x, math.nan), log=False)
 
 
 def interactions(run: Run) -> tuple[Interaction, ...]:
@@ -159,13 +167,14 @@ def parallel_data(run: Run) -> Parallel:
 
 
 def _slice(
-    trials: Sequence[Trial], x: str, y: str, of: Callable[[Trial], float], *, log: bool
+    run: Run, trials: Sequence[Trial], x: str, y: str, of: Callable[[Trial], float], *, log: bool
 ) -> Slice:
-    pairs = [(trial.number, of(trial), trial.metrics.get(y, math.nan)) for trial in trials]
-    pairs = [each for each in pairs if math.isfinite(each[1]) and math.isfinite(each[2])]
+    pairs = _pairs(trials, y, of)
     left_out = tuple(number for number, place, _ in pairs if log and place <= 0)
     pairs = [each for each in pairs if each[0] not in left_out]
-    places = [math.log10(place) if log else place for _, place, _ in pairs]
+    means = _pairs([point.trial for point in points(run, trials)], y, of)
+    means = [each for each in means if not log or each[1] > 0]
+    places = [math.log10(place) if log else place for _, place, _ in means]
     return Slice(
         x=x,
         y=y,
@@ -174,17 +183,26 @@ def _slice(
         trials=tuple(number for number, _, _ in pairs),
         across=tuple(place for _, place, _ in pairs),
         values=tuple(value for _, _, value in pairs),
-        trend=trend(places, [value for _, _, value in pairs]),
+        trend=trend(places, [value for _, _, value in means]),
         left_out=left_out,
     )
+
+
+def _pairs(
+    trials: Sequence[Trial], y: str, of: Callable[[Trial], float]
+) -> list[tuple[int, float, float]]:
+    """Number, x and y of the trials that have both."""
+    pairs = [(trial.number, of(trial), trial.metrics.get(y, math.nan)) for trial in trials]
+    return [each for each in pairs if math.isfinite(each[1]) and math.isfinite(each[2])]
 
 
 def _choice_slice(run: Run, trials: Sequence[Trial], param: str, goal: str) -> Slice:
     kept = [trial for trial in trials if math.isfinite(trial.metrics.get(goal, math.nan))]
     options = [wording.setting(each) for each in run.space.get(param, {}).get("options", ())]
     names = dict.fromkeys([*options, *(wording.setting(trial.params[param]) for trial in kept)])
+    means = [point.trial for point in points(run, kept)]
     at = {
-        name: [t.metrics[goal] for t in kept if wording.setting(t.params[param]) == name]
+        name: [t.metrics[goal] for t in means if wording.setting(t.params[param]) == name]
         for name in names
     }
     return Slice(
@@ -206,7 +224,7 @@ def _level(name: str, values: Sequence[float]) -> Level:
         value=name,
         mean=float(np.mean(values)),
         sem=float(np.std(values, ddof=1) / math.sqrt(len(values))) if many else None,
-        num_trials=len(values),
+        num_settings=len(values),
     )
 
 

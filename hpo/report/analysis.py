@@ -71,8 +71,9 @@ def parameter_parts(run: Run, found: Analysis) -> list[str]:
         soft(
             "Each parameter against each goal over all trials at full length; other parameters are "
             "as they happened to be, so a trend is no effect. The line is a local linear "
-            f"regression with its 95 % band, from {trends.FEWEST} trials on; a "
-            "choice shows means ± one standard error over trials." + _left_out(found.slices)
+            f"regression through the settings' means over their seeds with its 95 % band, from "
+            f"{trends.FEWEST} settings on; a choice shows means ± one standard error over settings."
+            + _left_out(found.slices)
         ),
         grid((f"slice-{at}", "") for at in range(len(found.slices))),
     ]
@@ -98,9 +99,9 @@ def mechanism_parts(found: Analysis) -> list[str]:
         return []
     parts = [
         soft(
-            "Kendall's tau of each measure with weight decay and with the goals over trials: 1 is "
-            "the same order, -1 the reverse. Full colour where p < 0.05, each taken for itself: of "
-            "twenty such, one is expected by chance."
+            "Kendall's tau of each measure with weight decay and with the goals over settings, "
+            "each the mean over its seeds: 1 is the same order, -1 the reverse. Full colour where "
+            "p < 0.05, each taken for itself: of twenty such, one is expected by chance."
         ),
         _associations(found.associations),
     ]
@@ -118,15 +119,15 @@ def _importance_parts(found: Sequence[Importance]) -> list[str]:
     if len(few) < len(found):
         parts += [
             soft(
-                "PED-ANOVA (arXiv 2304.10255): how much a parameter decides whether a trial is "
+                "PED-ANOVA (arXiv 2304.10255): how much a parameter decides whether a setting is "
                 "among the best, as shares of 1."
             ),
             figure("importance"),
         ]
     parts += [
         soft(
-            f"Importance for {each.goal.metric} needs {importance.FEWEST} measured trials inside "
-            f"the space; there are {each.num_trials}."
+            f"Importance for {each.goal.metric} needs {importance.FEWEST} measured settings inside "
+            f"the space; there are {each.num_settings}."
         )
         for each in few
     ]
@@ -144,14 +145,14 @@ def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:
 
 
 def _associations(rows: Sequence[Sequence[Association]]) -> str:
-    heads = ["measure", *(each.against for each in rows[0]), "trials"]
+    heads = ["measure", *(each.against for each in rows[0]), "settings"]
     head = "".join(
         f'<th class="plain{" number" if place else ""}">{html.escape(text)}</th>'
         for place, text in enumerate(heads)
     )
     body = "".join(
         f"<tr><td>{html.escape(row[0].measure)}</td>{''.join(map(_association, row))}"
-        f'<td class="number">{max(each.num_trials for each in row)}</td></tr>'
+        f'<td class="number">{max(each.num_settings for each in row)}</td></tr>'
         for row in rows
     )
     return (

@@ -44,7 +44,7 @@ def test_associations_are_rank_correlations() -> None:
     assert [each.tau for each in alpha[:2]] == pytest.approx([-1, -1])
     assert [each.tau for each in forgetting[:2]] == pytest.approx([1, 1])
     assert alpha[0].p == pytest.approx(2 / math.factorial(6))  # exact: 2 of 6! orders
-    assert alpha[0].num_trials == 6
+    assert alpha[0].num_settings == 6
     assert all(math.isnan(each.tau) for each in (*spikes, alpha[2]))
 
 

@@ -56,8 +56,8 @@ def test_a_slice_of_a_number_leaves_out_what_its_axis_cannot_show() -> None:
 def test_a_slice_of_a_choice_has_means_in_the_order_of_its_options() -> None:
     found = parameters.slice_data(searched(), "pretrain.shape", "base_loss")
     assert found.levels == (
-        Level(value="linear", mean=3.6, sem=None, num_trials=1),
-        Level(value="cosine", mean=pytest.approx(3.6), sem=pytest.approx(0.1), num_trials=2),
+        Level(value="linear", mean=3.6, sem=None, num_settings=1),
+        Level(value="cosine", mean=pytest.approx(3.6), sem=pytest.approx(0.1), num_settings=2),
     )
     assert found.across == ("cosine", "linear", "cosine")
 
@@ -132,12 +132,12 @@ def test_importance_finds_the_parameter_that_matters() -> None:
         trials.append(toy.trial(number, params["a"], params["b"], params=params))
     trials.append(toy.trial(60, 0.5, 0.5, params={"a": 7.0, "b": 0.0}))
     base_loss, gain = importances(toy.run(trials, space=space))
-    assert (base_loss.num_trials, gain.num_trials) == (60, 60)
+    assert (base_loss.num_settings, gain.num_settings) == (60, 60)
     assert next(iter(base_loss.shares)) == "a"
     assert next(iter(gain.shares)) == "b"
     assert sum(gain.shares.values()) == pytest.approx(1)
     few = importances(toy.run(trials[: FEWEST - 1], space=space))
-    assert [(each.shares, each.num_trials) for each in few] == [({}, FEWEST - 1)] * 2
+    assert [(each.shares, each.num_settings) for each in few] == [({}, FEWEST - 1)] * 2
     assert importances(toy.run(trials, space={})) == ()
 
 

@@ -241,7 +241,7 @@ def test_budget_adds_up_by_state() -> None:
 
 def test_few_trials_are_said_to_be_too_few_for_importance() -> None:
     text = Page(render(toy.mixed())).text
-    assert "Importance for gain needs 20 measured trials inside the space; there are 6." in text
+    assert "Importance for gain needs 20 measured settings inside the space; there are 6." in text
 
 
 def test_five_hundred_trials_fit_and_keep_every_point() -> None:
