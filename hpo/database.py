@@ -31,12 +31,13 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import column, event, func, select, table, update
+from sqlalchemy import column, create_engine, event, func, inspect, select, table, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from hpo import answering
+from hpo.addresses import Access, opened
 from hpo.masking import mask
 
 Found = TypeVar("Found")
@@ -46,10 +47,16 @@ MAKING_S = 30.0
 """Seconds for which another may be making the tables; assumed."""
 BEING_MADE = ("already exists", "UNIQUE constraint", "unique constraint", "Duplicate entry")
 """What databases say to the slower of two that make the same table or first row."""
+VERSIONS = {"version_info": "schema_version", "alembic_version": "version_num"}
+"""Tables in which Optuna notes its schema's version, where there is none."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 STUDIES = table("studies", column("study_id"), column("study_name"))
 TRIALS = table("trials", column("study_id"))
 log = logging.getLogger("hpo")
+
+
+class NoRecord(Exception):
+    """The database is not there, or has none of Optuna's tables."""
 
 
 class ConnectionLost(Exception):
@@ -92,8 +99,16 @@ class Together(Session):
 class Database(RDBStorage):
     """The storage of one study's controller, or of whoever reads."""
 
-    def __init__(self, url: str) -> None:
-        self._open(url)
+    def __init__(self, url: str, access: Access = "make") -> None:
+        """Open it, with the tables made where there are none if `access` is "make".
+
+        Raises:
+            NoRecord: it is not there, and `access` is "write" or "read".
+        """
+        if access == "make":
+            self._open(url)
+        else:
+            self._open_existing(url, access)
         self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=Together))
         weakref.finalize(self, self.engine.dispose)
         self.fence: Callable[[Session], None] | None = None
@@ -122,6 +137,29 @@ class Database(RDBStorage):
                 if not made or time.monotonic() > deadline:
                     raise
                 time.sleep(FIRST_PAUSE_S)
+
+    def _open_existing(self, url: str, access: Access) -> None:
+        """Connect without making a file, a table or a row; Optuna itself looks only whether the
+        two tables that it checks here have theirs."""
+        try:
+            url = opened(url, access)
+        except OSError as error:
+            raise NoRecord(str(error)) from None
+        options = {"pool_pre_ping": True, **answering.engine_options(url)}
+        engine = create_engine(url, **options)
+        try:
+            with engine.connect() as connection:
+                there = set(inspect(connection).get_table_names())
+                whole = there >= {"studies", "trials"} and all(
+                    name in there and connection.execute(select(table(name, column(key)))).first()
+                    for name, key in VERSIONS.items()
+                )
+        finally:
+            engine.dispose()
+        if not whole:
+            raise NoRecord("it has no tables of Optuna's")
+        template = url.replace("{", "{{").replace("}", "}}")
+        super().__init__(template, engine_kwargs=options, skip_table_creation=True)
 
     def again(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
         """Do it until the database answers; within `together` that is done again as a whole.

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 
 from hpo import answering
+from hpo.addresses import file_of, opened
 from hpo.masking import mask, shown
 from hpo.provenance import PACKAGES
 from hpo.storage import StorageError, guarded
@@ -95,9 +96,13 @@ def _writable(out: Path) -> str:
 
 
 def _storage(url: str) -> str:
+    """Whether the database answers; a SQLite file that is not there is not made."""
+    path = file_of(url)
+    if path is not None and not path.exists():
+        return f"{shown(url)}, a new file: {_writable(path.parent)}"
     try:
         with guarded(url):
-            engine = create_engine(url, **answering.engine_options(url))
+            engine = create_engine(opened(url, "read"), **answering.engine_options(url))
             with engine.connect() as connection:
                 connection.execute(text("select 1"))
             engine.dispose()

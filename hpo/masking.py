@@ -1,11 +1,22 @@
-"""Passwords in storage URLs are never shown, logged or written down."""
+"""Passwords in storage URLs are never shown, logged or written down.
+
+Also where the URL is none: a slash, the colon or the host forgotten.
+"""
 
 from __future__ import annotations
 
 import re
 
-SECRET = r"[?&][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|odbc_connect)[\w.-]*="
+SECRET = r"[?&#;][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|odbc_connect)[\w.-]*="
 """An option of a URL whose value is nobody's business."""
+FRAGMENT = r"((?<!sqlite)(?<!http)(?<!https)://[^\s#'\"]*#)(?!\*\*\*)[^\s'\"]+"
+"""What is after the `#` of a URL that is neither a file nor a page."""
+NO_HOST = r"((?:://?|//)[^\s:/@?#'\"\[\]]*:)(?!\*\*\*@|\d{1,5}(?:\W|$))[^\s/?#'\"]+"
+"""USER:PASSWORD at the place of HOST:PORT."""
+WHOLE = re.compile(r"://[^/\s]|sqlite(?:\+\w+)?:///")
+"""In a word that holds a URL as it should be, or the name of a file, which may be anything."""
+LOGIN = r"^((?:[^\s:/]*:?/+)?[^\s:/]*:)(?!\*\*\*@)"
+"""USER: in a word, after what may be half of SCHEME://."""
 
 
 def mask(text: str) -> str:
@@ -14,10 +25,19 @@ def mask(text: str) -> str:
     One with white space in it can be told only where the URL stands alone: see `shown`.
     """
     text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
-    return re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
+    text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
+    text = re.sub(FRAGMENT, r"\1***", text)
+    text = re.sub(NO_HOST, r"\1***", text)
+    return re.sub(r"\S+", _word, text) if "@" in text else text
 
 
 def shown(url: str) -> str:
     """A URL, or a word that holds one, without its password, whatever that is made of."""
     url = re.sub(r"(?s)(://[^:/]*:).*@", r"\1***@", url)
-    return re.sub(rf"(?is)({SECRET})[^&]*", r"\1***", url)
+    url = re.sub(rf"(?is)({SECRET})[^&]*", r"\1***", url)
+    return mask(url if WHOLE.search(url) else re.sub(f"(?s){LOGIN}.*@", r"\1***@", url))
+
+
+def _word(found: re.Match[str]) -> str:
+    word = found[0]
+    return word if WHOLE.search(word) else re.sub(rf"{LOGIN}\S*@", r"\1***@", word)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo import files
+from hpo.addresses import checked, is_inside
 from hpo.masking import shown
 from hpo.record import Run
 from hpo.storage import DATABASE, StorageError, guarded, load_study, read_run, url_of
@@ -57,7 +58,8 @@ def make_place(out: Path, name: str, url: str | None, default: str | None = None
     """The run's folder, made and noted; without a URL the storage noted before, or the default's.
 
     Raises:
-        ValueError: the folder cannot be written, or the noted storage has to be given.
+        ValueError: the URL is none, the folder cannot be written, or the noted storage has to be
+            given.
         StorageError: the disk is full.
     """
     place = place_of(out, name, url, default)
@@ -78,8 +80,8 @@ def place_of(out: Path, name: str, url: str | None, default: str | None = None) 
         raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
     folder = out / name
     if url is None and (folder / NOTE).is_file():
-        return _read_place(folder, None, default, missing=True)
-    return Place(folder, name, url or default or url_of(folder))
+        return _read_place(folder, None, default, missing=True, anywhere=True)
+    return Place(folder, name, _given(url, default) or url_of(folder))
 
 
 def was_recorded(place: Place, url: str | None) -> bool:
@@ -130,10 +132,11 @@ def load(
 
 
 def find_place(run: str, out: Path, url: str | None) -> Place:
-    """A run by its name in the output folder, or by its path.
+    """A run by its name in the output folder, or by its path, to be read.
 
     Raises:
-        ValueError: there is no such run, or its storage has to be given.
+        ValueError: there is no such run, or its storage has to be given: a record outside of the
+            run's folder is not opened because a note names it, which anybody may have written.
     """
     return _find(run, out, url, missing=False)
 
@@ -144,6 +147,7 @@ def find_any(run: str, out: Path, url: str | None) -> Place:
 
 
 def _find(run: str, out: Path, url: str | None, *, missing: bool) -> Place:
+    url = _given(url, None)
     for folder in (out / run, Path(run)):
         if (folder / NOTE).is_file():
             return _read_place(folder, url, os.environ.get(VARIABLE), missing=missing)
@@ -153,24 +157,35 @@ def _find(run: str, out: Path, url: str | None, *, missing: bool) -> Place:
 
 
 def all_places(out: Path) -> list[Place]:
-    """Runs in the output folder whose record can be opened without a password."""
-    places = []
+    """Runs in the output folder whose record is known."""
+    return [place for _, place in listed(out) if isinstance(place, Place)]
+
+
+def listed(out: Path, url: str | None = None) -> list[tuple[str, Place | str]]:
+    """Every run in the output folder by its folder's name, or why its record cannot be read.
+
+    `url`: a storage that may be opened where a run's note names it.
+    """
+    found: list[tuple[str, Place | str]] = []
     for note in sorted(out.glob(f"*/{NOTE}")):
+        default = os.environ.get(VARIABLE) if url is None else url
         try:
-            places.append(_read_place(note.parent, None, os.environ.get(VARIABLE)))
-        except ValueError:
-            continue
-    return places
+            found.append((note.parent.name, _read_place(note.parent, None, default)))
+        except ValueError as error:
+            found.append((note.parent.name, str(error)))
+    return found
 
 
 def read(place: Place, group: int | None = None) -> Run:
     """A run's record, of a group of its trials (`hpo.conditions`); None is the last.
 
+    Nothing of it is changed.
+
     Raises:
         StorageError: it cannot be read.
     """
     with guarded(place.url):
-        return read_run(load_study(place.url, place.name), group)
+        return read_run(load_study(place.url, place.name, "read"), group)
 
 
 def fork_names(name: str) -> Iterator[str]:
@@ -187,30 +202,48 @@ def forks_in(out: Path, name: str) -> list[str]:
     return [f"{start}{each}" for each in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
-def _read_place(folder: Path, url: str | None, default: str | None, missing: bool = False) -> Place:
-    """A run's place; `missing`: its record need not be there yet.
+def _given(url: str | None, default: str | None) -> str | None:
+    """The URL of the option, or of the environment, if it can be one."""
+    if url is not None:
+        return checked(url, "--storage")
+    return None if default is None else checked(default, VARIABLE)
 
-    `default`: a URL that is taken if it is the one that was noted without its password.
+
+def _read_place(
+    folder: Path,
+    url: str | None,
+    default: str | None,
+    *,
+    missing: bool = False,
+    anywhere: bool = False,
+) -> Place:
+    """A run's place. `missing`: its record need not be there; `anywhere`: nor in its folder.
+
+    `default`: a URL that is taken if it is the one that was noted, maybe without its password.
     """
     note = _read_note(folder)
     name, stored = note["name"], note["storage"]
-    if url is None and stored is not None and "***" in stored:
-        if default is None or shown(default) != stored:
-            raise ValueError(
-                f"this run's record is in {stored}; give it with --storage, or in the environment "
-                f"as {VARIABLE}."
-            )
-        url = default
-    if url is None and stored is None and not missing and not (folder / DATABASE).is_file():
+    if url is not None:
+        return Place(folder, name, url)
+    if stored is not None and default is not None and shown(default) == shown(stored):
+        return Place(folder, name, default)
+    found = url_of(folder) if stored is None else stored
+    if "***" in found or not (anywhere or is_inside(found, folder)):
+        raise ValueError(
+            f"this run's record is in {shown(found)}; give it with --storage, or in the "
+            f"environment as {VARIABLE}."
+        )
+    if stored is None and not missing and not (folder / DATABASE).is_file():
         raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
-    return Place(folder, name, url or stored or url_of(folder))
+    return Place(folder, name, found)
 
 
 def _read_note(folder: Path) -> dict[str, Any]:
     try:
         note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        _ = note["name"], note["storage"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if not isinstance(note["name"], str) or not isinstance(note["storage"], str | None):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
             f"{folder / NOTE} cannot be read; delete it and run the study again."
         ) from None

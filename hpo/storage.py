@@ -18,11 +18,10 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from hpo import answering
-from hpo.database import Database
+from hpo.addresses import Access, file_of, of_file
+from hpo.database import Database, NoRecord
 from hpo.masking import mask, shown
 from hpo.papers import Paper
 from hpo.record import Run, Rung, State, Trial
@@ -31,6 +30,15 @@ from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 DATABASE = "study.db"
 LEASE = "lease"
 """The user attribute in which a controller says that it runs the study."""
+REMEDIES = {
+    ("malformed", "not a database", "no such table", "no such column"): "the file is damaged; "
+    "restore a copy of it, or move it away to measure again with what the store has",
+    ("unable to open", "readonly", "is a directory"): "check that this is a file, in a folder that "
+    "exists and may be written",
+    ("full", "disk I/O error"): "free some space on its disk",
+    ("locked", "busy"): "another program holds it; end that one",
+}
+"""Words of SQLite's errors -> what helps."""
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
@@ -46,7 +54,7 @@ class StorageError(RuntimeError):
 
 def url_of(folder: Path) -> str:
     """The URL of the SQLite file in a run's folder."""
-    return f"sqlite:///{(folder / DATABASE).absolute()}"
+    return of_file(folder / DATABASE)
 
 
 def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
@@ -69,18 +77,20 @@ def database_of(study: Study) -> Database:
     return database
 
 
-def load_study(url: str, name: str) -> Study:
-    """The study of this name.
+def load_study(url: str, name: str, access: Access = "write") -> Study:
+    """The study of this name; no database is made for it, and none is changed by "read".
 
     Raises:
         StorageError: it is not there, or the database cannot be reached.
     """
     with guarded(url):
         try:
-            return optuna.load_study(storage=Database(url), study_name=name)
-        except KeyError:
+            return optuna.load_study(storage=Database(url, access), study_name=name)
+        except (KeyError, NoRecord) as error:
+            reason = f" ({error})" if isinstance(error, NoRecord) else ""
             raise StorageError(
-                f"the storage {shown(url)} holds no study {name!r}; check --storage and the name."
+                f"the storage {shown(url)} holds no study {name!r}{reason}; check --storage and "
+                "the name."
             ) from None
 
 
@@ -91,24 +101,10 @@ def find_study(url: str, name: str) -> Study | None:
         StorageError: the database cannot be reached.
     """
     with guarded(url):
-        if not _has_studies(url):
-            return None
         try:
-            return optuna.load_study(storage=Database(url), study_name=name)
-        except KeyError:
+            return optuna.load_study(storage=Database(url, "write"), study_name=name)
+        except (KeyError, NoRecord):
             return None
-
-
-def _has_studies(url: str) -> bool:
-    """Whether the database has Optuna's tables."""
-    address = make_url(url)
-    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
-        return False
-    engine = create_engine(url, **answering.engine_options(url))
-    try:
-        return inspect(engine).has_table("studies")
-    finally:
-        engine.dispose()
 
 
 def delete_study(study: Study) -> None:
@@ -159,11 +155,20 @@ def guarded(url: str) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ or error
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
-        mend = "install that driver" if isinstance(error, ImportError) else "is it reachable?"
+        remedy = "install that driver" if isinstance(error, ImportError) else _remedy(reason, url)
         raise StorageError(
-            f"the storage {shown(url)} cannot be used ({reason}): {mend}; then run the same "
+            f"the storage {shown(url)} cannot be used ({reason}): {remedy}; then run the same "
             "command to go on."
         ) from None
+
+
+def _remedy(reason: str, url: str) -> str:
+    """What to do about a database that refuses; SQLite's words are those of its result codes."""
+    if file_of(url) is not None:
+        for signs, remedy in REMEDIES.items():
+            if any(sign in reason for sign in signs):
+                return remedy
+    return "check that it can be reached"
 
 
 def spec_data(spec: StudySpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hpo import lease, runs
+from hpo.addresses import checked
 from hpo.commands.words import DONE, command
 from hpo.masking import shown
 from hpo.storage import copy_study, load_study
@@ -24,6 +25,7 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Copy while nobody writes it, and say how to go on there."""
+    checked(arguments.to_storage, "--to-storage")
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     with lease.held(load_study(place.url, place.name), place.url):
         count = copy_study(place.url, place.name, arguments.to_storage)

@@ -42,8 +42,8 @@ def write(text: str) -> None:
     Path("mine.py").write_text(HEAD + text + "\n")
 
 
-def read(name: str = "toy") -> Run:
-    return runs.read(runs.find_place(name, Path("runs"), None))
+def read(name: str = "toy", url: str | None = None) -> Run:
+    return runs.read(runs.find_place(name, Path("runs"), url))
 
 
 def words(capsys: pytest.CaptureFixture[str]) -> str:
@@ -341,12 +341,16 @@ def test_no_command_shows_the_password_of_a_storage(
     assert "secret" not in shown.out + shown.err + written
 
 
-def test_a_storage_elsewhere_holds_the_run(folder: Path) -> None:
+def test_a_storage_elsewhere_holds_the_run_and_has_to_be_given_to_read_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     url = f"sqlite:///{folder / 'elsewhere.db'}"
     assert cli.main(["run", "mine.py", "--storage", url]) == 0
     assert not (folder / "runs" / "toy" / "study.db").exists()
-    assert len(read().trials) == 5
-    assert cli.main(["show", "toy"]) == 0
+    assert len(read(url=url).trials) == 5
+    assert cli.main(["show", "toy", "--storage", url]) == 0
+    assert cli.main(["show", "toy"]) == 2
+    assert "give it with --storage, or in the environment as HPO_STORAGE" in complaint(capsys)
 
 
 def test_a_copied_run_goes_on_in_the_other_storage(
@@ -362,7 +366,7 @@ def test_a_copied_run_goes_on_in_the_other_storage(
     assert "has a study 'toy' already" in complaint(capsys)
     assert read().trials == before
     assert cli.main(["run", "mine.py", "--storage", url]) == 0
-    assert read().trials == undisturbed.trials
+    assert read(url=url).trials == undisturbed.trials
 
 
 def test_an_objective_that_breaks_leaves_its_trace_in_a_file(

@@ -47,17 +47,24 @@ def test_an_unknown_run_names_those_that_there_are(tmp_path: Path) -> None:
         runs.find_place("x", tmp_path, None)
 
 
-def test_a_storage_without_password_is_remembered_and_one_with_it_asked_for(
-    tmp_path: Path,
+def test_a_storage_outside_of_the_run_is_remembered_for_writing_and_asked_for_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"sqlite:///{tmp_path / 'other.db'}"
     runs.make_place(tmp_path, "plain", url)
-    assert runs.find_place("plain", tmp_path, None).url == url
+    assert runs.make_place(tmp_path, "plain", None).url == url
+    with pytest.raises(
+        ValueError, match=r"record is in sqlite:.*other\.db; give it with --storage"
+    ):
+        runs.find_place("plain", tmp_path, None)
+    assert runs.find_place("plain", tmp_path, url).url == url
+    assert runs.all_places(tmp_path) == []
     secret = "postgresql://u:secret@h/x"
     runs.make_place(tmp_path, "guarded", secret)
     with pytest.raises(ValueError, match=r"postgresql://u:\*\*\*@h/x; give it with --storage"):
         runs.find_place("guarded", tmp_path, None)
     assert runs.find_place("guarded", tmp_path, secret).url == secret
+    monkeypatch.setenv(runs.VARIABLE, url)
     assert [place.name for place in runs.all_places(tmp_path)] == ["plain"]
 
 
