@@ -99,6 +99,8 @@ def _storage(url: str) -> str:
     """Whether the database answers; a SQLite file that is not there is not made."""
     path = file_of(url)
     if path is not None and not path.exists():
+        if not path.parent.is_dir():
+            raise ValueError(f"{shown(url)} cannot be used: there is no folder {path.parent}")
         return f"{shown(url)}, a new file: {_writable(path.parent)}"
     try:
         with guarded(url):

@@ -396,9 +396,11 @@ def test_an_interrupted_run_keeps_its_state_and_prints_the_line_to_continue(
     done = start("run", "mine.py", "--storage", f"sqlite:///{folder}/a b.db")
     assert done.returncode == 130, done.stderr
     assert f"hpo run mine.py --storage 'sqlite:///{folder}/a b.db'\n" in done.stdout
-    assert [trial.state for trial in read().trials] == ["complete"] * 3 + ["running"] * 3
-    assert cli.main(["run", "mine.py", "--storage", f"sqlite:///{folder}/a b.db"]) == 0
-    assert read().trials == undisturbed.trials
+    url = f"sqlite:///{folder}/a b.db"
+    states = [trial.state for trial in read(url=url).trials]
+    assert states == ["complete"] * 3 + ["running"] * 3
+    assert cli.main(["run", "mine.py", "--storage", url]) == 0
+    assert read(url=url).trials == undisturbed.trials
 
 
 def test_sigterm_before_anything_is_measured_also_prints_the_line_to_continue(

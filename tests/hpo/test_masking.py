@@ -45,6 +45,19 @@ HOSTILE = [
         ("postgresql://h/x?sslpassword=p&a=b", "postgresql://h/x?sslpassword=***&a=b"),
         ("mysql://h/x?ssl_key_password=p", "mysql://h/x?ssl_key_password=***"),
         ("mssql:///?odbc_connect=PWD%3Dp", "mssql:///?odbc_connect=***"),
+        ("postgresql:/u:p@h/x", "postgresql:/u:***/x"),
+        ("postgresql//u:p@h/x", "postgresql//u:***/x"),
+        ("postgresql:/u:a/p@h/x", "postgresql:/u:***@h/x"),
+        ("postgresql:u:p@h/x", "postgresql:***@h/x"),
+        ("postgresql:///u:a/p@h/x", "postgresql:///u:***@h/x"),
+        ("(postgresql:/u:p@h), and u:p@h/x", "(postgresql:/u:*** and u:***@h/x"),
+        ("postgresql://u:p", "postgresql://u:***"),
+        ("postgresql://u:p/x", "postgresql://u:***/x"),
+        ("postgresql://h:5432 and http://[::1]:80/x", "postgresql://h:5432 and http://[::1]:80/x"),
+        ("postgresql://h/x#p", "postgresql://h/x#***"),
+        ("http://h/x#token=p", "http://h/x#token=***"),
+        ("http://h/x#part", "http://h/x#part"),
+        ("/tmp/a:b@c.db, a@b.de: #3", "/tmp/a:b@c.db, a@b.de: #3"),
         ("no address at all", "no address at all"),
     ],
 )
@@ -56,6 +69,8 @@ def test_white_space_in_a_password_is_hidden_where_the_url_stands_alone() -> Non
     assert shown("postgresql://u:two words\n@h/x") == "postgresql://u:***@h/x"
     assert shown("--storage=postgresql://u:two words@h/x") == "--storage=postgresql://u:***@h/x"
     assert shown("sqlite:////tmp/a b@c.db") == "sqlite:////tmp/a b@c.db"
+    assert shown("postgresql:/u:two words@h/x") == "postgresql:***@h/x"
+    assert shown("u:two words@h/x") == "u:***@h/x"
 
 
 @pytest.mark.parametrize("pattern", HOSTILE)
