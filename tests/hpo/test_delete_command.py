@@ -89,10 +89,12 @@ def test_in_a_storage_elsewhere_only_the_study_goes(folder: Path) -> None:
     url = f"sqlite:///{folder / 'all.db'}"
     for name in ("one", "two"):
         cli.main(["run", "mine.py", "--name", name, "--trials", "2", "--storage", url])
-    assert cli.main(["delete", "one", "--yes"]) == 0
+    assert cli.main(["delete", "one", "--yes"]) == 2
+    assert sorted(optuna.get_all_study_names(url)) == ["one", "two"]
+    assert cli.main(["delete", "one", "--yes", "--storage", url]) == 0
     assert optuna.get_all_study_names(url) == ["two"]
     assert not (folder / "runs" / "one").exists()
-    assert len(read("two").trials) == 2
+    assert len(runs.load("two", storage=url).trials) == 2
 
 
 def test_a_database_that_holds_another_study_stays(finished: Path) -> None:

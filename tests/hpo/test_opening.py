@@ -117,7 +117,8 @@ def test_a_run_can_be_named(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_runs_in_a_storage_elsewhere_are_replaced_and_forked_too(folder: Path) -> None:
-    storage = ["--storage", f"sqlite:///{folder / 'all.db'}"]
+    url = f"sqlite:///{folder / 'all.db'}"
+    storage = ["--storage", url]
     write(f"STUDY = spec(trials=2, {FAILS})")
     run(*storage)
     write("STUDY = spec(trials=3)")
@@ -125,7 +126,7 @@ def test_runs_in_a_storage_elsewhere_are_replaced_and_forked_too(folder: Path) -
     write("STUDY = spec(trials=3, wave=1)")
     assert run(*storage, "--fork") == 0
     assert run(*storage, "--trials", "4") == 0
-    assert [len(read(name).trials) for name in ("toy", "toy-2")] == [3, 4]
+    assert [len(runs.load(name, storage=url).trials) for name in ("toy", "toy-2")] == [3, 4]
 
 
 def test_looking_for_a_run_makes_nothing(tmp_path: Path) -> None:
