@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig
 
 from objectives import (
     adamw,
+    draws,
     evaluate,
     lanes,
     lora,
@@ -319,10 +320,12 @@ class Arms:
             return np.array([orders[slot // count][slot % count] for slot in slots])
 
         def batch_at(step: int) -> lanes.Batch:
-            if self.drops:
-                torch.manual_seed(seeds[0] * 1_000_003 + step)
             chosen = np.stack([picked(seed, step) for seed in seeds] * repeats)
-            return packing.batch_of(rows, chosen, self.device, packed=self.packed)
+            batch = packing.batch_of(rows, chosen, self.device, packed=self.packed)
+            if self.drops:
+                seed = seeds[0] * 1_000_003 + step
+                batch = dataclasses.replace(batch, draw=draws.generator(seed, self.device))
+            return batch
 
         return batch_at
 

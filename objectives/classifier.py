@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from objectives import models
+from objectives import draws, models
 from objectives.images import Rows
 from objectives.lanes import over_lanes
 from objectives.vision_recipe import ResNet
@@ -60,8 +60,7 @@ def build_config(model: ResNet, shape: tuple[int, int, int], classes: int) -> Re
 
 def initial_parameters(config: ResNetConfig, seed: int) -> dict[str, Tensor]:
     """Name -> parameter on the CPU, drawn from the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with draws.seeded(seed):
         module = _module(config)
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
@@ -71,7 +70,7 @@ class Classifier:
 
     def __init__(self, config: ResNetConfig, shape: tuple[int, int, int], device: str) -> None:
         self.shape = shape
-        with torch.random.fork_rng(devices=[]):
+        with draws.seeded(0):  # what is drawn is not kept
             trained = _module(config)
         self.settled = copy.deepcopy(trained).eval()
         """With statistics as buffers, to be given with the parameters."""

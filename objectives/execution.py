@@ -36,7 +36,7 @@ class Execution:
     time."""
     compiling: Compiling = "auto"
     """Whether the pretraining step is compiled; auto does on a GPU where the run is long. Never
-    together with pretrain.activation_checkpointing."""
+    together with pretrain.activation_checkpointing or dropout."""
     store: Path = DEFAULT_STORE
     store_gb: float | None = None
     """Size (1e9 bytes) within which the store keeps itself by dropping what costs least to compute

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from objectives import lora
+from objectives import draws, lora
 
 
 def write_model(
@@ -23,7 +23,7 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     """A base model (or a fully fine-tuned one) with its tokenizer."""
-    with torch.random.fork_rng(devices=[]):
+    with draws.seeded(0):  # all of it is replaced
         module = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     with torch.no_grad():
         for name, parameter in module.named_parameters():

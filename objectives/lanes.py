@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from objectives import attention
+from objectives import attention, draws
 from objectives.sharding import WHOLE, Sharding
 
 RANDOMNESS = "same"
@@ -59,6 +59,8 @@ class Batch:
     weights: Tensor | None = None
     targets: Tensor | None = None
     layout: Layout | None = None
+    draw: torch.Generator | None = None
+    """What dropout draws from; parts of a batch draw from it in turn."""
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches along B; a packed one stays whole."""
@@ -69,7 +71,10 @@ class Batch:
             [None] * parts if x is None else x.chunk(parts, dim=-2)
             for x in (self.ids, self.positions, self.weights)
         ]
-        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+        return [
+            Batch(ids, positions, weights, draw=self.draw)
+            for ids, positions, weights in zip(*pieces, strict=True)
+        ]
 
     @property
     def data(self) -> tuple[Tensor, ...]:
@@ -188,7 +193,7 @@ class Program:
         self, params: Mapping[str, Tensor], frozen: Mapping[str, Tensor] | None, batch: Batch
     ) -> Tensor:
         """Mean nats a counted target; [K] (or [G * A] with `frozen`)."""
-        with self._precision(batch):
+        with self._precision(batch), draws.drawing_from(batch.draw):
             nats = self._loss_pass(dict(params), frozen, batch.data)
         if batch.weights is None:
             return nats.mean((-1, -2))

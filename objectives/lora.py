@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from objectives import models, recipe
+from objectives import draws, models, recipe
 from objectives.lanes import Program
 
 ADAPTER = "default"
@@ -44,7 +44,8 @@ class Adapted:
         self.lora_config.fan_in_fan_out = any(
             isinstance(part, Conv1D) for part in self.module.modules()
         )
-        inject_adapter_in_model(self.lora_config, self.module, adapter_name=ADAPTER)
+        with draws.seeded(0):  # what is drawn is not kept
+            inject_adapter_in_model(self.lora_config, self.module, adapter_name=ADAPTER)
         for name, part in self.layers().items():
             if ADAPTER not in part.lora_A:
                 raise ValueError(
@@ -97,8 +98,7 @@ class Adapted:
     def initial(self, seed: int) -> dict[str, Tensor]:
         """Adapters as PEFT initialises them, drawn from the seed; on the CPU."""
         parameters: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with draws.seeded(seed):
             for prefix, layer in self.layers().items():
                 parameters |= _reset(layer, prefix)
         return {name: parameters[name] for name in self.shapes}

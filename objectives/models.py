@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
-from objectives import attention, recipe, recompute
+from objectives import attention, draws, recipe, recompute
 
 MAX_POSITIONS = 1024
 """Positions of models that learn them; assumed enough for proxy runs, GPT-2's own number."""
@@ -61,7 +61,7 @@ def build_module(
 ) -> nn.Module:
     """The model as a program: buffers on `device`, parameters on meta (tied ones stay tied)."""
     config = copy.deepcopy(config)
-    with torch.random.fork_rng(devices=[]):
+    with draws.seeded(0):  # what is drawn is not kept
         module: nn.Module = AutoModelForCausalLM.from_config(
             config, attn_implementation=attention.NAME, dtype=torch.get_default_dtype()
         )
@@ -94,8 +94,7 @@ def initial_parameters(
     if model.weights is not None:
         module = _load_weights(model.weights, config)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with draws.seeded(seed):
             module = AutoModelForCausalLM.from_config(
                 copy.deepcopy(config), dtype=torch.get_default_dtype()
             )
@@ -125,9 +124,12 @@ def decayed_mask(module: nn.Module, which: str) -> Tensor | None:
 
 
 def has_dropout(config: PreTrainedConfig) -> bool:
-    """Whether a training step draws random numbers."""
-    values = config.to_dict().items()
-    return any("drop" in name and isinstance(value, float) and value > 0 for name, value in values)
+    """Whether a training step draws random numbers: dropout, or noise on a router's inputs."""
+    kinds = ("drop", "jitter", "noise")
+    return any(
+        any(kind in name for kind in kinds) and isinstance(value, float) and value > 0
+        for name, value in config.to_dict().items()
+    )
 
 
 def flops_per_token(config: PreTrainedConfig, num_params: int, seq_len: int) -> float:

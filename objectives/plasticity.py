@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from objectives import handover, measures, memory, preflight
+from objectives import handover, measures, memory, preflight, turns
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.handover import Exported
@@ -40,21 +40,16 @@ class PlasticityObjective(Measuring[Recipe]):
         """Measure a batch; one result a request, in order.
 
         `on_event` is told of progress after every step; an exception it raises stops the work
-        there, with all that is finished kept in the store.
+        there, with all that is finished kept in the store. Threads of one process take turns
+        (`objectives.turns`), so each gets what it would get alone.
 
         Raises:
             ValueError: a request that cannot be understood, or a corpus, task or model that cannot
                 be had.
             StoreError: the store cannot be written.
         """
-        store = self.execution.open_store()
-        try:
-            for stage, key in self._prepared.stages():
-                store.use(stage, key)
-            return self._batch(requests, store, on_event or (lambda event: None)).run()
-        finally:
-            store.close(keep=self._prepared.stages())
-            memory.hand_back()
+        with turns.turn(on_event) as tell:
+            return self._evaluate(requests, tell)
 
     def preflight(self, requests: Sequence[Request]) -> None:
         """Check all that can be checked of these requests before a token is read.
@@ -92,12 +87,25 @@ class PlasticityObjective(Measuring[Recipe]):
             fidelity=request["fidelity"],
             seed=request["seed"],
         )
-        return bare._export(asked, folder, on_event or (lambda event: None))
+        with turns.turn(on_event) as tell:
+            return bare._export(asked, folder, tell)
+
+    def _evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None]
+    ) -> list[Result]:
+        store = self.execution.open_store()
+        try:
+            for stage, key in self._prepared.stages():
+                store.use(stage, key)
+            return self._batch(requests, store, on_event).run()
+        finally:
+            store.close(keep=self._prepared.stages())
+            memory.hand_back()
 
     def _export(
         self, request: Request, folder: Path, on_event: Callable[[Event], None]
     ) -> Exported:
-        (result,) = self.evaluate([request], on_event)
+        (result,) = self._evaluate([request], on_event)
         if result.failure is not None:
             raise ValueError(f"the trial has no weights to export: {result.failure}.")
         store = self.execution.open_store()

@@ -38,6 +38,7 @@ from objectives import (
     adamw,
     checkpoints,
     decay_policies,
+    draws,
     evaluate,
     fsdp,
     lanes,
@@ -162,8 +163,10 @@ class Sweep:
         self.module = self._module()
         pays = self.device != "cpu" and jobs[0].steps >= COMPILE_STEPS
         sharded = jobs[0].sharding == "fsdp"
-        # a traced pass would keep the activations that are to be computed again
-        traceable = not (self.pre.activation_checkpointing or sharded)
+        # a traced pass would keep the activations that are to be computed again, and would draw
+        # dropout from the process's generator
+        drops = models.has_dropout(self.config)
+        traceable = not (self.pre.activation_checkpointing or sharded or drops)
         self.compiled = traceable and (compiling == "on" or (compiling == "auto" and pays))
         self.sharding, self.program = self._sharded() if sharded else self._whole()
         self.shapes = {name: p.shape for name, p in self.module.named_parameters()}
@@ -490,8 +493,8 @@ def batches(
     drops = models.has_dropout(models.build_config(jobs[0].recipe.model, corpus.vocab_size))
 
     def batch_at(step: int) -> lanes.Batch:
-        if drops:  # the same whatever was drawn before, and whichever lanes run together
-            torch.manual_seed(step * ranks.count + ranks.rank)
+        # the same whatever was drawn before, and whichever lanes run together
+        draw = draws.generator(step * ranks.count + ranks.rank, device) if drops else None
         rows: dict[Any, NDArray[np.int64]] = {}
         wanted = []
         for job, start in zip(jobs, starts or [0] * len(jobs), strict=True):
@@ -500,6 +503,8 @@ def batches(
             if wanted[-1] not in rows:
                 rows[wanted[-1]] = text.batch(job.seed, at, pre.batch_size, pre.seq_len)
         ids = rows[wanted[0]] if len(rows) == 1 else np.stack([rows[each] for each in wanted])
-        return lanes.Batch(torch.from_numpy(ids).to(device)).split(ranks.count)[ranks.rank]
+        return lanes.Batch(torch.from_numpy(ids).to(device), draw=draw).split(ranks.count)[
+            ranks.rank
+        ]
 
     return batch_at

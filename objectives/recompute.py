@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from objectives import draws
+
 Run = Callable[..., tuple[Tensor, ...]]
 
 
@@ -74,7 +76,13 @@ def _recompute(run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
     if any(torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors):
         below: tuple[Tensor, ...] = _BelowLanes.apply(run, *tensors)  # type: ignore[no-untyped-call]
         return below
-    out: tuple[Tensor, ...] = checkpoint(run, *tensors, use_reentrant=False)
+    out: tuple[Tensor, ...] = checkpoint(
+        run,
+        *tensors,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=draws.repeated,
+    )
     return out
 
 

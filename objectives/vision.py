@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from objectives import contents, images, memory, weight_decay
+from objectives import contents, images, memory, turns, weight_decay
 from objectives.entries import DamagedError
 from objectives.execution import Execution
 from objectives.finetune import curve
@@ -67,13 +67,19 @@ class VisionObjective(Measuring[VisionRecipe]):
             ValueError: a request that cannot be understood, or images that cannot be had.
             StoreError: the store cannot be written.
         """
+        with turns.turn(on_event) as tell:
+            return self._evaluate(requests, tell)
+
+    def _evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None]
+    ) -> list[Result]:
         started = time.monotonic()
         device = self.execution.device_name
         jobs = [_job(self.recipe, request, device) for request in requests]
         store = self.execution.open_store()
         try:
             total = sum(job.steps * job.recipe.pretrain.batch_size for job in jobs)
-            progress = Progress(on_event or (lambda event: None), total, "images")
+            progress = Progress(on_event, total, "images")
             found = self._measured(jobs, store, progress)
         finally:
             store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -132,7 +133,7 @@ def recipe(folder: Path, **pretrain: Any) -> Recipe:
 def plain(config: PreTrainedConfig, params: dict[str, Tensor]) -> nn.Module:
     """An ordinary transformers model with these weights, in eval mode."""
     module: nn.Module = AutoModelForCausalLM.from_config(
-        config, attn_implementation="sdpa", dtype=torch.get_default_dtype()
+        copy.deepcopy(config), attn_implementation="sdpa", dtype=torch.get_default_dtype()
     )
     found = dict(module.named_parameters())
     assert found.keys() == params.keys()
