@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import doctor, runs, studies, tables, terminal
-from hpo.commands import compare, copy, dashboard, delete, export, plot, run, store, transfer
+from hpo.commands import check, compare, copy, dashboard, delete, export, plot, run, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
 from hpo.masking import mask, shown
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         prog="hpo", description="Searches pretraining hyperparameters for plasticity."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    with_storage = run.add(commands)
+    with_storage = [*run.add(commands), *check.add(commands)]
     commands_on_runs = [
         command(commands, "list", _list, "studies that ship, and runs with their progress"),
         command(commands, "show", _show, "the front as a table"),
@@ -132,10 +132,10 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     table = Table("check", "", "found", title="What works here", title_justify="left")
     checks = doctor.checks(arguments.out, arguments.storage)
-    for check in checks:
-        table.add_row(Text(check.name), "ok" if check.ok else "PROBLEM", Text(check.found))
+    for each in checks:
+        table.add_row(Text(each.name), "ok" if each.ok else "PROBLEM", Text(each.found))
     console.print(table)
-    return DONE if all(check.ok for check in checks) else FAILED
+    return DONE if all(each.ok for each in checks) else FAILED
 
 
 def _complain(error: Exception, code: int) -> int:

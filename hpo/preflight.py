@@ -1,14 +1,24 @@
 """What can be known of a study before its first trial: what is wrong with it, and what it asks for.
 
-An objective that has a method `preflight(requests)` checks them and raises ValueError in one
-sentence; one without it is taken at its word.
+Both are asked of the objective by methods that it need not have; one without them is taken at its
+word.
+
+    preflight(requests)                            raises ValueError in one sentence
+    estimate(requests, together=N, timed=True)     JSON-able: `tokens` and `stored` ({"pretraining",
+                                                   "finetuning"}), `tokens_per_second`, `seconds`,
+                                                   `disk_bytes`, `parameters`, `device`, `notes`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from hpo.space import sobol_point
 from hpo.spec import Params, Request, StudySpec, ends
+
+MOST = 256
+"""Requests that an objective is asked to estimate; assumed: enough for a mean."""
 
 
 def check(spec: StudySpec) -> None:
@@ -46,3 +56,45 @@ def _searched(spec: StudySpec) -> Iterator[Params]:
     for path, domain in spec.space.items():
         for value in ends(domain):
             yield {path: value}
+
+
+def estimate(spec: StudySpec, finished: int, *, timed: bool = True) -> dict[str, Any] | None:
+    """What the trials that are left would cost, by an objective's own `estimate`.
+
+    It is asked for the named points that are left, and for points spread over the space in place of
+    those that the search will choose; of many, for `MOST`, and what that takes is scaled up.
+    None where the objective has no such method.
+    """
+    method = getattr(spec.objective, "estimate", None)
+    left = _left(spec, finished)
+    if method is None or not left:
+        return None
+    asked = left[:MOST]
+    found: dict[str, Any] = method(asked, together=min(spec.wave, len(left)), timed=timed)
+    return _scaled(found, len(left) / len(asked))
+
+
+def _left(spec: StudySpec, finished: int) -> list[Request]:
+    planned = [
+        Request(params=dict(each.point.params), fidelity=1.0, seed=spec.seed + each.replicate)
+        for each in spec.planned[finished : spec.trials]
+    ]
+    begun = max(finished, len(spec.planned))
+    searched = [
+        Request(params=sobol_point(spec.space, spec.seed, place), fidelity=1.0, seed=spec.seed)
+        for place in range(begun, spec.trials)
+    ]
+    return [*planned, *searched]
+
+
+def _scaled(found: dict[str, Any], factor: float) -> dict[str, Any]:
+    """The amounts in an estimate, so many times; a rate or a size of the model stays."""
+    if factor == 1:
+        return found
+    scaled = dict(found)
+    for name in ("tokens", "stored"):
+        scaled[name] = {part: amount * factor for part, amount in found.get(name, {}).items()}
+    for name in ("seconds", "disk_bytes"):
+        if found.get(name) is not None:
+            scaled[name] = found[name] * factor
+    return scaled

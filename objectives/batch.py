@@ -38,6 +38,7 @@ from objectives.parallel import pretrain
 from objectives.prepared import Prepared, data_key
 from objectives.pretrain import MOST_LANES
 from objectives.progress import Event, Progress
+from objectives.recipe import Finetune as FinetuneRecipe
 from objectives.recipe import Recipe
 from objectives.requests import job_of
 from objectives.store import Store, key_of
@@ -114,7 +115,7 @@ class Batch:
         job = self.prepared.with_second(job, corpus, *reading)
         (base,) = pretrain([job], corpus, self.store, report, max_lanes=self.max_lanes,
                            compiling=self.compiling)  # fmt: skip
-        found = self._stored(_stage_key(job, base, corpus, tasks), job, tasks)
+        found = self._stored(measures_key(job, base.key, corpus, tasks), job, tasks)
         if found is None:
             raise RuntimeError("the store lost a stage while it was exported; run again.")
         outcomes = [Outcome.from_dict(data) for data in found["outcomes"]]
@@ -140,7 +141,7 @@ class Batch:
         bases = self._bases(dict(zip(members, jobs, strict=True)), corpus, progress)
         measured = []
         for index, (job, base) in bases.items():
-            key = _stage_key(job, base, corpus, tasks)
+            key = measures_key(job, base.key, corpus, tasks)
             flops = _flops_per_token(job, base, corpus)
             measured.append(_Measured(index, job, base, key, self.base_only[index], flops))
         self._finetune_missing(measured, corpus, tasks, progress)
@@ -423,32 +424,39 @@ def _shape_key(job: Job) -> str:
     return key_of(data["model"], forgetting, course, job.seed)
 
 
-def _stage_key(job: Job, base: Base, corpus: Corpus, tasks: list[Task]) -> str:
+def measures_key(job: Job, base_key: str, corpus: Corpus, tasks: list[Task]) -> str:
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
     data["finetune"].pop("tasks")
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
-        "finetune-2", base.key, data["finetune"], samples, job.seed,
+        "finetune-2", base_key, data["finetune"], samples, job.seed,
         [[task.name, task.key] for task in tasks], corpus.key,
     )  # fmt: skip
 
 
 def _tokens(job: Job, tasks: list[Task]) -> float:
     """Tokens a job will train on, its learning-rate grid without extensions; for progress only."""
-    pre, fine = job.recipe.pretrain, job.recipe.finetune
-    tuned = 0.0
-    for task in tasks:
-        tuned += (
-            num_steps(fine, task)
-            * task.mean_tokens
-            * fine.batch_size
-            * (len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds)
-        )
+    pre = job.recipe.pretrain
+    tuned = tuning_tokens(
+        job.recipe.finetune,
+        [(num_steps(job.recipe.finetune, task), task.mean_tokens) for task in tasks],
+    )
     runs = 1 if job.reference is None else 2
     steps = runs * job.steps + probes.training_steps(job)
     return steps * pre.batch_size * pre.seq_len + tuned
+
+
+def tuning_tokens(fine: FinetuneRecipe, tasks: Sequence[tuple[int, float]]) -> float:
+    """Tokens that the fine-tunes of one base train on; steps and tokens of a row, a task each."""
+    steps = sum(steps * tokens for steps, tokens in tasks)
+    return steps * fine.batch_size * num_tunes(fine)
+
+
+def num_tunes(fine: FinetuneRecipe) -> int:
+    """Fine-tunes of a base on a task, without extensions of the grid."""
+    return len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds
 
 
 def _peak_memory_gib(device: str) -> float:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from objectives import handover, measures, memory, preflight, turns
+from objectives import estimates, handover, measures, memory, preflight, turns
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.handover import Exported
@@ -58,6 +59,20 @@ class PlasticityObjective(Measuring[Recipe]):
             ValueError: something is not there or does not go together.
         """
         preflight.check(self.recipe, requests, self.execution)
+
+    def estimate(
+        self, requests: Sequence[Request], *, together: int = 1, timed: bool = True
+    ) -> dict[str, Any]:
+        """What these requests would cost; see `objectives.estimates`.
+
+        `together`: how many are measured at once; `timed`: measure a training step.
+
+        Raises:
+            ValueError: a request that cannot be understood, or data that cannot be read.
+        """
+        return estimates.estimate(
+            self.recipe, requests, self.execution, together=together, timed=timed
+        )
 
     def early(self) -> frozenset[str]:
         """Metrics that a request with `base_only` gives."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+import torch
+
 from objectives import corpus as corpora
 from objectives import lora, models, parallel, recipe, schedules, sources, tasks
 from objectives.builtin_tasks import TASKS
@@ -163,7 +165,8 @@ def check_model(changed: recipe.Recipe, vocab: int) -> None:
     config = models.build_config(changed.model, vocab)
     check_length(changed, vocab)
     if changed.finetune.method == "lora":
-        lora.Adapted(config, changed.finetune.lora, "meta")
+        with torch.device("meta"):  # nothing is drawn
+            lora.Adapted(config, changed.finetune.lora, "meta")
     if changed.model.weights is not None:
         models.initial_parameters(changed.model, config, 0)
 

@@ -29,6 +29,12 @@ from hpo.terminal import plain
 def add(commands: Any) -> list[argparse.ArgumentParser]:
     """`hpo run`."""
     added = command(commands, "run", run, "start a study, or continue it")
+    add_options(added)
+    return [added]
+
+
+def add_options(added: argparse.ArgumentParser) -> None:
+    """The study and all that is said of it."""
     added.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
     added.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
     added.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
@@ -74,7 +80,6 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
     )
     added.add_argument("--share", metavar="URL", help="where machines share finished stages")
     added.add_argument("--live", action="store_true", help="rewrite the report as results come")
-    return [added]
 
 
 def _add_executor(added: argparse.ArgumentParser) -> None:
@@ -136,7 +141,7 @@ def _open(
     asked: Launch, arguments: argparse.Namespace, console: Console
 ) -> tuple[runs.Place, Controller]:
     """The run's folder and its controller, with the executor that the command line names."""
-    spec, options = study(asked, arguments), _options(arguments)
+    spec, options = study(asked, arguments), executor_options(arguments)
     default = os.environ.pop(runs.VARIABLE, None)  # workers need no password
     opened = chosen(spec, arguments, default)
     name = opened.place.name
@@ -171,7 +176,13 @@ def chosen(spec: StudySpec, arguments: argparse.Namespace, default: str | None) 
     """The run that is meant; `default`: the storage that the environment names."""
     noted = origin(arguments).study
     return opening.choose(
-        spec, arguments.out, arguments.storage, default, fork=arguments.fork, origin=noted
+        spec,
+        arguments.out,
+        arguments.storage,
+        default,
+        fork=arguments.fork,
+        restart=arguments.restart,
+        origin=noted,
     )
 
 
@@ -208,7 +219,8 @@ def launch(arguments: argparse.Namespace) -> Launch:
     )
 
 
-def _options(arguments: argparse.Namespace) -> Options:
+def executor_options(arguments: argparse.Namespace) -> Options:
+    """What is said of the executor."""
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
     for name in ("worker_cpus", "worker_gpus"):

@@ -435,15 +435,17 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
 
 
 COMMON = ["-h --help", "--out", "--storage"]
+RUN = [
+    "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
+    "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
+    "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
+    "--device", "--devices", "--sharding", "--wait", "--accept-changes", "--name", "--restart",
+    "--fork", "--store-gb",
+    "--share", "--live", "--out", "--storage",
+]  # fmt: skip
 OPTIONS = {
-    "run": [
-        "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
-        "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
-        "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
-        "--device", "--devices", "--sharding", "--wait", "--accept-changes", "--name", "--restart",
-        "--fork", "--store-gb",
-        "--share", "--live", "--out", "--storage",
-    ],
+    "run": RUN,
+    "check": [*RUN[:-2], "--json", *RUN[-2:]],
     "list": COMMON,
     "show": ["-h --help", "run", "--group", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--group", "--out", "--storage"],
