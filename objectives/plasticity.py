@@ -58,7 +58,8 @@ class PlasticityObjective(Measuring[Recipe]):
         Raises:
             ValueError: something is not there or does not go together.
         """
-        preflight.check(self.recipe, requests, self.execution)
+        with turns.turn(None):
+            preflight.check(self.recipe, requests, self.execution)
 
     def estimate(
         self, requests: Sequence[Request], *, together: int = 1, timed: bool = True
@@ -70,9 +71,10 @@ class PlasticityObjective(Measuring[Recipe]):
         Raises:
             ValueError: a request that cannot be understood, or data that cannot be read.
         """
-        return estimates.estimate(
-            self.recipe, requests, self.execution, together=together, timed=timed
-        )
+        with turns.turn(None):
+            return estimates.estimate(
+                self.recipe, requests, self.execution, together=together, timed=timed
+            )
 
     def early(self) -> frozenset[str]:
         """Metrics that a request with `base_only` gives."""
