@@ -10,9 +10,9 @@ from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ValidationInfo
-from pydantic.dataclasses import dataclass
 
-from objectives.field_types import STRICT, Count, NonNegative, Positive
+from objectives.config_class import config_class
+from objectives.field_types import Count, NonNegative, Positive
 
 Coupling = Literal["decoupled", "independent", "l2"]
 Course = Literal["constant", "linear", "schedule", "inverse_time"]
@@ -25,7 +25,7 @@ UNTIMED_POLICIES = ("awd", "stable")
 """Rules that take the strength from norms or moments: 1 / (lr wd) is no timescale under them."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Multipliers:
     """Factors on the decay of each role; every parameter has one (see `objectives.roles`).
 
@@ -45,7 +45,7 @@ class Multipliers:
     norm: NonNegative = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class ModuleScores:
     """How alpha_decay and ada_decay turn the scores of linear modules into factors."""
 
@@ -70,7 +70,7 @@ class ModuleScores:
             )
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class WeightDecay:
     """What pulls the weights to zero. Rules and sources are in `objectives.decay_policies`."""
 
@@ -120,7 +120,7 @@ class WeightDecay:
         return self.coupling != "l2" and self.policy not in UNTIMED_POLICIES
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class EffectiveLrOf:
     """A run whose effective rate lr_t / |w_t| is followed: this recipe with another strength of its
     decay. Both None: the rate is the schedule's. See `objectives.following`."""

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from objectives import estimates, handover, measures, memory, preflight, turns
+from objectives import (
+    estimates,
+    handover,
+    measures,
+    memory,
+    metric_names,
+    preflight,
+    turns,
+)
 from objectives.batch import Batch
 from objectives.execution import Execution
 from objectives.handover import Exported
@@ -79,6 +87,10 @@ class PlasticityObjective(Measuring[Recipe]):
     def early(self) -> frozenset[str]:
         """Metrics that a request with `base_only` gives."""
         return measures.EARLY
+
+    def metrics(self) -> frozenset[str]:
+        """All metrics that a whole request may give."""
+        return metric_names.of_recipe(self.recipe)
 
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""

@@ -13,23 +13,24 @@ from dataclasses import field
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from objectives import recipe_tree
+from objectives.config_class import config_class
 from objectives.decay_recipe import EffectiveLrOf, ShortWeightDecay, WeightDecay
 from objectives.field_types import (
-    STRICT,
     Beta,
     Count,
     CountOrZero,
     Fraction,
     NonNegative,
     Positive,
+    Several,
     Value,
+    Whole,
 )
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Stdlib:
     """Text that ships with the running Python: documentation topics, docstrings and source."""
 
@@ -40,18 +41,18 @@ class Stdlib:
     """Share of the training sequences, relative to the other sources."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Files:
     """Local files or globs: .txt (one document a file), .jsonl, .parquet; also .gz, .xz, .zst."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[str, ...]
+    paths: Annotated[tuple[str, ...], Several]
     text_field: str = "text"
     max_bytes: Count | None = None
     weight: Positive = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class HubDataset:
     """A Hugging Face dataset by hub name, or a folder written by `save_to_disk`."""
 
@@ -69,24 +70,43 @@ class HubDataset:
 Source: TypeAlias = Annotated[Stdlib | Files | HubDataset, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Corpus:
     """Pretraining text, its split and its tokenizer."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (Stdlib(),)
+    sources: Annotated[tuple[Source, ...], Field(min_length=1), Several] = (Stdlib(),)
     tokenizer: str | None = None
     """A Hugging Face tokenizer (hub name or folder); None trains a byte-level BPE on the corpus."""
-    vocab_size: Annotated[int, Field(ge=257)] = 1024
+    vocab_size: Annotated[int, Field(ge=257, le=2**53), Whole] = 1024
     """Size of the trained BPE; not used with `tokenizer`."""
     validation_frac: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of documents, picked by their hash, that are held out."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+PresetName = Literal[
+    "llama-0.06m",
+    "llama-0.2m",
+    "llama-1m",
+    "llama-4m",
+    "llama-10m",
+    "llama-30m",
+    "llama-60m",
+    "llama-135m",
+    "llama-350m",
+    "llama-0.5b",
+    "llama-1b",
+    "llama-3.2-1b",
+    "gpt2-0.2m",
+    "gpt2-124m",
+]
+"""The keys of `objectives.models.PRESETS`."""
+
+
+@config_class
 class Model:
     """A causal language model, from a preset's or a Hugging Face config's shape."""
 
-    preset: str | None = "llama-0.2m"
+    preset: PresetName | None = "llama-0.2m"
     """A name in `objectives.models.PRESETS`."""
     config: str | None = None
     """A Hugging Face config (hub name or folder) instead of a preset."""
@@ -98,7 +118,7 @@ Optimizer = Literal["adamw", "sgd"]
 Shape = Literal["cosine", "linear", "sqrt", "inverse_sqrt", "drop"]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Schedule:
     """One curve for the learning rate: warm up, hold, decay. See `objectives.schedules`."""
 
@@ -113,11 +133,11 @@ class Schedule:
     would give, about; see `objectives.merging`. In pretraining only."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class MidTraining:
     """A second phase on other text, from the rate at which the first one ended."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: Annotated[tuple[Source, ...], Field(min_length=1), Several]
     """Its text; tokenizer and held-out share are those of the corpus, so that a document which is
     in both is held out of both or of none."""
     steps: Count
@@ -129,7 +149,7 @@ class MidTraining:
     """The decay's `value` from there on, in its unit; None keeps that of the first phase."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Pretrain:
     """Pretraining of the base model."""
 
@@ -196,15 +216,21 @@ class Optimization(Protocol):
     def clip_norm(self) -> float | None: ...
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+BuiltinTaskName = Literal[
+    "code_module", "token_kind", "doc_name", "commands", "list_ops", "arithmetic"
+]
+"""The keys of `objectives.builtin_tasks.TASKS`."""
+
+
+@config_class
 class BuiltinTask:
     """A task made from the running Python; a name in `objectives.builtin_tasks.TASKS`."""
 
     kind: Literal["builtin"] = "builtin"
-    name: str
+    name: BuiltinTaskName
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class FileTask:
     """JSON Lines with `prompt`, `completion` and, for classification, `label`."""
 
@@ -218,7 +244,7 @@ class FileTask:
     """auto: accuracy where every row has a label, and each label one text; else exact match."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class HubTask:
     """A Hugging Face dataset and templates that turn a row into prompt and completion."""
 
@@ -240,22 +266,22 @@ class HubTask:
 Task: TypeAlias = Annotated[BuiltinTask | FileTask | HubTask, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Lora:
     """Low-rank adapters by PEFT."""
 
     rank: Count = 8
     alpha: Positive = 16.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] = ("all-linear",)
+    targets: Annotated[tuple[str, ...], Several] = ("all-linear",)
     """Module names as PEFT takes them, or "all-linear"."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Finetune:
     """Fine-tuning of every base on every task, over a grid of learning rates and seeds."""
 
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = (
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1), Several] = (
         BuiltinTask(name="token_kind"),
         BuiltinTask(name="code_module"),
         BuiltinTask(name="list_ops"),
@@ -263,7 +289,7 @@ class Finetune:
     )
     method: Literal["lora", "full"] = "lora"
     lora: Lora = field(default_factory=Lora)
-    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3e-3, 1e-2, 3e-2)
+    lrs: Annotated[tuple[Positive, ...], Field(min_length=1), Several] = (3e-3, 1e-2, 3e-2)
     """Learning rates tried for each base and task; the best on validation loss is reported."""
     max_extensions: CountOrZero = 3
     """How often the grid grows by its own ratio while the best rate lies at its edge."""
@@ -304,14 +330,14 @@ ProbeName = Literal[
 ]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Probes:
     """What is measured on the base besides its losses; see `objectives.probes`.
 
     Sizes are ours, for models of up to some millions of parameters.
     """
 
-    run: tuple[ProbeName, ...] = ("norms", "ranks", "spikes")
+    run: Annotated[tuple[ProbeName, ...], Several] = ("norms", "ranks", "spikes")
     """The probes; the cheap ones by default. Each runs once for a base and its settings."""
     forgetting_tokens: CountOrZero = 8192
     """Tokens on which the base loss after fine-tuning is compared with before; 0 leaves it out."""
@@ -339,7 +365,7 @@ SHORT_FORMS = {"pretrain.weight_decay": "pretrain.weight_decay.value"}
 """Subtrees that a number may stand for -> the path that it sets."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Recipe:
     """Everything one trial does."""
 

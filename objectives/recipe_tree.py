@@ -7,13 +7,14 @@ for, with the path that the number sets.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from objectives import config_errors
+from objectives.config_class import plain
 from objectives.field_types import Value
 
 Tree = TypeVar("Tree")
@@ -32,10 +33,12 @@ def from_dict(kind: type[Tree], data: Mapping[str, Any], short_forms: ShortForms
     Raises:
         ValueError: an unknown path, a wrong type, a value out of range.
     """
+    text = json.dumps(_json_data("the recipe", data))
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+        return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError(_explain(error, [*short_forms, *paths(kind())])) from None
+        sentence = config_errors.of_data(error, kind, [*short_forms, *paths(kind())])
+    raise ValueError(sentence)
 
 
 def paths(recipe: object) -> dict[str, Value]:
@@ -51,6 +54,7 @@ def with_params(recipe: Tree, params: Mapping[str, Any], short_forms: ShortForms
             hyperparameter by two names.
     """
     data = to_dict(recipe)
+    _check_paths(params)
     for short, full in short_forms.items():
         if full in params and _is_number(params.get(short)):
             raise ValueError(
@@ -60,6 +64,14 @@ def with_params(recipe: Tree, params: Mapping[str, Any], short_forms: ShortForms
     for path, value in params.items():
         _set(data, path, value, short_forms)
     return from_dict(type(recipe), data, short_forms)
+
+
+def _check_paths(params: Any) -> None:
+    if not isinstance(params, Mapping) or not all(isinstance(path, str) for path in params):
+        raise ValueError(
+            'params must be a dict of paths and values such as {"pretrain.lr": 0.01}, got '
+            f"{config_errors.shown(params)}."
+        )
 
 
 def _leaves(node: Any, prefix: str) -> list[tuple[str, Value]]:
@@ -86,48 +98,22 @@ def _set(data: dict[str, Any], path: str, value: Any, short_forms: ShortForms) -
         node = dict(_children(node) or []).get(key)
     if last not in dict(_children(node) or []):
         known = [name for name, _ in _leaves(data, "")]
-        raise ValueError(_unknown(path, [*short_forms, *known]))
+        raise ValueError(config_errors.unknown(path, [*short_forms, *known]))
+    node[int(last) if isinstance(node, list) else last] = _json_data(path, value)
+
+
+def _json_data(path: str, value: Any) -> Any:
+    """A copy of the value as JSON has it."""
     try:
-        node[int(last) if isinstance(node, list) else last] = json.loads(json.dumps(value))
-    except TypeError:
+        found = json.loads(json.dumps(plain(value)))
+        json.dumps(found, ensure_ascii=False).encode()  # half an emoji is no text
+    except (TypeError, ValueError, RecursionError):
         raise ValueError(
-            f"{path} must be JSON-able data, got {value!r}; give plain numbers, strings and lists."
+            f"{path} must be JSON-able data, got {config_errors.shown(value)}; give plain numbers, "
+            "strings and lists."
         ) from None
+    return found
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _unknown(path: str, known: list[str]) -> str:
-    last = path.split(".")[-1]
-    same = [name for name in known if last in (name.split(".")[-1], _initials(name))]
-    near = list(dict.fromkeys(same + difflib.get_close_matches(path, known, n=3, cutoff=0.5)))
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"paths are {', '.join(known)}."
-    return f"unknown hyperparameter {path!r}; {hint}"
-
-
-def _initials(path: str) -> str:
-    """Such as wd for pretrain.weight_decay."""
-    return "".join(word[:1] for word in path.split(".")[-1].split("_"))
-
-
-def _explain(error: ValidationError, known: list[str]) -> str:
-    """One sentence for the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
-    path = _path_of(first["loc"])
-    if first["type"] == "unexpected_keyword_argument":
-        return _unknown(path, known)
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    return f"{path}: {first['msg']}, got {first['input']!r}."
-
-
-def _path_of(place: tuple[int | str, ...]) -> str:
-    """Pydantic's place without the kind it puts behind the index of a source or task."""
-    parts = [
-        str(part)
-        for before, part in zip((None, *place), place, strict=False)
-        if not (isinstance(before, int) and isinstance(part, str))
-    ]
-    return ".".join(parts)

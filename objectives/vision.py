@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from objectives import contents, images, memory, turns, weight_decay
+from objectives import contents, images, memory, metric_names, turns, weight_decay
 from objectives.entries import DamagedError
 from objectives.execution import Execution
 from objectives.finetune import curve
@@ -90,6 +90,10 @@ class VisionObjective(Measuring[VisionRecipe]):
     def early(self) -> frozenset[str]:
         """None: there is no fine-tuning to leave out."""
         return frozenset()
+
+    def metrics(self) -> frozenset[str]:
+        """All metrics that a request may give."""
+        return metric_names.of_vision(self.recipe)
 
     def reused(self, request: Request, done: Request) -> float:
         """Training does not go on from other runs; equal ones are the same stage."""

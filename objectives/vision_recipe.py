@@ -12,18 +12,27 @@ from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from objectives import recipe_tree
+from objectives.config_class import config_class
 from objectives.decay_recipe import Multipliers, ShortWeightDecay, WeightDecay
-from objectives.field_types import STRICT, Beta, Count, CountOrZero, NonNegative, Positive, Value
+from objectives.field_types import (
+    Beta,
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    Several,
+    Value,
+    Whole,
+)
 from objectives.recipe import SHORT_FORMS, Optimizer, Schedule
 
 POLICIES = ("uniform", "awd", "cautious", "stable")
 """Decay policies that do not ask for a transformer's roles or linear modules."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Digits:
     """Scikit-learn's handwritten digits: 1,797 images of 8 x 8, ten classes; nothing is read."""
 
@@ -32,7 +41,7 @@ class Digits:
     """The first so many training images; None takes all."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Cifar10:
     """CIFAR-10 from a folder with its binary version: data_batch_*.bin and test_batch.bin."""
 
@@ -41,7 +50,7 @@ class Cifar10:
     train_rows: Count | None = None
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class HubImages:
     """A Hugging Face dataset of labelled images, all of one size: hub name, or a local folder."""
 
@@ -59,25 +68,25 @@ class HubImages:
 Images: TypeAlias = Annotated[Digits | Cifar10 | HubImages, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class ResNet:
     """A ResNet of transformers' config, with the stem of small images; see `classifier`."""
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 16, 32)
+    widths: Annotated[tuple[Count, ...], Field(min_length=1), Several] = (8, 16, 32)
     """Channels of each stage; each but the first halves the image's side. The stem has those of
     the first."""
-    depths: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 1, 1)
+    depths: Annotated[tuple[Count, ...], Field(min_length=1), Several] = (1, 1, 1)
     """Blocks of each stage; (2, 2, 2, 2) with widths 64, 128, 256, 512 is ResNet-18."""
     layer: Literal["basic", "bottleneck"] = "basic"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class Training:
     """Training of the classifier. Defaults of the optimizer are arXiv 2310.04415's: plain SGD."""
 
     steps: Count = 1000
     """Optimizer steps at fidelity 1."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole] = 64
     """Images a step; two at least, or batch normalisation has nothing to normalise by."""
     lr: Positive = 0.1
     """Peak learning rate."""
@@ -103,18 +112,18 @@ class Training:
 ProbeName = Literal["norms", "sharpness"]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class VisionProbes:
     """What is measured along training besides losses and errors."""
 
-    run: tuple[ProbeName, ...] = ("norms", "sharpness")
+    run: Annotated[tuple[ProbeName, ...], Several] = ("norms", "sharpness")
     points: Count = 4
     """sharpness: evenly spaced steps at which it is measured, the last step among them."""
     vectors: Count = 16
     """sharpness: random vectors."""
     rows: Count = 512
     """sharpness: training images; the paper's 5,000 are of CIFAR-10."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole] = 128
     """sharpness: images normalised together; the paper's is 50."""
     flow_steps: CountOrZero = 100
     """sharpness: steps at `flow_rate` without decay that a copy of the model takes before it is
@@ -123,7 +132,7 @@ class VisionProbes:
     """The paper has 1e-4 and 1e-3, for 100 epochs."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@config_class
 class VisionRecipe:
     """Everything one vision trial does."""
 

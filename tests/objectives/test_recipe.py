@@ -276,5 +276,5 @@ def test_the_old_place_of_decayed_parameters_leads_to_the_new_one() -> None:
 
 
 def test_a_number_that_is_no_strength_is_refused_in_python_too() -> None:
-    with pytest.raises(ValueError, match="greater than or equal to 0"):
+    with pytest.raises(ValueError, match=r"value of WeightDecay must be at least 0, got -1\.0"):
         Pretrain(weight_decay=-1.0)  # type: ignore[arg-type]

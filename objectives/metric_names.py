@@ -1,0 +1,62 @@
+"""The metrics that a recipe may give, known before anything is measured.
+
+A metric that depends on the outcome, such as a timescale where there is decay, is among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from objectives.measures import EARLY
+from objectives.probes import PROBES
+from objectives.recipe import Recipe
+from objectives.vision_recipe import VisionRecipe
+
+OVER_SEEDS = ("finetuned", "gain", "finetuned_loss_nats", "loss_gain_nats", "forgetting_nats")
+TASK_ONCE = ("before", "chance", "lr", "loss_before_nats")
+TASK_OVER_SEEDS = ("after", "gain", "loss_after_nats")
+
+
+def of_recipe(recipe: Recipe) -> frozenset[str]:
+    """All metrics of a language model's trial at full fidelity, with their standard errors."""
+    tasks = [task.name for task in recipe.finetune.tasks]
+    over_seeds = {name for name in OVER_SEEDS if _is_measured(recipe, name)}
+    over_seeds |= {f"task.{task}.{name}" for task in tasks for name in TASK_OVER_SEEDS}
+    once = {name for name in EARLY if _is_measured(recipe, name)}
+    once |= {f"task.{task}.{name}" for task in tasks for name in TASK_ONCE}
+    errors = _errors(over_seeds) if recipe.finetune.seeds > 1 else frozenset()
+    return frozenset(once | over_seeds | errors | _of_probes(recipe, tasks))
+
+
+def of_vision(recipe: VisionRecipe) -> frozenset[str]:
+    """All metrics of an image classifier's trial at full fidelity."""
+    found = {f"{part}_{kind}" for part in ("training", "validation") for kind in ("loss", "error")}
+    found |= {"generalisation_gap", "tau_frac"}
+    if "norms" in recipe.probes.run:
+        names = ("weight_norm", "effective_lr_end", "effective_lr_peak")
+        found |= {f"probe.norms.{name}" for name in names}
+    if "sharpness" in recipe.probes.run:
+        traces = {f"probe.sharpness.{name}" for name in ("trace", "trace_relative")}
+        found |= traces | _errors(traces)
+    return frozenset(found)
+
+
+def _is_measured(recipe: Recipe, name: str) -> bool:
+    if name == "mid_loss":
+        return recipe.pretrain.mid is not None
+    return name != "forgetting_nats" or recipe.probes.forgetting_tokens > 0
+
+
+def _of_probes(recipe: Recipe, tasks: Iterable[str]) -> frozenset[str]:
+    """With the standard errors of those that draw at random."""
+    found = set()
+    for probe in recipe.probes.run:
+        for name in PROBES[probe].metrics:
+            filled = [name.replace("TASK", task) for task in tasks] if "TASK" in name else [name]
+            found |= {f"probe.{probe}.{each}" for each in filled}
+    drawn = {name for name in found if name.split(".")[1] in ("sharpness", "noise")}
+    return frozenset(found | _errors(drawn))
+
+
+def _errors(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(f"{name}_sem" for name in names)
