@@ -69,7 +69,7 @@ def test_a_finished_study_is_shown_though_its_data_have_gone(folder: Path) -> No
         ('finetune.lora.targets=["wq"]', "wq"),
         ('finetune.tasks=[{"kind": "file", "name": "t", "train": "no.jsonl", "test": "no.jsonl"}]',
          "no.jsonl"),
-        ("model.preset=llama-9b", "unknown model.preset 'llama-9b'"),
+        ("model.preset=llama-9b", "got 'llama-9b'; did you mean llama-"),
         ("pretrain.schedule.warmup_steps=3", "warmup_steps is 3 but the run has 2 steps"),
         ("model.weights=nowhere", "nowhere"),
         ('corpus.sources=[{"kind": "files", "paths": ["no.txt"]}]', "no.txt"),

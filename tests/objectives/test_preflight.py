@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from objectives import (
-    BuiltinTask,
     Corpus,
     Execution,
     Files,
@@ -57,7 +56,6 @@ def test_what_can_be_measured_passes(folder: Path) -> None:
 
 
 WRONG = [
-    ("model", Model(preset="llama-9b"), "unknown model.preset 'llama-9b'; presets are"),
     ("model", Model(preset=None, config="{}/none"), "model.config '.*none' cannot be read"),
     ("model", Model(preset=None, config="{}"), "model.config .* cannot be read"),
     ("model", Model(preset="llama-0.06m", weights="{}/none"), "none"),
@@ -87,7 +85,6 @@ def _filled(node: Any, folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (BuiltinTask(name="nope"), "nope"),
         (FileTask(name="t", train="none.jsonl", test="none.jsonl"), "none.jsonl"),
         (FileTask(name="t", train="{}/text.jsonl", test="{}/test.jsonl"), "prompt"),
         (FileTask(name="t", train="{}/train.jsonl", test="{}/empty.jsonl"), "test"),

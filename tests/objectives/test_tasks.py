@@ -232,11 +232,6 @@ def test_a_missing_file_and_a_row_without_text_are_one_clear_error(
             load(task, tokenizer)
 
 
-def test_an_unknown_built_in_task_lists_the_known(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(ValueError, match=r"unknown built-in task 'sums'.*arithmetic"):
-        load(BuiltinTask(name="sums"), tokenizer)
-
-
 def test_built_in_tasks_have_the_metric_of_their_kind(tokenizer: PreTrainedTokenizerBase) -> None:
     found = load(BuiltinTask(name="list_ops"), tokenizer, test_rows=10, train_rows=100)
     assert found.metric == "accuracy"

@@ -168,9 +168,9 @@ def test_a_shorter_fidelity_is_a_shorter_run_and_a_warmup_may_not_fit(tmp_path: 
     [
         ({"pretrain.wd": 1.0}, "did you mean pretrain.weight_decay"),
         ({"pretrain.seq_len": 4}, "unknown hyperparameter 'pretrain.seq_len'"),
-        ({"pretrain.lr": 0.0}, "pretrain.lr: Input should be greater than 0"),
-        ({"pretrain.lr": "big"}, "pretrain.lr: Input should be a valid number"),
-        ({"pretrain.batch_size": 1}, "greater than or equal to 2"),
+        ({"pretrain.lr": 0.0}, "pretrain.lr must be above 0, got 0.0"),
+        ({"pretrain.lr": "big"}, "pretrain.lr must be a number, got 'big'"),
+        ({"pretrain.batch_size": 1}, "pretrain.batch_size must be at least 2, got 1"),
         ({"pretrain.weight_decay.policy": "alpha_decay"}, "must be one of uniform, awd, cautious"),
         ({"pretrain.weight_decay.multipliers.norm": 0.0}, "must all be 1 for a classifier"),
         ({"pretrain.schedule.decay": "merged"}, "must be 'trained' for a classifier"),

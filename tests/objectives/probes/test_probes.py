@@ -158,9 +158,12 @@ def test_other_families_are_probed_too(family: str, toy_folder: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"probes.run": ["rank"]}, r"probes\.run\.0: Input should be 'norms', 'ranks'.*got 'rank'"),
+        (
+            {"probes.run": ["rank"]},
+            r"probes\.run\.0 must be norms, ranks, .*did you mean ranks",
+        ),
         ({"probes.run": ["ranks", "ranks"]}, r"probes\.run must name each probe once"),
-        ({"probes.vectors": 0}, r"probes\.vectors: .*greater than or equal to 1, got 0"),
+        ({"probes.vectors": 0}, r"probes\.vectors must be at least 1, got 0"),
         ({"probes.vector": 3}, r"did you mean probes\.vectors"),
     ],
 )
