@@ -34,8 +34,18 @@ SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 
 def of_file(path: Path) -> str:
-    """The URL of a SQLite file."""
-    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+    """The URL of a SQLite file.
+
+    Raises:
+        ValueError: its name cannot be read in this locale.
+    """
+    try:
+        return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name of the folder {str(path.parent)!r} cannot be read in this locale; set "
+            "PYTHONUTF8=1, or choose another with --out."
+        ) from None
 
 
 def file_of(url: str) -> Path | None:

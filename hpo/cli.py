@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, runs, studies, tables, terminal
+from hpo import doctor, files, runs, streams, studies, tables, terminal
 from hpo.commands import check, compare, copy, dashboard, delete, export, plot, run, store, transfer
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
@@ -34,7 +34,20 @@ WIDTH = 140
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser().parse_args(words)
+    with streams.lasting() as out:
+        arguments = parser().parse_args(words)
+        measures = arguments.command is run.run
+        if out is not None:
+            out.tells_of_pipe = measures
+        code = _do(arguments, words)
+        if out is None or measures:
+            return code
+        out.flush()
+        cut = out.error is not None and not isinstance(out.error, BrokenPipeError)
+        return FAILED if cut else code
+
+
+def _do(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     arguments.line = shlex.join(["hpo", *map(shown, words)])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(highlight=False)
@@ -46,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return chosen(arguments, console)
     except ValueError as error:
         return _complain(error, USAGE)
-    except (RuntimeError, OSError, MemoryError) as error:
+    except OSError as error:
+        return _complain(RuntimeError(files.sentence(error)), FAILED, expected=True)
+    except (RuntimeError, MemoryError) as error:
         return _complain(error, FAILED)
     except (Interrupted, KeyboardInterrupt):
         return INTERRUPTED
@@ -138,10 +153,12 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     return DONE if all(each.ok for each in checks) else FAILED
 
 
-def _complain(error: Exception, code: int) -> int:
-    expected = isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError) or type(
-        error
-    ).__name__ in ("StoreError", "RanksError")
+def _complain(error: Exception, code: int, *, expected: bool = False) -> int:
+    expected = (
+        expected
+        or isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
+        or type(error).__name__ in ("StoreError", "RanksError")
+    )
     text = terminal.plain(mask(" ".join(str(error).split()))) or type(error).__name__
     print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
     return code

@@ -33,6 +33,8 @@ def filling(folder: Path, run: str, trial: int) -> Iterator[None]:
         _check(folder, mark)
         files.write(folder / MARK, json.dumps(mark))
     except OSError as error:
+        if error.errno in files.FULL:
+            raise
         raise ValueError(
             f"cannot write to {folder} ({error.strerror}); give another --to."
         ) from None

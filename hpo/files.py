@@ -18,6 +18,8 @@ from pathlib import Path
 LEFT_S = 3600.0
 """Age from which a file on its way counts as left by a killed writer; assumed: none takes as
 long."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 MOST_NAME = 200
 """Characters of the file's name in that of the one on its way; systems allow 255 in all."""
 
@@ -26,8 +28,32 @@ def write(path: Path, content: str | bytes) -> None:
     """Write a file in place of what has its name.
 
     Raises:
-        OSError: it cannot be written; nothing is left then.
+        OSError: it cannot be written; it names the file, and nothing is left then.
     """
+    try:
+        _write(path, content)
+    except OSError as error:  # of the file on its way
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def sentence(error: OSError) -> str:
+    """What an error of the file system means, and what helps."""
+    reason = error.strerror or str(error) or type(error).__name__
+    name = None if error.filename is None else os.fsdecode(error.filename)
+    if error.errno in FULL:
+        where = "the disk" if name is None else f"the disk of {Path(name).parent}"
+        return (
+            f"{where} is full ({reason}); free some space, then run the same command to go on. "
+            "What is finished is kept."
+        )
+    if name is None:
+        return reason
+    if error.errno in NOT_ALLOWED:
+        return f"{name} cannot be used ({reason}); check its permissions, or choose another folder."
+    return f"{name} cannot be used ({reason})."
+
+
+def _write(path: Path, content: str | bytes) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     partial = path.with_name(f".{path.name[:MOST_NAME]}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

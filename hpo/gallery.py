@@ -42,6 +42,8 @@ def write(exhibit: Exhibit, name: str, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, content)
     except OSError as error:
+        if error.errno in files.FULL:
+            raise
         raise ValueError(f"cannot write to {path} ({error.strerror}); give another --to.") from None
     return path
 

@@ -1,9 +1,10 @@
 """What a person sees while a study runs: trial, stage, step, loss, tokens a second, time left.
 
 In a terminal one live line, or one for each worker; elsewhere a plain line every few seconds. An
-interruption (Ctrl-C, SIGTERM) is noted by a signal handler and raised from the next event, where
-the objective can keep what it has; a second one stops at once, and so does a long wait for that
-event. Stopping at once loses no more than kill -9 does: what was done since it was last kept.
+interruption (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2) is noted by a signal handler and raised
+from the next event, where the objective can keep what it has; a second Ctrl-C or SIGTERM stops at
+once, and so does a long wait for that event. Stopping at once loses no more than kill -9 does: what
+was done since it was last kept.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ LINE_S = 10.0
 GRACE_S = 10.0
 """Seconds that an interruption waits for the next event; assumed: leaving takes 15 at most."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
+FURTHER = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
+"""Of a terminal that is closed, and what a cluster sends before its time limit; where they are
+ignored, as under nohup, they stay so."""
 
 
 class Interrupted(BaseException):
@@ -35,12 +41,17 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, also before and after a study is measured."""
-    old = signal.signal(signal.SIGTERM, _at_once)
+    """Other signals do what Ctrl-C does, also before and after a study is measured."""
+    old = {number: signal.signal(number, _at_once) for number in (signal.SIGTERM, *_heard())}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _heard() -> list[signal.Signals]:
+    return [number for number in FURTHER if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _at_once(number: int, frame: FrameType | None) -> None:
@@ -67,7 +78,7 @@ class Display:
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> Display:
-        for number in STOPS:
+        for number in (*STOPS, *_heard()):
             self.old[number] = signal.signal(number, self._on_signal)
         self.old[signal.SIGALRM] = signal.signal(signal.SIGALRM, _at_once)
         if self.console.is_terminal:
@@ -120,7 +131,9 @@ class Display:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stopped:
-            raise Interrupted
+            if number in STOPS:  # a closed terminal sends SIGHUP twice, as its shell does too
+                raise Interrupted
+            return
         self.stopped = True
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
         self.console.print("Stopping at the end of this step; once more to stop at once.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import itertools
 import json
 import os
@@ -256,7 +255,7 @@ def _write_note(folder: Path, note: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.write(folder / NOTE, json.dumps(note))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in files.FULL:
             raise StorageError(
                 f"the disk of {folder} is full; free some space, then run the same command."
             ) from None

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 
+from hpo.streams import encodable
+
 KEPT = "\n\t"
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 """Unicode's bidirectional classes that embed or override a direction."""
@@ -54,5 +56,7 @@ class _Plain:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.inner, options):
-            text = segment.text if segment.control else plain(segment.text)
+            text = segment.text
+            if not segment.control:
+                text = encodable(plain(text), console.encoding)
             yield Segment(text, segment.style, segment.control)

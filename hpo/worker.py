@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from hpo.launch import received
-from hpo.progress import GRACE_S, Interrupted
+from hpo.progress import FURTHER, GRACE_S, Interrupted
 from hpo.spec import Event, Objective, Request, Result
 
 Message: TypeAlias = dict[str, Any]
@@ -123,6 +123,8 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
+    for number in FURTHER:
+        signal.signal(number, signal.SIG_IGN)  # the controller hears them, and asks to stop
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(LEFT))
     lock = threading.Lock()
 

@@ -111,8 +111,8 @@ class Shared:
 def main() -> int:
     """Train with the other ranks; returns the exit code."""
     _die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they are for the one who started this
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)  # for the one who started this
     wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to the log
     asked = json.loads(sys.stdin.readline())

@@ -22,6 +22,7 @@ from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
 from hpo.spec import Earlier, StudySpec
+from hpo.storage import StorageError
 from hpo.study import Controller
 from hpo.terminal import plain
 
@@ -130,11 +131,22 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
             files.write(log, plain(mask(trace)))
         raise
+    unwritten = _report(record, place)  # before anything is printed, which may fail
     console.print(Text(_ending(record, finished, display, controller.over)), soft_wrap=True)
     tables.print_run(record, console)
-    write_report(record, place.report)
+    if unwritten is not None:
+        raise StorageError(f"the report is not written, all trials are kept: {unwritten}")
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
     return DONE if any(trial.state == "complete" for trial in record.trials) else FAILED
+
+
+def _report(record: Run, place: runs.Place) -> str | None:
+    """Write the report; why that cannot be done, if so."""
+    try:
+        write_report(record, place.report)
+    except OSError as error:
+        return files.sentence(error)
+    return None
 
 
 def _open(
