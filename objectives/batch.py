@@ -47,8 +47,6 @@ from objectives.train import NEVER
 from objectives.tunes import NOTHING, Work
 
 CURVE_POINTS = 64
-HOPELESS = 2.0
-"""A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +172,7 @@ class Batch:
         later = []
         for one in measured:
             if one.base.lost_at != NEVER:
-                self._fail(one, measures.divergence(one.base.lost_at, one.base.reference_lost))
+                self._fail(one, self._divergence(one))
                 continue
             group = groups.setdefault(_shape_key(one.job), {})
             stored = self._stored(one.key, one.job, tasks) is not None
@@ -219,12 +217,9 @@ class Batch:
         losses = self._base_losses(arms, group, corpus)
         sane: list[tuple[_Measured, dict[str, float]]] = []
         for one, loss in zip(group, losses, strict=True):
-            if loss["base_loss"] > HOPELESS * math.log(corpus.vocab_size):
-                self._fail(
-                    one,
-                    f"pretraining diverged: base loss {loss['base_loss']:.3g} nats, more than "
-                    f"{HOPELESS:g} times that of guessing; lower pretrain.lr",
-                )
+            problem = measures.unfit_base(loss, corpus.vocab_size)
+            if problem is not None:
+                self._fail(one, problem)
             elif one.base_only:
                 self._finish(one, loss, corpus, tasks)
             else:
@@ -241,7 +236,8 @@ class Batch:
                 "tuning": dataclasses.asdict(total),
                 "outcomes": [outcome.to_dict() for outcome in tuned],
             }
-            stages.write(self.store, one.key, measured, total.seconds)
+            if all(map(measures.is_finite, tuned)):
+                stages.write(self.store, one.key, measured, total.seconds)
             self._finish(one, measured, corpus, tasks, now)
 
     def _probe(
@@ -309,9 +305,9 @@ class Batch:
         outcomes = [] if one.base_only else [Outcome.from_dict(d) for d in measured["outcomes"]]
         tuning = NOTHING if one.base_only else Work(**measured["tuning"])
         pairs = list(zip(tasks, outcomes, strict=True))
-        dead = [task.name for task, outcome in pairs if math.isnan(outcome.lr)]
-        if dead:
-            self._fail(one, f"fine-tuning on {', '.join(dead)} diverged at every learning rate")
+        problem = measures.unfit_tunes(tasks, outcomes)
+        if problem is not None:
+            self._fail(one, problem)
             return
         job = one.job
         validation = one.base.validation_of(job)
@@ -345,6 +341,10 @@ class Batch:
                 unmeasured=len(job.eval_steps()) - len(validation),
             ),
         )
+
+    def _divergence(self, one: _Measured) -> str:
+        base = one.base
+        return measures.divergence(base.lost_at, one.job.steps, base.reference_lost)
 
     def _fail(self, one: _Measured, reason: str) -> None:
         self.results[one.index] = self._failed(one, reason)

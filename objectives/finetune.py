@@ -36,7 +36,8 @@ class Outcome:
     """One base's fine-tunes on one task, at the chosen learning rate."""
 
     lr: float
-    """NaN where every rate diverged; then nothing below it is filled."""
+    """NaN where every rate diverged, or the chosen one with a further seed; then no scores after
+    fine-tuning are filled."""
     tried: dict[float, float]
     """Learning rate -> validation completion loss, mean over seeds; inf where it diverged."""
     before: float
@@ -98,7 +99,10 @@ class Finetuner:
                 best[base] = tuned
 
         def add(base: int, rate: float, tuned: Tuned) -> None:
-            best[base] = best[base].with_seeds(tuned)
+            if math.isfinite(tuned.validation_loss):
+                best[base] = best[base].with_seeds(tuned)
+            else:
+                del best[base]
 
         selecting, others = (
             self.seeds[: self.fine.selection_seeds],

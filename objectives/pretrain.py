@@ -416,7 +416,8 @@ class Sweep:
         assert self.state is not None
         passing: dict[int, list[str]] = {}
         for place, lost_at in enumerate(self.state.lost_at.tolist()):
-            if lost_at == train.NEVER:
+            blown_up = not self.lanes[place].norms[-1:].isfinite().all()
+            if lost_at == train.NEVER and not blown_up:
                 passing[place] = []
                 if not self._store_for_good(place, step):
                     base = self._base(place, step)

@@ -2,7 +2,8 @@
 
 A step is: gradient of the summed lane losses, then AdamW with each lane's own rate and decay. A
 lane whose loss or gradient is no longer finite is frozen at its last weights and the step is noted;
-nothing about the other lanes changes.
+nothing about the other lanes changes. Where training stops, so is a lane whose weights are not
+finite after the last step: the step that would show it in the loss is the next one.
 
 S steps, K lanes, P parameters of a lane.
 """
@@ -49,7 +50,8 @@ class State:
     moments: adamw.Moments
     step: int = 0
     lost_at: Tensor = field(default_factory=lambda: torch.empty(0))
-    """[K] the step at which a lane diverged, NEVER for the living."""
+    """[K] the step (from 0) whose loss or gradient was not finite, or would be; NEVER for the
+    living."""
     whole: bool = True
     """Whether weights and moments are of `step`: not while a step changes them."""
 
@@ -126,6 +128,7 @@ def train(
         state.step = step + 1
         after_step(state.step, loss_K)
         state.whole = True
+    _mark_blown_up(state)
 
 
 def weight_norms(rows: Rows) -> Tensor:
@@ -154,6 +157,16 @@ def _gradient(
         rows.add_gradient(loss_K.sum(), first=not losses)
         losses.append(loss_K.detach())
     return rows.sharding.reduced(torch.stack(losses).sum(0), rows.grads)
+
+
+def _mark_blown_up(state: State) -> None:
+    """Note lanes whose weights are not finite; lost at the step that would show it in the loss."""
+    finite = torch.isfinite(state.rows.sharding.total(state.rows.values.detach().sum(1)))
+    state.lost_at = torch.where(
+        (state.lost_at == NEVER) & ~finite,
+        torch.full_like(state.lost_at, state.step),
+        state.lost_at,
+    )
 
 
 def _mark_lost(state: State, loss_K: Tensor, step: int) -> Tensor:

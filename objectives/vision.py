@@ -242,18 +242,26 @@ def _measures(job: Job, measured: Measured, classes: int) -> dict[str, Any]:
     images_seen = float(job.steps * job.recipe.pretrain.batch_size)
     found = {"curves": curves, "images": images_seen, "metrics": {}, "failure": None}
     final = measured.metrics
-    if measured.lost_at != NEVER:
-        return found | {
-            "failure": f"training diverged: loss not finite at step {measured.lost_at + 1}; lower "
-            "pretrain.lr"
-        }
-    loss = final.get("training_loss", math.inf)
-    if loss > HOPELESS * math.log(classes):
-        return found | {
-            "failure": f"training diverged: training loss {loss:.3g} nats, more than {HOPELESS:g} "
-            "times that of guessing; lower pretrain.lr"
-        }
-    return found | {"metrics": _metrics(job, final)}
+    problem = _divergence(measured.lost_at, job.steps, final, classes)
+    return found | ({"metrics": _metrics(job, final)} if problem is None else {"failure": problem})
+
+
+def _divergence(lost_at: int, steps: int, final: Mapping[str, float], classes: int) -> str | None:
+    """Why a classifier counts as diverged; metrics that were not finite are not in `final`."""
+    if lost_at >= steps:
+        return f"training diverged: weights are not finite after step {steps}; lower pretrain.lr"
+    if lost_at != NEVER:
+        return f"training diverged: loss not finite at step {lost_at + 1}; lower pretrain.lr"
+    for name in ("training_loss", "validation_loss"):
+        if name not in final:
+            return f"training diverged: {name} is not finite; lower pretrain.lr"
+    loss = final["training_loss"]
+    if not loss <= HOPELESS * math.log(classes):
+        return (
+            f"training diverged: training loss {loss:.3g} nats, more than {HOPELESS:g} times that "
+            "of guessing; lower pretrain.lr"
+        )
+    return None
 
 
 def _metrics(job: Job, final: Mapping[str, float]) -> dict[str, float]:

@@ -69,6 +69,10 @@ def measure_lost_updates(group: Group) -> list[Finding]:
     _, state = _resume(group, "lost_updates", torch.zeros(count, len(group.subjects)))
     found = []
     for lane, subject in enumerate(group.subjects):
+        if int(state.lost_at[lane]) != train.NEVER:
+            note = f"the gradient of batch {int(state.lost_at[lane]) + 1} is not finite"
+            found.append(Finding(notes=[note]))
+            continue
         pre, lr = subject.job.recipe.pretrain, subject.base.rates_of(subject.job)
         first = state.moments.first[lane] / (1 - pre.beta1**count)
         second = state.moments.second[lane] / (1 - pre.beta2**count)
