@@ -26,6 +26,7 @@ from objectives import (
     draws,
     evaluate,
     lanes,
+    library_prints,
     lora,
     memory,
     models,
@@ -36,7 +37,7 @@ from objectives import (
     tunes,
 )
 from objectives.checkpoints import Parameters
-from objectives.corpus import shuffled
+from objectives.orders import Orders
 from objectives.pretrain import MOST_LANES, Report
 from objectives.recipe import Finetune
 from objectives.store import Store, key_of
@@ -309,15 +310,13 @@ class Arms:
         Rows lie in one line without padding, or where the model does not allow it are cut to the
         longest of the step.
         """
-        rows, size = task.train, self.fine.batch_size
+        rows, size, orders = task.train, self.fine.batch_size, Orders()
         repeats = rates if self.adapted else rates * bases
 
         def picked(seed: int, step: int) -> NDArray[np.int64]:
             source, count = int(task.key[:8], 16), len(rows.ids)
-            slots = range(step * size, (step + 1) * size)
-            epochs = {slot // count for slot in slots}
-            orders = {epoch: shuffled(seed, source, epoch, count) for epoch in epochs}
-            return np.array([orders[slot // count][slot % count] for slot in slots])
+            places = [divmod(slot, count) for slot in range(step * size, (step + 1) * size)]
+            return np.array([orders.of(seed, source, epoch, count)[at] for epoch, at in places])
 
         def batch_at(step: int) -> lanes.Batch:
             chosen = np.stack([picked(seed, step) for seed in seeds] * repeats)
@@ -366,7 +365,8 @@ def stage_key(
     course = [fine.steps, fine.epochs, fine.batch_size, schedule]
     constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
     start = [base_key, task.key, rate, list(seeds)]
-    return key_of("tune-3", start, method, course, constants)
+    libraries = library_prints.of_finetuning(fine.method)
+    return key_of("tune-4", start, method, course, constants, libraries)
 
 
 def _cells(rates_of: Mapping[int, Sequence[float]]) -> list[Cell]:

@@ -24,7 +24,17 @@ import numpy as np
 import torch
 
 from objectives import corpus as corpora
-from objectives import evaluate, lanes, measures, memory, models, parallel, probes, schedules
+from objectives import (
+    evaluate,
+    lanes,
+    library_prints,
+    measures,
+    memory,
+    models,
+    parallel,
+    probes,
+    schedules,
+)
 from objectives import measured as stages
 from objectives.arms import Arms, num_steps
 from objectives.checkpoints import Base
@@ -431,8 +441,9 @@ def measures_key(job: Job, base_key: str, corpus: Corpus, tasks: list[Task]) -> 
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
-        "finetune-2", base_key, data["finetune"], samples, job.seed,
+        "finetune-3", base_key, data["finetune"], samples, job.seed,
         [[task.name, task.key] for task in tasks], corpus.key,
+        library_prints.of_finetuning(job.recipe.finetune.method),
     )  # fmt: skip
 
 

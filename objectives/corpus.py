@@ -10,7 +10,6 @@ N sequences, B batch, T tokens of a sequence.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import math
@@ -24,8 +23,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from objectives import contents, recipe, sources, trained_tokenizers
+from objectives import contents, library_prints, recipe, sources, trained_tokenizers
 from objectives.entries import DamagedError
+from objectives.orders import Orders
 from objectives.store import Store, key_of, write_json
 
 TOKENS = "tokens"
@@ -33,8 +33,6 @@ TOKENS = "tokens"
 END = "<|endoftext|>"
 TOKENIZER_BYTES = 20_000_000
 """Training text that the BPE sees at most; assumed: merges hardly change beyond."""
-BLOCK = 1000
-"""Sequences over which the sources' weights are met exactly."""
 
 Split = Literal["train", "validation"]
 Ids = NDArray[np.int64]
@@ -61,14 +59,24 @@ class Corpus:
         """Tokens in the vocabulary."""
         return len(self.tokenizer)
 
-    def batch(self, seed: int, step: int, batch_size: int, seq_len: int) -> Ids:
-        """The training batch of a step; [B, T + 1].
+    def batch(
+        self,
+        seed: int,
+        step: int,
+        batch_size: int,
+        seq_len: int,
+        *,
+        phase: int = 0,
+        orders: Orders | None = None,
+    ) -> Ids:
+        """The training batch of a step; [B, T + 1]. Each phase has an order of its own.
 
         Every source runs through its sequences in a new random order each epoch; which source a
         sequence comes from follows a pattern that meets the weights exactly every BLOCK sequences.
         """
         slots = range(step * batch_size, (step + 1) * batch_size)
-        return np.stack([self._sequence(seed, slot, seq_len) for slot in slots])
+        orders = orders or Orders()
+        return np.stack([self._sequence(seed, slot, seq_len, phase, orders) for slot in slots])
 
     def epochs(self, tokens: int, seq_len: int) -> float:
         """How often a run over this many tokens sees the source it repeats most."""
@@ -90,11 +98,11 @@ class Corpus:
                 picked.append(_window(row, int(index), seq_len))
         return np.stack(picked)
 
-    def _sequence(self, seed: int, slot: int, seq_len: int) -> Ids:
-        source, nth = _source_of(seed, slot, self.weights)
+    def _sequence(self, seed: int, slot: int, seq_len: int, phase: int, orders: Orders) -> Ids:
+        source, nth = orders.source_of(seed, slot, self.weights, phase)
         row = self.train[source]
         epoch, position = divmod(nth, _count(row, seq_len))
-        order = shuffled(seed, source, epoch, _count(row, seq_len))
+        order = orders.of(seed, source, epoch, _count(row, seq_len), phase)
         return _window(row, int(order[position]), seq_len)
 
 
@@ -177,7 +185,8 @@ def _tokenizer(
     if corpus.tokenizer is not None:
         tokenizer = load_tokenizer(corpus.tokenizer)
         return tokenizer, _print_of(tokenizer)
-    key = key_of("bpe-1", prints, corpus.vocab_size, corpus.validation_frac)
+    libraries = library_prints.of_tokenizers()
+    key = key_of("bpe-2", prints, corpus.vocab_size, corpus.validation_frac, libraries)
     return store.cached(
         "tokenizer",
         key,
@@ -337,29 +346,3 @@ def _count(row: NDArray[Any], seq_len: int) -> int:
 def _window(row: NDArray[Any], index: int, seq_len: int) -> Ids:
     window: Ids = row[index * seq_len : (index + 1) * seq_len + 1].astype(np.int64)
     return window
-
-
-@functools.lru_cache(maxsize=64)
-def shuffled(seed: int, source: int, epoch: int, count: int) -> Ids:
-    """The order of a source's `count` items in an epoch; not to be changed in place."""
-    return np.random.default_rng([seed, source, epoch]).permutation(count)
-
-
-def _source_of(seed: int, slot: int, weights: tuple[float, ...]) -> tuple[int, int]:
-    """Which source the slot-th sequence comes from, and the how-manieth of that source it is."""
-    if len(weights) == 1:
-        return 0, slot
-    block, place = divmod(slot, BLOCK)
-    pattern = _pattern(seed, block, weights)
-    source = int(pattern[place])
-    a_block = int((pattern == source).sum())
-    return source, block * a_block + int((pattern[:place] == source).sum())
-
-
-@functools.lru_cache(maxsize=8)
-def _pattern(seed: int, block: int, weights: tuple[float, ...]) -> Ids:
-    ends = np.round(np.cumsum(weights) / sum(weights) * BLOCK).astype(int)
-    counts = np.diff(ends, prepend=0)
-    return np.random.default_rng([seed, block]).permutation(
-        np.repeat(np.arange(len(weights)), counts)
-    )

@@ -8,12 +8,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives import merging, models, schedules, sources, weight_decay
+from objectives import library_prints, merging, models, schedules, sources, weight_decay
 from objectives.corpus import Corpus
 from objectives.decay_recipe import EffectiveLrOf
 from objectives.merging import Merge
@@ -107,13 +107,13 @@ class Job:
         """Equal for jobs that can be lanes of one program."""
         pre = self.recipe.pretrain
         extra = [pre.activation_checkpointing, pre.curve_tokens]
-        return key_of("program-2", self._weights_depend_on(corpus), extra)
+        return key_of("program-3", self._weights_depend_on(corpus), extra)
 
     def trunk_key(self, corpus: Corpus) -> str:
         """Equal for jobs whose weights are equal as long as their rates and decays are."""
         followed = [] if self.reference is None else [self.reference.trunk_key(corpus)]
         _, _, *own = self.training_print
-        return key_of("trunk-2", self._weights_depend_on(corpus), *own, *followed)
+        return key_of("trunk-3", self._weights_depend_on(corpus), *own, *followed)
 
     @property
     def training_print(self) -> list[Any]:
@@ -135,20 +135,28 @@ class Job:
 
     @property
     def second_print(self) -> list[Any] | None:
-        """What is read from when on in the second phase; None without one."""
+        """What is read from when on in the second phase, and how; None without one."""
         if self.recipe.pretrain.mid is None:
             return None
         assert self.second is not None
-        return [self.first_steps, self.second.key, self.second.weights]
+        return ["order-2", self.first_steps, self.second.key, self.second.weights]
 
-    def text_at(self, corpus: Corpus, step: int) -> tuple[Corpus, int]:
-        """The text that a step (from 0) trains on, and how many steps have trained on it before.
+    def text_at(self, corpus: Corpus, step: int) -> Place:
+        """What a step (from 0) trains on. Steps beyond the horizon go on with the last text.
 
-        Steps beyond the horizon go on with the last text.
+        A second phase on the same text goes on where the first one stopped. On other text it has
+        an order of its own: what both texts share does not come in the first phase's order again.
         """
         if self.second is None or step < self.first_steps:
-            return corpus, step
-        return self.second, step - self.first_steps
+            return Place(corpus, step, 0)
+        if self.goes_on(corpus):
+            return Place(corpus, step, 0)
+        return Place(self.second, step - self.first_steps, 1)
+
+    def goes_on(self, corpus: Corpus) -> bool:
+        """Whether the second phase trains on the text of the first one."""
+        second = self.second
+        return second is not None and (second.key, second.weights) == (corpus.key, corpus.weights)
 
     def base_key(self, corpus: Corpus) -> str:
         """The stage of the base that is fine-tuned and scored."""
@@ -229,6 +237,7 @@ class Job:
             batch,
             program,
             self.placement,
+            library_prints.of_pretraining(models.family_of(self.recipe.model)),
         ]
 
     @property
@@ -236,6 +245,16 @@ class Job:
         """The kind of device, and how a run lies on several."""
         kind = self.device.split(":")[0]
         return kind if self.devices == 1 else f"{kind} x {self.devices}, {self.sharding}"
+
+
+class Place(NamedTuple):
+    """Where in its text a step stands."""
+
+    text: Corpus
+    step: int
+    """Steps that trained on the text before, in this order of it."""
+    phase: int
+    """Its order is drawn with it."""
 
 
 def partings(jobs: Sequence[Job], corpus: Corpus) -> set[int]:

@@ -211,8 +211,9 @@ def notes(
             f"the run without this decay, steps {job.merge.steps[0]} to {job.merge.steps[-1]}, "
             "which only approximates the decay"
         )
-    phases = [("run", corpus, job.first_steps)]
-    if job.second is not None:
+    goes_on = job.second is None or job.goes_on(corpus)
+    phases = [("run", corpus, job.steps if goes_on else job.first_steps)]
+    if job.second is not None and not goes_on:
         phases.append(("second phase", job.second, job.steps - job.first_steps))
     for name, text, steps in phases:
         pre = job.recipe.pretrain

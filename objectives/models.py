@@ -56,6 +56,12 @@ def build_config(model: recipe.Model, vocab_size: int) -> PreTrainedConfig:
     return config
 
 
+def family_of(model: recipe.Model) -> str | None:
+    """The family of a preset whose initial weights are drawn; None for any other model."""
+    preset = PRESETS.get(model.preset or "")
+    return None if preset is None or model.weights is not None else preset.family
+
+
 def build_module(
     config: PreTrainedConfig, device: str, *, checkpointing: bool = False
 ) -> nn.Module:

@@ -49,6 +49,7 @@ from objectives import (
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
 from objectives.jobs import Job, partings, stops
+from objectives.orders import Orders
 from objectives.ranks import ALONE, Ranks
 from objectives.sharding import Sharding, Whole
 from objectives.shelf import PASSING
@@ -493,16 +494,20 @@ def batches(
     pre = jobs[0].recipe.pretrain
     drops = models.has_dropout(models.build_config(jobs[0].recipe.model, corpus.vocab_size))
 
+    orders = Orders()
+
     def batch_at(step: int) -> lanes.Batch:
         # the same whatever was drawn before, and whichever lanes run together
         draw = draws.generator(step * ranks.count + ranks.rank, device) if drops else None
         rows: dict[Any, NDArray[np.int64]] = {}
         wanted = []
         for job, start in zip(jobs, starts or [0] * len(jobs), strict=True):
-            text, at = job.text_at(corpus, start + step)
-            wanted.append((text.key, text.weights, job.seed, at))
+            text, at, phase = job.text_at(corpus, start + step)
+            wanted.append((text.key, text.weights, job.seed, at, phase))
             if wanted[-1] not in rows:
-                rows[wanted[-1]] = text.batch(job.seed, at, pre.batch_size, pre.seq_len)
+                rows[wanted[-1]] = text.batch(
+                    job.seed, at, pre.batch_size, pre.seq_len, phase=phase, orders=orders
+                )
         ids = rows[wanted[0]] if len(rows) == 1 else np.stack([rows[each] for each in wanted])
         return lanes.Batch(torch.from_numpy(ids).to(device), draw=draw).split(ranks.count)[
             ranks.rank

@@ -28,7 +28,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from objectives import adamw, classifier, decay_policies, lanes, schedules, train, weight_decay
+from objectives import (
+    adamw,
+    classifier,
+    decay_policies,
+    lanes,
+    library_prints,
+    schedules,
+    train,
+    weight_decay,
+)
 from objectives.classifier import Classifier
 from objectives.images import Images, Rows
 from objectives.probes import norms, sharpness
@@ -67,7 +76,8 @@ class Job:
         """The stage of its measures."""
         data = self.recipe.to_dict()
         data.pop("images")
-        return key_of("vision-1", data, images.key, self.seed, self.steps, self._device_kind)
+        own = [images.key, self.seed, self.steps, self._device_kind]
+        return key_of("vision-2", data, own, library_prints.of_classifiers())
 
     def program_key(self) -> str:
         """Equal for jobs on the same images that can be lanes of one program."""

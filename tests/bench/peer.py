@@ -34,8 +34,8 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
 from objectives import WeightDecay, models, schedules
-from objectives.corpus import shuffled
 from objectives.measures import Request
+from objectives.orders import Orders
 from objectives.recipe import Recipe, Schedule
 from tests.bench.peer_data import IGNORED, Material, Rows, mean_loss, task_score
 
@@ -189,9 +189,9 @@ def _fit_adapter(material: Material, model: nn.Module, place: int, lr: float, se
             layer.reset_lora_parameters("default", True)
     count = len(task.train.ids)
     steps = fine.steps or max(1, round((fine.epochs or 0) * count / fine.batch_size))
-    slots = range(steps * fine.batch_size)
+    slots, orders = range(steps * fine.batch_size), Orders()
     order = [
-        shuffled(seed, int(task.key[:8], 16), slot // count, count)[slot % count] for slot in slots
+        orders.of(seed, int(task.key[:8], 16), slot // count, count)[slot % count] for slot in slots
     ]
     picked = torch.tensor(np.array(order), device=material.device).view(steps, fine.batch_size)
     fit(

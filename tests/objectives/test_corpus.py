@@ -13,7 +13,8 @@ import pytest
 
 from objectives import corpus as corpora
 from objectives import sources
-from objectives.corpus import BLOCK, Corpus
+from objectives.corpus import Corpus
+from objectives.orders import BLOCK
 from objectives.recipe import Corpus as Recipe
 from objectives.recipe import Files
 from objectives.store import Store

@@ -175,10 +175,43 @@ def test_batches_come_from_the_corpus_and_then_from_the_second_text(
     T = toy.SEQ_LEN
     for step, texts in ((5, [toy_corpus] * 3), (FIRST + 2, [second, second, toy_corpus])):
         for one, text, ids in zip(jobs, texts, batch_at(step).ids, strict=True):
-            position = step if text is toy_corpus else step - FIRST
-            assert (ids.numpy() == text.batch(one.seed, position, 4, T)).all()
+            position, phase = (step, 0) if text is toy_corpus else (step - FIRST, 1)
+            assert (ids.numpy() == text.batch(one.seed, position, 4, T, phase=phase)).all()
     together = module.batches(jobs[:1] * 2, toy_corpus, "cpu")(FIRST)
     assert together.ids.shape == (4, T + 1)
+
+
+def sequences(one: Job, corpus: Corpus, steps: range) -> set[tuple[int, ...]]:
+    batch_at = module.batches([one], corpus, "cpu")
+    return {tuple(row.tolist()) for step in steps for row in batch_at(step).ids}
+
+
+def test_a_second_phase_on_the_same_text_goes_on_where_the_first_one_stopped(
+    recipe: Recipe, toy_corpus: Corpus
+) -> None:
+    one, longer = job(recipe, toy_corpus), bare(recipe, FIRST + MID)
+    for step in range(FIRST + MID):
+        found, expected = (
+            module.batches([each], toy_corpus, "cpu")(step).ids for each in (one, longer)
+        )
+        assert (found == expected).all()
+    first = sequences(one, toy_corpus, range(FIRST))
+    second = sequences(one, toy_corpus, range(FIRST, FIRST + MID))
+    assert not first & second  # the corpus is larger than the run
+    repeated = recipe.with_params({"pretrain.steps": 2000, "pretrain.mid.steps": 800})
+    (note,) = notes(job(repeated, toy_corpus, 2800), toy_corpus, [], [])
+    assert note == f"the run sees its training text {toy_corpus.epochs(2800 * 48, 12):.1f} times"
+
+
+def test_text_that_both_phases_share_does_not_come_in_the_same_order_again(
+    recipe: Recipe, toy_corpus: Corpus
+) -> None:
+    """Another share of the text makes it another corpus of the same sequences."""
+    again = dataclasses.replace(toy_corpus, weights=(2.0,))
+    one = job(recipe, again)
+    batch_at = module.batches([one], toy_corpus, "cpu")
+    same = [(batch_at(step).ids == batch_at(FIRST + step).ids).all() for step in range(MID)]
+    assert not any(same)
 
 
 def test_keys_know_the_second_phase_only_once_it_has_begun(
