@@ -82,7 +82,7 @@ def _delete_record(place: Place, study: Study | None) -> bool:
         return False
     with guarded(place.url):
         holder = lease.of(study)
-        if holder is not None and not holder.gone():
+        if holder is not None and holder.may_be_there():
             raise lease.Held(f"run {place.name!r} is being run by {holder}; end that first.")
         with lease.held(study, place.url):
             delete_study(study)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,25 +109,149 @@ def test_the_lease_of_a_killed_process_is_taken_at_once(url: str) -> None:
     done = subprocess.run([sys.executable, "-c", DYING, url], check=False)
     assert done.returncode == -9
     before = holder(url)
-    assert before.until > time.time() + 30
+    assert abs(before.beat_at - time.time()) < 30
     with lease.held(study(url), url):
         assert holder(url).token == before.token + 1
 
 
-def test_whoever_waits_takes_over_when_the_time_of_a_silent_holder_is_over(
+YEARS = 10 * 365.25 * 86_400
+
+
+class OtherMachine:
+    """A controller on another machine, of which nobody here sees whether its process has ended."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch, clock_off_s: float = 0.0) -> None:
+        found = study(url)
+        self.lease = lease._Lease(found._storage._backend, found._study_id, "toy")  # type: ignore[attr-defined]
+        self.patch, self.off = monkeypatch, clock_off_s
+
+    @contextlib.contextmanager
+    def there(self) -> Iterator[None]:
+        """With its own name and clock."""
+        with self.patch.context() as patch:
+            patch.setattr(lease, "_machine", lambda: "elsewhere")
+            patch.setattr(lease.platform, "node", lambda: "elsewhere")
+            patch.setattr(lease, "_born", lambda pid: 1.0)
+            patch.setattr(lease, "time", Clock(self.off))
+            yield
+
+    def take(self) -> None:
+        with self.there():
+            assert self.lease.take() is None
+
+    def beat(self) -> None:
+        """Renew the lease once."""
+        with self.there():
+            text, now, clock = self.lease._look()
+            assert self.lease.mine is not None
+            beats = self.lease.mine.beats + 1
+            self.lease.mine = replace(self.lease.mine, beat_at=now, clock=clock, beats=beats)
+            assert self.lease._swap(text, self.lease.mine)
+
+
+class Clock:
+    """The module `time` of a machine whose clock is off."""
+
+    def __init__(self, off_s: float) -> None:
+        self.off_s = off_s
+
+    def time(self) -> float:
+        return time.time() + self.off_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+@pytest.mark.parametrize(
+    ("off_s", "wait"),
+    [(0.0, True), (YEARS, True), (YEARS, False), (-YEARS, True), (-YEARS, False)],
+)
+def test_from_a_silent_holder_elsewhere_the_lease_is_taken_over_whatever_its_clock_says(
+    off_s: float, wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_taken_over(f"sqlite:///{tmp_path / 'study.db'}", off_s, wait, monkeypatch)
+
+
+def test_from_a_silent_holder_elsewhere_it_is_taken_over_on_any_database(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the holder's machine has died: nobody here can see whether its process has ended."""
-    monkeypatch.setattr(lease, "LOOK_S", 0.01)
-    silent = study(url)
-    with monkeypatch.context() as patch:
-        patch.setattr(lease, "LEASE_S", 0.5)
-        patch.setattr(lease, "_machine", lambda: "elsewhere")
-        lease._Lease(silent._storage._backend, silent._study_id, "toy").take()  # type: ignore[attr-defined]
+    assert_taken_over(url, YEARS, False, monkeypatch)
+
+
+def assert_taken_over(url: str, off_s: float, wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LOOK_S", 0.01), ("LEASE_S", 0.3)):
+        monkeypatch.setattr(lease, name, value)
+    OtherMachine(url, monkeypatch, off_s).take()
     before = holder(url)
-    with lease.held(study(url), url, wait=True):
-        assert time.time() > before.until
+    if before.clock == lease.DATABASE:
+        time.sleep(0.4)  # its clock is that of all
+    with lease.held(study(url), url, wait=wait):
         assert holder(url).token == before.token + 1
+
+
+@pytest.mark.parametrize("off_s", [0.0, YEARS, -YEARS])
+def test_a_holder_elsewhere_that_is_heard_of_keeps_the_lease_whatever_its_clock_says(
+    off_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    monkeypatch.setattr(lease, "LOOK_S", 0.01)
+    other = OtherMachine(url, monkeypatch, off_s)
+    other.take()
+    token = holder(url).token
+
+    def told(said: str) -> None:
+        assert said.startswith("waiting for process")
+        other.beat()
+
+    with (
+        pytest.raises(Held, match="is being run by process"),
+        lease.held(study(url), url, on_wait=told),
+    ):
+        pass
+    assert holder(url).token == token
+
+
+ROWS = [
+    "{}", "[]", "null", "1", '"x"', '{"token": 1}', '{"token": "x", "pid": 1}',
+    '{"token": 0, "pid": "x", "until": 9e99}', '{"token": 0, "pid": 1, "until": "soon"}',
+    '{"token": true, "pid": 1, "beat_at": 0}', '{"token": 0, "pid": 1, "until": 1e999}',
+    '{"token": 0, "pid": 1, "host": ["x"], "beat_at": 0}', '{"token": 1e400, "pid": 1}',
+    '{"token": 0, "who": "a later version", "pid": 1, "beat_at": 4e9, "host": "x", "until": 4e9}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_lease_that_cannot_be_read_is_taken_over_when_it_does_not_change(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LOOK_S", 0.01), ("LEASE_S", 0.1)):
+        monkeypatch.setattr(lease, name, value)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    mine = study(url)
+    mine.set_user_attr("lease", json.loads(row))
+    said: list[str] = []
+    with lease.held(mine, url, on_wait=said.append):
+        assert holder(url).pid == os.getpid()
+    assert all(text.startswith("waiting for ") and "\n" not in text for text in said)
+    assert lease.of(mine) is None
+
+
+def test_of_a_lease_that_cannot_be_read_but_changes_somebody_is_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    monkeypatch.setattr(lease, "LOOK_S", 0.01)
+    mine = study(url)
+    mine.set_user_attr("lease", ["later version", 0])
+
+    def told(said: str) -> None:
+        study(url).set_user_attr("lease", ["later version", time.time()])
+
+    with (
+        pytest.raises(Held, match=r"is being run by somebody whose lease cannot be read; end that"),
+        lease.held(mine, url, on_wait=told),
+    ):
+        pass
 
 
 def test_whoever_lost_the_lease_writes_nothing_more(
@@ -143,11 +271,11 @@ def test_whoever_lost_the_lease_writes_nothing_more(
         except Overtaken as error:
             failures.append(error)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(lease, "LEASE_S", -1.0)
-        thread = threading.Thread(target=first)
-        thread.start()
-        assert asleep.wait(60)
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert asleep.wait(60)
+    for name, value in (("LEASE_S", 0.0), ("LOOK_S", 0.01)):  # it is silent for as long
+        monkeypatch.setattr(lease, name, value)
     calm = spec(sampler="random")
     run = Controller(calm, url).run()
     awake.set()
@@ -162,26 +290,49 @@ def test_a_lease_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.Monke
     with lease.held(study(url), url):
         first = holder(url)
         deadline = time.monotonic() + 60
-        while holder(url).until == first.until:
+        while (later := holder(url)).beats < first.beats + 2:
             assert time.monotonic() < deadline
-        assert replace(holder(url), until=first.until) == first
+        assert later.beat_at >= first.beat_at
+        assert replace(later, beat_at=first.beat_at, beats=first.beats) == first
+
+
+NOW = 1e9
 
 
 @pytest.mark.parametrize(
-    ("changes", "gone"),
+    ("changes", "state"),
     [
-        ({}, False),
-        ({"until": 0.0}, True),
-        ({"pid": None}, True),
-        ({"born": 1.0}, True),
-        ({"born": 1.0, "machine": "elsewhere"}, False),
-        ({"machine": "elsewhere", "until": 0.0}, True),
+        ({}, "there"),
+        ({"beat_at": NOW - 50}, "there"),
+        ({"beat_at": NOW + 50}, "there"),
+        ({"beat_at": NOW - 70}, "unsure"),
+        ({"beat_at": NOW + YEARS}, "unsure"),
+        ({"pid": None}, "gone"),
+        ({"born": 1.0}, "gone"),
+        ({"born": 1.0, "beat_at": NOW + YEARS}, "gone"),
+        ({"born": 1.0, "machine": "elsewhere"}, "there"),
+        ({"machine": "elsewhere", "host": "elsewhere", "beat_at": NOW - 70}, "unsure"),
+        ({"machine": "elsewhere", "host": "elsewhere", "beat_at": NOW + YEARS}, "unsure"),
+        ({"machine": "before a reboot", "beat_at": NOW - 70}, "gone"),
+        ({"machine": "before a reboot", "beat_at": NOW + YEARS}, "unsure"),
     ],
 )
-def test_a_holder_is_gone_if_its_process_has_ended_here_or_its_time_is_over(
-    changes: dict[str, Any], gone: bool
-) -> None:
-    assert replace(Holder(token=0, **lease._myself()), **changes).gone() is gone
+def test_what_a_holders_time_and_process_tell_of_it(changes: dict[str, Any], state: str) -> None:
+    mine = Holder(token=0, beat_at=NOW, **lease._myself())
+    assert replace(mine, **changes).state(NOW, lease.HOST) == state
+
+
+@pytest.mark.parametrize(("age_s", "state"), [(50, "there"), (70, "gone"), (-70, "unsure")])
+def test_a_servers_clock_is_that_of_all(age_s: float, state: str) -> None:
+    other = Holder(token=0, pid=1, machine="x", beat_at=NOW - age_s, clock=lease.DATABASE)
+    assert other.state(NOW, lease.DATABASE) == state
+
+
+def test_the_time_of_a_lease_is_the_servers_where_there_is_one(url: str) -> None:
+    with lease.held(study(url), url):
+        found = holder(url)
+    assert found.clock == (lease.HOST if url.startswith("sqlite") else lease.DATABASE)
+    assert abs(found.beat_at - time.time()) < 60
 
 
 def test_a_study_in_memory_needs_no_lease() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+from unittest import mock
 
 from hpo import lease, runs
 from hpo.lease import Overtaken
@@ -21,39 +22,47 @@ from tests.bench.faults.ledger import MOST, Ledger, Place, ended, studies
 from tests.bench.faults.study import FILE, GATE, STUDY
 
 ROOT = Path(__file__).parents[3]
+JUMPS_S = (3600.0, -3600.0, 3.2e8, -3.2e8)
+LEASE_S, RENEW_S = 2.0, 0.2
+"""Shorter than they are, so that the bench ends."""
 SIGN = b"| pretrain |"
 """What stands in a line of progress."""
 
 
 def clock_jump(place: Place, ledger: Ledger) -> None:
-    """The clock is set forward by an hour, and a second controller comes and takes over."""
+    """The clock is set by an hour or ten years, either way, and a second controller comes.
+
+    It must not take over from the first, which is heard of all the time; once that is silent it
+    must, whatever the clock says.
+    """
     jumped = 0.0
 
     class Clock:
         sleep = staticmethod(time.sleep)
 
+        monotonic = staticmethod(time.monotonic)
+
         @staticmethod
         def time() -> float:
             return time.time() + jumped
 
-    lease.time = Clock  # type: ignore[attr-defined]
-    try:
+    with (
+        mock.patch.multiple(lease, time=Clock, LEASE_S=LEASE_S, RENEW_S=RENEW_S, LOOK_S=0.05),
+    ):
         for folder in studies(place, ledger):
             controllers = [threading.Thread(target=_until_overtaken, args=(folder,))]
             controllers[0].start()
             for _ in range(place.left(ledger)):
                 time.sleep(place.drawn.uniform(0.1, 0.5))
-                jumped += 3600
+                jumped += place.drawn.choice(JUMPS_S)
                 ledger.strike()
                 controllers.append(threading.Thread(target=_until_overtaken, args=(folder,)))
                 controllers[-1].start()
             for each in controllers:
                 each.join()
             ledger.struck_at = None
-            jumped += 3600
+            jumped += place.drawn.choice(JUMPS_S)
             ended(Controller(STUDY, url_of(folder)), place, ledger)
-    finally:
-        lease.time = time  # type: ignore[attr-defined]
 
 
 def _until_overtaken(folder: Path) -> None:
