@@ -20,11 +20,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo import rows
 from hpo.addresses import Access, file_of, of_file
 from hpo.database import Database, NoRecord
 from hpo.masking import mask, shown
 from hpo.papers import Paper
 from hpo.record import Run, Rung, State, Trial
+from hpo.rows import DamagedRow
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
 DATABASE = "study.db"
@@ -152,6 +154,10 @@ def guarded(url: str) -> Iterator[None]:
     """Turn what a database throws into one sentence without passwords."""
     try:
         yield
+    except json.JSONDecodeError as error:
+        raise StorageError(
+            _damaged(f"the record in {shown(url)}", f"{error.msg} in a row")
+        ) from None
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ or error
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
@@ -160,6 +166,13 @@ def guarded(url: str) -> Iterator[None]:
             f"the storage {shown(url)} cannot be used ({reason}): {remedy}; then run the same "
             "command to go on."
         ) from None
+
+
+def _damaged(what: str, reason: str) -> str:
+    return (
+        f"{what} is damaged ({reason}); restore a copy of the database, or move it away and run "
+        "the study with --restart to measure again with what the store has."
+    )
 
 
 def _remedy(reason: str, url: str) -> str:
@@ -227,9 +240,18 @@ def read_run(study: Study, group: int | None = None) -> Run:
     """All that a study has recorded of a group of trials; None is the one measured last.
 
     Raises:
-        StorageError: the study was not started by this program, or not to the end.
+        StorageError: the study was not started by this program, or not to the end, or its record is
+            damaged.
     """
-    attrs = study.user_attrs
+    try:
+        return _read_run(study, group)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = str(error) if isinstance(error, DamagedRow) else type(error).__name__
+        raise StorageError(_damaged(f"the record of study {study.study_name!r}", reason)) from error
+
+
+def _read_run(study: Study, group: int | None) -> Run:
+    attrs = rows.checked(study.user_attrs, rows.OF_STUDY)
     everything = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
     if "spec" not in attrs:
         raise StorageError(
@@ -269,7 +291,7 @@ def read_run(study: Study, group: int | None = None) -> Run:
 
 
 def _trial(frozen: FrozenTrial) -> Trial:
-    attrs: Mapping[str, Any] = frozen.user_attrs
+    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
     return Trial(
         number=frozen.number,
         state=STATES[frozen.state],
@@ -294,7 +316,11 @@ def _trial(frozen: FrozenTrial) -> Trial:
 def _rungs(attrs: Mapping[str, Any]) -> list[Rung]:
     """What lies below the highest fidelity that was measured."""
     return [
-        Rung(fidelity=each["fidelity"], metrics=each["metrics"], cost=each.get("cost", {}))
+        Rung(
+            fidelity=each["fidelity"],
+            metrics=rows.numbers(each["metrics"]),
+            cost=rows.numbers(each.get("cost", {})),
+        )
         for each in attrs.get("rungs", [])
         if each["fidelity"] < attrs.get("fidelity", 1.0)
     ]

@@ -1,0 +1,121 @@
+"""Rows of a record as they are read: anybody may have changed a database.
+
+A number that is none is left out, as from earlier versions that recorded anything; a row of another
+shape is damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any], bool]
+
+
+class DamagedRow(TypeError):
+    """A row has another shape than this program writes."""
+
+
+def checked(attrs: Mapping[str, Any], shapes: Mapping[str, Check]) -> dict[str, Any]:
+    """The rows, each of its shape; those of metrics and costs without what is no number.
+
+    Raises:
+        DamagedRow: one has another shape.
+    """
+    found = dict(attrs)
+    for name, check in shapes.items():
+        if name in found and not check(found[name]):
+            raise DamagedRow(f"its row {name!r} has another form than it should")
+    for name in ("metrics", "cost"):
+        if name in found:
+            found[name] = numbers(found[name])
+    return found
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those that are numbers."""
+    return {name: value for name, value in values.items() if is_number(value)}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a float can hold it."""
+    return type(value) is float or (type(value) is int and abs(value) < 1e300)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _maybe(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _all(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _each(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
+def _is_rung(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and is_number(value.get("fidelity"))
+        and isinstance(value.get("metrics"), dict)
+        and isinstance(value.get("cost", {}), dict)
+    )
+
+
+def _is_domain(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("kind"), str)
+
+
+def _is_spec(value: Any) -> bool:
+    """What `storage.spec_data` makes, as far as every record has it."""
+    return (
+        isinstance(value, dict)
+        and _each(_is_domain)(value.get("space"))
+        and _all(lambda row: isinstance(row, list) and len(row) == 2)(value.get("goals"))
+        and _all(lambda row: isinstance(row, list) and len(row) == 3)(value.get("limits"))
+    )
+
+
+OF_TRIAL: dict[str, Check] = {
+    "params": _each(_anything),
+    "metrics": _each(_anything),
+    "cost": _each(_anything),
+    "curves": _each(_all(_is_point)),
+    "notes": _all(_is_text),
+    "labels": _all(_is_text),
+    "failure": _maybe(_is_text),
+    "baseline": _maybe(_is_text),
+    "point": _maybe(_is_text),
+    "replicate_of": _maybe(_is_count),
+    "group": _is_count,
+    "seed": _is_count,
+    "fidelity": is_number,
+    "confirms": lambda value: isinstance(value, bool),
+    "rungs": _all(_is_rung),
+}
+OF_STUDY: dict[str, Check] = {
+    "spec": _is_spec,
+    "description": _is_text,
+    "planned": is_number,
+    "conditions": _all(_each(_is_text)),
+    "group": _is_count,
+    "paper": _maybe(_each(_anything)),
+    "reproduce": _each(_anything),
+}
