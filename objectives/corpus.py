@@ -10,33 +10,47 @@ N sequences, B batch, T tokens of a sequence.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from objectives import contents, library_prints, recipe, sources, trained_tokenizers
+from objectives import contents, library_prints, recipe, sources, tokenizing, trained_tokenizers
+from objectives.bpe import END
 from objectives.entries import DamagedError
 from objectives.orders import Orders
-from objectives.store import Store, key_of, write_json
+from objectives.sources import Counts
+from objectives.store import Store, key_of
+from objectives.tokenizing import (
+    VALIDATION,
+    Report,
+    Split,
+    _split_of,
+    dtype_of,
+    encode,
+    load_tokenizer,
+)
+
+__all__ = [
+    "END",
+    "Corpus",
+    "Split",
+    "_split_of",
+    "encode",
+    "load_tokenizer",
+    "opened",
+    "prepare",
+]
 
 TOKENS = "tokens"
 """The stage of a tokenized corpus; its key is the corpus's."""
-END = "<|endoftext|>"
-TOKENIZER_BYTES = 20_000_000
-"""Training text that the BPE sees at most; assumed: merges hardly change beyond."""
 
-Split = Literal["train", "validation"]
 Ids = NDArray[np.int64]
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,8 @@ class Corpus:
     validation: NDArray[Any]
     bytes_per_token: float
     """UTF-8 bytes a token of the validation text."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed in reading the text."""
 
     @property
     def vocab_size(self) -> int:
@@ -122,17 +138,18 @@ def prepare(
     Raises:
         ValueError: the corpus is empty or too small for one sequence, or cannot be read.
     """
-    prints = [sources.fingerprint(source) for source in corpus.sources]
+    text = _Text.of(corpus, store)
     if first is None:
-        owner, (tokenizer, tokenizer_key) = "corpus", _tokenizer(corpus, prints, store, report)
+        owner, (tokenizer, tokenizer_key) = "corpus", _tokenizer(text, store, report)
     else:
         owner, tokenizer, tokenizer_key = "pretrain.mid", first.tokenizer, first.tokenizer_key
-    key = key_of("tokens-1", prints, tokenizer_key, corpus.validation_frac)
+    key = key_of("tokens-1", text.prints, tokenizer_key, corpus.validation_frac)
     weights = tuple(source.weight for source in corpus.sources)
 
     def write(folder: Path) -> None:
-        _write_tokens(corpus, owner, tokenizer, folder, report)
+        tokenizing.write_tokens(text.corpus, owner, tokenizer, folder, report)
         _rows(folder, tokenizer, len(weights), seq_len, owner)  # too few tokens are not kept
+        text.check_unchanged()
 
     return store.cached(
         TOKENS,
@@ -140,6 +157,29 @@ def prepare(
         write=write,
         read=lambda path: opened(path, tokenizer, tokenizer_key, weights, seq_len, owner),
     )
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The text of a corpus, as it was when its identity was taken."""
+
+    corpus: recipe.Corpus
+    """Datasets on the hub at the commit that they have now."""
+    prints: list[Any]
+    """Identities of the sources."""
+    state: list[list[Any]]
+    """Of the sources' files, before their identity was taken."""
+
+    @staticmethod
+    def of(corpus: recipe.Corpus, store: Store) -> _Text:
+        exact = tuple(sources.pinned(source, store) for source in corpus.sources)
+        corpus = dataclasses.replace(corpus, sources=exact)
+        state = [sources.state(source) for source in exact]
+        return _Text(corpus, [sources.fingerprint(source) for source in exact], state)
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError if it is not sure that what was read is this text."""
+        sources.check_unchanged(self.state, self.corpus.sources)
 
 
 def opened(
@@ -157,10 +197,14 @@ def opened(
         DamagedError: it is not what this tokenizer makes.
     """
     info = contents.record(entry, "info.json", _Info)
-    if info.dtype != _dtype(tokenizer).name:
+    if info.dtype != dtype_of(tokenizer).name:
         raise DamagedError(f"info.json has dtype {info.dtype}")
-    rows = _rows(entry, tokenizer, len(weights), seq_len, owner, stored=True)
-    *train, validation = rows
+    *train, validation = _rows(entry, tokenizer, len(weights), seq_len, owner, stored=True)
+    notes = [
+        note
+        for index, counted in enumerate(info.counts)
+        for note in Counts(*counted).notes(f"{owner}.sources.{index}")
+    ]
     return Corpus(
         key=entry.name,
         tokenizer=tokenizer,
@@ -169,30 +213,36 @@ def opened(
         weights=weights,
         validation=validation,
         bytes_per_token=info.validation_bytes / validation.size,
+        notes=tuple(notes),
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, without marks."""
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
-
-
-def _tokenizer(
-    corpus: recipe.Corpus, prints: list[Any], store: Store, report: Report
-) -> tuple[PreTrainedTokenizerBase, str]:
+def _tokenizer(text: _Text, store: Store, report: Report) -> tuple[PreTrainedTokenizerBase, str]:
     """The corpus's tokenizer and its key."""
+    corpus = text.corpus
     if corpus.tokenizer is not None:
         tokenizer = load_tokenizer(corpus.tokenizer)
         return tokenizer, _print_of(tokenizer)
     libraries = library_prints.of_tokenizers()
-    key = key_of("bpe-2", prints, corpus.vocab_size, corpus.validation_frac, libraries)
+    key = key_of("bpe-2", text.prints, corpus.vocab_size, corpus.validation_frac, libraries)
+
+    def write(folder: Path) -> None:
+        tokenizing.train_tokenizer(corpus, folder, report)
+        text.check_unchanged()
+
     return store.cached(
         "tokenizer",
         key,
-        write=lambda path: _train_tokenizer(corpus, path, report),
+        write=write,
         read=lambda path: trained_tokenizers.read(path, corpus.vocab_size, END),
     ), key
+
+
+def _print_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identity of a loaded tokenizer: all that turns text into ids, wherever it was read from."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = str(tokenizer) if backend is None else backend.to_str()
+    return key_of("loaded-1", rules, tokenizer.get_vocab(), tokenizer.eos_token_id)
 
 
 @dataclass(frozen=True)
@@ -201,6 +251,10 @@ class _Info:
 
     dtype: Literal["uint16", "uint32"]
     validation_bytes: contents.Whole
+    documents: list[contents.Whole] = dataclasses.field(default_factory=list)
+    """In train of each source, and in validation."""
+    counts: list[tuple[contents.Whole, contents.Whole]] = dataclasses.field(default_factory=list)
+    """Fields of `Counts` of each source."""
 
 
 def _rows(
@@ -212,130 +266,28 @@ def _rows(
     stored: bool = False,
 ) -> list[NDArray[Any]]:
     """The tokens of each source, and those of validation at the end."""
+    documents = contents.record(entry, "info.json", _Info).documents
     rows = []
-    for name in [*(f"train-{index}" for index in range(num_sources)), "validation"]:
-        rows.append(contents.mapped(entry, f"{name}.bin", _dtype(tokenizer), len(tokenizer)))
+    names = [*(f"train-{index}" for index in range(num_sources)), VALIDATION]
+    for place, name in enumerate(names):
+        rows.append(contents.mapped(entry, f"{name}.bin", dtype_of(tokenizer), len(tokenizer)))
         if stored and not rows[-1].size:
             raise DamagedError(f"{name}.bin is empty")
         if _count(rows[-1], seq_len) < 1:
-            raise ValueError(
+            what = (
                 f"{name} of {owner} holds {rows[-1].size} tokens, fewer than one sequence of "
-                f"{seq_len}; give more text, or change corpus.validation_frac or pretrain.seq_len."
+                f"{seq_len}"
+            )
+            if len(documents) == len(names) and not documents[place]:
+                raise ValueError(
+                    f"{what}; none of the {sum(documents)} documents, each of which is put whole "
+                    "into train or validation, fell into it: give more and shorter documents, or "
+                    "change corpus.validation_frac."
+                )
+            raise ValueError(
+                f"{what}; give more text, or change corpus.validation_frac or pretrain.seq_len."
             )
     return rows
-
-
-def _split_of(text: str, validation_frac: float) -> Split:
-    # Salted: sources order documents by their plain hash, and a first part of that order must not
-    # be one split.
-    digest = hashlib.sha256(b"split" + text.encode()).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
-    return "validation" if share < validation_frac else "train"
-
-
-def _train_tokenizer(corpus: recipe.Corpus, folder: Path, report: Report) -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=corpus.vocab_size,
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    report({"stage": "train the tokenizer", "step": 0, "steps": 1})
-    tokenizer.train_from_iterator(_training_text(corpus), trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _training_text(corpus: recipe.Corpus) -> Iterator[str]:
-    """Training documents, the sources in turn, up to TOKENIZER_BYTES of each."""
-    for source in corpus.sources:
-        left = TOKENIZER_BYTES
-        for text in sources.documents(source):
-            if _split_of(text, corpus.validation_frac) == "train":
-                yield text
-                left -= len(text)
-            if left <= 0:
-                break
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A Hugging Face tokenizer by hub name or folder.
-
-    Raises:
-        ValueError: it cannot be read, or has no end-of-text token.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"corpus.tokenizer {name!r} cannot be read ({reason}); give a folder with "
-            "tokenizer.json, or None to train one."
-        ) from None
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"tokenizer {name!r} has no end-of-text token; choose one that has.")
-    return tokenizer
-
-
-def _print_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Identity of a loaded tokenizer: all that turns text into ids, wherever it was read from."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = str(tokenizer) if backend is None else backend.to_str()
-    return key_of("loaded-1", rules, tokenizer.get_vocab(), tokenizer.eos_token_id)
-
-
-def _write_tokens(
-    corpus: recipe.Corpus,
-    owner: str,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    report: Report,
-) -> None:
-    validation_bytes = 0
-    with (folder / "validation.bin").open("wb") as validation:
-        for index, source in enumerate(corpus.sources):
-            with (folder / f"train-{index}.bin").open("wb") as train:
-                files: dict[Split, BinaryIO] = {"train": train, "validation": validation}
-                written = _write_source(source, corpus.validation_frac, tokenizer, files, report)
-            if not sum(written.values()):
-                raise ValueError(
-                    f"{owner}.sources.{index} ({source.kind}) holds no text; give documents that "
-                    "are not empty."
-                )
-            validation_bytes += written["validation"]
-    info = {"dtype": _dtype(tokenizer).name, "validation_bytes": validation_bytes}
-    write_json(folder / "info.json", info)
-
-
-def _write_source(
-    source: recipe.Source,
-    validation_frac: float,
-    tokenizer: PreTrainedTokenizerBase,
-    files: Mapping[Split, BinaryIO],
-    report: Report,
-) -> dict[Split, int]:
-    """Write a source's documents as tokens; returns the bytes of text in each split."""
-    written: dict[Split, int] = {"train": 0, "validation": 0}
-    for texts in _chunks(sources.documents(source), 256):
-        for text, ids in zip(texts, encode(tokenizer, texts), strict=True):
-            split = _split_of(text, validation_frac)
-            np.array([*ids, tokenizer.eos_token_id], _dtype(tokenizer)).tofile(files[split])
-            written[split] += len(text.encode())
-        megabytes = sum(written.values()) / 1e6
-        report({"stage": f"tokenize, {megabytes:.0f} MB done", "step": 0, "steps": 1})
-    return written
-
-
-def _dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
-    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-
-
-def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
 
 
 def _count(row: NDArray[Any], seq_len: int) -> int:

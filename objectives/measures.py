@@ -220,7 +220,9 @@ def notes(
         epochs = text.epochs(steps * pre.batch_size * pre.seq_len, pre.seq_len)
         if epochs > 1:
             found.append(f"the {name} sees its training text {epochs:.1f} times")
+        found += text.notes
     for task, outcome in zip(task_list, outcomes, strict=True):
+        found += task.notes
         if task.left_out:
             found.append(f"task {task.name}: {task.left_out} rows were too long and left out")
         if outcome.at_edge and len(outcome.tried) > 1:

@@ -18,7 +18,6 @@ import torch
 
 from objectives import corpus as corpora
 from objectives import lora, models, parallel, recipe, schedules, sources, tasks
-from objectives.builtin_tasks import TASKS
 from objectives.execution import Execution, check_device
 from objectives.jobs import Job, check_length
 from objectives.measures import Request
@@ -55,7 +54,7 @@ def _problem(
     try:
         job = job_of(changed, request, execution)
         check_job(job)
-        _check_parts(job, done)
+        _check_parts(job, execution, done)
     except ValueError as error:
         return str(error)
     return None
@@ -130,7 +129,7 @@ def check_job(job: Job) -> None:
             schedules.multipliers(fine.schedule, fine.steps)
 
 
-def _check_parts(job: Job, done: Done) -> None:
+def _check_parts(job: Job, execution: Execution, done: Done) -> None:
     """Model, text and tasks."""
     data, changed = job.recipe.to_dict(), job.recipe
     pre, fine = data["pretrain"], data["finetune"]
@@ -139,7 +138,10 @@ def _check_parts(job: Job, done: Done) -> None:
     done.once(lambda: check_model(changed, vocab), "model", shape)
     mid = changed.pretrain.mid
     for source in (*changed.corpus.sources, *(mid.sources if mid is not None else ())):
-        done.once(lambda source=source: check_source(source), "source", asdict(source))  # type: ignore[misc]
+        done.once(
+            lambda source=source: check_source(source, execution),  # type: ignore[misc]
+            *("source", asdict(source)),
+        )
     for task, on in zip(changed.finetune.tasks, fine["tasks"], strict=True):
         done.once(lambda task=task: check_task(task), "task", on)  # type: ignore[misc]
 
@@ -171,30 +173,32 @@ def check_model(changed: recipe.Recipe, vocab: int) -> None:
         models.initial_parameters(changed.model, config, 0)
 
 
-def check_source(source: recipe.Source) -> None:
-    """That the files are there, and the first document of a source can be read.
+def check_source(source: recipe.Source, execution: Execution) -> None:
+    """That the files are there, and the first document of each can be read.
+
+    Without a network a dataset of the hub passes if the store knows it.
 
     Raises:
         ValueError: no file, dataset or text.
     """
-    if isinstance(source, recipe.Stdlib):
-        return
-    if next(iter(sources.documents(source)), None) is None:
-        raise ValueError(f"{source} holds no text; give documents that are not empty.")
+    store = None
+    if isinstance(source, recipe.HubDataset) and execution.store.exists():
+        store = execution.open_store()
+    try:
+        sources.check(source, store)
+    finally:
+        if store is not None:
+            store.close()
 
 
 def check_task(task: recipe.Task) -> None:
     """That all rows of a task can be read, and every split has some.
 
     Raises:
-        ValueError: an unknown or unreadable task, a row without its fields, an empty split.
+        ValueError: an unknown or unreadable task, a row without its fields, an empty split, labels
+            that cannot be told apart.
     """
-    if isinstance(task, recipe.BuiltinTask) and task.name in TASKS:
-        return
-    rows = tasks.read_rows(task)
-    for split, found in rows.items():
-        if not found:
-            raise ValueError(f"task {task.name!r} has no {split} rows; add some.")
+    tasks.check(task)
 
 
 @contextlib.contextmanager

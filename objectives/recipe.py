@@ -43,7 +43,12 @@ class Stdlib:
 
 @config_class
 class Files:
-    """Local files or globs: .txt (one document a file), .jsonl, .parquet; also .gz, .xz, .zst."""
+    """Local files, folders or patterns: .txt and .md, .jsonl, .json, .csv, .tsv, .parquet; packed
+    by gzip, bzip2, xz or zstd.
+
+    A text file is one document; a longer one is cut at blank lines (`objectives.file_rows.texts`),
+    and one without blank lines is a document a line.
+    """
 
     kind: Literal["files"] = "files"
     paths: Annotated[tuple[str, ...], Several]
@@ -232,16 +237,25 @@ class BuiltinTask:
 
 @config_class
 class FileTask:
-    """JSON Lines with `prompt`, `completion` and, for classification, `label`."""
+    """Files with `prompt`, `completion` and, for classification, `label`; or with `messages`.
+
+    JSON Lines, JSON, CSV, TSV or Parquet, also packed; a path may be a folder or a pattern.
+    """
 
     kind: Literal["file"] = "file"
     name: str
     train: str
     validation: str | None = None
-    """None holds out a tenth of train, picked by the prompt's hash."""
+    """None holds out a tenth of train, picked by the row's hash."""
     test: str
+    prompt: str = "{prompt}"
+    """A `str.format` template over the row's fields, such as "Review: {text}\\nSentiment:"."""
+    completion: str = "{completion}"
+    """Another one, such as " {sentiment}"."""
+    label_field: str | None = "label"
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
-    """auto: accuracy where every row has a label, and each label one text; else exact match."""
+    """auto: accuracy where most rows have a label (the others are left out) and each label has one
+    text; else exact match. The result's notes say which."""
 
 
 @config_class

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-import glob
-import gzip
+import dataclasses
+import functools
 import hashlib
-import io
-import json
-import lzma
-import zlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
+from objectives import file_paths, file_rows, hub, recipe, stdlib_text
+from objectives.file_paths import TEXT, kind_of, matching_files
+from objectives.stages import Stages
 
-from objectives import recipe, stdlib_text
+__all__ = ["checksum", "documents", "fingerprint", "load_dataset", "matching_files"]
 
-TEXT_PIECE = 20_000
-"""Characters of a document cut from a .txt file; assumed: a long chapter."""
-PACKED_BYTES = 2**16
-UNREADABLE = (
-    OSError, EOFError, UnicodeDecodeError,
-    zlib.error, lzma.LZMAError, zstandard.ZstdError, pa.ArrowException,
-)  # fmt: skip
-"""What reading a damaged file raises."""
+NAMELESS_ROWS = 1000
+"""Rows of a file without the text field after which it is taken to be misnamed; assumed."""
+TEXT_READING = ".txt-2"
+"""How text files are cut into documents, in their identity: 2 for one document a line where there
+are no blank lines."""
 
 
-def documents(source: recipe.Source) -> Iterator[str]:
+@dataclass
+class Counts:
+    """What was changed or left out in reading, by documents."""
+
+    without_text: int = 0
+    repaired: int = 0
+
+    def notes(self, where: str) -> list[str]:
+        """What a reader of the result should know."""
+        found = []
+        if self.without_text:
+            found.append(f"{where}: rows left out as they have no text: {self.without_text}")
+        if self.repaired:
+            found.append(
+                f"{where}: documents with half a surrogate pair, read as U+FFFD: {self.repaired}"
+            )
+        return found
+
+
+def documents(source: recipe.Source, counts: Counts | None = None) -> Iterator[str]:
     """The source's documents that hold any text, in a fixed order, up to its `max_bytes`.
 
     Raises:
-        ValueError: no such file or dataset, or a row without the text field.
+        ValueError: no such file or dataset, or rows without the text field.
     """
     left = source.max_bytes
-    for text in _OPEN[source.kind](source):
+    counts = Counts() if counts is None else counts
+    for raw in _OPEN[source.kind](source, counts):
+        text = file_rows.whole_text(raw)
+        counts.repaired += text != raw
         if not text.strip():
             continue
         yield text
@@ -47,9 +64,13 @@ def documents(source: recipe.Source) -> Iterator[str]:
 
 
 def fingerprint(source: recipe.Source) -> list[Any]:
-    """JSON-able identity of the text that `documents` gives: checksums, or a hub revision."""
+    """JSON-able identity of the text that `documents` gives: checksums, or a hub revision.
+
+    Raises:
+        ValueError: no such file or dataset, or a hub that cannot be reached.
+    """
     if isinstance(source, recipe.Files):
-        content = [[_kind(path), checksum(path)] for path in matching_files(source.paths)]
+        content = [[_reading(path), checksum(path)] for path in matching_files(source.paths)]
         return ["files", content, source.text_field, source.max_bytes]
     if isinstance(source, recipe.Stdlib):
         return ["stdlib", _digest(documents(source))]
@@ -57,178 +78,225 @@ def fingerprint(source: recipe.Source) -> list[Any]:
             source.max_bytes]  # fmt: skip
 
 
-def matching_files(patterns: tuple[str, ...]) -> list[Path]:
-    """Files of all patterns, sorted, each once.
+def pinned(source: recipe.Source, notes: Stages | None) -> recipe.Source:
+    """The source with the commit of a dataset on the hub as its revision.
 
     Raises:
-        ValueError: a pattern that matches nothing.
+        ValueError: there is no such dataset, or its commit cannot be known without a network.
     """
-    found: set[Path] = set()
-    for pattern in patterns:
-        matches = [Path(name) for name in glob.glob(pattern, recursive=True)]
-        files = {path for path in matches if path.is_file()}
-        if not files:
-            raise ValueError(f"no file matches {pattern!r}; check the path.")
-        found |= files
-    return sorted(found)
+    if not isinstance(source, recipe.HubDataset) or Path(source.name).expanduser().is_dir():
+        return source
+    return dataclasses.replace(source, revision=hub.commit_of(source.name, source.revision, notes))
 
 
-def open_text(path: Path) -> IO[str]:
-    """A text file, unpacked by its ending: .gz, .xz, .zst."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    if path.suffix == ".zst":
-        return io.TextIOWrapper(io.BufferedReader(_Unzstd(path)), encoding="utf-8")
-    return path.open("rt", encoding="utf-8")
+def state(source: recipe.Source) -> list[Any]:
+    """What changes with every write to the source's files; empty where it has none."""
+    if isinstance(source, recipe.Files):
+        return file_paths.state(matching_files(source.paths))
+    if isinstance(source, recipe.HubDataset):
+        return file_paths.state(_folder_files(Path(source.name).expanduser()))
+    return []
 
 
-class _Unzstd(io.RawIOBase):
-    """Content of a .zst file over all its frames; zstandard's own reader takes a cut-off one."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
-        self.frame = zstandard.ZstdDecompressor().decompressobj()
-        self.plain = io.BytesIO()
-        self.whole = True
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not (size := self.plain.readinto(buffer)):
-            packed = self.frame.unused_data or self.file.read(PACKED_BYTES)
-            if not packed and not self.whole:
-                raise EOFError("it ends within a frame")
-            if not packed:
-                return 0
-            if self.frame.eof:
-                self.frame = zstandard.ZstdDecompressor().decompressobj()
-            self.plain = io.BytesIO(self.frame.decompress(packed))
-            self.whole = self.frame.eof
-        return size
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
+def check_unchanged(before: list[list[Any]], given: Iterable[recipe.Source]) -> None:
+    """Raise ValueError if files changed since their `state` was taken: their identity is unsure."""
+    for old, source in zip(before, given, strict=True):
+        now = state(source)
+        if old != now:
+            changed = [one[0] for one in [*old, *now] if (one in old) != (one in now)]
+            raise ValueError(
+                f"{changed[0]} was changed while it was read; run again when it is complete."
+            )
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl (also packed) or .parquet file.
+def check(source: recipe.Source, notes: Stages | None = None) -> None:
+    """Raise ValueError for what can be seen without reading a source to its end.
 
-    Raises:
-        ValueError: a line that is no JSON object, or a file that cannot be read.
+    Files are there and can be opened, the first row of each has its text, and any has some; the
+    commit of a dataset on the hub can be known. Nothing is tokenized.
     """
-    try:
-        if path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-                yield from batch.to_pylist()
-            return
-        with open_text(path) as lines:
-            for number, line in enumerate(lines, 1):
-                yield _json_object(path, number, line)
-    except UNREADABLE as error:
-        raise ValueError(f"cannot read {path} ({error}); is the file whole?") from None
+    if isinstance(source, recipe.Files):
+        paths = matching_files(source.paths)
+        found = [
+            any(
+                map(
+                    str.strip, _file_texts(path, source.text_field, Counts(), alone=len(paths) == 1)
+                )
+            )
+            for path in paths
+        ]
+        if not any(found):
+            raise ValueError(f"{source.paths} hold no text; give documents that are not empty.")
+    elif isinstance(source, recipe.HubDataset):
+        exact = pinned(source, notes)
+        if Path(source.name).expanduser().is_dir() and not any(documents(exact)):
+            raise ValueError(f"{source.name} holds no text; give documents that are not empty.")
 
 
-def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} line {number} is not JSON ({error.msg}).") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{path} line {number} must be a JSON object, got {type(row).__name__}.")
-    return row
-
-
-def _from_stdlib(source: recipe.Stdlib) -> Iterator[str]:
+def _from_stdlib(source: recipe.Stdlib, counts: Counts) -> Iterator[str]:
     """In the order of their hashes, so that a part of them is a sample of all of them."""
     texts = set(stdlib_text.documents())
     return iter(sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest()))
 
 
-def _from_files(source: recipe.Files) -> Iterator[str]:
-    for path in matching_files(source.paths):
-        kind = _kind(path)
-        if kind == ".txt":
-            yield from _pieces(path)
-        elif kind in (".jsonl", ".parquet"):
-            for row in read_rows(path):
-                yield _text(row, source.text_field, str(path))
-        else:
-            raise ValueError(f"{path} is neither .txt, .jsonl nor .parquet; convert it.")
+def _from_files(source: recipe.Files, counts: Counts) -> Iterator[str]:
+    paths = matching_files(source.paths)
+    for path in paths:
+        yield from _file_texts(path, source.text_field, counts, alone=len(paths) == 1)
 
 
-def _kind(path: Path) -> str:
-    """The ending that says how the content is read."""
-    return next((s for s in reversed(path.suffixes) if s not in (".gz", ".xz", ".zst")), "")
+def _file_texts(path: Path, field: str, counts: Counts, *, alone: bool) -> Iterator[str]:
+    if kind_of(path) in TEXT:
+        return file_rows.texts(path, alone=alone)
+    if kind_of(path) not in file_paths.ROWS:
+        raise ValueError(
+            f"{path} is none of {', '.join(sorted(TEXT | file_paths.ROWS))}, also packed; "
+            "convert it."
+        )
+    return _row_texts(file_rows.rows(path, [field]), field, counts)
 
 
-def _pieces(path: Path) -> Iterator[str]:
-    """A text file cut at blank lines into documents of about TEXT_PIECE characters."""
-    piece: list[str] = []
-    size = 0
-    try:
-        with open_text(path) as lines:
-            for line in lines:
-                piece.append(line)
-                size += len(line)
-                if size >= TEXT_PIECE and not line.strip():
-                    yield "".join(piece)
-                    piece, size = [], 0
-    except UNREADABLE as error:
-        raise ValueError(f"cannot read {path} ({error}); is it whole, and UTF-8?") from None
-    yield "".join(piece)
+def _reading(path: Path) -> str:
+    return TEXT_READING if kind_of(path) in TEXT else kind_of(path)
 
 
-def _from_hub(source: recipe.HubDataset) -> Iterator[str]:
+def _from_hub(source: recipe.HubDataset, counts: Counts) -> Iterator[str]:
     rows = load_dataset(
         source.name, source.config, source.split, source.revision, streaming=source.streaming
     )
-    for row in rows:
-        yield _text(row, source.text_field, source.name)
+    numbered = ((f"row {number} of {source.name}", row) for number, row in enumerate(rows, 1))
+    return _row_texts(numbered, source.text_field, counts)
+
+
+def _row_texts(
+    rows: Iterable[tuple[str, dict[str, Any]]], field: str, counts: Counts
+) -> Iterator[str]:
+    """The texts of rows; null and missing ones are counted, but a field none has is an error."""
+    nameless = ""
+    named = False
+    for number, (where, row) in enumerate(rows, 1):
+        value = row.get(field)
+        named = named or field in row
+        if isinstance(value, str):
+            yield value
+        elif value is None or (isinstance(value, float) and math.isnan(value)):
+            counts.without_text += 1
+            if not named:
+                nameless = nameless or _no_text(where, field, row)
+                if number >= NAMELESS_ROWS:
+                    break
+        else:
+            raise ValueError(f"{_no_text(where, field, row)} It is {type(value).__name__}.")
+    if nameless and not named:
+        raise ValueError(nameless)
+
+
+def _no_text(where: str, field: str, row: dict[str, Any]) -> str:
+    return (
+        f"{where} has no text under {field!r}; its fields are {', '.join(map(str, row))}: "
+        "set text_field."
+    )
 
 
 def load_dataset(
     name: str, config: str | None, split: str, revision: str | None, *, streaming: bool
 ) -> Any:
-    """Rows of a hub dataset, or of a folder written by `save_to_disk`.
+    """Rows of a hub dataset, or of a folder, as it is now.
 
     Raises:
         ValueError: it cannot be loaded.
     """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        load = functools.partial(_load_folder, folder, config, split, streaming=streaming)
+    else:
+        hub.check_name(name)
+        reason = hub.why_unreachable(name, "dataset")
+        if reason is not None:
+            return _load_cached(name, config, split, revision, reason)
+        commit = hub.commit_of(name, revision)
+        load = functools.partial(_load_from_hub, name, config, split, commit, streaming=streaming)
+    try:
+        return load()
+    except Exception as error:
+        raise ValueError(_not_loaded(name, config, split, error)) from error
+
+
+def _load_folder(folder: Path, config: str | None, split: str, *, streaming: bool) -> Any:
     import datasets  # slow to import, and most runs do without
 
+    if file_paths.is_saved_dataset(folder):
+        loaded = datasets.load_from_disk(str(folder))
+        return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+    # The cache of `datasets` knows files by their times; what is edited in place may keep those.
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / "by-content" / _folder_digest(folder)
+    return datasets.load_dataset(
+        str(folder), config, split=split, streaming=streaming, cache_dir=str(cache)
+    )
+
+
+def _load_from_hub(
+    name: str, config: str | None, split: str, commit: str, *, streaming: bool
+) -> Any:
+    import datasets
+
+    return datasets.load_dataset(name, config, split=split, revision=commit, streaming=streaming)
+
+
+def _load_cached(
+    name: str, config: str | None, split: str, revision: str | None, reason: str
+) -> Any:
+    """Rows that `datasets` has loaded before; they are there whole, and so are no stream."""
+    import datasets
+
     try:
-        if any((Path(name) / mark).exists() for mark in ("state.json", "dataset_dict.json")):
-            loaded = datasets.load_from_disk(name)
-            return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
-        return datasets.load_dataset(
-            name, config, split=split, revision=revision, streaming=streaming
-        )
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with hub.offline():
+            found = datasets.load_dataset(name, config, split=split, revision=revision)
+    except Exception:
         raise ValueError(
-            f"dataset {name!r} (split {split!r}) cannot be loaded: {reason}; check its name and "
-            "the network, or give a local folder."
-        ) from error
+            f"dataset {name!r} (split {split!r}) cannot be loaded: the hub cannot be reached "
+            f"({reason}) and the cache of `datasets` has no such rows; load it once with a network "
+            "and streaming=False, or give a local folder."
+        ) from None
+    at = [Path(file["filename"]).parts for file in found.cache_files]
+    if revision is not None and not all(revision in parts for parts in at):
+        raise ValueError(
+            f"dataset {name!r} (split {split!r}) cannot be loaded: the hub cannot be reached "
+            f"({reason}) and the cache of `datasets` holds another commit than {revision}; load it "
+            "once with a network and streaming=False."
+        )
+    return found
 
 
-def _text(row: dict[str, Any], field: str, where: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        raise ValueError(
-            f"a row of {where} has no text under {field!r}; its fields are {', '.join(row)}: "
-            "set text_field."
+def _not_loaded(name: str, config: str | None, split: str, error: Exception) -> str:
+    """The sentence for what `datasets` raises."""
+    reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split()).rstrip(".")
+    what = f"dataset {name!r} (split {split!r})"
+    if "scripts are no longer supported" in reason:
+        return (
+            f"{what} cannot be loaded: it is made by a script, and `datasets` runs none since "
+            "version 4; give a dataset of data files, such as its parquet version."
         )
-    return text
+    if "Config name is missing" in reason or ("BuilderConfig" in reason and "not found" in reason):
+        said = " ".join(str(error).split())
+        return f"{what} cannot be loaded with config={config!r}: {said[:300]}; set config."
+    return (
+        f"{what} cannot be loaded: {reason}; check its name, config and split and the network, or "
+        "give a local folder."
+    )
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(file_rows.unreadable(path, error)) from None
 
 
 def _digest(texts: Iterator[str]) -> str:
@@ -238,21 +306,21 @@ def _digest(texts: Iterator[str]) -> str:
     return digest.hexdigest()
 
 
-def _revision(source: recipe.HubDataset) -> str | None:
-    """The exact revision where it can be known: a disk folder's files, a pinned or resolved one."""
-    folder = Path(source.name)
+def _revision(source: recipe.HubDataset) -> str:
+    """The exact revision: a digest of a folder's files, or a commit."""
+    folder = Path(source.name).expanduser()
     if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return _digest(iter(f"{path.relative_to(folder)}{checksum(path)}" for path in files))
-    if source.revision is not None:
-        return source.revision
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+        return _folder_digest(folder)
+    return hub.commit_of(source.name, source.revision)
 
-    try:
-        return str(HfApi().dataset_info(source.name, timeout=10).sha)
-    except (HfHubHTTPError, OSError, ValueError):
-        return None
+
+def _folder_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _folder_digest(folder: Path) -> str:
+    files = _folder_files(folder)
+    return _digest(iter(f"{path.relative_to(folder)}{checksum(path)}" for path in files))
 
 
 _OPEN: dict[str, Any] = {"stdlib": _from_stdlib, "files": _from_files, "hub": _from_hub}

@@ -7,31 +7,22 @@ a string is compared. Tasks without labels are scored by exact match of the gree
 
 from __future__ import annotations
 
-import hashlib
-import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from objectives import recipe, sources
-from objectives.builtin_tasks import TASKS, rows
-from objectives.corpus import encode
+from objectives import recipe, task_checks, task_rows
 from objectives.rows import Row
 from objectives.store import key_of
+from objectives.task_checks import Metric, findings
+from objectives.task_rows import Rows, Split, digest
+from objectives.tokenizing import encode
 
 BUCKET, STEP = 16, 8
 """A task's rows are padded to a multiple of BUCKET tokens, and cut to one of STEP; assumed."""
-HELD_OUT = 10
-"""One in this many training rows is validation where a task brings none."""
-
-Split = Literal["train", "validation", "test"]
-Rows = dict[Split, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class Task:
     """A task ready for fine-tuning."""
 
     name: str
-    metric: Literal["accuracy", "exact_match"]
+    metric: Metric
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -83,6 +74,8 @@ class Task:
     """Rows longer than `finetune.max_length`."""
     key: str
     """Identity of the rows."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its score should know: how it is scored, and what is odd in its rows."""
 
     @property
     def mean_tokens(self) -> float:
@@ -94,80 +87,36 @@ def load(fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase) -> list[Task
     """The recipe's tasks as tokens.
 
     Raises:
-        ValueError: an unknown or unreadable task, a missing label, a split without rows.
+        ValueError: an unknown or unreadable task, a missing label, a split without rows, answers
+            that cannot be told apart or never match.
     """
-    return [_prepare(task, read_rows(task), fine, tokenizer) for task in fine.tasks]
+    return [_prepare(task, fine, tokenizer) for task in fine.tasks]
 
 
 def read_rows(task: recipe.Task) -> Rows:
     """A task's rows by split, before any of them are left out."""
+    return task_rows.read(task).rows
+
+
+def check(task: recipe.Task) -> list[str]:
+    """What a reader of the task's score should know, from its rows alone: no tokenizer is needed.
+
+    Raises:
+        ValueError: as `load` does, but for the lengths of rows.
+    """
     if isinstance(task, recipe.BuiltinTask):
-        if task.name not in TASKS:
-            raise ValueError(
-                f"unknown built-in task {task.name!r}; built-in tasks are {', '.join(TASKS)}."
-            )
-        return {split: list(found) for split, found in rows(task.name).items()}
-    if isinstance(task, recipe.FileTask):
-        train = list(_file_rows(task.train))
-        validation = None if task.validation is None else list(_file_rows(task.validation))
-        return _with_validation(train, validation, list(_file_rows(task.test)))
-    train = _hub_rows(task, task.train_split)
-    validation = None if task.validation_split is None else _hub_rows(task, task.validation_split)
-    return _with_validation(train, validation, _hub_rows(task, task.test_split))
+        task_rows.check_builtin(task)
+        return []
+    read = task_rows.read(task)
+    scored = task_checks.scored(task, read.rows)
+    return [*read.notes, *scored.notes, *findings(task.name, scored.metric, scored.rows)]
 
 
-def _with_validation(train: list[Row], validation: list[Row] | None, test: list[Row]) -> Rows:
-    if validation is None:
-        held = [int.from_bytes(_hash(row)[:4], "big") % HELD_OUT == 0 for row in train]
-        validation = [row for row, out in zip(train, held, strict=True) if out]
-        train = [row for row, out in zip(train, held, strict=True) if not out]
-    return {"train": train, "validation": validation, "test": test}
-
-
-def _file_rows(name: str) -> Iterator[Row]:
-    (path,) = sources.matching_files((name,)) if Path(name).is_file() else (Path(name),)
-    if not path.is_file():
-        raise ValueError(f"task file {name!r} does not exist; check the path.")
-    for number, row in enumerate(sources.read_rows(path), 1):
-        yield _row(row, f"{path} row {number}")
-
-
-def _row(data: Mapping[str, Any], where: str) -> Row:
-    prompt, completion, label = (data.get(key) for key in ("prompt", "completion", "label"))
-    if not isinstance(prompt, str) or not isinstance(completion, str) or not completion.strip():
-        raise ValueError(
-            f"{where} needs text under 'prompt' and 'completion'; its fields are {', '.join(data)}."
-        )
-    return Row(prompt, completion, None if label is None else str(label))
-
-
-def _hub_rows(task: recipe.HubTask, split: str) -> list[Row]:
-    data = sources.load_dataset(task.dataset, task.config, split, task.revision, streaming=False)
-    fields = [
-        name
-        for template in (task.prompt, task.completion)
-        for _, name, _, _ in string.Formatter().parse(template)
-        if name
-    ]
-    fields += [task.label_field] if task.label_field is not None else []
-    found = []
-    for row in data:
-        missing = [name for name in fields if name.split(".")[0].split("[")[0] not in row]
-        if missing:
-            raise ValueError(
-                f"task {task.name!r}: dataset {task.dataset!r} has no field {missing[0]!r}; "
-                f"its fields are {', '.join(row)}."
-            )
-        label = None if task.label_field is None else str(row[task.label_field])
-        found.append(Row(task.prompt.format(**row), task.completion.format(**row), label))
-    return found
-
-
-def _prepare(
-    task: recipe.Task, by_split: Rows, fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase
-) -> Task:
-    metric = _metric(task, by_split)
-    kept, left_out = _picked(task, by_split, fine, tokenizer)
+def _prepare(task: recipe.Task, fine: recipe.Finetune, tokenizer: PreTrainedTokenizerBase) -> Task:
+    read = task_rows.read(task)
+    scored = task_checks.scored(task, read.rows)
+    metric = scored.metric
+    kept, left_out = _picked(task, scored.rows, fine, tokenizer)
     counts = Counter(row.completion for row in kept["train"])
     choices, answers = None, np.empty(0, np.int64)
     if metric == "accuracy":
@@ -192,8 +141,9 @@ def _prepare(
         chance=max(guessing, float(np.mean([row.completion == commonest for row in kept["test"]]))),
         left_out=left_out,
         key=key_of(
-            metric, {split: [_hash(r).hex() for r in found] for split, found in kept.items()}
+            metric, {split: [digest(r).hex() for r in found] for split, found in kept.items()}
         ),
+        notes=(*read.notes, *scored.notes, *findings(task.name, metric, kept)),
     )
 
 
@@ -203,7 +153,8 @@ def kept_rows(task: recipe.Task, fine: recipe.Finetune, tokenizer: PreTrainedTok
     Raises:
         ValueError: an unreadable task, a split without rows.
     """
-    return _picked(task, read_rows(task), fine, tokenizer)[0]
+    scored = task_checks.scored(task, read_rows(task))
+    return _picked(task, scored.rows, fine, tokenizer)[0]
 
 
 def _picked(
@@ -224,21 +175,6 @@ def _picked(
     return kept, left_out
 
 
-def _metric(task: recipe.Task, by_split: Rows) -> Literal["accuracy", "exact_match"]:
-    wanted = "auto" if isinstance(task, recipe.BuiltinTask) else task.metric
-    unlabelled = sum(row.label is None for found in by_split.values() for row in found)
-    if wanted == "accuracy" and unlabelled:
-        raise ValueError(
-            f"task {task.name!r} asks for accuracy, but {unlabelled} of its rows have no 'label'; "
-            "add the labels or set metric to 'exact_match'."
-        )
-    pairs = {(row.label, row.completion) for found in by_split.values() for row in found}
-    one_to_one = len(pairs) == len({label for label, _ in pairs})
-    if wanted == "accuracy" or (wanted == "auto" and not unlabelled and one_to_one):
-        return "accuracy"
-    return "exact_match"
-
-
 def _check_labels(name: str, labels: list[str], kept: Rows) -> None:
     others: tuple[Split, ...] = ("validation", "test")
     for split in others:
@@ -256,7 +192,7 @@ def _pick(
     """The first `limit` rows in the order of their hashes that are short enough."""
     kept: list[Row] = []
     too_long = 0
-    ordered = sorted(found, key=_hash)
+    ordered = sorted(found, key=digest)
     for row in ordered:
         if limit is not None and len(kept) == limit:
             break
@@ -287,7 +223,3 @@ def _encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) ->
         positions[row, : len(targets)] = targets
         weights[row, : len(targets)] = 1
     return Encoded(ids, positions, weights)
-
-
-def _hash(row: Row) -> bytes:
-    return hashlib.sha256(f"{row.prompt}\0{row.completion}\0{row.label}".encode()).digest()

@@ -160,6 +160,9 @@ def variants(folder: Path) -> dict[str, Change]:
         "finetune.tasks.1.train": Change(other, FROM_ROWS),
         "finetune.tasks.1.validation": Change(other, FROM_ROWS),
         "finetune.tasks.1.test": Change(other, FROM_ROWS),
+        "finetune.tasks.1.prompt": Change("{title}", FROM_ROWS),
+        "finetune.tasks.1.completion": Change(" {title}", FROM_ROWS),
+        "finetune.tasks.1.label_field": Change(None, FROM_ROWS),
         "finetune.tasks.1.metric": Change("exact_match", FROM_ROWS),
         "finetune.tasks.2.kind": Change("builtin", FROM_ROWS),
         "finetune.tasks.2.name": Change("renamed", {MEASURES, PROBES}),
@@ -269,6 +272,7 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
         return rows_of(name, config, split, revision)
 
     monkeypatch.setattr(sources, "load_dataset", load)
+    monkeypatch.setattr(sources.hub, "commit_of", lambda name, revision, notes=None: revision)
     monkeypatch.setattr(sources.stdlib_text, "documents", lambda: toy.text(200, seed=9))
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from objectives import sources
+from objectives import file_rows, sources
 from objectives.recipe import Files, HubDataset, Stdlib
 from tests.objectives import toy
 
@@ -78,7 +78,7 @@ def test_long_text_files_are_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Pa
     pieces = read(tmp_path / "a.txt")
     assert "".join(pieces) == content
     assert len(pieces) > 3
-    assert all(len(piece) >= sources.TEXT_PIECE for piece in pieces[:-1])
+    assert all(len(piece) >= file_rows.TEXT_PIECE for piece in pieces[:-1])
     assert all(piece.endswith("\n\n") for piece in pieces[:-1])
 
 
@@ -161,13 +161,14 @@ def test_a_damaged_parquet_file_is_one_clear_error(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl line 2 is not JSON"),
-        ("a.jsonl", b'{"text": "x"}\n\n', "a.jsonl line 2 is not JSON"),
+        ("a.jsonl", b'{"text": "x"}\n\n{"te', "a.jsonl line 3 is not JSON"),
         ("a.jsonl", b'["x"]\n', "a.jsonl line 1 must be a JSON object, got list"),
         ("a.jsonl", b'{"body": "x", "n": 1}\n', "no text under 'text'; its fields are body, n"),
         ("a.jsonl", b'{"text": 3}\n', "no text under 'text'"),
         ("a.jsonl", b'{"text": "\xff"}\n', "cannot read .*a.jsonl"),
         ("a.txt", b"\xff\xfe", "cannot read .*a.txt"),
-        ("a.csv", b"x,y", "is neither .txt, .jsonl nor .parquet"),
+        ("a.csv", b"x,y\n1,2\n", "a.csv line 2 has no text under 'text'; its fields are x, y"),
+        ("a.doc", b"x,y", "a.doc is none of .csv, .*; convert it"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(
@@ -181,7 +182,7 @@ def test_what_cannot_be_read_is_one_clear_error(
 
 def test_a_pattern_that_matches_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
-    for pattern in ("none.txt", "*.jsonl", "folder.txt"):
+    for pattern in ("none.txt", "*.jsonl", "folder*"):
         with pytest.raises(ValueError, match=r"no file matches '.*'; check the path"):
             read(tmp_path / pattern)
 

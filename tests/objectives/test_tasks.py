@@ -226,9 +226,12 @@ def test_a_missing_file_and_a_row_without_text_are_one_clear_error(
     task = FileTask(name="mine", train=str(tmp_path / "none.jsonl"), test="t")
     with pytest.raises(ValueError, match=r"task file '.*none.jsonl' does not exist"):
         load(task, tokenizer)
-    for bad in ({"prompt": "x"}, {"prompt": "x", "completion": " "}, {"prompt": 1}):
-        task = file_task(tmp_path, train=[*labelled(2), bad], test=labelled(4))
-        with pytest.raises(ValueError, match=r"train.jsonl row 3 needs text under 'prompt' and"):
+    task = file_task(tmp_path, train=[*labelled(2), {"prompt": 1}], test=labelled(4))
+    with pytest.raises(ValueError, match=r"train.jsonl line 3 needs text under 'prompt', got int"):
+        load(task, tokenizer)
+    for bad in ({"prompt": "x"}, {"prompt": "x", "completion": " "}, {"question": "x"}):
+        task = file_task(tmp_path, train=[bad] * 20, test=labelled(4))
+        with pytest.raises(ValueError, match=r"train.jsonl line 1 needs text under 'prompt' and"):
             load(task, tokenizer)
 
 
@@ -274,7 +277,7 @@ def test_a_dataset_folder_and_templates_are_a_task(
         ({"prompt": "{body}:"}, "has no field 'body'; its fields are text, stars, note"),
         ({"label_field": "mood"}, "has no field 'mood'; its fields are text, stars, note"),
         ({"test_split": "dev"}, r"split 'dev'.* cannot be loaded"),
-        ({"dataset": "/nowhere/at/all"}, "cannot be loaded"),
+        ({"dataset": "/nowhere/at/all"}, "is neither a folder nor a name on the hub"),
     ],
 )
 def test_what_a_dataset_lacks_is_one_clear_error(
