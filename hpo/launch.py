@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpo import studies
@@ -40,6 +41,8 @@ class Launch:
     lanes: int | None = None
     store_gb: float | None = None
     share: str | None = None
+    folder: str = field(default_factory=os.getcwd)
+    """Where relative paths of the command line start."""
 
     def spec(self) -> StudySpec:
         """The study.
@@ -48,7 +51,8 @@ class Launch:
             ValueError: there is no such study, or an option does not fit it.
         """
         self._check()
-        spec = studies.with_params(studies.load(self.study, self.setting), dict(self.settings))
+        fixed = dict(self.settings)
+        spec = studies.load_fixed(self.study, self.setting, fixed, Path(self.folder))
         several = self._given(SEVERAL)
         known = inspect.signature(spec.objective.configure).parameters
         for name in several:
@@ -69,7 +73,7 @@ class Launch:
 
     def message(self) -> dict[str, Any]:
         """JSON-able, with the folder that relative paths start from."""
-        return {"launch": dataclasses.asdict(self), "folder": os.getcwd()}
+        return {"launch": dataclasses.asdict(self), "folder": self.folder}
 
     def _given(self, names: Sequence[str]) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in names}

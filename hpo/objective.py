@@ -84,12 +84,15 @@ class Objective(Protocol):
         store: str | None = None,
         store_gb: float | None = None,
         share: str | None = None,
+        folder: str | None = None,
     ) -> Objective:
         """The same objective told where to compute and where to keep its stages.
 
         A trial takes `devices` of the device, on which it lies by `sharding`; both are left out
         where they are not asked for. The stages in the folder `store` take at most `store_gb` (1e9
         bytes) while nobody uses them; `share` is a folder or URL where machines share them.
+        `folder` is where relative paths that the objective was given start, and those of later
+        requests; it is left out where the method does not have it.
         """
 
     def early(self) -> frozenset[str]:

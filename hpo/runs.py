@@ -33,6 +33,8 @@ class Origin:
     setting: str | None
     params: dict[str, Any]
     """Hyperparameters fixed from the command line."""
+    folder: str | None = None
+    """Where relative paths among them start; None where there are no params."""
     device: str | None = None
     """Where it was told to compute; stages of other devices are others."""
     devices: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import inspect
+import os
 import sys
 import types
 from collections.abc import Container, Mapping
@@ -27,23 +29,57 @@ def load(study: str, setting: str | None = None) -> StudySpec:
     Raises:
         ValueError: there is none, or the file does not give one.
     """
-    if study.endswith(".py"):
-        path = Path(study).absolute()
-        if not path.is_file():
-            raise ValueError(f"no study file {study!r}; check the path.")
-    elif study in shipped():
-        path = folder() / f"{study}.py"
-    else:
-        known = ", ".join(shipped())
-        raise ValueError(f"no study {study!r}; studies are {known}, or give a path ending in .py.")
+    path = file_of(study)
     module = _execute(path)
     spec = getattr(module, VARIABLE, None) if setting is None else _settings(module).get(setting)
     if isinstance(spec, StudySpec):
-        return spec
+        return _in_folder(spec, path.parent)
     if setting is None:
         raise ValueError(f"{path} defines no {VARIABLE}; add a line {VARIABLE} = StudySpec(...).")
     known = ", ".join(_settings(module)) or "none"
     raise ValueError(f"{path} has no setting {setting!r}; its {SETTINGS} are {known}.")
+
+
+def file_of(study: str) -> Path:
+    """The file of the study of this name or path.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if study.endswith(".py"):
+        path = Path(study).absolute()
+        if not path.is_file():
+            raise ValueError(f"no study file {study!r}; check the path.")
+        return path
+    if study in shipped():
+        return folder() / f"{study}.py"
+    known = ", ".join(shipped())
+    raise ValueError(f"no study {study!r}; studies are {known}, or give a path ending in .py.")
+
+
+def load_fixed(
+    study: str, setting: str | None, fixed: Mapping[str, Any], given_in: Path
+) -> StudySpec:
+    """`load` and `with_params`.
+
+    Relative paths of the study's file start from its folder, those of `fixed` from `given_in`.
+
+    Raises:
+        ValueError: as there.
+    """
+    spec = load(study, setting)
+    if not fixed:
+        return spec
+    given = _in_folder(with_params(spec, fixed), given_in)
+    return _in_folder(given, file_of(study).parent)
+
+
+def _in_folder(spec: StudySpec, folder: Path) -> StudySpec:
+    """The study with an objective that is told, where it asks for that, where paths start."""
+    if "folder" not in inspect.signature(spec.objective.configure).parameters:
+        return spec
+    objective = spec.objective.configure(folder=str(folder))
+    return dataclasses.replace(spec, objective=objective)
 
 
 def with_params(spec: StudySpec, fixed: Mapping[str, Any]) -> StudySpec:
@@ -77,7 +113,8 @@ def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
 def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin:
     """What `load` and `with_params` need to give the same study again, from any folder."""
     place = str(Path(study).absolute()) if study.endswith(".py") else study
-    return Origin(study=place, setting=setting, params=dict(params))
+    given_in = os.getcwd() if params else None
+    return Origin(study=place, setting=setting, params=dict(params), folder=given_in)
 
 
 def reload(run: Run, origin: Origin) -> StudySpec:
@@ -86,7 +123,8 @@ def reload(run: Run, origin: Origin) -> StudySpec:
     Raises:
         ValueError: it is not there any more, or says something else now.
     """
-    spec = with_params(load(origin.study, origin.setting), origin.params)
+    given_in = Path.cwd() if origin.folder is None else Path(origin.folder)
+    spec = load_fixed(origin.study, origin.setting, origin.params, given_in)
     if plain(spec.objective.describe()) != run.reproduce["study"]["objective"]:
         raise ValueError(
             f"{origin.study} describes another objective than the one that run {run.name!r} was "

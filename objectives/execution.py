@@ -43,6 +43,8 @@ class Execution:
     again for its size; None is without limit."""
     share: str | None = None
     """A folder or fsspec URL such as s3://bucket/stages, where machines share finished stages."""
+    folder: Path | None = None
+    """Where relative paths of a recipe start; None is the current folder."""
 
     def __post_init__(self) -> None:
         if self.store_gb is not None and not self.store_gb > 0:
@@ -72,6 +74,7 @@ class Execution:
         store: str | None,
         store_gb: float | None,
         share: str | None,
+        folder: str | None = None,
     ) -> Execution:
         """A copy with what is given; None leaves a field as it is.
 
@@ -90,6 +93,7 @@ class Execution:
             "store": None if store is None else Path(store),
             "store_gb": store_gb,
             "share": share,
+            "folder": None if folder is None else Path(folder),
         }
         given = {name: value for name, value in changes.items() if value is not None}
         return dataclasses.replace(self, **given)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from objectives.execution import Execution
 from objectives.field_types import Value
+from objectives.locations import located
 from objectives.measures import Request, Result
 from objectives.progress import Event
 from objectives.recipe import SHORT_FORMS
@@ -37,6 +38,8 @@ class Measuring(ABC, Generic[T]):
     def __init__(self, recipe: T, execution: Execution | None = None) -> None:
         self.recipe = recipe
         self.execution = execution or Execution()
+        self.located: T = located(recipe, self.execution.folder)
+        """The recipe that is read: its relative paths start where they were given."""
 
     def __call__(
         self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
@@ -64,7 +67,9 @@ class Measuring(ABC, Generic[T]):
 
     def with_params(self, params: Mapping[str, Value]) -> Self:
         """The same objective with these values as its fixed ones."""
-        return type(self)(self.recipe.with_params(params), self.execution)
+        return self._changed(
+            self.recipe.with_params(params), self.located.with_params(params), self.execution
+        )
 
     def configure(
         self,
@@ -76,8 +81,11 @@ class Measuring(ABC, Generic[T]):
         store: str | None = None,
         store_gb: float | None = None,
         share: str | None = None,
+        folder: str | None = None,
     ) -> Self:
         """The same objective told where to compute and where to keep its stages.
+
+        Relative paths that were given so far start from `folder`, and so do those of requests.
 
         Raises:
             ValueError: a device is not there, or there is no such kind of sharding or shared store.
@@ -90,8 +98,14 @@ class Measuring(ABC, Generic[T]):
             store=store,
             store_gb=store_gb,
             share=share,
+            folder=folder,
         )
-        return type(self)(self.recipe, execution)
+        return self._changed(self.recipe, located(self.located, execution.folder), execution)
+
+    def _changed(self, recipe: T, read: T, execution: Execution) -> Self:
+        changed = type(self)(recipe, execution)
+        changed.located = read
+        return changed
 
     def values(self) -> dict[str, Value]:
         """The value of every hyperparameter where a request does not set it, short forms too."""

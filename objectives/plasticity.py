@@ -67,7 +67,7 @@ class PlasticityObjective(Measuring[Recipe]):
             ValueError: something is not there or does not go together.
         """
         with turns.turn(None):
-            preflight.check(self.recipe, requests, self.execution)
+            preflight.check(self.located, requests, self.execution)
 
     def estimate(
         self, requests: Sequence[Request], *, together: int = 1, timed: bool = True
@@ -81,7 +81,7 @@ class PlasticityObjective(Measuring[Recipe]):
         """
         with turns.turn(None):
             return estimates.estimate(
-                self.recipe, requests, self.execution, together=together, timed=timed
+                self.located, requests, self.execution, together=together, timed=timed
             )
 
     def early(self) -> frozenset[str]:
@@ -95,7 +95,7 @@ class PlasticityObjective(Measuring[Recipe]):
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""
         try:
-            return reused(*(job_of(self.recipe, each, self.execution) for each in (request, done)))
+            return reused(*(job_of(self.located, each, self.execution) for each in (request, done)))
         except ValueError:  # such as a warmup longer than the horizon: it fails without training
             return 0.0
 
@@ -110,7 +110,8 @@ class PlasticityObjective(Measuring[Recipe]):
             ValueError: the request failed, or cannot be understood.
             StoreError: the store cannot be written.
         """
-        bare = PlasticityObjective(self.recipe.with_params({"probes.run": []}), self.execution)
+        no_probes: dict[str, Any] = {"probes.run": []}
+        bare = self.with_params(no_probes)
         asked = Request(
             params={k: v for k, v in request["params"].items() if k != "probes.run"},
             fidelity=request["fidelity"],
@@ -150,7 +151,7 @@ class PlasticityObjective(Measuring[Recipe]):
         self, requests: Sequence[Request], store: Store, on_event: Callable[[Event], None]
     ) -> Batch:
         return Batch(
-            recipe=self.recipe,
+            recipe=self.located,
             prepared=self._prepared,
             requests=requests,
             store=store,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from objectives.execution import Execution
 from objectives.jobs import Job
+from objectives.locations import located
 from objectives.measures import Request
 from objectives.recipe import Recipe
 from objectives.store import key_of
@@ -22,7 +23,7 @@ def job_of(recipe: Recipe, request: Request, execution: Execution) -> Job:
     fidelity = request["fidelity"]
     if not 0 < fidelity <= 1:
         raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
-    changed = recipe.with_params(request["params"])
+    changed = located(recipe.with_params(request["params"]), execution.folder)
     pre = changed.pretrain
     horizon = pre.steps + (0 if pre.mid is None else pre.mid.steps)
     steps = max(1, round(horizon * fidelity))

@@ -25,6 +25,7 @@ from objectives.entries import DamagedError
 from objectives.execution import Execution
 from objectives.finetune import curve
 from objectives.images import Images
+from objectives.locations import located
 from objectives.measures import Request, Result
 from objectives.measuring import Measuring
 from objectives.pretrain import MOST_LANES
@@ -74,8 +75,7 @@ class VisionObjective(Measuring[VisionRecipe]):
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
     ) -> list[Result]:
         started = time.monotonic()
-        device = self.execution.device_name
-        jobs = [_job(self.recipe, request, device) for request in requests]
+        jobs = [_job(self.located, request, self.execution) for request in requests]
         store = self.execution.open_store()
         try:
             total = sum(job.steps * job.recipe.pretrain.batch_size for job in jobs)
@@ -98,7 +98,7 @@ class VisionObjective(Measuring[VisionRecipe]):
     def reused(self, request: Request, done: Request) -> float:
         """Training does not go on from other runs; equal ones are the same stage."""
         try:
-            jobs = [_job(self.recipe, each, self.execution.device_name) for each in (request, done)]
+            jobs = [_job(self.located, each, self.execution) for each in (request, done)]
         except ValueError:  # params that do not go together
             return 0.0
         one, other = ((job.recipe, job.seed, job.steps) for job in jobs)
@@ -180,13 +180,13 @@ class VisionObjective(Measuring[VisionRecipe]):
         return memory.fitting(step, self.execution.device_name, min(len(members), MOST_LANES))
 
 
-def _job(recipe: VisionRecipe, request: Request, device: str) -> Job:
+def _job(recipe: VisionRecipe, request: Request, execution: Execution) -> Job:
     fidelity = request["fidelity"]
     if not 0 < fidelity <= 1:
         raise ValueError(f"fidelity must be in (0, 1], got {fidelity}.")
-    changed = recipe.with_params(request["params"])
+    changed = located(recipe.with_params(request["params"]), execution.folder)
     steps = max(1, round(changed.pretrain.steps * fidelity))
-    return Job(changed, request["seed"], steps, device)
+    return Job(changed, request["seed"], steps, execution.device_name)
 
 
 def _train(

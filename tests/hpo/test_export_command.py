@@ -67,6 +67,7 @@ def test_the_run_remembers_study_setting_and_fixed_params_from_any_folder(
         study=str(folder / "mine.py"),
         setting="tiny",
         params={"model.layers": 4, "pretrain.shape": "linear"},
+        folder=str(folder),
         device="cpu",
     )
 
