@@ -450,7 +450,7 @@ OPTIONS = {
     "show": ["-h --help", "run", "--group", "--json", "--out", "--storage"],
     "report": ["-h --help", "run", "--group", "--out", "--storage"],
     "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
-    "dashboard": ["-h --help", "run", "--port", "--out", "--storage"],
+    "dashboard": ["-h --help", "run", "--port", "--writable", "--out", "--storage"],
     "compare": ["-h --help", "run", "--json", "--out", "--storage"],
     "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],
     "export": [

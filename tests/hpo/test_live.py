@@ -1,21 +1,13 @@
-"""A report that follows a run, and optuna-dashboard on its storage."""
+"""A report that follows a run."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpo import cli, live, runs
-from hpo.dashboard import serve
 from hpo.study import Controller
 from tests.hpo.toy_objective import spec
 
@@ -55,58 +47,3 @@ def test_a_live_run_ends_with_a_report_that_rests(
     assert cli.main(["run", "mine.py", "--live"]) == 0
     assert "Live report: " in capsys.readouterr().out
     assert "Live: this page" not in Path("runs/toy/report.html").read_text(encoding="utf-8")
-
-
-def test_a_missing_dashboard_says_what_to_install(
-    place: runs.Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(ValueError, match=r"pip install 'plasticity-hpo\[dashboard\]'"):
-        serve(place.url, "toy", 8080, print)
-
-
-needs_dashboard = pytest.mark.skipif(
-    importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard not installed"
-)
-
-
-@needs_dashboard
-@pytest.mark.parametrize("port", [0, -1, 65_536])
-def test_a_port_outside_its_range_is_refused(place: runs.Place, port: int) -> None:
-    with pytest.raises(ValueError, match="--port must be from 1 to 65535"):
-        serve(place.url, "toy", port, print)
-
-
-@needs_dashboard
-def test_the_dashboard_shows_the_run_on_this_machine_only(place: runs.Place) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "hpo.cli", "dashboard", "toy", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--out", str(place.folder.parent)], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert f"http://127.0.0.1:{port}/dashboard/studies/1" in line
-        studies = json.loads(_get(f"http://127.0.0.1:{port}/api/studies"))
-        assert [each["study_name"] for each in studies["study_summaries"]] == ["toy"]
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _get(url: str, patience_s: float = 30.0) -> bytes:
-    """What is there once the server listens."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            with urllib.request.urlopen(url) as answer:
-                found: bytes = answer.read()
-                return found
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
