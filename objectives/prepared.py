@@ -35,6 +35,7 @@ class Prepared:
         """The corpus and the tasks of a recipe."""
         key = data_key(recipe)
         if key not in self.data:
+            on_event = _preparing(on_event)
             on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
             corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, store, on_event)
             self.data[key] = (corpus, task_loading.load(recipe.finetune, corpus.tokenizer))
@@ -50,8 +51,14 @@ class Prepared:
         text = dataclasses.replace(job.recipe.corpus, sources=pre.mid.sources)
         key = key_of(corpus.key, pre.seq_len, [dataclasses.asdict(each) for each in text.sources])
         if key not in self.second:
-            self.second[key] = corpora.prepare(text, pre.seq_len, store, on_event, first=corpus)
+            report = _preparing(on_event)
+            self.second[key] = corpora.prepare(text, pre.seq_len, store, report, first=corpus)
         return dataclasses.replace(job, second=self.second[key])
+
+
+def _preparing(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Tells of preparation: whoever waits need not be as patient as in training."""
+    return lambda event: on_event({**event, "preparing": True})
 
 
 def data_key(recipe: Recipe) -> str:

@@ -95,7 +95,10 @@ def _add_executor(added: argparse.ArgumentParser) -> None:
         help="a setting of its jobs, such as partition=gpu or time=60",
     )  # fmt: skip
     added.add_argument(
-        "--hung-after", type=seconds, metavar="TIME", help="without progress it is replaced; 1h"
+        "--hung-after",
+        type=seconds,
+        metavar="TIME",
+        help="without progress it is replaced; 1h, and 10m while it reads data",
     )
 
 

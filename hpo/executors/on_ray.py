@@ -55,7 +55,7 @@ def ray_pool(
         Actor(launch, log=logs / f"worker-{index}.log", name=f"worker {index}", resources=resources)
         for index in range(workers or most)
     ]
-    return Pool(links) if patience_s is None else Pool(links, patience_s=patience_s)
+    return Pool(links, patience_s=patience_s)
 
 
 def _ray() -> Any:

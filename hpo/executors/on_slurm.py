@@ -80,7 +80,7 @@ def slurm_pool(
     links: list[Link] = [
         Job(launch, folder=root, name=f"job {index}", arrays=arrays) for index in range(count)
     ]
-    return Pool(links) if patience_s is None else Pool(links, patience_s=patience_s)
+    return Pool(links, patience_s=patience_s)
 
 
 def _check_names(folder: Path, given: Mapping[str, Any]) -> None:

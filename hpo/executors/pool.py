@@ -32,8 +32,11 @@ SILENCE_S = 120.0
 """Seconds without a sign of life after which a worker is lost; assumed: its own thread gives one
 each second, unless the machine or the interpreter is held up."""
 PATIENCE_S = 3600.0
-"""Seconds without progress after which a worker hangs; assumed: reading a corpus or compiling takes
-less."""
+"""Seconds without progress after which a worker hangs; assumed: no step takes as long."""
+PREPARATION_S = 600.0
+"""The same after an event that has `preparing`: while data is read, up to the first step; assumed:
+what reads or compiles for longer says how far it is. What asks a question that nobody hears would
+wait for ever."""
 MOST_LOSSES = 3
 CLOSE_S = 13.0
 """Seconds that workers have to leave in; assumed: within the 15 that preemption gives."""
@@ -99,12 +102,14 @@ class Pool:
         self,
         links: Sequence[Link],
         *,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         silence_s: float = SILENCE_S,
         most_losses: int = MOST_LOSSES,
     ) -> None:
         self.links = links
-        self.patience_s, self.silence_s = patience_s, silence_s
+        self.patience_s = PATIENCE_S if patience_s is None else patience_s
+        self.preparation_s = PREPARATION_S if patience_s is None else patience_s
+        self.silence_s = silence_s
         self.most_losses = most_losses
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -182,7 +187,7 @@ class Slot:
     def __init__(self, link: Link, index: int, pool: Pool) -> None:
         self.link, self.index, self.pool = link, index, pool
         self.alive = False
-        self.moved = 0.0
+        self.moved, self.preparing = 0.0, False
 
     def measured(
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
@@ -214,7 +219,7 @@ class Slot:
         reached: dict[str, int],
     ) -> list[Result]:
         """One try. `reached` is the furthest step of every stage in all tries."""
-        self.moved = time.monotonic()
+        self.moved, self.preparing = time.monotonic(), False
         try:
             if not self.alive:
                 self._tell(on_event, requests, {"stage": "start"})
@@ -229,6 +234,8 @@ class Slot:
                 if "error" in message:
                     raise _raised(**message["error"])
                 event = message.get("event", {"beat": True})
+                if "beat" not in message:
+                    self.preparing = bool(event.get("preparing"))
                 if "stage" in event:
                     step = event.get("step", 0)
                     reached[event["stage"]] = max(step, reached.get(event["stage"], -1))
@@ -251,8 +258,11 @@ class Slot:
                 raise Lost(f"no sign of life for {self.pool.silence_s:.0f} s")
         if "beat" not in message:
             self.moved = time.monotonic()
-        elif time.monotonic() - self.moved > self.pool.patience_s:
-            raise Lost(f"no progress for {self.pool.patience_s:.0f} s")
+        else:
+            patience_s = self.pool.preparation_s if self.preparing else self.pool.patience_s
+            if time.monotonic() - self.moved > patience_s:
+                where = " while it prepared its data" if self.preparing else ""
+                raise Lost(f"no progress for {patience_s:.0f} s{where}")
         if "refused" in message:
             self.alive = False
             raise ValueError(f"{self.link.name} cannot load the study: {message['refused']}")

@@ -51,7 +51,7 @@ def local_pool(
         )
         for index in range(count)
     ]
-    return Pool(links) if patience_s is None else Pool(links, patience_s=patience_s)
+    return Pool(links, patience_s=patience_s)
 
 
 def _name(index: int, gpus: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hpo.executors import pool as pool_module
 from hpo.executors.pool import Lost, ObjectiveError, Pool
 from hpo.progress import Interrupted
 from hpo.spec import Event, Request
@@ -137,6 +138,31 @@ def test_a_silent_a_hung_and_a_stopped_worker_are_lost(
 
     _, _, found = measured(talk, requests(0.01), **given)
     assert said in found[0].failure
+
+
+PREPARING: Message = {"event": {"stage": "tokenize", "step": 0, "steps": 1, "preparing": True}}
+
+
+@pytest.mark.parametrize(
+    ("says", "given", "hung"),
+    [
+        ([PREPARING, {"beat": True}], {}, True),
+        ([PREPARING, at(1), {"beat": True}], {}, False),
+        ([{"beat": True}], {}, False),
+        ([PREPARING, {"beat": True}], {"patience_s": 3600.0}, False),
+    ],
+)
+def test_a_worker_that_beats_but_gets_no_further_in_its_data_is_hung_sooner_than_one_that_trains(
+    says: list[Message], given: dict[str, float], hung: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "PREPARATION_S", 0.0)
+
+    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
+        yield from says
+        yield results(batch)
+
+    _, _, found = measured(talk, requests(0.01), **given)
+    assert ("no progress for 0 s while it prepared its data" in str(found[0].failure)) == hung
 
 
 @pytest.mark.parametrize(
