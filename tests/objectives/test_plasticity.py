@@ -361,3 +361,19 @@ def test_the_objective_describes_itself_as_json(recipe: Recipe, tmp_path: Path) 
         one.configure(device="tpu9")
     assert Store(tmp_path / "y").root.is_dir()
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_events_say_that_data_is_prepared_until_training_begins(
+    tmp_path: Path, toy_folder: Path
+) -> None:
+    events: list[dict[str, Any]] = []
+    recipe = toy.recipe(toy_folder, steps=6)
+    objective = PlasticityObjective(recipe, Execution(device="cpu", store=tmp_path, lanes=1))
+    request = Request(params={}, fidelity=1.0, seed=0, base_only=True)
+    objective.evaluate([request], events.append)
+    preparing = [bool(event.get("preparing")) for event in events]
+    trains = [event["stage"].startswith("pretrain") for event in events]
+    assert preparing[0]
+    assert any(trains)
+    assert preparing == [True] * sum(preparing) + [False] * (len(events) - sum(preparing))
+    assert not any(one and other for one, other in zip(preparing, trains, strict=True))
