@@ -7,7 +7,8 @@ give a row for each place; all else of the record stands in every row.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,13 @@ from hpo.scoring import front
 from hpo.tables import finite
 
 Rows = list[dict[str, Any]]
+NEEDS = {
+    "importance": f"{importance.FEWEST} complete trials of different settings",
+    "parallel": "complete trials that vary at least one parameter",
+    "gain": "trials with scores before and after fine-tuning",
+    "tree": "trials that share training",
+}
+"""Figure -> what a run has to have for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +124,19 @@ def exhibit(run: Run, name: str) -> Exhibit:
     """
     found = exhibits(run)
     if name not in found:
-        raise ValueError(
-            f"run {run.name!r} has no figure {name!r}; its figures are {', '.join(found)}."
-        )
+        raise ValueError(f"run {run.name!r} has no figure {name!r}; {_why_not(run, name, found)}")
     return found[name]
+
+
+def _why_not(run: Run, name: str, known: Iterable[str]) -> str:
+    """What a figure needs that the run lacks, or which figure may be meant."""
+    if name in NEEDS:
+        complete = len(run.complete())
+        return f"it needs {NEEDS[name]}, and {complete} trials are complete."
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}? `hpo plot {run.name}` lists all."
+    return f"`hpo plot {run.name}` lists those there are."
 
 
 def rows(data: Any) -> Rows:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -21,8 +22,8 @@ WIDTH, HEIGHT, SCALE = 1000, 600, 2
 INK = "#222222"
 
 
-class NoBrowser(RuntimeError):
-    """A picture cannot be drawn on this machine."""
+class NoBrowser(ValueError):
+    """A picture cannot be drawn on this machine, which lacks what draws it."""
 
 
 def write(exhibit: Exhibit, name: str, path: Path) -> Path:
@@ -97,10 +98,24 @@ def _html(exhibit: Exhibit, name: str) -> bytes:
 def _csv(exhibit: Exhibit, name: str) -> bytes:
     names = list(dict.fromkeys(key for row in exhibit.rows for key in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(exhibit.rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_inert(name) for name in names])
+    writer.writerows([_inert(row.get(name)) for name in names] for row in exhibit.rows)
     return text.getvalue().encode()
+
+
+def _inert(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")  # csv quotes only the latter
+    if not value.startswith(("=", "+", "-", "@", "\t", "\n")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _json(exhibit: Exhibit, name: str) -> bytes:

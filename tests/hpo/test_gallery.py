@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
 
 from hpo import cli, exhibits, gallery, runs
+from hpo.exhibits import Exhibit
 from hpo.record import Run
 from tests.hpo import toy
 from tests.hpo.test_cli import complaint
@@ -91,10 +94,11 @@ def test_without_a_browser_it_says_what_is_missing_and_what_works(
         raise RuntimeError("Kaleido requires\nGoogle Chrome to be installed.")
 
     monkeypatch.setattr(go.Figure, "to_image", fail)
-    assert cli.main(["plot", "toy", "front", "--to", "x.png"]) == 1
+    assert cli.main(["plot", "toy", "front", "--to", "x.png"]) == 2
     line = complaint(capsys)
     for said in ("Chromium", "plasticity-hpo[pictures]", "html, csv, parquet and json", "Google"):
         assert said in line
+    assert "NoBrowser" not in line
     assert list(shown.iterdir()) == []
 
 
@@ -111,7 +115,9 @@ def test_plot_prints_the_path_and_lists_figures_without_one(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fronts"], "run 'toy' has no figure 'fronts'; its figures are front, curve.val_loss"),
+        (["fronts"], "run 'toy' has no figure 'fronts'; did you mean front?"),
+        (["importance"], "it needs 20 complete trials of different settings, and 8 trials are"),
+        (["nothing-like-it"], "`hpo plot toy` lists those there are"),
         (["../../x"], "has no figure '../../x'"),
         (["front", "--to", "x.gif"], "is written as png, svg, pdf, html, csv, parquet, json"),
         (["front", "--to", "x"], "by the file's ending; got 'x'"),
@@ -183,3 +189,27 @@ def test_a_run_is_loaded_from_python_by_its_name(
     assert runs.load("runs/toy") == runs.load("toy", out=tmp_path / "runs")
     with pytest.raises(ValueError, match="no run 'other' in runs; runs there are toy"):
         runs.load("other")
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=cmd|'/C calc'!A0", "'=cmd|'/C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\n=1"),
+        ("-1.5", "-1.5"),
+        (-1.5, "-1.5"),
+        (-3, "-3"),
+        ("1e-3", "1e-3"),
+        ("a=b", "a=b"),
+        (None, ""),
+    ],
+)
+def test_no_cell_of_a_csv_file_is_a_formula_and_numbers_stay_numbers(value: Any, cell: str) -> None:
+    exhibit = Exhibit(what="x", rows=[{"plain": value, "=name": 1}], draw=go.Figure)
+    names, row = csv.reader(io.StringIO(gallery._csv(exhibit, "x").decode(), newline=""))
+    assert names == ["plain", "'=name"]
+    assert row == [cell, "1"]
