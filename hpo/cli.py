@@ -17,8 +17,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, files, runs, streams, studies, tables, terminal
-from hpo.commands import check, compare, copy, dashboard, delete, export, plot, run, store, transfer
+from hpo import doctor, files, runs, streams, tables, terminal
+from hpo.commands import (
+    check,
+    compare,
+    copy,
+    dashboard,
+    delete,
+    export,
+    listing,
+    plot,
+    run,
+    store,
+    transfer,
+)
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
 from hpo.executors.pool import ObjectiveError
 from hpo.masking import mask, shown
@@ -75,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     with_storage = [*run.add(commands), *check.add(commands)]
     commands_on_runs = [
-        command(commands, "list", _list, "studies that ship, and runs with their progress"),
+        *listing.add(commands),
         command(commands, "show", _show, "the front as a table"),
         command(commands, "report", _report, "write the HTML report, print its path"),
     ]
@@ -99,33 +111,6 @@ def parser() -> argparse.ArgumentParser:
             f"environment has as {runs.VARIABLE}",
         )  # fmt: skip
     return top
-
-
-def _list(arguments: argparse.Namespace, console: Console) -> int:
-    table = Table("study", "what it does", title="Studies", title_justify="left")
-    for name, line in studies.shipped().items():
-        table.add_row(Text(name), Text(line))
-    console.print(table)
-    places = runs.all_places(arguments.out)
-    if not places:
-        console.print(Text(f"No runs in {arguments.out} yet. Start one: hpo run quickstart"))
-        return DONE
-    table = Table("run", "finished", "failed", "of", title="Runs", title_justify="left")
-    for place in places:
-        table.add_row(*(Text(str(cell)) for cell in _progress(place)))
-    console.print(table)
-    return DONE
-
-
-def _progress(place: runs.Place) -> tuple[str | int, ...]:
-    """A run's row: name, trials finished, failed and planned; or that it cannot be read."""
-    try:
-        record = runs.read(place)
-    except StorageError:
-        return (place.name, "cannot be read; see hpo show")
-    states = [trial.state for trial in record.trials]
-    finished = len(states) - states.count("running")
-    return (place.name, finished, states.count("failed"), record.planned)
 
 
 def _show(arguments: argparse.Namespace, console: Console) -> int:

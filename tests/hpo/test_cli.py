@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, doctor, runs, studies
+from hpo import cli, doctor, lease, runs, studies
 from hpo.record import Run
 from hpo.scoring import front
+from hpo.storage import load_study
 from hpo.study import Controller
 from tests.hpo.toy_objective import spec
 
@@ -271,8 +272,31 @@ def test_list_shows_studies_and_runs_also_beside_a_broken_one(
     capsys.readouterr()
     assert cli.main(["list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["│", "toy", "│", "4", "│", "0", "│", "4", "│"] in rows
+    (row,) = [row for row in rows if row[1:2] == ["toy"]]
+    assert row[3::2][:4] == ["finished", "4", "0", "4"]
+    assert "base_loss" in row
     assert any("broken" in row and "cannot" in row for row in rows)
+
+
+def test_list_tells_failed_trials_from_finished_ones_and_a_stopped_run_from_a_running_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("STUDY = spec(trials=4, objective=ToyObjective(fails_above_lr=0.015))")
+    assert cli.main(["run", "mine.py"]) == 0
+    write("STUDY = spec(name='cut', objective=ToyObjective(before=Once(1, HERE, explode)))")
+    assert cli.main(["run", "mine.py"]) == 1
+    cut = runs.find_place("cut", Path("runs"), None)
+    capsys.readouterr()
+    assert cli.main(["list"]) == 0
+    with lease.held(load_study(cut.url, "cut"), cut.url):
+        assert cli.main(["list"]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    cells = [[cell.strip() for cell in row[1:6]] for row in rows if len(row) > 6]
+    failed = sum(trial.state == "failed" for trial in read().trials)
+    assert failed > 0
+    assert ["toy", "finished", str(4 - failed), str(failed), "4"] in cells
+    assert ["cut", "stopped", "3", "0", "8"] in cells
+    assert ["cut", "running", "3", "0", "8"] in cells
 
 
 def test_show_prints_the_front_and_json_with_the_documented_keys(
