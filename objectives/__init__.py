@@ -2,7 +2,7 @@
 
 from objectives.decay_recipe import EffectiveLrOf, ModuleScores, Multipliers, WeightDecay
 from objectives.execution import Execution
-from objectives.measures import Request, Result
+from objectives.measures import Request, Result, TrialFailed
 from objectives.plasticity import PlasticityObjective
 from objectives.recipe import (
     BuiltinTask,
@@ -60,6 +60,7 @@ __all__ = [
     "Schedule",
     "Stdlib",
     "Training",
+    "TrialFailed",
     "VisionObjective",
     "VisionProbes",
     "VisionRecipe",

@@ -16,7 +16,7 @@ import dataclasses
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,21 @@ class _Measured:
         return sum(p.numel() for p in self.base.params.values())
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """Requests with the same corpus and tasks, by index."""
+
+    jobs: dict[int, Job]
+    corpus: Corpus
+    tasks: list[Task]
+
+    def tokens(self, base_only: Sequence[bool]) -> float:
+        """That they will train on, for progress."""
+        return sum(
+            _tokens(job, [] if base_only[index] else self.tasks) for index, job in self.jobs.items()
+        )
+
+
 class Batch:
     """One call of `PlasticityObjective.evaluate`."""
 
@@ -111,8 +126,10 @@ class Batch:
                 self.results[index] = Result(failure=f"pretrain.{error}")
                 continue
             groups.setdefault(data_key(job.recipe), []).append(index)
-        for members in groups.values():
-            self._measure(members)
+        read = [self._read(members) for members in groups.values()]
+        progress = Progress(self.on_event, sum(each.tokens(self.base_only) for each in read))
+        for each in read:
+            self._measure(each, progress)
         return [self.results[index] for index in range(len(self.jobs))]
 
     def trained(self, report: Progress) -> Trained:
@@ -129,24 +146,31 @@ class Batch:
         outcomes = [Outcome.from_dict(data) for data in found["outcomes"]]
         return Trained(job=job, corpus=corpus, tasks=tasks, base=base, outcomes=outcomes)
 
-    def _measure(self, members: list[int]) -> None:
-        """Requests with the same corpus and tasks."""
-        recipe = self.jobs[members[0]].recipe
+    def _read(self, members: list[int]) -> _Read:
+        """Requests with the same corpus and tasks, but for those that cannot be fine-tuned."""
         reading = (self.store, self.on_event)
-        corpus, tasks = self.prepared.of(recipe, *reading)
-        jobs = [self.prepared.with_second(self.jobs[i], corpus, *reading) for i in members]
-        for job in jobs:
+        corpus, tasks = self.prepared.of(self.jobs[members[0]].recipe, *reading)
+        jobs = {}
+        for index in members:
+            job = self.prepared.with_second(self.jobs[index], corpus, *reading)
             check_length(job.recipe, corpus.vocab_size)
-        try:
-            for task in tasks:
-                schedules.multipliers(recipe.finetune.schedule, num_steps(recipe.finetune, task))
-        except ValueError as error:
-            self.results |= {index: Result(failure=f"finetune.{error}") for index in members}
+            fine = job.recipe.finetune
+            try:
+                for task in tasks:
+                    schedules.multipliers(fine.schedule, num_steps(fine, task))
+            except ValueError as error:
+                self.results[index] = Result(failure=f"finetune.{error}")
+            else:
+                jobs[index] = job
+        return _Read(jobs, corpus, tasks)
+
+    def _measure(self, read: _Read, progress: Progress) -> None:
+        """Pretrain together, then fine-tune what has one recipe of that together."""
+        if not read.jobs:
             return
-        tuned_on = [[] if self.base_only[index] else tasks for index in members]
-        tokens = [_tokens(job, some) for job, some in zip(jobs, tuned_on, strict=True)]
-        progress = Progress(self.on_event, sum(tokens))
-        bases = self._bases(dict(zip(members, jobs, strict=True)), corpus, progress)
+        corpus, tasks = read.corpus, read.tasks
+        bases = self._bases(read.jobs, corpus, progress)
+        progress.settle(*_pretrained(bases))
         measured = []
         for index, (job, base) in bases.items():
             key = measures_key(job, base.key, corpus, tasks)
@@ -184,7 +208,7 @@ class Batch:
             if one.base.lost_at != NEVER:
                 self._fail(one, self._divergence(one))
                 continue
-            group = groups.setdefault(_shape_key(one.job), {})
+            group = groups.setdefault(_shape_key(one.job, one.base_only), {})
             stored = self._stored(one.key, one.job, tasks) is not None
             if one.base_only and not stored:
                 group[f"{one.index}"] = one
@@ -425,13 +449,24 @@ def _flops_per_token(job: Job, base: Base, corpus: Corpus) -> float:
     return models.flops_per_token(config, num_params, job.recipe.pretrain.seq_len)
 
 
-def _shape_key(job: Job) -> str:
-    """Equal for bases that can be fine-tuned and probed together."""
+def _pretrained(bases: Mapping[int, tuple[Job, Base]]) -> tuple[float, float]:
+    """Tokens of pretraining that were expected of these jobs, and those that were trained on."""
+    expected = trained = 0.0
+    for job, base in bases.values():
+        a_step = job.recipe.pretrain.batch_size * job.recipe.pretrain.seq_len
+        expected += job.steps * (1 if job.reference is None else 2) * a_step
+        trained += base.trained_steps * a_step
+    return expected, trained
+
+
+def _shape_key(job: Job, base_only: bool) -> str:
+    """Equal for bases that can be fine-tuned and scored together."""
     data = job.recipe.to_dict()
     pre = job.recipe.pretrain
     forgetting = job.recipe.probes.forgetting_tokens
     course = [pre.precision, pre.optimizer, pre.eval_tokens, pre.curve_tokens]
-    return key_of(data["model"], forgetting, course, job.seed)
+    fine = None if base_only else data["finetune"]
+    return key_of(data["model"], forgetting, course, job.seed, fine)
 
 
 def measures_key(job: Job, base_key: str, corpus: Corpus, tasks: list[Task]) -> str:

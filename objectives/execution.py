@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -47,15 +50,31 @@ class Execution:
     """Where relative paths of a recipe start; None is the current folder."""
 
     def __post_init__(self) -> None:
-        if self.store_gb is not None and not self.store_gb > 0:
-            raise ValueError(f"store_gb must be above 0 or None, got {self.store_gb}.")
-        if self.devices < 1:
-            raise ValueError(f"devices must be at least 1, got {self.devices}.")
-        if self.sharding not in get_args(Kind):
-            names = " or ".join(get_args(Kind))
-            raise ValueError(f"sharding must be {names}, got {self.sharding!r}.")
+        self._take("devices", _count(self.devices, "devices", "at least 1"))
+        if self.lanes is not None:
+            self._take("lanes", _count(self.lanes, "lanes", "at least 1 or None"))
+        _check_name(self.device)
+        for name, kind in (("sharding", Kind), ("compiling", Compiling)):
+            if getattr(self, name) not in get_args(kind):
+                names, got = " or ".join(get_args(kind)), getattr(self, name)
+                raise ValueError(f"{name} must be {names}, got {got!r}; choose one of these.")
+        if not isinstance(self.store, str | os.PathLike):
+            raise ValueError(f"store must be a folder, got {self.store!r}; give its path.")
+        self._take("store", Path(self.store))
+        if self.share is not None:
+            if not isinstance(self.share, str | os.PathLike):
+                raise ValueError(
+                    f"share must be a folder or URL or None, got {self.share!r}; give its path."
+                )
+            self._take("share", os.fspath(self.share))
+        size = self.store_gb
+        if size is not None and not (isinstance(size, numbers.Real) and size > 0):
+            raise ValueError(f"store_gb must be above 0 or None, got {size!r}; give GB.")
         if self.sharding != "replicate" and self.devices == 1:
             raise ValueError(f"sharding {self.sharding} needs devices of at least 2, got 1.")
+
+    def _take(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def device_name(self) -> str:
@@ -121,6 +140,23 @@ class Execution:
             budget=None if self.store_gb is None else self.store_gb * GB,
             mirror=None if self.share is None else Mirror(self.share),
         )
+
+
+def _count(value: object, name: str, rule: str) -> int:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and int(value) >= 1:  # type: ignore[call-overload]
+        return int(value)  # type: ignore[call-overload,no-any-return]
+    raise ValueError(f"{name} must be a whole number of {rule}, got {value!r}; change it.")
+
+
+def _check_name(device: object) -> None:
+    """Whether it is there is seen where it is used, which may be another machine."""
+    if device is None or (isinstance(device, str) and re.fullmatch(r"cpu|cuda(:\d+)?", device)):
+        return
+    raise ValueError(
+        f"device must be cpu, cuda or cuda:N, got {device!r}; or leave it out to take a GPU where "
+        "there is one."
+    )
 
 
 def check_device(device: str) -> None:

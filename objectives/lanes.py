@@ -329,7 +329,10 @@ class _Compiled:
         ) -> Tensor:
             return self.run(dict(zip(names, values, strict=True)), frozen, data)
 
-        graph = make_fx(run)([p.detach() for p in params.values()], frozen, data)
+        # As leaves of a graph, as in training: only then does fused attention on CUDA keep what its
+        # backward pass needs.
+        leaves = [p.detach().requires_grad_() for p in params.values()]
+        graph = make_fx(run)(leaves, frozen, data)
         compiled: Callable[..., Tensor] = torch.compile(graph, dynamic=False, fullgraph=True)
         return compiled
 

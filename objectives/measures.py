@@ -46,6 +46,14 @@ class Result:
     """What must be said wherever the trial is named, such as "merged"."""
 
 
+class TrialFailed(RuntimeError):
+    """A trial has no metrics; the message says why."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.failure)
+        self.result = result
+
+
 HOPELESS = 2.0
 """A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
 EARLY = frozenset(

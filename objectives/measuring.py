@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 from objectives.execution import Execution
 from objectives.field_types import Value
 from objectives.locations import located
-from objectives.measures import Request, Result
+from objectives.measures import Request, Result, TrialFailed
 from objectives.progress import Event
 from objectives.recipe import SHORT_FORMS
 
@@ -34,8 +34,14 @@ class Measuring(ABC, Generic[T]):
     """Measures recipes of one kind."""
 
     kind: ClassVar[str]
+    recipe_kind: ClassVar[type[Any]]
 
     def __init__(self, recipe: T, execution: Execution | None = None) -> None:
+        if not isinstance(recipe, self.recipe_kind):
+            raise ValueError(
+                f"{type(self).__name__} needs a {self.recipe_kind.__name__}, got {recipe!r:.80}; "
+                f"make one, such as {self.recipe_kind.__name__}()."
+            )
         self.recipe = recipe
         self.execution = execution or Execution()
         self.located: T = located(recipe, self.execution.folder)
@@ -44,8 +50,17 @@ class Measuring(ABC, Generic[T]):
     def __call__(
         self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
     ) -> Result:
-        """Measure one trial."""
-        return self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])[0]
+        """Measure one trial.
+
+        Raises:
+            TrialFailed: it has no metrics, such as where training diverged; `evaluate` returns such
+                a result instead.
+            ValueError: params that cannot be set, or what `evaluate` raises.
+        """
+        (result,) = self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])
+        if result.failure is not None:
+            raise TrialFailed(result)
+        return result
 
     @abstractmethod
     def evaluate(

@@ -29,6 +29,7 @@ def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None])
     Raises:
         MemoryError: a single item does not fit.
     """
+    assert most >= 1
     at = 0
     while at < len(items):
         chunk = items[at : at + most]

@@ -23,7 +23,7 @@ from objectives import (
     turns,
 )
 from objectives.batch import Batch
-from objectives.execution import Execution
+from objectives.execution import Execution, check_device
 from objectives.handover import Exported
 from objectives.measures import Request, Result
 from objectives.measuring import Measuring
@@ -38,6 +38,7 @@ class PlasticityObjective(Measuring[Recipe]):
     """Measures recipes: base loss, and what fine-tuning makes of the base."""
 
     kind = "plasticity"
+    recipe_kind = Recipe
 
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
         super().__init__(recipe, execution)
@@ -123,6 +124,7 @@ class PlasticityObjective(Measuring[Recipe]):
     def _evaluate(
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
     ) -> list[Result]:
+        check_device(self.execution.device_name)
         store = self.execution.open_store()
         try:
             for stage, key in self._prepared.stages():

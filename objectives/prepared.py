@@ -15,6 +15,9 @@ from objectives.recipe import Recipe
 from objectives.store import Store, key_of
 from objectives.tasks import Task
 
+ROWS = ("tasks", "max_length", "train_rows", "validation_rows", "test_rows")
+"""The fields of `recipe.Finetune` that decide what is read of tasks."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -62,6 +65,7 @@ def _preparing(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
 
 
 def data_key(recipe: Recipe) -> str:
-    """Equal for recipes with the same corpus and tasks."""
+    """Equal for recipes with the same corpus and the same rows of tasks."""
     data = recipe.to_dict()
-    return key_of(data["corpus"], recipe.pretrain.seq_len, data["finetune"])
+    rows = [data["finetune"][name] for name in ROWS]
+    return key_of(data["corpus"], recipe.pretrain.seq_len, rows)

@@ -21,6 +21,10 @@ class Progress:
         self.on_event, self.total, self.unit = on_event, max(total, 1.0), unit
         self.done, self.since, self.told_at = 0.0, 0.0, time.monotonic()
 
+    def settle(self, expected: float, done: float) -> None:
+        """Of what was expected, only this had to be done: the rest was found finished."""
+        self.total = max(self.total - max(0.0, expected - done), self.done, 1.0)
+
     def __call__(self, event: Event) -> None:
         """Tell of a step; an exception of `on_event` passes through."""
         some = event.pop(self.unit, 0)

@@ -22,7 +22,7 @@ import numpy as np
 
 from objectives import contents, images, memory, metric_names, turns, weight_decay
 from objectives.entries import DamagedError
-from objectives.execution import Execution
+from objectives.execution import Execution, check_device
 from objectives.finetune import curve
 from objectives.images import Images
 from objectives.locations import located
@@ -46,6 +46,7 @@ class VisionObjective(Measuring[VisionRecipe]):
     """Measures recipes of image classifiers."""
 
     kind = "vision"
+    recipe_kind = VisionRecipe
 
     def __init__(self, recipe: VisionRecipe, execution: Execution | None = None) -> None:
         super().__init__(recipe, execution)
@@ -75,6 +76,7 @@ class VisionObjective(Measuring[VisionRecipe]):
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
     ) -> list[Result]:
         started = time.monotonic()
+        check_device(self.execution.device_name)
         jobs = [_job(self.located, request, self.execution) for request in requests]
         store = self.execution.open_store()
         try:

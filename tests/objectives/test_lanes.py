@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -433,3 +434,23 @@ def test_a_compiled_pass_over_lanes_is_one_graph_and_gives_the_same(
     for eager, graph in zip(found[:2], found[2:], strict=True):
         torch.testing.assert_close(graph[0], eager[0], rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(graph[1], eager[1], rtol=tolerance, atol=tolerance)
+
+
+def test_a_pass_is_traced_with_gradients_as_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused attention on CUDA leaves out what its backward pass needs where none is required."""
+    seen: list[bool] = []
+    attend = F.scaled_dot_product_attention
+
+    def spied(query: Tensor, *given: Any, **named: Any) -> Tensor:
+        seen.append(query.requires_grad)
+        return attend(query, *given, **named)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spied)
+    config = toy.CONFIGS["llama"]
+    params = lanes.stack([toy.initial(config, seed) for seed in range(2)])
+    program = Program(models.build_module(config, "cpu"), compiled=True)
+    leaves = {name: p.requires_grad_() for name, p in params.items()}
+    program.losses(leaves, None, Batch(toy.ids(2, 6)))
+    assert seen
+    assert all(seen)

@@ -357,7 +357,7 @@ def test_the_objective_describes_itself_as_json(recipe: Recipe, tmp_path: Path) 
     moved = one.configure(store=str(tmp_path / "x"), lanes=3, device="cpu")
     assert moved.execution.store == tmp_path / "x"
     assert moved.execution.lanes == 3
-    with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):
+    with pytest.raises(ValueError, match=r"device .*'tpu9'"):
         one.configure(device="tpu9")
     assert Store(tmp_path / "y").root.is_dir()
     assert torch.get_default_dtype() == torch.float32
