@@ -23,7 +23,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from objectives import Execution, Recipe, Training, VisionObjective, VisionRecipe, entries, vision
+from objectives import (
+    Execution,
+    Recipe,
+    Training,
+    VisionObjective,
+    VisionRecipe,
+    entries,
+    tunes,
+    vision,
+)
 from objectives.entries import MANIFEST, DamagedError
 from objectives.store import Store
 from tests.objectives.test_crashes import (
@@ -392,3 +401,49 @@ def test_a_trial_of_images_with_wrong_measures_is_computed_again(tmp_path: Path)
         found = objective({})
     assert (found.metrics, found.curves) == (expected.metrics, expected.curves)
     assert found.cost["images_reused"] == 0
+
+
+SHAPES = {"w": torch.Size((2, 3)), "b": torch.Size((4,))}
+
+
+def halfway(step: int) -> tunes.Halfway:
+    row = torch.zeros(2, 10)
+    lost = torch.full((2,), -1)
+    losses = torch.ones(2, step, dtype=torch.float64)
+    rows = {
+        "values": row,
+        "first": row.clone(),
+        "second": row.clone(),
+        "lost_at": lost,
+        "losses": losses,
+    }
+    return tunes.Halfway(rows, tunes.Work(3.0, 2.0))
+
+
+@pytest.mark.parametrize("change", [*TENSORS, *RAW, "info", "too far", "lost at no step"])
+def test_a_fine_tune_on_its_way_with_wrong_content_begins_from_the_state_before(
+    change: Any, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    tunes.save_halfway(store, "k1", halfway(2))
+    kept = shutil.copytree(next((tmp_path / "checkpoint").iterdir()), tmp_path / "kept")
+    tunes.save_halfway(store, "k1", halfway(4))
+    shutil.copytree(kept, tmp_path / "checkpoint" / "000000002-k1")
+    entry = tmp_path / "checkpoint" / "000000004-k1"
+    path = entry / "rows.safetensors"
+    found = load_file(path)
+    if change == "info":
+        (entry / "info.json").write_text('{"work": {"tokens": "x"}}')
+    elif change == "too far":
+        save_file(found | {"losses": torch.ones(2, 99, dtype=torch.float64)}, path)
+    elif change == "lost at no step":
+        save_file(found | {"lost_at": torch.full((2,), 77)}, path)
+    elif isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        save_file(change(found), path)
+    reseal(entry)
+    with pytest.warns(UserWarning, match="a stored checkpoint stage is damaged"):
+        loaded = tunes.load_halfway(store, "k1", 2, SHAPES, 4)
+    assert loaded is not None
+    assert (loaded.step, loaded.work) == (2, tunes.Work(3.0, 2.0))
