@@ -508,5 +508,5 @@ def num_tunes(fine: FinetuneRecipe) -> int:
 def _peak_memory_gib(device: str) -> float:
     """Most memory in use so far: the GPU's, or on a CPU the process's."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
+        return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

@@ -46,12 +46,23 @@ def _no_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def write_adapter(folder: Path, adapted: lora.Adapted, params: Mapping[str, Tensor]) -> None:
-    """A LoRA adapter for the base model it was trained on."""
+def write_adapter(
+    folder: Path,
+    adapted: lora.Adapted,
+    params: Mapping[str, Tensor],
+    base: Path | None = None,
+) -> None:
+    """A LoRA adapter for the base model it was trained on.
+
+    `base`: the base model's folder. Its absolute path is written, as PEFT's AutoPeftModel reads a
+    relative one from the current folder; where both were moved, load the base and use PeftModel.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     named = {
         f"base_model.model.{name.replace(f'.{lora.ADAPTER}.', '.')}": p.contiguous()
         for name, p in params.items()
     }
     save_file(named, folder / "adapter_model.safetensors")
-    adapted.lora_config.save_pretrained(str(folder))
+    config = copy.deepcopy(adapted.lora_config)
+    config.base_model_name_or_path = None if base is None else str(base.absolute())
+    config.save_pretrained(str(folder))

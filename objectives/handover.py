@@ -88,7 +88,7 @@ def write(
             name = f"{arms.kind}/{names[task.name]}-{seed}"
             files[name] = f"fine-tuned on {task.name} at rate {outcome.lr:g}, seed {seed}"
             if arms.adapted is not None:
-                export.write_adapter(folder / name, arms.adapted, params)
+                export.write_adapter(folder / name, arms.adapted, params, folder / "base")
             else:
                 export.write_model(folder / name, config, params, tokenizer)
     lost = trainers.write(Plan(trained.job, config), folder / "recipe")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from objectives import adamw, export, lanes, lora, models, train
@@ -77,3 +77,21 @@ def test_an_adapter_loads_in_plain_peft_with_the_same_loss(
     expected = program.losses(state.rows.views, frozen, Batch(rows))[2]
     torch.testing.assert_close(found, expected)
     assert abs(found - without) > 1e-3
+
+
+def test_an_adapter_names_its_base_so_that_peft_loads_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_corpus: Corpus
+) -> None:
+    config = toy.CONFIGS["llama"]
+    base = toy.initial(config, 0)
+    export.write_model(tmp_path / "base", config, base, toy_corpus.tokenizer)
+    adapted = lora.Adapted(config, Lora(rank=2), "cpu")
+    params = adapted.initial(3)
+    monkeypatch.chdir(tmp_path)
+    export.write_adapter(Path("adapters/x"), adapted, params, Path("base"))
+    monkeypatch.chdir(tmp_path.parent)
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapters" / "x")
+    found = {name.replace("base_model.model.", ""): p for name, p in loaded.named_parameters()}
+    assert all(torch.equal(found[name], p) for name, p in params.items())
+    embedding = found["model.embed_tokens.weight"]
+    assert torch.equal(embedding, base["model.embed_tokens.weight"])
