@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import doctor, files, runs, streams, tables, terminal
+from hpo import doctor, files, runs, streams, terminal
 from hpo.commands import (
     check,
     compare,
@@ -28,6 +27,7 @@ from hpo.commands import (
     listing,
     plot,
     run,
+    show,
     store,
     transfer,
 )
@@ -88,16 +88,14 @@ def parser() -> argparse.ArgumentParser:
     with_storage = [*run.add(commands), *check.add(commands)]
     commands_on_runs = [
         *listing.add(commands),
-        command(commands, "show", _show, "the front as a table"),
+        *show.add(commands),
         command(commands, "report", _report, "write the HTML report, print its path"),
     ]
-    for each in commands_on_runs[1:]:
-        each.add_argument("run", metavar="RUN", help="a run's name or folder")
+    commands_on_runs[2].add_argument("run", metavar="RUN", help="a run's name or folder")
     for each in commands_on_runs[1:]:
         each.add_argument(
             "--group", type=int, metavar="N", help="of trials, where data or versions changed"
         )
-    commands_on_runs[1].add_argument("--json", action="store_true", help="for programs")
     on_store = store.add(commands)
     with_storage += commands_on_runs
     for module in (copy, dashboard, compare, plot, export, transfer, delete):
@@ -111,16 +109,6 @@ def parser() -> argparse.ArgumentParser:
             f"environment has as {runs.VARIABLE}",
         )  # fmt: skip
     return top
-
-
-def _show(arguments: argparse.Namespace, console: Console) -> int:
-    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
-    record = runs.read(place, arguments.group)
-    if arguments.json:
-        print(json.dumps(tables.run_json(record), indent=1, allow_nan=False))
-    else:
-        tables.print_run(record, console)
-    return DONE
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo import wording
+from hpo import trial_tables, wording
 from hpo.comparison import Side, sentence, sides
 from hpo.disagreement import disagreements
 from hpo.membership import differences, from_baselines
@@ -24,7 +24,14 @@ def print_run(run: Run, console: Console) -> None:
     """The front and how sure it is, a paper beside the run, the work and the failures."""
     found = front(run)
     console.print(front_table(run, found))
-    for line in [*wording.other_groups(run), *wording.certainty(run, found)]:
+    differing = trial_tables.difference_table(run, found)
+    if differing is not None:
+        console.print(differing)
+    for line in [
+        *trial_tables.remarks(run, found),
+        *wording.other_groups(run),
+        *wording.certainty(run, found),
+    ]:
         console.print(Text(line))
     for part in _paper_parts(run):
         console.print(part)
@@ -49,8 +56,12 @@ def _paper_parts(run: Run) -> Iterator[Table | Text]:
 
 
 def front_table(run: Run, found: Front) -> Table:
-    """The front, the best by the first goal first: scores ± standard error and parameters."""
-    params = wording.param_names(run, found.trials)
+    """The front, the best by the first goal first: scores ± standard error and parameters.
+
+    Below a rule, the baselines that are not on it.
+    """
+    below = [each for each in trial_tables.baselines(found) if each not in found.trials]
+    params = wording.param_names(run, [*found.trials, *below])
     table = Table(title=Text(f"{run.name}: {wording.progress(run)}"), title_justify="left")
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("point" if any(trial.point for trial in run.trials) else "baseline")
@@ -61,6 +72,9 @@ def front_table(run: Run, found: Front) -> Table:
     for short in params.values():
         table.add_column(Text(short), justify="right")
     for trial in found.trials:
+        table.add_row(*_cells(run, found, trial, list(params)))
+    table.add_section()
+    for trial in below:
         table.add_row(*_cells(run, found, trial, list(params)))
     if not found.trials:
         table.caption = Text("No complete trial counts for the front yet.")

@@ -471,7 +471,9 @@ OPTIONS = {
     "run": RUN,
     "check": [*RUN[:-2], "--json", *RUN[-2:]],
     "list": COMMON,
-    "show": ["-h --help", "run", "--group", "--json", "--out", "--storage"],
+    "show": [
+        "-h --help", "run", "--json", "--all", "--sort", "--top", "--group", "--out", "--storage",
+    ],
     "report": ["-h --help", "run", "--group", "--out", "--storage"],
     "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
     "dashboard": ["-h --help", "run", "--port", "--writable", "--out", "--storage"],

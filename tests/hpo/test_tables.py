@@ -32,6 +32,7 @@ def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
         ["0", "standard", "3.500", "0.200 ± 0.010", "0.400 ± 0.010", "0.01", "0.003"],
         ["3*", "", "3.550", "0.300 ± 0.010", "0.500 ± 0.010", "0.04", "0.003"],
         ["4", "", "3.800", "0.330 ± 0.010", "0.530 ± 0.010", "0.05", "0.003"],
+        ["1", "constant rate", "3.700", "0.220 ± 0.010", "0.420 ± 0.010", "0.02", "0.003"],
     ]
     for word in ("base_loss", "gain", "finetuned", "weight_decay", "* knee"):
         assert word in text

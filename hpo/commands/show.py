@@ -1,0 +1,38 @@
+"""`hpo show`: the front with the baselines, every trial, or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rich.console import Console
+
+from hpo import runs, tables, trial_tables
+from hpo.commands.words import DONE, command
+
+
+def add(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo show`."""
+    added = command(commands, "show", run, "the front and the baselines as tables, or every trial")
+    added.add_argument("run", metavar="RUN", help="a run's name or folder")
+    added.add_argument("--json", action="store_true", help="print JSON")
+    added.add_argument("--all", action="store_true", help="every trial, failed ones too")
+    added.add_argument("--sort", metavar="METRIC", help="every trial, the best by it first")
+    added.add_argument("--top", type=int, metavar="N", help="the first N trials")
+    return [added]
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print it."""
+    if arguments.top is not None and arguments.top < 1:
+        raise ValueError(f"--top must be at least 1, got {arguments.top}.")
+    place = runs.find_place(arguments.run, arguments.out, arguments.storage)
+    record = runs.read(place, arguments.group)
+    if arguments.json:
+        print(json.dumps(tables.run_json(record), indent=1, allow_nan=False))
+    elif arguments.all or arguments.sort or arguments.top:
+        trial_tables.print_trials(record, console, arguments.sort, arguments.top)
+    else:
+        tables.print_run(record, console)
+    return DONE
