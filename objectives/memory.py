@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,10 +59,11 @@ def ran_out(error: BaseException) -> bool:
 
 
 def fitting(step: Callable[[int], object], device: str, most: int, *, sharers: int = 1) -> int:
-    """How many lanes fit, by the peak memory of a step with one lane and of one with two.
+    """How many lanes fit, by the peak memory of a step with two lanes and of one with four.
 
-    `step(k)` makes k lanes, takes a training step and lets go of them. Memory is taken to grow by
-    the same amount with each further lane. Where a step does not fit, one lane is to be tried.
+    `step(k)` makes k lanes, takes a training step and lets go of them. A first step is not
+    measured: what it allocates once would be taken for that of the lanes. Memory is taken to grow
+    by the same amount with each further lane. Where a step does not fit, one lane is to be tried.
     `sharers`: processes that look for as much at once, each on a GPU of its own or all of them on
     the CPU.
     """
@@ -70,14 +72,19 @@ def fitting(step: Callable[[int], object], device: str, most: int, *, sharers: i
     free = free_bytes(device)
     if torch.device(device).type == "cpu":
         free //= sharers
+    room, few, many = USED_FRAC * free, 2, min(4, most)
     try:
-        one, two = (peak_bytes(functools.partial(step, count), device) for count in (1, 2))
+        step(1)
+        less = peak_bytes(functools.partial(step, few), device)
+        if sharers == 1 and less * many / few > room:  # do not try what would not fit
+            return few if less <= room else 1
+        more = peak_bytes(functools.partial(step, many), device)
     except Exception as error:
         if sharers > 1 or not ran_out(error):  # the others wait within the same step
             raise
         return 1
-    a_lane = max(two - one, 1)
-    return int(max(1, min(most, 1 + (USED_FRAC * free - one) // a_lane)))
+    a_lane = max((more - less) / (many - few), 1)
+    return int(max(1, min(most, few + (room - less) // a_lane)))
 
 
 @functools.cache
@@ -115,7 +122,21 @@ def free_bytes(device: str) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + cached)
     hand_back()
-    return int(psutil.virtual_memory().available)
+    return int(min(psutil.virtual_memory().available, _left_in_cgroup()))
+
+
+def _left_in_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """What a container's limit leaves; inf where there is none (cgroup v2, then v1)."""
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit = int((folder / most).read_text())
+            return max(0, limit - int((folder / used).read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return math.inf
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> int:

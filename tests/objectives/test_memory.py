@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import resource
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,11 +50,47 @@ def test_a_peak_counts_memory_that_an_earlier_work_had_freed() -> None:
     assert 0.9 * size < peak < 1.5 * size
 
 
-def test_lanes_that_fit_follow_from_steps_of_one_and_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    peaks = {1: 300, 2: 400}
+def test_lanes_that_fit_follow_from_steps_of_two_and_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = {2: 250, 4: 450}
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     monkeypatch.setattr(memory, "peak_bytes", lambda work, device: peaks[work()])
-    assert memory.fitting(lambda count: count, "cpu", most=32) == 6  # (0.8 * 1000 - 300) / 100 + 1
+    assert memory.fitting(lambda count: count, "cpu", most=32) == 7  # 2 + (0.8 * 1000 - 250) / 100
     assert memory.fitting(lambda count: count, "cpu", most=4) == 4
-    peaks[1] = peaks[2] = 5000
+    peaks |= {2: 500, 4: 10**9}  # four would not fit and are not tried
+    assert memory.fitting(lambda count: count, "cpu", most=32) == 2
+    peaks[2] = 5000
     assert memory.fitting(lambda count: count, "cpu", most=32) == 1
+
+
+def test_a_first_step_that_allocates_once_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def peak(work: Callable[[], int]) -> int:
+        first = not taken
+        return work() * 100 + 1000 * first
+
+    def step(count: int) -> int:
+        taken.append(count)
+        return count
+
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(memory, "peak_bytes", lambda work, device: peak(work))
+    assert memory.fitting(step, "cpu", most=32) == 8
+    assert taken == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000", "memory.current": "400"}, 600),
+        ({"memory.max": "1000", "memory.current": "1400"}, 0),
+        ({"memory.max": "max", "memory.current": "400"}, math.inf),
+        ({"memory/memory.limit_in_bytes": "50", "memory/memory.usage_in_bytes": "20"}, 30),
+        ({}, math.inf),
+    ],
+)
+def test_a_containers_limit_counts(files: dict[str, str], left: float, tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert memory._left_in_cgroup(tmp_path) == left
