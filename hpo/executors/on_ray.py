@@ -21,6 +21,7 @@ from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import LOGS, last_lines
 from hpo.launch import Launch
 from hpo.spec import Objective
+from hpo.storage import StorageError
 from hpo.worker import BEAT_S, Message, load, measure
 
 
@@ -59,13 +60,25 @@ def ray_pool(
 
 
 def _ray() -> Any:
-    """Ray, connected."""
+    """Ray, connected.
+
+    Raises:
+        ValueError: it is not installed.
+        StorageError: it cannot start.
+    """
     try:
         import ray
     except ImportError:
         raise ValueError("Ray is not installed; run pip install 'plasticity-hpo[ray]'.") from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+        except Exception as error:  # Ray fails in many ways, and with many types
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise StorageError(
+                f"Ray cannot start here ({lines[0]}); check RAY_ADDRESS and `ray status`, or take "
+                "--executor processes."
+            ) from None
     return ray
 
 
