@@ -25,6 +25,15 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 NAME = "lanes"
+NO_EFFECT = frozenset(
+    {
+        "position_ids", "use_cache", "cache_position", "past_key_values", "logits_to_keep",
+        "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
+    }
+)  # fmt: skip
+"""Arguments that transformers hands through to attention and that attention does not use. Any other
+one that has a value would change the result, and is refused."""
+KNOWN = {"s_aux": "sinks (s_aux)"}
 _LAYOUT: contextvars.ContextVar[tuple[Tensor, ...]] = contextvars.ContextVar("layout", default=())
 
 
@@ -48,15 +57,21 @@ def attention_forward(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    is_causal: bool | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """The function transformers calls in every attention layer; returns [B, T, H, D].
 
     Raises:
         ValueError: the model asks for attention other than plain causal.
     """
-    if attention_mask is not None or softcap is not None or not getattr(module, "is_causal", True):
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if attention_mask is not None or softcap is not None or not causal:
         raise ValueError("only plain causal attention without a mask can run as lanes.")
+    unknown = [name for name, value in others.items() if value is not None]
+    if not NO_EFFECT.issuperset(unknown):
+        name = next(each for each in unknown if each not in NO_EFFECT)
+        raise ValueError(f"attention with {KNOWN.get(name, name)} cannot run as lanes.")
     layout = _LAYOUT.get()
     longest = layout[0].shape[-1] if layout else query_BHTD.shape[-2]
     if sliding_window is not None and sliding_window < longest:

@@ -30,6 +30,7 @@ from objectives import (
     library_prints,
     measures,
     memory,
+    model_check,
     models,
     parallel,
     probes,
@@ -114,6 +115,8 @@ class Batch:
             for job in self.jobs:
                 parallel.check_rows(job)
         self.results: dict[int, Result] = {}
+        self.notes: dict[int, list[str]] = {}
+        """Of a request's model."""
         self.started = time.monotonic()
 
     def run(self) -> list[Result]:
@@ -154,6 +157,7 @@ class Batch:
         for index in members:
             job = self.prepared.with_second(self.jobs[index], corpus, *reading)
             check_length(job.recipe, corpus.vocab_size)
+            self.notes[index] = model_check.check_model(job.recipe, corpus.vocab_size)
             fine = job.recipe.finetune
             try:
                 for task in tasks:
@@ -367,13 +371,16 @@ class Batch:
                 **{f"finetune.{task.name}": outcome.curve for task, outcome in pairs},
             },
             cost=self._cost(one, tuning, now),
-            notes=measures.notes(
-                job,
-                corpus,
-                tasks,
-                outcomes,
-                unmeasured=len(job.eval_steps()) - len(validation),
-            ),
+            notes=[
+                *(self.notes[one.index] if outcomes else []),
+                *measures.notes(
+                    job,
+                    corpus,
+                    tasks,
+                    outcomes,
+                    unmeasured=len(job.eval_steps()) - len(validation),
+                ),
+            ],
         )
 
     def _divergence(self, one: _Measured) -> str:

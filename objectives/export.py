@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from objectives import draws, lora
+from objectives import draws, huggingface, lora
+from objectives.lora_targets import ADAPTER
 
 
 def write_model(
@@ -24,7 +25,7 @@ def write_model(
 ) -> None:
     """A base model (or a fully fine-tuned one) with its tokenizer."""
     with draws.seeded(0):  # all of it is replaced
-        module = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+        module: Any = huggingface.new_module(config)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(params[name])
@@ -59,7 +60,7 @@ def write_adapter(
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {
-        f"base_model.model.{name.replace(f'.{lora.ADAPTER}.', '.')}": p.contiguous()
+        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": p.contiguous()
         for name, p in params.items()
     }
     save_file(named, folder / "adapter_model.safetensors")

@@ -288,8 +288,8 @@ def check_length(recipe: Recipe, vocab_size: int) -> None:
     """Raise ValueError if sequences are longer than the positions the model has."""
     config = models.build_config(recipe.model, vocab_size)
     longest = max(recipe.pretrain.seq_len, recipe.finetune.max_length)
-    most = getattr(config, "max_position_embeddings", longest)
-    if longest > most:
+    most = models.max_positions(config)
+    if most is not None and longest > most:
         raise ValueError(
             f"pretrain.seq_len and finetune.max_length must be at most the model's {most} "
             f"positions, got {longest}; shorten them or take another model.config."

@@ -15,12 +15,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
-from transformers.pytorch_utils import Conv1D
 
 from objectives import draws, models, recipe
 from objectives.lanes import Program
+from objectives.lora_targets import ADAPTER, Targets, find_targets, skeleton, stored_transposed
 
-ADAPTER = "default"
 MERGED_BELOW = 12.0
 """Adapted weights over adapter weights up to which merging pays. Measured on two CPU cores, 18
 lanes of 8 x 48 tokens, rank 8: width 64 (ratio 5) 1.6 times as fast, 128 (10) 1.2, 256 (20) 0.9."""
@@ -35,23 +34,15 @@ class Adapted:
         """Inject adapters into the model's linear layers.
 
         Raises:
-            ValueError: the targets match no module, or one that is not linear.
+            ValueError: the targets match no module, or one that cannot be adapted.
         """
         self.bf16 = bf16
-        self.lora_config = peft_config(lora)
         self.module = models.build_module(config, device)
+        self.lora_config = peft_config(lora, find_targets(skeleton(config), lora.targets))
         base_names = {id(p): name for name, p in self.module.named_parameters()}
-        self.lora_config.fan_in_fan_out = any(
-            isinstance(part, Conv1D) for part in self.module.modules()
-        )
+        self.lora_config.fan_in_fan_out = stored_transposed(self.module)
         with draws.seeded(0):  # what is drawn is not kept
             inject_adapter_in_model(self.lora_config, self.module, adapter_name=ADAPTER)
-        for name, part in self.layers().items():
-            if ADAPTER not in part.lora_A:
-                raise ValueError(
-                    f"finetune.lora.targets names {name}, which is no linear layer; name linear "
-                    "layers, or all-linear."
-                )
         self.base_names: dict[str, str] = {}
         """Name inside the adapted module -> name in the plain one, for all frozen parameters."""
         self.shapes: dict[str, torch.Size] = {}
@@ -63,7 +54,7 @@ class Adapted:
                 self.shapes[name] = parameter.shape
         models.make_program(self.module, device)
         self.module.train()
-        self.merged = _Merged(self) if self._merging_pays() else None
+        self.merged = Merged(self) if self._merging_pays() else None
 
     def program(self, plain: nn.Module) -> Program:
         """What trains the adapters; `plain` is a module of the same config without them."""
@@ -104,7 +95,7 @@ class Adapted:
         return {name: parameters[name] for name in self.shapes}
 
 
-class _Merged:
+class Merged:
     """W + B A for every adapted weight; the plain model's parameters."""
 
     def __init__(self, adapted: Adapted) -> None:
@@ -127,15 +118,14 @@ class _Merged:
         return merged
 
 
-def peft_config(lora: recipe.Lora) -> LoraConfig:
+def peft_config(lora: recipe.Lora, targets: Targets) -> LoraConfig:
     """The recipe's adapter in PEFT's terms."""
-    targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=list(targets.names),
     )
 
 

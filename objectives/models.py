@@ -6,16 +6,16 @@ is given real ones, so K lanes cost K sets of parameters and not K + 1.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
+from transformers import GPT2Config, LlamaConfig, PreTrainedConfig
 
-from objectives import attention, draws, recipe, recompute
+from objectives import attention, draws, huggingface, recipe, recompute
 
 MAX_POSITIONS = 1024
 """Positions of models that learn them; assumed enough for proxy runs, GPT-2's own number."""
@@ -43,9 +43,8 @@ def build_config(model: recipe.Model, vocab_size: int) -> PreTrainedConfig:
         ValueError: an unknown preset, or a config that cannot be read.
     """
     if model.config is not None:
-        config = _load_config(model.config)
-        config.vocab_size = vocab_size
-        config.pad_token_id = None  # names a token of another tokenizer, and is not needed
+        config = huggingface.load_config(model.config)
+        _set_vocabulary(config, vocab_size, model.config)
     elif model.preset in PRESETS:
         config = _FAMILIES[PRESETS[model.preset].family](PRESETS[model.preset], vocab_size)
     else:
@@ -66,11 +65,11 @@ def build_module(
     config: PreTrainedConfig, device: str, *, checkpointing: bool = False
 ) -> nn.Module:
     """The model as a program: buffers on `device`, parameters on meta (tied ones stay tied)."""
-    config = copy.deepcopy(config)
     with draws.seeded(0):  # what is drawn is not kept
-        module: nn.Module = AutoModelForCausalLM.from_config(
-            config, attn_implementation=attention.NAME, dtype=torch.get_default_dtype()
-        )
+        module = huggingface.new_module(config, attention.NAME)
+    for part in module.modules():
+        if isinstance(part, nn.Embedding):
+            part.padding_idx = None  # that token would have no gradient
     if checkpointing:
         recompute.install(module)
     make_program(module, device)
@@ -98,12 +97,10 @@ def initial_parameters(
         ValueError: the weights cannot be read or are another model's.
     """
     if model.weights is not None:
-        module = _load_weights(model.weights, config)
+        module = huggingface.load_weights(model.weights, config)
     else:
         with draws.seeded(seed):
-            module = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config), dtype=torch.get_default_dtype()
-            )
+            module = huggingface.new_module(config)
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
@@ -138,6 +135,15 @@ def has_dropout(config: PreTrainedConfig) -> bool:
     )
 
 
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Longest row that the model has positions for; None where it has no limit."""
+    try:
+        most = getattr(config, "max_position_embeddings", None)
+    except NotImplementedError:  # as transformers says of a model without limit
+        return None
+    return most if isinstance(most, int) and most > 0 else None
+
+
 def flops_per_token(config: PreTrainedConfig, num_params: int, seq_len: int) -> float:
     """Training operations a token: 6 N for the weights plus 12 L C T for attention scores.
 
@@ -147,41 +153,20 @@ def flops_per_token(config: PreTrainedConfig, num_params: int, seq_len: int) -> 
     return 6.0 * num_params + 12.0 * layers * width * seq_len
 
 
-def _load_config(name: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"model.config {name!r} cannot be read ({reason}); give a folder with config.json."
-        ) from None
+def _set_vocabulary(config: PreTrainedConfig, vocab_size: int, name: str) -> None:
+    """The corpus's vocabulary, and no padding, which would name a token of another tokenizer.
 
-
-def _load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
-    """In the default precision, whatever they are stored in."""
-    try:
-        module, found = AutoModelForCausalLM.from_pretrained(
-            name,
-            config=copy.deepcopy(config),
-            dtype=torch.get_default_dtype(),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"model.weights {name!r} cannot be read ({reason}); give a folder with "
-            "model.safetensors."
-        ) from None
-    unfit = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
-    if unfit:
-        raise ValueError(
-            f"model.weights {name!r} do not fit the model: {unfit[0]} is missing or has another "
-            "shape; give their own config, and their tokenizer as corpus.tokenizer."
-        )
-    loaded: nn.Module = module
-    return loaded
+    A config whose padding must be a number gets token 0, the end mark of a trained tokenizer;
+    `build_module` has it trained like any other.
+    """
+    config.vocab_size = vocab_size
+    for pad in (None, 0):
+        try:
+            config.pad_token_id = pad
+        except StrictDataclassError:
+            continue
+        return
+    raise ValueError(f"model.config {name!r} has a pad_token_id that takes no number.")
 
 
 def _llama(preset: Preset, vocab_size: int) -> PreTrainedConfig:

@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-import torch
-
 from objectives import corpus as corpora
-from objectives import lora, models, parallel, recipe, schedules, sources, tasks
+from objectives import model_check, models, parallel, recipe, schedules, sources, tasks
 from objectives.execution import Execution, check_device
 from objectives.jobs import Job, check_length
 from objectives.measures import Request
@@ -166,9 +164,7 @@ def check_model(changed: recipe.Recipe, vocab: int) -> None:
     """
     config = models.build_config(changed.model, vocab)
     check_length(changed, vocab)
-    if changed.finetune.method == "lora":
-        with torch.device("meta"):  # nothing is drawn
-            lora.Adapted(config, changed.finetune.lora, "meta")
+    model_check.check_model(changed, vocab)
     if changed.model.weights is not None:
         models.initial_parameters(changed.model, config, 0)
 

@@ -26,9 +26,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from transformers import AutoTokenizer
 
-from objectives import checkpoints, memory, train
+from objectives import checkpoints, huggingface, memory, train
 from objectives import corpus as corpora
 from objectives.checkpoints import Base
 from objectives.corpus import Corpus
@@ -172,7 +171,7 @@ def _open_store(asked: Mapping[str, Any]) -> Store:
 
 
 def _corpus(asked: Mapping[str, Any]) -> Corpus:
-    tokenizer = AutoTokenizer.from_pretrained(asked["tokenizer"])
+    tokenizer = huggingface.open_tokenizer(asked["tokenizer"], local=True)
     if len(tokenizer) != asked["vocab_size"]:
         raise RuntimeError(
             f"the tokenizer has {len(tokenizer)} tokens where it is read again, not "

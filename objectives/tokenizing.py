@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from objectives import bpe, hub, recipe, sources
+from objectives import bpe, hub, huggingface, recipe, sources
 from objectives.bpe import END
 from objectives.sources import Counts
 from objectives.store import write_json
@@ -80,25 +80,25 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ValueError: it cannot be read, or has no end-of-text token.
     """
     path = Path(name).expanduser()
-    local = path.exists() or hub.why_unreachable(name) is not None
-    try:
-        if path.is_file():
-            tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_file=str(path))
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(path) if path.exists() else name,
-                local_files_only=local,
-                trust_remote_code=False,
-            )
-    except Exception as error:  # of whatever kind: tokenizers raise bare ones
-        reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
-        raise ValueError(
-            f"corpus.tokenizer {name!r} cannot be read ({reason.rstrip('.')}); give a folder with "
-            "tokenizer.json, or None to train one."
-        ) from None
+    if path.is_file():
+        tokenizer = _of_file(path, name)
+    else:
+        local = path.exists() or hub.why_unreachable(name) is not None
+        place = str(path) if path.exists() else name
+        tokenizer = huggingface.open_tokenizer(place, local=local)
     if tokenizer.eos_token_id is None:
         _name_end(tokenizer, name)
     return tokenizer
+
+
+def _of_file(path: Path, name: str) -> PreTrainedTokenizerBase:
+    try:
+        return PreTrainedTokenizerFast(tokenizer_file=str(path))
+    except Exception as error:  # of whatever kind: tokenizers raise bare ones
+        raise ValueError(
+            f"corpus.tokenizer {name!r} cannot be read ({huggingface.reason(error)}); give a "
+            "tokenizer.json, or None to train one."
+        ) from None
 
 
 def _name_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:

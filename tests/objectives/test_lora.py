@@ -122,11 +122,9 @@ def test_targets_that_are_no_linear_layers_are_refused(target: str) -> None:
         (Lora(rank=4), True, False),
         (Lora(rank=4, dropout=0.1), False, False),
         (Lora(rank=1), False, False),
-        (Lora(rank=4, targets=("lm_head",)), False, False),
     ],
-    ids=["pays", "bf16 rounds it away", "dropout", "adapters are thin", "tied head"],
+    ids=["pays", "bf16 rounds it away", "dropout", "adapters are thin"],
 )
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # in PEFT
 def test_adapters_are_merged_where_it_pays_and_is_right(
     given: Lora, bf16: bool, merged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
