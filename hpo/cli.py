@@ -25,13 +25,14 @@ from hpo.commands import (
     delete,
     export,
     listing,
+    parsing,
     plot,
     run,
     show,
     store,
     transfer,
 )
-from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command
+from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, whole
 from hpo.executors.pool import ObjectiveError
 from hpo.masking import mask, shown
 from hpo.progress import Interrupted
@@ -47,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     with streams.lasting() as out:
-        arguments = parser().parse_args(words)
+        made = parser()
+        if parsing.help_without_command(made, words):
+            return USAGE
+        arguments = made.parse_args(words)
         measures = arguments.command is run.run
         if out is not None:
             out.tells_of_pipe = measures
@@ -81,9 +85,7 @@ def _do(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="hpo", description="Searches pretraining hyperparameters for plasticity."
-    )
+    top = parsing.top("Searches pretraining hyperparameters for plasticity.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     with_storage = [*run.add(commands), *check.add(commands)]
     commands_on_runs = [
@@ -94,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     commands_on_runs[2].add_argument("run", metavar="RUN", help="a run's name or folder")
     for each in commands_on_runs[1:]:
         each.add_argument(
-            "--group", type=int, metavar="N", help="of trials, where data or versions changed"
+            "--group", type=whole(1), metavar="N", help="of trials, where data or versions changed"
         )
     on_store = store.add(commands)
     with_storage += commands_on_runs

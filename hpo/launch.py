@@ -50,7 +50,6 @@ class Launch:
         Raises:
             ValueError: there is no such study, or an option does not fit it.
         """
-        self._check()
         fixed = dict(self.settings)
         spec = studies.load_fixed(self.study, self.setting, fixed, Path(self.folder))
         several = self._given(SEVERAL)
@@ -78,14 +77,6 @@ class Launch:
     def _given(self, names: Sequence[str]) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
-
-    def _check(self) -> None:
-        for name in ("trials", "lanes", "devices"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}.")
-        if self.store_gb is not None and not self.store_gb > 0:
-            raise ValueError(f"--store-gb must be above 0, got {self.store_gb:g}.")
 
 
 def received(message: Mapping[str, Any]) -> Launch:

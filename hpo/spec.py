@@ -32,6 +32,7 @@ from hpo.papers import Paper
 __all__ = [
     "BASE_LOSS_DOWN",
     "GAIN_UP",
+    "MOST_SEED",
     "Baseline",
     "Choice",
     "Domain",

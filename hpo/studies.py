@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import importlib.util
 import inspect
 import os
 import sys
+import traceback
 import types
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpo import checks
 from hpo.record import Run
 from hpo.runs import Origin
 from hpo.spec import Baseline, Point, StudySpec, ends
@@ -35,9 +38,9 @@ def load(study: str, setting: str | None = None) -> StudySpec:
     if isinstance(spec, StudySpec):
         return _in_folder(spec, path.parent)
     if setting is None:
-        raise ValueError(f"{path} defines no {VARIABLE}; add a line {VARIABLE} = StudySpec(...).")
-    known = ", ".join(_settings(module)) or "none"
-    raise ValueError(f"{path} has no setting {setting!r}; its {SETTINGS} are {known}.")
+        raise ValueError(f"{path} defines no {VARIABLE}; {_remedy(module)}")
+    hint = checks.near(setting, _settings(module))
+    raise ValueError(f"{path} has no setting {setting!r} in its {SETTINGS}; {hint}")
 
 
 def file_of(study: str) -> Path:
@@ -46,15 +49,39 @@ def file_of(study: str) -> Path:
     Raises:
         ValueError: there is none.
     """
+    path = Path(study).absolute()
     if study.endswith(".py"):
-        path = Path(study).absolute()
-        if not path.is_file():
-            raise ValueError(f"no study file {study!r}; check the path.")
-        return path
+        if path.is_file():
+            return path
+        beside = [each.name for each in path.parent.glob("*.py")]
+        found = difflib.get_close_matches(path.name, [*beside, f"{path.stem}.py"], n=1, cutoff=0.7)
+        hint = f"did you mean {path.stem}?" if path.stem in shipped() else "check the path."
+        if found and found[0] in beside:
+            hint = f"did you mean {path.parent / found[0]}?"
+        raise ValueError(f"no study file {study!r}; {hint}")
     if study in shipped():
         return folder() / f"{study}.py"
-    known = ", ".join(shipped())
-    raise ValueError(f"no study {study!r}; studies are {known}, or give a path ending in .py.")
+    if path.with_name(f"{path.name}.py").is_file():
+        raise ValueError(f"no study {study!r}; did you mean the file {study}.py?")
+    if path.is_dir():
+        raise ValueError(f"{study!r} is a folder, not a study; give a .py file, or a study's name.")
+    if path.exists():
+        raise ValueError(f"{study!r} is no study; a study's file is Python and ends in .py.")
+    hint = checks.near(study, shipped())
+    if not hint.endswith("?"):
+        hint = f"{hint.rstrip('.')}, or give a path ending in .py."
+    raise ValueError(f"no study {study!r}; {hint}")
+
+
+def _remedy(module: types.ModuleType) -> str:
+    """What to do in a file without a study."""
+    given = getattr(module, VARIABLE, None)
+    if given is not None:
+        return f"it is {checks.shown(given)} there, and must be a StudySpec."
+    names = [name for name, each in vars(module).items() if isinstance(each, StudySpec)]
+    if names:
+        return f"rename {names[0]} to {VARIABLE}."
+    return f"add a line {VARIABLE} = StudySpec(...)."
 
 
 def load_fixed(
@@ -166,14 +193,14 @@ def _execute(path: Path) -> types.ModuleType:
     sys.path.insert(0, str(path.parent))  # as `python path` would: modules beside it are found
     try:
         loaded.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent))
     return module
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     """The error's kind, place in the file and first line."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
@@ -182,6 +209,9 @@ def _where(error: Exception, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    if isinstance(error, NameError | AttributeError):  # with Python's suggestion
+        (last,) = traceback.TracebackException.from_exception(error).format_exception_only()
+        text = last.strip().removeprefix(f"{type(error).__name__}: ")
     place = f"line {line}: " if line is not None else ""
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # a sentence of ours
     return f"{place}{kind}{text}"

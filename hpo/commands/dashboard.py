@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from hpo import runs
-from hpo.commands.words import DONE, command
+from hpo.commands.words import DONE, command, whole
 from hpo.dashboard import serve
 
 
@@ -16,7 +16,9 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
     """`hpo dashboard`."""
     added = command(commands, "dashboard", run, "optuna-dashboard on the run, on this machine")
     added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument("--port", type=int, default=8080, metavar="N", help="8080 by default")
+    added.add_argument(
+        "--port", type=whole(1, 65535), default=8080, metavar="N", help="8080 by default"
+    )
     added.add_argument("--writable", action="store_true", help="allow changes from the page")
     return [added]
 

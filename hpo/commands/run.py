@@ -13,7 +13,17 @@ from rich.console import Console
 from rich.text import Text
 
 from hpo import files, live, opening, preflight, runs, studies, tables
-from hpo.commands.words import DONE, FAILED, INTERRUPTED, command, seconds, setting
+from hpo.commands.words import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    command,
+    rate,
+    seconds,
+    setting,
+    share,
+    whole,
+)
 from hpo.executors import EXECUTORS, Options
 from hpo.launch import Launch
 from hpo.masking import mask
@@ -21,7 +31,7 @@ from hpo.opening import Opened
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import Earlier, StudySpec
+from hpo.spec import MOST_SEED, Earlier, StudySpec
 from hpo.storage import StorageError
 from hpo.study import Controller
 from hpo.terminal import plain
@@ -38,27 +48,32 @@ def add_options(added: argparse.ArgumentParser) -> None:
     """The study and all that is said of it."""
     added.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
     added.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
-    added.add_argument("--trials", type=int, metavar="N", help="trials in all, named ones included")
-    added.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 2h")
+    added.add_argument(
+        "--trials", type=whole(1), metavar="N", help="trials in all, named ones included"
+    )
+    added.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 1h30m")
     added.add_argument(
         "--set", action="append", default=[], type=setting, metavar="PATH=VALUE", dest="settings",
         help="fix a hyperparameter; may be repeated",
     )  # fmt: skip
     added.add_argument("--wall", type=seconds, metavar="TIME", help="start no wave after this")
-    added.add_argument("--max-flops", type=float, metavar="N", help="operations to measure with")
+    added.add_argument("--max-flops", type=rate, metavar="N", help="operations to measure with")
     added.add_argument(
-        "--patience", type=int, metavar="N", help="end when N full trials in a row gained nothing"
+        "--patience",
+        type=whole(1),
+        metavar="N",
+        help="end when N full trials in a row gained nothing",
     )
     added.add_argument(
-        "--confirm", type=int, metavar="N", help="measure the front at N fresh seeds"
+        "--confirm", type=whole(0), metavar="N", help="measure the front at N fresh seeds"
     )
     added.add_argument("--warm-start", metavar="RUN", help="an earlier run to start from")
     _add_executor(added)
-    added.add_argument("--lanes", type=int, metavar="K", help="most trials in one program")
-    added.add_argument("--seed", type=int, metavar="N", help="the study's seed")
+    added.add_argument("--lanes", type=whole(1), metavar="K", help="most trials in one program")
+    added.add_argument("--seed", type=whole(0, MOST_SEED), metavar="N", help="the study's seed")
     added.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
     added.add_argument(
-        "--devices", type=int, metavar="N", help="devices of one trial, such as 4 GPUs"
+        "--devices", type=whole(1), metavar="N", help="devices of one trial, such as 4 GPUs"
     )
     added.add_argument(
         "--sharding", metavar="KIND", help="of a model over them: replicate (whole on each) or fsdp"
@@ -77,7 +92,7 @@ def add_options(added: argparse.ArgumentParser) -> None:
         help="where the study has changed: a new run beside the old one",
     )  # fmt: skip
     added.add_argument(
-        "--store-gb", type=float, metavar="GB", help="size within which the store keeps itself"
+        "--store-gb", type=rate, metavar="GB", help="size within which the store keeps itself"
     )
     added.add_argument("--share", metavar="URL", help="where machines share finished stages")
     added.add_argument("--live", action="store_true", help="rewrite the report as results come")
@@ -87,9 +102,9 @@ def _add_executor(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
     )
-    added.add_argument("--workers", type=int, metavar="N", help="workers of the executor")
-    added.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="in a cluster")
-    added.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="such as 0.5")
+    added.add_argument("--workers", type=whole(1), metavar="N", help="workers of the executor")
+    added.add_argument("--worker-cpus", type=share, default=1.0, metavar="N", help="in a cluster")
+    added.add_argument("--worker-gpus", type=share, default=0.0, metavar="N", help="such as 0.5")
     added.add_argument(
         "--slurm", action="append", default=[], type=setting, metavar="NAME=VALUE",
         help="a setting of its jobs, such as partition=gpu or time=60",
@@ -236,12 +251,6 @@ def launch(arguments: argparse.Namespace) -> Launch:
 
 def executor_options(arguments: argparse.Namespace) -> Options:
     """What is said of the executor."""
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}.")
-    for name in ("worker_cpus", "worker_gpus"):
-        if not 0 <= getattr(arguments, name) < float("inf"):
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} must be 0 or more, got {getattr(arguments, name):g}.")
     return Options(
         workers=arguments.workers,
         patience_s=arguments.hung_after,

@@ -48,8 +48,8 @@ def test_a_file_without_a_study_is_told(text: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_studies_that_ship() -> None:
-    with pytest.raises(ValueError, match=r"no study 'quick'; studies are .*quickstart.*\.py"):
-        studies.load("quick")
+    with pytest.raises(ValueError, match=r"no study 'nothing'; choose one of .*quickstart.*\.py"):
+        studies.load("nothing")
 
 
 @pytest.mark.parametrize("name", ["missing.py", "a/b/missing.py"])
