@@ -84,7 +84,7 @@ def pinned(source: recipe.Source, notes: Stages | None) -> recipe.Source:
     Raises:
         ValueError: there is no such dataset, or its commit cannot be known without a network.
     """
-    if not isinstance(source, recipe.HubDataset) or Path(source.name).expanduser().is_dir():
+    if not isinstance(source, recipe.HubDataset) or _folder(source.name) is not None:
         return source
     return dataclasses.replace(source, revision=hub.commit_of(source.name, source.revision, notes))
 
@@ -94,7 +94,8 @@ def state(source: recipe.Source) -> list[Any]:
     if isinstance(source, recipe.Files):
         return file_paths.state(matching_files(source.paths))
     if isinstance(source, recipe.HubDataset):
-        return file_paths.state(_folder_files(Path(source.name).expanduser()))
+        folder = _folder(source.name)
+        return [] if folder is None else file_paths.state(_folder_files(folder))
     return []
 
 
@@ -129,7 +130,7 @@ def check(source: recipe.Source, notes: Stages | None = None) -> None:
             raise ValueError(f"{source.paths} hold no text; give documents that are not empty.")
     elif isinstance(source, recipe.HubDataset):
         exact = pinned(source, notes)
-        if Path(source.name).expanduser().is_dir() and not any(documents(exact)):
+        if _folder(source.name) is not None and not any(documents(exact)):
             raise ValueError(f"{source.name} holds no text; give documents that are not empty.")
 
 
@@ -206,8 +207,8 @@ def load_dataset(
     Raises:
         ValueError: it cannot be loaded.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _folder(name)
+    if folder is not None:
         load = functools.partial(_load_folder, folder, config, split, streaming=streaming)
     else:
         hub.check_name(name)
@@ -308,10 +309,16 @@ def _digest(texts: Iterator[str]) -> str:
 
 def _revision(source: recipe.HubDataset) -> str:
     """The exact revision: a digest of a folder's files, or a commit."""
-    folder = Path(source.name).expanduser()
-    if folder.is_dir():
+    folder = _folder(source.name)
+    if folder is not None:
         return _folder_digest(folder)
     return hub.commit_of(source.name, source.revision)
+
+
+def _folder(name: str) -> Path | None:
+    """The local folder that a dataset's name is of; None if it is none."""
+    path = Path(name).expanduser()
+    return path if name and path.is_dir() else None
 
 
 def _folder_files(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -239,3 +240,74 @@ def test_a_split_smaller_than_a_sequence_says_what_to_change(tmp_path: Path) -> 
         corpora.prepare(of_files(path), 5000, Store(tmp_path / "store"))
     with pytest.raises(ValueError, match=r"^validation of corpus holds 0 tokens"):
         corpora.prepare(of_files(path, validation_frac=1e-9), T, Store(tmp_path / "store"))
+
+
+def test_text_that_changes_while_it_is_read_is_not_kept(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is as before in the end: what was read between is not what the key says."""
+    store = Store(tmp_path / "store")
+    content, times = file.read_bytes(), file.stat()
+    other = content.replace(b"cat", b"cow")
+    fingerprint = sources.fingerprint
+
+    def and_then_changed(source: Files) -> list[object]:
+        found = fingerprint(source)
+        file.write_bytes(other)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return found
+
+    def changing_back(source: Files, *counts: object) -> Iterator[str]:
+        yield from documents(source, *counts)  # type: ignore[arg-type]
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    documents = sources.documents
+    for named, tokenizer in (("trained", None), ("given", str(tmp_path / "tokenizer"))):
+        given = of_files(file, tokenizer=tokenizer)
+        if named == "trained":
+            first = corpora.prepare(given, T, Store(tmp_path / "first"))
+            first.tokenizer.save_pretrained(tmp_path / "tokenizer")
+        with monkeypatch.context() as patched:
+            patched.setattr(sources, "fingerprint", and_then_changed)
+            patched.setattr(sources, "documents", changing_back)
+            with pytest.raises(ValueError, match=r"a\.jsonl was changed while it was read"):
+                corpora.prepare(given, T, store)
+    again = corpora.prepare(of_files(file), T, store)
+    assert (again.train[0] == first.train[0]).all()
+
+
+def test_notes_on_the_text_are_kept_with_its_tokens(tmp_path: Path) -> None:
+    rows = [{"text": text} for text in toy.text(60)] + [{"text": None}, {"text": "x \ud83d"}]
+    path = toy.write_jsonl(tmp_path / "a.jsonl", rows)
+    store = Store(tmp_path / "store")
+    for _ in range(2):
+        assert corpora.prepare(of_files(path), T, store).notes == (
+            "corpus.sources.0: rows left out as they have no text: 1",
+            "corpus.sources.0: documents with half a surrogate pair, read as U+FFFD: 1",
+        )
+
+
+def test_a_corpus_of_one_document_says_that_it_cannot_be_split(tmp_path: Path) -> None:
+    path = toy.write_jsonl(tmp_path / "a.jsonl", [{"text": " ".join(toy.text(60))}])
+    with pytest.raises(
+        ValueError, match=r"none of the 1 documents, each .*: give more and shorter"
+    ):
+        corpora.prepare(of_files(path), T, Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("end", ["<eos>", "</s>", "<|im_end|>", "<end>"])
+def test_a_tokenizer_json_alone_ends_texts_with_a_usual_token(
+    end: str, file: Path, tmp_path: Path
+) -> None:
+    """Whether the file itself is named or its folder."""
+    trained = corpora.prepare(of_files(file), T, Store(tmp_path / "store")).tokenizer
+    (tmp_path / "t").mkdir()
+    rules = trained.backend_tokenizer.to_str().replace(corpora.END, end)
+    (tmp_path / "t" / "tokenizer.json").write_text(rules)
+    for name in ("t", "t/tokenizer.json"):
+        if end == "<end>":
+            with pytest.raises(ValueError, match="has no end-of-text token; name one as eos_token"):
+                corpora.load_tokenizer(str(tmp_path / name))
+        else:
+            assert corpora.load_tokenizer(str(tmp_path / name)).eos_token == end
