@@ -147,8 +147,11 @@ def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin
 def reload(run: Run, origin: Origin) -> StudySpec:
     """The study that a run was made from, with an objective that measures as it did then.
 
+    What decides the result of a recorded trial is compared: the objective's description, beside the
+    trial's own params, seed and fidelity. Space, goals, trials and budget may have changed.
+
     Raises:
-        ValueError: it is not there any more, or says something else now.
+        ValueError: it is not there any more, or its trials would give something else now.
     """
     given_in = Path.cwd() if origin.folder is None else Path(origin.folder)
     spec = load_fixed(origin.study, origin.setting, origin.params, given_in)

@@ -10,17 +10,26 @@ N sequences, B batch, T tokens of a sequence.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from objectives import contents, library_prints, recipe, sources, tokenizing, trained_tokenizers
+from objectives import (
+    contents,
+    known_texts,
+    library_prints,
+    recipe,
+    sources,
+    tokenizing,
+    trained_tokenizers,
+)
 from objectives.bpe import END
 from objectives.entries import DamagedError
 from objectives.orders import Orders
@@ -139,6 +148,31 @@ def prepare(
         ValueError: the corpus is empty or too small for one sequence, or cannot be read.
     """
     text = _Text.of(corpus, store)
+    found = _prepared(text, seq_len, store, report, first)
+    known_texts.remember(corpus.sources, text.prints, store)
+    return found
+
+
+def stored(
+    corpus: recipe.Corpus, seq_len: int, store: Store, *, first: Corpus | None = None
+) -> list[Corpus]:
+    """What the store has of the recipe's corpus, without its text: one for each that it has been.
+
+    In no order; the corpora give tokens and nothing else of the text is looked at.
+    """
+    found = []
+    for prints in known_texts.known(corpus.sources, store):
+        text = _Text(corpus, prints, [])
+        reading = cast(Store, known_texts.Stored(store))
+        with contextlib.suppress(known_texts.NotStoredError):
+            found.append(_prepared(text, seq_len, reading, lambda event: None, first))
+    return found
+
+
+def _prepared(
+    text: _Text, seq_len: int, store: Store, report: Report, first: Corpus | None
+) -> Corpus:
+    corpus = text.corpus
     if first is None:
         owner, (tokenizer, tokenizer_key) = "corpus", _tokenizer(text, store, report)
     else:

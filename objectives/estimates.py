@@ -32,6 +32,7 @@ from objectives.decay_recipe import EffectiveLrOf
 from objectives.entries import MANIFEST, DamagedError
 from objectives.execution import Execution
 from objectives.jobs import Job
+from objectives.known_texts import NotStoredError
 from objectives.measures import Request
 from objectives.parallel import pretrain
 from objectives.preflight import vocab_size
@@ -164,10 +165,6 @@ def _random_corpus(job: Job) -> Corpus:
     )
 
 
-class _AbsentError(Exception):
-    """A stage is not stored."""
-
-
 class _Looking:
     """A store that is only looked at: no folder, lease or file is made, no content is checked."""
 
@@ -179,6 +176,14 @@ class _Looking:
         entry = self.root / stage / key
         return entry if (entry / MANIFEST).is_file() else None
 
+    def read(self, stage: str, key: str, reader: Callable[[Path], T]) -> T | None:
+        """What is read from the entry's folder."""
+        entry = self.get(stage, key)
+        return None if entry is None else reader(entry)
+
+    def put(self, stage: str, key: str, write: Callable[[Path], None]) -> None:
+        """Nothing is kept."""
+
     def keys(self, stage: str) -> Iterator[str]:
         """Keys of a stage's entries."""
         yield from sorted(path.parent.name for path in (self.root / stage).glob(f"*/{MANIFEST}"))
@@ -187,10 +192,10 @@ class _Looking:
         self, stage: str, key: str, write: Callable[[Path], None], read: Callable[[Path], T]
     ) -> T:
         """What is read from an entry that is there."""
-        entry = self.get(stage, key)
-        if entry is None:
-            raise _AbsentError
-        return read(entry)
+        found = self.read(stage, key, read)
+        if found is None:
+            raise NotStoredError
+        return found
 
 
 class _Found:
@@ -247,7 +252,7 @@ class _Found:
                 text = self.prepared.of(job.recipe, cast(Store, self.looking), lambda event: None)
                 self._with_second(job, text[0])
                 self.texts[key] = text
-            except (_AbsentError, DamagedError):  # what is damaged is computed again
+            except (NotStoredError, DamagedError):  # what is damaged is computed again
                 self.texts[key] = None
         return self.texts[key]
 

@@ -105,7 +105,8 @@ class PlasticityObjective(Measuring[Recipe]):
     ) -> Exported:
         """Write a request's weights and recipe into the folder; see `objectives.handover`.
 
-        What the store does not hold any more is trained again, with the progress of `evaluate`.
+        What the store does not hold any more is trained again, with the progress of `evaluate`. The
+        text of the corpus is not needed where its tokens and the weights are stored.
 
         Raises:
             ValueError: the request failed, or cannot be understood.
@@ -118,6 +119,8 @@ class PlasticityObjective(Measuring[Recipe]):
             fidelity=request["fidelity"],
             seed=request["seed"],
         )
+        job = job_of(bare.located, asked, bare.execution)
+        bare._prepared = Prepared(weights_of=lambda text: job.key(text, job.first_steps))
         with turns.turn(on_event) as tell:
             return bare._export(asked, folder, tell)
 

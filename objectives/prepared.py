@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from objectives import corpus as corpora
@@ -12,6 +12,7 @@ from objectives.corpus import Corpus
 from objectives.jobs import Job
 from objectives.progress import Event
 from objectives.recipe import Recipe
+from objectives.shelf import WEIGHTS
 from objectives.store import Store, key_of
 from objectives.tasks import Task
 
@@ -26,6 +27,9 @@ class Prepared:
     data: dict[str, tuple[Corpus, list[Task]]] = field(default_factory=dict)
     second: dict[str, Corpus] = field(default_factory=dict)
     """Texts of second phases."""
+    weights_of: Callable[[Corpus], str] | None = None
+    """Where the text of a first phase may be gone: the key of the weights that were trained on it
+    to a phase's end."""
 
     def stages(self) -> list[tuple[str, str]]:
         """Stage and key of the tokens, whose files stay mapped."""
@@ -40,7 +44,17 @@ class Prepared:
         if key not in self.data:
             on_event = _preparing(on_event)
             on_event({"stage": "prepare corpus and tasks", "step": 0, "steps": 1})
-            corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, store, on_event)
+            seq_len = recipe.pretrain.seq_len
+            try:
+                corpus = corpora.prepare(recipe.corpus, seq_len, store, on_event)
+            except ValueError:
+                if self.weights_of is None:
+                    raise
+                known = corpora.stored(recipe.corpus, seq_len, store)
+                found = _trained_on(known, self.weights_of, store)
+                if found is None:
+                    raise
+                corpus = found
             self.data[key] = (corpus, task_loading.load(recipe.finetune, corpus.tokenizer))
         return self.data[key]
 
@@ -55,13 +69,44 @@ class Prepared:
         key = key_of(corpus.key, pre.seq_len, [dataclasses.asdict(each) for each in text.sources])
         if key not in self.second:
             report = _preparing(on_event)
-            self.second[key] = corpora.prepare(text, pre.seq_len, store, report, first=corpus)
+            try:
+                second = corpora.prepare(text, pre.seq_len, store, report, first=corpus)
+            except ValueError:
+                if self.weights_of is None:
+                    raise
+                known = corpora.stored(text, pre.seq_len, store, first=corpus)
+                found = _trained_on(known, lambda each: _weights(job, corpus, each), store)
+                if found is None:
+                    raise
+                second = found
+            self.second[key] = second
         return dataclasses.replace(job, second=self.second[key])
 
 
 def _preparing(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
     """Tells of preparation: whoever waits need not be as patient as in training."""
     return lambda event: on_event({**event, "preparing": True})
+
+
+def _trained_on(
+    known: Sequence[Corpus], weights_of: Callable[[Corpus], str], store: Store
+) -> Corpus | None:
+    """The text on which weights in the store were trained, None if there are no such weights.
+
+    Raises:
+        ValueError: they were trained on several versions of it.
+    """
+    found = [text for text in known if store.get(WEIGHTS, weights_of(text)) is not None]
+    if len(found) > 1:
+        raise ValueError(
+            f"the text of the corpus is gone, and the store has weights from {len(found)} versions "
+            "of it; put the one that is meant back in its place."
+        )
+    return found[0] if found else None
+
+
+def _weights(job: Job, corpus: Corpus, second: Corpus) -> str:
+    return dataclasses.replace(job, second=second).key(corpus, job.steps)
 
 
 def data_key(recipe: Recipe) -> str:

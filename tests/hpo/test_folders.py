@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,59 @@ def test_a_worker_reads_what_the_controller_would(
     one, other = launch.spec().objective, received(message).spec().objective
     assert one.located == other.located  # type: ignore[attr-defined]
     assert one.describe() == other.describe()
+
+
+def test_a_trial_is_exported_without_its_text(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = ["project/lm.py", "--device", "cpu"]
+    assert cli.main(["run", *study]) == 0
+    assert cli.main(["export", "lm", "--trial", "0", "--to", "before"]) == 0
+    (project / "data").rename(project / "gone")
+    capsys.readouterr()
+    assert cli.main(["export", "lm", "--trial", "0", "--to", "after", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens_trained"] == 0
+    for name in ("base/model.safetensors", "evaluation/validation.safetensors"):
+        assert Path("before", name).read_bytes() == Path("after", name).read_bytes()
+    shutil.rmtree("runs/store/pretrain")
+    assert cli.main(["export", "lm", "--trial", "0", "--to", "again"]) == 2
+    assert "text-*.txt" in complaint(capsys)
+
+
+def test_which_version_of_a_text_that_is_gone_is_never_guessed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    first = Path("data/text-0.txt").read_text()
+    for name, text in (("lm", first), ("edited", "another text " * 400)):
+        Path("data/text-0.txt").write_text(text)
+        assert cli.main(["run", "lm.py", "--device", "cpu", "--name", name]) == 0
+    Path("data").rename("gone")
+    capsys.readouterr()
+    assert cli.main(["export", "lm", "--trial", "0", "--to", "out"]) == 2
+    assert "the store has weights from 2 versions of it" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("trials=1", 0),
+        ("'pretrain.lr': Float(low=1e-3, high=1e-2)", 0),
+        ("'pretrain.steps': 4", 2),
+        ("'finetune.test_rows': 4", 2),
+    ],
+)
+def test_an_export_is_refused_where_the_trial_would_be_another(
+    change: str, code: int, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    assert cli.main(["run", "lm.py", "--device", "cpu"]) == 0
+    text = Path("lm.py").read_text()
+    assert change in text
+    Path("lm.py").write_text(text.replace(change, change.replace("1e-3", "2e-3").replace("4", "5")
+                                          .replace("trials=1", "trials=3")))  # fmt: skip
+    assert cli.main(["export", "lm", "--trial", "0", "--to", "out"]) == code
