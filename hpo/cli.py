@@ -33,7 +33,7 @@ from hpo.commands import (
     transfer,
 )
 from hpo.commands.words import DONE, FAILED, INTERRUPTED, USAGE, command, whole
-from hpo.executors.pool import ObjectiveError
+from hpo.failures import ObjectiveError
 from hpo.masking import mask, shown
 from hpo.progress import Interrupted
 from hpo.report import write_report

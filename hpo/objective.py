@@ -15,6 +15,27 @@ from hpo.checks import shown
 Value: TypeAlias = float | int | str | bool | None
 Params: TypeAlias = Mapping[str, Value]
 Event: TypeAlias = dict[str, Any]
+"""What an objective tells of its progress: any of the keys of `Progress`."""
+
+
+class Progress(TypedDict, total=False):
+    """The keys of an event that are shown; every one may be left out."""
+
+    stage: str
+    """What is done now, such as "pretrain"; an event without a stage is not shown."""
+    step: int
+    steps: int
+    """Of how many; 1 if not given."""
+    done_frac: float
+    """Share of the whole batch that is done, in [0, 1]; the time left is estimated by it."""
+    lanes: int
+    """Trials that are trained as one program."""
+    loss: float
+    """Training loss."""
+    tokens_per_s: float
+    images_per_s: float
+    preparing: bool
+    """Whether data is prepared, which has no steps; for workers that are taken to hang."""
 
 
 class Request(TypedDict):

@@ -154,8 +154,8 @@ class Display:
         parts = [event["worker"]] if "worker" in event else []
         which = _named(event.get("numbers", self.numbers) or [0])
         parts += [f"{which} of {self.trials}", event["stage"]]
-        if event["steps"] > 1:
-            parts.append(f"step {event['step']}/{event['steps']}")
+        if event.get("steps", 1) > 1:
+            parts.append(f"step {event.get('step', 0)}/{event['steps']}")
         if "lanes" in event:
             parts.append(f"{event['lanes']} lanes")
         if "loss" in event:

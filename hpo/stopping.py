@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from hpo.ledger import Entry, Ledger
 from hpo.progress import duration
 from hpo.spec import StudySpec
 
+LEAST_ALIKE = 2
+"""Failures from which a common reason is taken to be no trial's own."""
 LEAST_GAIN = 1e-3
 """Share of the hypervolume below which a gain is none, however exact; assumed."""
 
@@ -29,6 +32,25 @@ def reason(spec: StudySpec, ledger: Ledger, group: int = 0) -> tuple[str, str] |
         gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
         return gained, "--patience N"
     return None
+
+
+def common_failure(
+    spec: StudySpec, ledger: Ledger, failures: Sequence[tuple[str, bool]], group: int = 0
+) -> str | None:
+    """The reason for which everything fails, so that no more trials should be paid for.
+
+    That is where nothing of the group was ever measured and all failed for the same reason, or
+    where the objective raised the same for a whole wave of trials in a row.
+
+    Args:
+        failures: The latest in a row, each with its reason and whether the objective raised it.
+    """
+    measured = any(entry.results for entry in ledger.entries if entry.group == group)
+    many = max(LEAST_ALIKE, spec.wave) if measured else LEAST_ALIKE
+    late = failures[-many:] if measured else failures
+    if len(late) < many or len({reason for reason, _ in late}) > 1:
+        return None
+    return late[-1][0] if not measured or all(raised for _, raised in late) else None
 
 
 def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:

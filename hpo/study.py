@@ -18,7 +18,6 @@ the end where only the base is asked for; `rungs`, its answers below full fideli
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,13 +30,15 @@ from hpo import conditions, lease, ledger, membership, stopping
 from hpo.conditions import GroupView
 from hpo.decisions import Continue, Decision
 from hpo.executors import Executor, Inline
+from hpo.failures import ObjectiveError
 from hpo.ledger import Answer, Ask, Ended, Entry, Ledger
 from hpo.provenance import changes, reproduce
 from hpo.record import Run
+from hpo.recording import failure_of, write_answer
+from hpo.results import TrialResult, results
 from hpo.search import Searcher
-from hpo.shadow import constraints
 from hpo.space import distributions, inside
-from hpo.spec import Baseline, Earlier, Event, Goal, Params, Request, Result, StudySpec
+from hpo.spec import Baseline, Earlier, Event, Params, Request, Result, StudySpec
 from hpo.storage import database_of, guarded, open_study, plain, read_run, spec_data
 
 
@@ -75,6 +76,12 @@ class Controller:
         self.accept_changes, self.group = accept_changes, 0
         self.over: tuple[str, str] | None = None
         """Why no wave started although trials were left, and the option for more."""
+        self.broken: str | None = None
+        """The reason for which everything fails, so that no new wave starts."""
+        self.failures: list[tuple[str, bool]] = []
+        """Failures in a row that this process has seen: the reason, and whether it was raised."""
+        self.log: Callable[[str], None] = lambda trace: None
+        """Takes the traceback of what the objective raised for a trial."""
         self.others = False
         """Whether trials of other groups are in the ledger."""
         self.searcher: Searcher | None = None
@@ -127,7 +134,7 @@ class Controller:
             self._read_warm()
             self.ledger = ledger.read(self.study.get_trials(deepcopy=False), self.spec)
             self._join_group()
-        self.submitted = set()
+        self.submitted, self.failures, self.broken = set(), [], None
         self.started_s = time.monotonic()
 
     def _join_group(self) -> None:
@@ -187,12 +194,39 @@ class Controller:
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
             for future in [each for each in flying if each in done]:
                 numbers = flying.pop(future)
-                for number, result in zip(numbers, future.result(), strict=True):
-                    self._record(number, result)
-                on_event({"recorded": numbers, "finished": self.finished})
+                again = self._answered(numbers, future)
+                left = again + left
+                if not again:
+                    on_event({"recorded": numbers, "finished": self.finished})
         with guarded(self.url):
-            self._stop_waiting()
+            if self.broken is None:
+                self._stop_waiting()
             return read_run(self.study)
+
+    def _answered(self, numbers: list[int], answer: Future[Sequence[Result]]) -> list[list[int]]:
+        """Record what came of a batch; returns the batches to measure again.
+
+        Where the objective raised, the trials are measured one by one, so that only those fail that
+        raise again.
+
+        Raises:
+            Exception: what was no trial's fault; see `hpo.failures`.
+        """
+        raised = False
+        try:
+            found = results(answer.result(), len(numbers))
+        except ObjectiveError as error:
+            if error.fatal:
+                original = error.error or error
+                raise original from original.__cause__
+            self.log(error.trace)
+            if len(numbers) > 1:
+                return [[number] for number in numbers]
+            raised, found = True, [TrialResult(failure=error.reason)]
+        for number, result in zip(numbers, found, strict=True):
+            failure = self._record(number, result)
+            self.failures = [] if failure is None else [*self.failures, (failure, raised)]
+        return []
 
     @property
     def finished(self) -> int:
@@ -248,7 +282,10 @@ class Controller:
         return None if decision is None else view.in_study(decision, len(whole.entries))
 
     def _is_over(self) -> bool:
-        """Whether a limit is reached; says in `over` which."""
+        """Whether a limit is reached, or all fails; says in `over` or `broken` which."""
+        self.broken = stopping.common_failure(self.spec, self.ledger, self.failures, self.group)
+        if self.broken is not None:
+            return True
         self.over = stopping.reason(self.spec, self.ledger, self.group)
         if self.wall_s is not None and time.monotonic() - self.started_s >= self.wall_s:
             self.over = ("The time is up", "--wall TIME")
@@ -321,45 +358,24 @@ class Controller:
         for name, value in attrs.items():
             self.study._storage.set_trial_user_attr(trial_id, name, plain(value))
 
-    def _record(self, number: int, result: Result) -> None:
+    def _record(self, number: int, result: TrialResult) -> str | None:
+        """Write an answer down; returns why the trial failed, None if it did not."""
         entry, spec = self.ledger.entries[number], self.spec
         ask, order = entry.asks[-1], self.ledger.num_answers
         fidelity, early = ask.fidelity, spec.objective.early() if ask.base_only else None
         wanted = [goal for goal in spec.goals if early is None or goal.metric in early]
-        goals = [float(result.metrics.get(goal.metric, math.nan)) for goal in spec.goals]
-        failure = result.failure
-        if failure is None and _missing(wanted, result.metrics):
-            failure = _unmeasured(wanted, result.metrics)
+        failure = failure_of(result, wanted)
         answer = Answer(fidelity, order, plain(result.metrics), plain(result.cost), ask.base_only)
         ended: Ended | None = "failed" if failure is not None else None
         if failure is None and fidelity == 1:
             ended = "complete"
         known = replace(entry, answers=(*entry.answers, answer), ended=ended)
         with guarded(self.url):
-            self.database.together(lambda: self._write(known, result, goals, failure))
+            self.database.together(
+                lambda: write_answer(self.study._storage, spec, known, result, failure)
+            )
         self.ledger.put(known)
-
-    def _write(
-        self, known: Entry, result: Result, goals: Sequence[float], failure: str | None
-    ) -> None:
-        """A trial's last answer."""
-        spec, answer, trial_id = self.spec, known.answers[-1], known.trial_id
-        for name in ("metrics", "curves", "notes", "labels"):
-            self._set(trial_id, **{name: getattr(result, name)})
-        self._set(trial_id, cost=known.cost)
-        if len(spec.rungs) > 1:
-            self._set(trial_id, fidelity=answer.fidelity)
-        if known.ended is None:
-            self._set(trial_id, rungs=[_rung(each) for each in known.answers])
-            return
-        self._set(trial_id, order=answer.order, step_cost=answer.cost)
-        if failure is not None:
-            self._fail(trial_id, failure)
-            return
-        limits = constraints(spec.limits, answer.metrics)
-        for key, value in create_trial(values=list(goals), constraints=limits).system_attrs.items():
-            self.study._storage.set_trial_system_attr(trial_id, key, value)
-        self.study._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, list(goals))
+        return failure
 
     def _stop_waiting(self) -> None:
         """What waits at a rung when the study ends is stopped there, with all it measured."""
@@ -374,18 +390,6 @@ class Controller:
     def _stop(self, trial_id: int, wave: int) -> None:
         self._set(trial_id, stopped_at=wave)
         self.study._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
-
-
-def _unmeasured(goals: Sequence[Goal], metrics: Mapping[str, float]) -> str:
-    """Why a result cannot be placed: goals without a number, and what there is."""
-    numbers = [name for name, value in sorted(metrics.items()) if not math.isnan(value)]
-    known = ", ".join(numbers) or "nothing"
-    missing = " and ".join(_missing(goals, metrics))
-    return f"the objective gave no number for {missing}; it gave {known}"
-
-
-def _missing(goals: Sequence[Goal], metrics: Mapping[str, float]) -> list[str]:
-    return [g.metric for g in goals if math.isnan(metrics.get(g.metric, math.nan))]
 
 
 def _request(entry: Entry) -> Request:
@@ -403,12 +407,3 @@ def _telling(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[
 
 def _ask_data(ask: Ask) -> list[float]:
     return [ask.wave, ask.place, ask.fidelity, ask.seen, *([1] if ask.base_only else [])]
-
-
-def _rung(answer: Answer) -> dict[str, Any]:
-    return {
-        "fidelity": answer.fidelity,
-        "metrics": answer.metrics,
-        "cost": answer.cost,
-        "order": answer.order,
-    }

@@ -5,7 +5,7 @@ the input ends the worker, so none outlives its controller.
 
 Out: {"ready": true} or {"refused": TEXT}; {"beat": true} every few seconds from a thread of its
 own; for a batch {"event": {...}} any number of times, then one of {"results": [...]},
-{"error": {"kind", "text", "trace"}} and {"stopped": true}.
+{"error": {"kind", "text", "trace", "fatal"}} and {"stopped": true}.
 
 SIGTERM, SIGINT and the end of the input let the objective keep what it has at the next event; where
 none comes in time the worker leaves without, which loses no more than kill -9 does.
@@ -22,12 +22,11 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeAlias
 
+from hpo import events, failures, results
 from hpo.launch import received
 from hpo.progress import FURTHER, GRACE_S, Interrupted
 from hpo.spec import Event, Objective, Request, Result
@@ -41,21 +40,8 @@ LAST_S = GRACE_S + 3
 """Seconds after which a worker whose input has ended leaves whatever it does; assumed: within the
 15 that preemption gives, also where the interpreter is held up in C code."""
 LEFT = 130
-FIELDS = ("metrics", "curves", "cost", "failure", "notes", "labels")
 PR_SET_PDEATHSIG = 1
 """Linux, <linux/prctl.h>."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What came of one request; see `hpo.spec.Result`."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
-    failure: str | None = None
-    notes: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
 
 
 def load(message: Mapping[str, Any]) -> Objective:
@@ -83,28 +69,35 @@ def measure(
         if stopping():
             signal.setitimer(signal.ITIMER_REAL, 0)  # what is being kept now is kept to its end
             raise Interrupted
-        send({"event": event})
+        send({"event": events.clean(event)})
 
     try:
-        results = objective.evaluate(requests, on_event)
+        found = results.results(objective.evaluate(requests, on_event), len(requests))
     except Interrupted:
         send({"stopped": True})
     except Exception as error:
         send({"error": told(error)})
     else:
-        send({"results": [plain_result(result) for result in results]})
+        send({"results": [plain_result(result) for result in found]})
 
 
 def plain_result(result: Result) -> dict[str, Any]:
     """A result as JSON-able data."""
-    return {name: getattr(result, name) for name in FIELDS}
+    return {name: getattr(result, name) for name in results.FIELDS}
 
 
-def told(error: Exception) -> dict[str, str]:
+def told(error: Exception) -> dict[str, Any]:
     """An exception as JSON-able data."""
-    trace = "".join(traceback.format_exception(error))
-    text = " ".join(str(error).split()) or type(error).__name__
-    return {"kind": type(error).__name__, "text": text, "trace": trace}
+    found = failures.raised(error)
+    return {name: getattr(found, name) for name in ("kind", "text", "trace", "fatal")}
+
+
+def jsonable(value: object) -> float | str:
+    """What JSON has no word for, such as in an event: a number where it is one, else text."""
+    try:
+        return results.number(value)
+    except ValueError:
+        return results.text(value)
 
 
 def main() -> int:
@@ -129,7 +122,7 @@ def main() -> int:
     lock = threading.Lock()
 
     def send(message: Message) -> None:
-        text = json.dumps(message, default=str)
+        text = json.dumps(message, default=jsonable)
         with lock, contextlib.suppress(BrokenPipeError):  # the input ends then, too
             wire.write(text + "\n")
             wire.flush()

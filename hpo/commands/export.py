@@ -13,6 +13,7 @@ from rich.text import Text
 
 from hpo import card, export_folder, files, runs, selection, studies, wording
 from hpo.commands.words import DONE, INTERRUPTED, command
+from hpo.events import clean
 from hpo.progress import Display, Interrupted, interrupts
 from hpo.record import Run, Trial
 from hpo.runs import Origin, Place
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             display(
                 {"wave": [trial.number], "trials": len(record.trials), "finished": trial.number}
             )
-            exported = objective.export(request, arguments.to, display)
+            exported = objective.export(request, arguments.to, lambda event: display(clean(event)))
             files.write(arguments.to / CARD, card.card(record, trial, exported))
     except (Interrupted, KeyboardInterrupt):
         console.print(Text("Stopped; what was trained is kept, the same command goes on."))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import os
+import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +38,9 @@ from hpo.spec import MOST_SEED, Earlier, StudySpec
 from hpo.storage import StorageError
 from hpo.study import Controller
 from hpo.terminal import plain
+
+MOST_TRACES = 20
+"""Tracebacks that error.log holds."""
 
 
 def add(commands: Any) -> list[argparse.ArgumentParser]:
@@ -140,21 +146,27 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     display = Display(console, controller.spec.trials, finished)
     tell = live.following(display, place) if arguments.live else display
+    controller.log = _Traces(place.folder / "error.log")
     try:
         with display, contextlib.closing(controller.executor):
             record = controller.run(tell, wait=arguments.wait)
     except Exception as error:
-        trace = getattr(error, "trace", "") + traceback.format_exc()  # a worker's comes with it
-        log = place.folder / "error.log"
-        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
-            files.write(log, plain(mask(trace)))
+        # a worker's comes with it
+        controller.log(getattr(error, "trace", "") + traceback.format_exc())
         raise
     unwritten = _report(record, place)  # before anything is printed, which may fail
-    console.print(Text(_ending(record, finished, display, controller.over)), soft_wrap=True)
+    console.print(Text(_ending(record, finished, display, controller)), soft_wrap=True)
     tables.print_run(record, console)
     if unwritten is not None:
         raise StorageError(f"the report is not written, all trials are kept: {unwritten}")
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
+    if controller.broken is not None:
+        many, reason = len(controller.failures), plain(mask(controller.broken))
+        print(
+            f"hpo: stopped, as {many} trials in a row failed for the same reason: {reason}.",
+            file=sys.stderr,
+        )
+        return FAILED
     return DONE if any(trial.state == "complete" for trial in record.trials) else FAILED
 
 
@@ -165,6 +177,19 @@ def _report(record: Run, place: runs.Place) -> str | None:
     except OSError as error:
         return files.sentence(error)
     return None
+
+
+class _Traces:
+    """Writes tracebacks, the latest of this run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kept: collections.deque[str] = collections.deque(maxlen=MOST_TRACES)
+
+    def __call__(self, trace: str) -> None:
+        self.kept.append(plain(mask(trace)))
+        with contextlib.suppress(OSError):  # where the disk is full, that is the error to tell
+            files.write(self.path, "\n".join(self.kept))
 
 
 def _open(
@@ -266,9 +291,11 @@ def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
     return tuple(Earlier(params=each.params, metrics=each.metrics) for each in earlier.complete())
 
 
-def _ending(run: Run, finished: int, display: Display, over: tuple[str, str] | None) -> str:
-    """Why the study stopped, and how to go on; `over` is the limit that ended it."""
-    total = len(run.trials)
+def _ending(run: Run, finished: int, display: Display, controller: Controller) -> str:
+    """Why the study stopped, and how to go on."""
+    total, over = len(run.trials), controller.over
+    if controller.broken is not None:
+        return "Stopped before all trials were measured; the same command goes on."
     if over is not None:
         return f"{over[0]} after {total} trials; for more: {over[1]}"
     if total == finished:

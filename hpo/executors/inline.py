@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from hpo.events import clean
+from hpo.failures import raised
+from hpo.results import results
 from hpo.spec import Event, Objective, Request, Result
 
 
@@ -21,10 +24,20 @@ class Inline:
     ) -> Future[Sequence[Result]]:
         """A future that is done; see `Executor.submit`."""
         future: Future[Sequence[Result]] = Future()
+        ours: list[BaseException] = []
+        """What the receiver of events raised, which is no fault of the objective."""
+
+        def tell(event: Event) -> None:
+            try:
+                on_event(clean(event))
+            except BaseException as error:
+                ours.append(error)
+                raise
+
         try:
-            future.set_result(self.objective.evaluate(requests, on_event))
+            future.set_result(results(self.objective.evaluate(requests, tell), len(requests)))
         except Exception as error:
-            future.set_exception(error)
+            future.set_exception(ours[0] if ours else raised(error))
         return future
 
     def close(self) -> None:

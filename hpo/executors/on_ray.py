@@ -22,7 +22,7 @@ from hpo.executors.processes import LOGS, last_lines
 from hpo.launch import Launch
 from hpo.spec import Objective
 from hpo.storage import StorageError
-from hpo.worker import BEAT_S, Message, load, measure
+from hpo.worker import BEAT_S, Message, jsonable, load, measure
 
 
 def ray_pool(
@@ -107,7 +107,7 @@ class Served:
                 each = {"beat": True}
             if each is None:
                 return
-            yield json.dumps(each, default=str)
+            yield json.dumps(each, default=jsonable)
 
     def leave(self) -> None:
         """Have the batch stop at its next event, and wait until it has."""

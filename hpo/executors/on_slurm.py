@@ -33,7 +33,7 @@ from hpo.executors.arrays import Arrays, private, submitit
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import last_lines
 from hpo.launch import Launch
-from hpo.worker import BEAT_S, Message, load, measure
+from hpo.worker import BEAT_S, Message, jsonable, load, measure
 
 SAID, TICKET, FOLDER, JOBS = "said.jsonl", "ticket", "slurm", "jobs"
 LISTEN_S = 3 * BEAT_S
@@ -114,7 +114,7 @@ class Batch:
                 if "stopped" in message and self.requeued:
                     message = {"event": {"stage": "queued again", "step": 0, "steps": 1}}
                 with lock:
-                    said.write(json.dumps(message, default=str) + "\n")
+                    said.write(json.dumps(message, default=jsonable) + "\n")
                     said.flush()
 
             def stopping() -> bool:

@@ -22,9 +22,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hpo.failures import ObjectiveError
 from hpo.masking import mask
+from hpo.results import TrialResult
 from hpo.spec import Event, Request, Result
-from hpo.worker import Measured, Message
+from hpo.worker import Message
 
 TICK_S = 0.5
 """Seconds between looks at the clock while a worker is silent."""
@@ -44,18 +46,6 @@ CLOSE_S = 13.0
 
 class Lost(Exception):
     """The worker is dead or hangs; the message says how it is known."""
-
-
-class ObjectiveError(RuntimeError):
-    """What the objective raised in a worker."""
-
-    def __init__(self, kind: str, text: str, trace: str) -> None:
-        super().__init__(text if kind in TOLD else f"{kind}: {text}")
-        self.trace = trace
-
-
-TOLD = ("StoreError", "StorageError", "MemoryError")
-"""Errors whose text is a sentence for the user."""
 
 
 class Link(Protocol):
@@ -193,7 +183,7 @@ class Slot:
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
     ) -> list[Result]:
         """Results of a batch; those of trials that no worker survives are failures."""
-        reached: dict[str, int] = {}
+        reached: dict[str, float] = {}
         losses = 0
         while losses < self.pool.most_losses:
             before = dict(reached)
@@ -210,13 +200,13 @@ class Slot:
             first = self.measured(requests[:half], on_event)
             return first + self.measured(requests[half:], on_event)
         failure = f"its worker was lost {losses} times in a row: {reason}"
-        return [Measured(failure=failure)]
+        return [TrialResult(failure=failure)]
 
     def _measure(
         self,
         requests: Sequence[Request],
         on_event: Callable[[Event], None],
-        reached: dict[str, int],
+        reached: dict[str, float],
     ) -> list[Result]:
         """One try. `reached` is the furthest step of every stage in all tries."""
         self.moved, self.preparing = time.monotonic(), False
@@ -230,15 +220,16 @@ class Slot:
                 message = self._next()
                 if "results" in message:
                     self._tell(on_event, requests, {"idle": True})
-                    return [Measured(**each) for each in message["results"]]
+                    return [TrialResult(**each) for each in message["results"]]
                 if "error" in message:
-                    raise _raised(**message["error"])
+                    raise ObjectiveError(**message["error"])
                 event = message.get("event", {"beat": True})
                 if "beat" not in message:
                     self.preparing = bool(event.get("preparing"))
-                if "stage" in event:
+                if isinstance(stage := event.get("stage"), str):
                     step = event.get("step", 0)
-                    reached[event["stage"]] = max(step, reached.get(event["stage"], -1))
+                    step = step if isinstance(step, int | float) else 0
+                    reached[stage] = max(step, reached.get(stage, -1))
                 self._tell(on_event, requests, event)
         except (ValueError, ObjectiveError):  # the worker is whole and waits
             raise
@@ -279,7 +270,3 @@ class Slot:
     def _last_words(self) -> str:
         said = mask(" / ".join(self.link.log().split("\n")))
         return f"; its last words: {said}" if said else ""
-
-
-def _raised(kind: str, text: str, trace: str) -> Exception:
-    return ValueError(text) if kind == "ValueError" else ObjectiveError(kind, text, trace)

@@ -83,12 +83,13 @@ def test_numbers_that_json_has_no_word_for_survive_the_round_trip(tmp_path: Path
     assert (metrics["sharpness"], metrics["low"]) == (math.inf, -math.inf)
 
 
-def test_an_infinite_goal_is_a_value_as_any_other(tmp_path: Path) -> None:
-    study = spec(objective=toy_objective.ToyObjective(extra={"base_loss": math.inf}), trials=8)
-    run = Controller(study, url_of(tmp_path)).run()
-    assert [trial.state for trial in run.trials] == ["complete"] * 8
-    loaded = optuna.load_study(study_name="toy", storage=url_of(tmp_path))
-    assert loaded.trials[0].values[0] == math.inf
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_goal_is_no_number(value: float) -> None:
+    study = spec(objective=toy_objective.ToyObjective(extra={"base_loss": value}), trials=2)
+    run = Controller(study, "sqlite://").run()
+    said = f"gave no number for base_loss ({value}); it gave finetuned, gain, gain_sem"
+    assert [trial.failure for trial in run.trials] == [f"the objective {said}"] * 2
+    assert run.trials[0].metrics["base_loss"] == value
 
 
 def test_optuna_reads_goal_values_params_and_constraints(tmp_path: Path) -> None:

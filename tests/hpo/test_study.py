@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import math
 import subprocess
 import sys
@@ -11,15 +13,25 @@ from typing import Any
 
 import optuna
 import pytest
+from rich.console import Console
 
 from hpo import shadow, space
+from hpo.progress import Display
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec
 from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller, StudyChanged
 from tests.hpo.cutting import counted, cut_off_after
-from tests.hpo.toy_objective import SPACE, Once, ToyObjective, explode, interrupt, spec
+from tests.hpo.toy_objective import (
+    SPACE,
+    Once,
+    Stumbles,
+    ToyObjective,
+    explode,
+    interrupt,
+    spec,
+)
 
 TRIALS = 11
 LIMITS = (Limit(metric="base_loss", high=4.5), Limit(metric="gain", low=0.0))
@@ -149,6 +161,119 @@ def test_an_interruption_keeps_what_was_recorded(tmp_path: Path, undisturbed: Ru
     with pytest.raises(KeyboardInterrupt):
         Controller(study(objective=objective), url_of(tmp_path)).run()
     assert_same(Controller(study(), url_of(tmp_path)).run(), undisturbed)
+
+
+ERRORS = (ValueError("no such corpus"), TypeError("x"), KeyError("gain"), RuntimeError("a\nb"),
+          ZeroDivisionError(), FileNotFoundError(2, "No such file", "a.jsonl"))  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_an_objective_raises_fails_the_trial_that_caused_it_and_no_other(
+    error: Exception, undisturbed: Run
+) -> None:
+    rate = undisturbed.trials[4].params["pretrain.lr"]
+    assert isinstance(rate, float)
+    traces: list[str] = []
+    broken = ToyObjective(before=Stumbles(error, (rate,)))
+    controller = Controller(study(objective=broken), "sqlite://")
+    controller.log = traces.append
+    run = controller.run()
+    assert [t.number for t in run.trials if t.state == "failed"] == [4]
+    said = " ".join(str(error).split()) or type(error).__name__
+    assert run.trials[4].failure == f"the objective raised {type(error).__name__}: {said}"
+    assert run.trials[:4] == undisturbed.trials[:4]
+    assert (run.trials[3], run.trials[5]) == (undisturbed.trials[3], undisturbed.trials[5])
+    assert len(run.trials) == TRIALS
+    assert len(traces) == 2  # of the batch, and of the trial alone
+    assert all("Traceback" in trace for trace in traces)
+
+
+def test_an_error_that_does_not_come_again_fails_no_trial(tmp_path: Path, undisturbed: Run) -> None:
+    def stumble() -> None:
+        raise ValueError("once")
+
+    broken = ToyObjective(before=Once(1, tmp_path, stumble))
+    assert_same(Controller(study(objective=broken), "sqlite://").run(), undisturbed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("full"), OSError(errno.ENOSPC, "No space left on device"), ConnectionError("x"),
+     RuntimeError("writing failed: No space left on device (os error 28)")],
+)  # fmt: skip
+def test_what_is_no_trials_fault_ends_the_study_and_the_same_command_goes_on(
+    error: Exception, tmp_path: Path, undisturbed: Run
+) -> None:
+    def act() -> None:
+        raise error
+
+    broken = ToyObjective(before=Once(1, tmp_path, act))
+    with pytest.raises(type(error)):
+        Controller(study(objective=broken), url_of(tmp_path)).run()
+    left = read_run(load_study(url_of(tmp_path), "toy"))
+    assert {trial.state for trial in left.trials[3:]} == {"running"}
+    assert_same(Controller(study(objective=broken), url_of(tmp_path)).run(), undisturbed)
+
+
+def test_what_the_receiver_of_events_raises_is_no_fault_of_a_trial(tmp_path: Path) -> None:
+    def tell(event: dict[str, Any]) -> None:
+        if "stage" in event:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError):
+        Controller(study(), url_of(tmp_path)).run(tell)
+    left = read_run(load_study(url_of(tmp_path), "toy"))
+    assert {trial.state for trial in left.trials} == {"running"}
+
+
+@pytest.mark.parametrize("wave", [1, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [{"before": Stumbles(ValueError("no such corpus"))}, {"extra": {"gain": None}}],
+)
+def test_a_study_in_which_all_fails_for_one_reason_stops_after_the_first_trials(
+    fields: dict[str, Any], wave: int, tmp_path: Path
+) -> None:
+    broken = study(objective=ToyObjective(**fields), wave=wave)
+    controller = Controller(broken, url_of(tmp_path))
+    run = controller.run()
+    assert len(run.trials) == max(2, wave)
+    assert controller.broken == run.trials[0].failure
+    whole = Controller(study(wave=wave), url_of(tmp_path)).run()
+    assert len(whole.trials) == TRIALS
+    assert {trial.state for trial in whole.trials[len(run.trials) :]} == {"complete"}
+
+
+def test_a_study_stops_where_a_whole_wave_raises_the_same_later_on(tmp_path: Path) -> None:
+    def later(requests: object) -> None:
+        if (tmp_path / "broken").exists():
+            raise ValueError("the network is gone")
+
+    def look(event: dict[str, Any]) -> None:
+        if event.get("finished") == 6:
+            (tmp_path / "broken").touch()
+
+    controller = Controller(study(objective=ToyObjective(before=later)), url_of(tmp_path))
+    run = controller.run(look)
+    assert [trial.state for trial in run.trials] == ["complete"] * 6 + ["failed"] * 3
+    assert controller.broken == "the objective raised ValueError: the network is gone"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"stage": "x"}, {"stage": 3, "steps": None, "step": "a"}, {"idle": True}, {"wave": 1},
+     {"stage": "x", "loss": "low", "done_frac": math.nan, "steps": 10**400}, {}],
+)  # fmt: skip
+def test_an_event_may_have_any_keys_and_types(event: dict[str, Any]) -> None:
+    class Tells(ToyObjective):
+        def evaluate(self, requests: Any, on_event: Any = None) -> Any:
+            on_event(dict(event))
+            return super().evaluate(requests, on_event)
+
+    display = Display(Console(file=io.StringIO()), 3, 0)
+    with display:
+        run = Controller(study(objective=Tells(), trials=3), "sqlite://").run(display)
+    assert [trial.state for trial in run.trials] == ["complete"] * 3
 
 
 def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on() -> None:

@@ -215,5 +215,22 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+class StoreError(RuntimeError):
+    """Has the name of what ends a study, as no trial is to blame."""
+
+
 def explode() -> None:
-    raise RuntimeError("the machine caught fire")
+    raise StoreError("the machine caught fire")
+
+
+@dataclass(frozen=True)
+class Stumbles:
+    """Raises before a batch that holds one of these rates; without any, before every batch."""
+
+    error: Exception
+    rates: tuple[float, ...] = ()
+
+    def __call__(self, requests: Sequence[Request]) -> None:
+        found = {request["params"].get("pretrain.lr") for request in requests}
+        if not self.rates or found & set(self.rates):
+            raise self.error

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hpo.executors import pool as pool_module
-from hpo.executors.pool import Lost, ObjectiveError, Pool
+from hpo.executors.pool import Lost, Pool
+from hpo.failures import ObjectiveError
 from hpo.progress import Interrupted
 from hpo.spec import Event, Request
 from hpo.worker import Message, plain_result
@@ -168,7 +169,7 @@ def test_a_worker_that_beats_but_gets_no_further_in_its_data_is_hung_sooner_than
 @pytest.mark.parametrize(
     ("kind", "error", "said"),
     [
-        ("ValueError", ValueError, "no such corpus"),
+        ("ValueError", ObjectiveError, "ValueError: no such corpus"),
         ("KeyError", ObjectiveError, "KeyError: no such corpus"),
         ("StoreError", ObjectiveError, "no such corpus"),
     ],

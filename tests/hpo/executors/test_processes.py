@@ -16,8 +16,9 @@ import pytest
 
 from hpo import cli, runs
 from hpo.executors import processes
-from hpo.executors.pool import ObjectiveError, Pool
+from hpo.executors.pool import Pool
 from hpo.executors.processes import Process, local_pool
+from hpo.failures import ObjectiveError
 from hpo.launch import Launch
 from hpo.spec import Event, Request
 from hpo.study import Controller
@@ -105,7 +106,7 @@ def test_a_killed_worker_is_replaced_and_its_batch_measured(pool: Callable[..., 
 
 def test_an_error_of_the_objective_is_told_with_its_trace(pool: Callable[..., Pool]) -> None:
     made = pool("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
-    with pytest.raises(ObjectiveError, match="RuntimeError: the machine caught fire") as caught:
+    with pytest.raises(ObjectiveError, match=r"^the machine caught fire") as caught:
         made.submit(REQUESTS, lambda event: None).result(timeout=60)
     assert "in explode" in caught.value.trace
 
