@@ -33,6 +33,8 @@ NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _OFFLINE = threading.RLock()
 _seen: dict[tuple[str, str | None], str] = {}
 _unreachable: list[tuple[float, str]] = []
+_answered: list[float] = []
+"""When the hub answered last; empty before."""
 
 
 class Unreachable(Exception):
@@ -68,6 +70,9 @@ def why_unreachable(name: str, kind: str = "model") -> str | None:
     """Why the hub cannot be asked for a repository now; None if it answers, whatever it says."""
     from huggingface_hub import HfApi
 
+    if _answered and time.monotonic() - _answered[0] < AGAIN_S:
+        return None
+
     def ask() -> None:
         getattr(HfApi(), f"{kind}_info")(name, timeout=TIMEOUT_S)
 
@@ -78,6 +83,11 @@ def why_unreachable(name: str, kind: str = "model") -> str | None:
     except Exception:  # it does answer, and whoever loads the repository meets the same error
         return None
     return None
+
+
+def only_local(name: str) -> bool:
+    """Whether to look for a repository on this machine alone: a folder, or without a network."""
+    return Path(name).exists() or why_unreachable(name) is not None
 
 
 @contextlib.contextmanager
@@ -144,10 +154,11 @@ def _answer(ask: Callable[[], Any]) -> Any:
         raise Unreachable(_unreachable[0][1])
     _unreachable.clear()
     try:
-        return in_thread(ask, limit_s=TIMEOUT_S + 1)
-    except (
-        errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError
-    ):  # fmt: skip
+        found = in_thread(ask, limit_s=TIMEOUT_S + 1)
+    except errors.HFValidationError:
+        raise
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        _answered[:] = [time.monotonic()]
         raise
     except errors.OfflineModeIsEnabled:
         raise Unreachable("HF_HUB_OFFLINE is set") from None
@@ -155,6 +166,8 @@ def _answer(ask: Callable[[], Any]) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         _unreachable.append((time.monotonic(), reason))
         raise Unreachable(reason) from None
+    _answered[:] = [time.monotonic()]
+    return found
 
 
 def _remember(name: str, revision: str | None, commit: str, notes: Stages | None) -> None:

@@ -25,6 +25,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from objectives import hub
+
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Without it transformers asks on stdin whether to run a repository's Python."""
 LONGEST_REASON = 160
@@ -38,7 +40,9 @@ def load_config(name: str) -> PreTrainedConfig:
         ValueError: it cannot be read, or is of another kind of model.
     """
     with _one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(name, **NO_CODE)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            name, local_files_only=hub.only_local(name), **NO_CODE
+        )
         text = text_model(config)
     if text is None:
         raise ValueError(
@@ -93,6 +97,7 @@ def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            local_files_only=hub.only_local(name),
             **NO_CODE,
         )
         if getattr(module, "_hf_peft_config_loaded", False):

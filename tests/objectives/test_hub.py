@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants, errors
 
 from objectives import corpus as corpora
-from objectives import hub, sources, tasks, tokenizing
+from objectives import hub, huggingface, sources, tasks, tokenizing
 from objectives.recipe import Corpus, HubDataset, HubTask
 from objectives.store import Store
 from tests.objectives import toy
@@ -61,6 +61,7 @@ def forget() -> None:
     """As in a new process."""
     hub._seen.clear()
     hub._unreachable.clear()
+    hub._answered.clear()
 
 
 def response(status: int) -> Any:
@@ -244,23 +245,34 @@ def test_a_folder_with_a_script_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "RAN").exists()
 
 
-def test_a_tokenizer_is_not_looked_for_where_the_hub_is_gone(
-    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+DOORS: dict[str, tuple[str, Any]] = {
+    "corpus.tokenizer": ("AutoTokenizer", tokenizing.load_tokenizer),
+    "model.config": ("AutoConfig", huggingface.load_config),
+    "model.weights": (
+        "AutoModelForCausalLM",
+        lambda name: huggingface.load_weights(name, toy.CONFIGS["llama"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("field", DOORS)
+def test_a_repository_is_looked_for_in_the_cache_alone_where_the_hub_is_gone(
+    field: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    door, load = DOORS[field]
     asked: list[bool] = []
 
-    def load(name: str, **kwargs: Any) -> Any:
+    def from_pretrained(name: str, **kwargs: Any) -> Any:
         asked.append(kwargs["local_files_only"])
         assert kwargs["trust_remote_code"] is False
         raise OSError("not in the cache")
 
-    monkeypatch.setattr(tokenizing.AutoTokenizer, "from_pretrained", load)
+    monkeypatch.setattr(getattr(huggingface, door), "from_pretrained", from_pretrained)
     for error in (None, httpx.ConnectError("gone")):
+        forget()
         fake.error = error
-        with pytest.raises(
-            ValueError, match=r"corpus\.tokenizer 'org/tok' cannot be read \(not in"
-        ):
-            tokenizing.load_tokenizer("org/tok")
+        with pytest.raises(ValueError, match=rf"{field} 'org/name' cannot be read \(not in"):
+            load("org/name")
     assert asked == [False, True]
 
 
