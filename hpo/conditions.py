@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from hpo.decisions import Begin, Decision
 from hpo.ledger import Entry, Ledger
+from hpo.objective import StatesConditions
 from hpo.spec import StudySpec
 
 ATTRIBUTE = "conditions"
@@ -31,8 +32,9 @@ class ConditionsChanged(ValueError):
 
 def of_objective(objective: object) -> Conditions:
     """What an objective says of its conditions; nothing where it has no such method."""
-    method = getattr(objective, "conditions", None)
-    return {} if method is None else {str(name): str(value) for name, value in method().items()}
+    if not isinstance(objective, StatesConditions):
+        return {}
+    return {str(name): str(value) for name, value in objective.conditions().items()}
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:

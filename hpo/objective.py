@@ -166,6 +166,17 @@ class NamesMetrics(Protocol):
         """
 
 
+@runtime_checkable
+class StatesConditions(Protocol):
+    """An objective that knows what its results depend on besides settings; it need not."""
+
+    def conditions(self) -> Mapping[str, str]:
+        """Name of each corpus, task or library -> a short text, equal exactly when the thing is.
+
+        Trials are compared only with those that were measured under equal conditions.
+        """
+
+
 METHODS = (
     "check",
     "values",

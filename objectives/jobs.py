@@ -21,6 +21,9 @@ from objectives.recipe import Model, Recipe, Schedule
 from objectives.sharding import Kind
 from objectives.store import key_of
 
+ANY_VOCABULARY = 512
+"""Entries of the embedding where only the rest of a shape matters."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -305,13 +308,29 @@ def _model_print(model: Model, vocab_size: int) -> list[Any]:
 
 def _read_print(model: Model, vocab_size: int) -> list[Any]:
     """Read anew each time: a folder may have changed."""
+    return [_shape(model, vocab_size), _weights(model)]
+
+
+def model_content(model: Model) -> list[Any]:
+    """What a model's own files hold that results depend on, whatever the vocabulary."""
+    return [
+        _shape(model, ANY_VOCABULARY) if model.preset is None else model.preset,
+        _weights(model),
+    ]
+
+
+def _shape(model: Model, vocab_size: int) -> dict[str, Any]:
     config = models.build_config(model, vocab_size)
-    shape = {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
+    return {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
+
+
+def _weights(model: Model) -> Any:
+    """Checksums of the files in a folder of weights, or a name."""
     weights = model.weights
     if weights is None or not Path(weights).is_dir():
-        return [shape, weights]
+        return weights
     files = sources.matching_files((f"{weights}/*.safetensors",))
-    return [shape, [sources.checksum(path) for path in files]]
+    return [sources.checksum(path) for path in files]
 
 
 _preset_print = functools.lru_cache(maxsize=64)(_read_print)

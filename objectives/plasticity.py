@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import (
+    conditions,
     estimates,
     handover,
     measures,
@@ -92,6 +93,15 @@ class PlasticityObjective(Measuring[Recipe]):
     def metrics(self) -> frozenset[str]:
         """All metrics that a whole request may give."""
         return metric_names.of_recipe(self.recipe)
+
+    def conditions(self) -> dict[str, str]:
+        """What results depend on beyond the recipe; see `objectives.conditions`.
+
+        Raises:
+            ValueError: data that cannot be read.
+        """
+        with turns.turn(None):
+            return conditions.of_recipe(self.located)
 
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""

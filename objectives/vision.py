@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from objectives import contents, images, memory, metric_names, turns, weight_decay
+from objectives import conditions, contents, images, memory, metric_names, turns, weight_decay
 from objectives.entries import DamagedError
 from objectives.execution import Execution, check_device
 from objectives.finetune import curve
@@ -96,6 +96,10 @@ class VisionObjective(Measuring[VisionRecipe]):
     def metrics(self) -> frozenset[str]:
         """All metrics that a request may give."""
         return metric_names.of_vision(self.recipe)
+
+    def conditions(self) -> dict[str, str]:
+        """What results depend on beyond the recipe; see `objectives.conditions`."""
+        return conditions.of_vision(self.located)
 
     def reused(self, request: Request, done: Request) -> float:
         """Training does not go on from other runs; equal ones are the same stage."""

@@ -1,0 +1,71 @@
+"""What results depend on beyond the recipe: the content of files and the versions of libraries.
+
+A recipe names its corpus, tasks and model; the files can change under the same names, and another
+version of a library may draw other initial weights or round differently. Each condition is a short
+text, equal exactly when the thing is, so that a study can keep trials apart that were measured with
+different ones.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from objectives import hub, jobs, sources, task_rows
+from objectives.recipe import BuiltinTask, FileTask, HubTask, Recipe, Task
+from objectives.store import key_of
+from objectives.vision_recipe import Cifar10, VisionRecipe
+
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "datasets", "numpy")
+IDENTITY_CHARACTERS = 12
+
+
+def of_recipe(recipe: Recipe) -> dict[str, str]:
+    """Name of each condition of a language model's trials -> its identity.
+
+    Raises:
+        ValueError: a file cannot be read, or a commit of the hub cannot be known.
+    """
+    found = {"corpus": _identity([sources.fingerprint(each) for each in recipe.corpus.sources])}
+    if recipe.pretrain.mid is not None:
+        second = [sources.fingerprint(each) for each in recipe.pretrain.mid.sources]
+        found["second corpus"] = _identity(second)
+    found |= {f"task {task.name}": _task_identity(task) for task in recipe.finetune.tasks}
+    if recipe.model.preset is None or recipe.model.weights is not None:
+        found["model"] = _identity(jobs.model_content(recipe.model))
+    return found | library_versions()
+
+
+def of_vision(recipe: VisionRecipe) -> dict[str, str]:
+    """The same of an image classifier's trials; data of the hub is taken to stay as it is."""
+    images = recipe.images
+    if not isinstance(images, Cifar10):
+        return library_versions()
+    files = sorted(path for path in Path(images.folder).glob("*.bin") if path.is_file())
+    return {"images": _identity([sources.checksum(path) for path in files])} | library_versions()
+
+
+def library_versions() -> dict[str, str]:
+    """Library -> version, and Python's, whose own text and built-in tasks come with it."""
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return versions | {"python": platform.python_version()}
+
+
+def _task_identity(task: Task) -> str:
+    """Of a task's rows in any order; a built-in task is made by this version of Python."""
+    if isinstance(task, BuiltinTask):
+        return task.name
+    if isinstance(task, HubTask) and not Path(task.dataset).expanduser().is_dir():
+        commit = hub.commit_of(task.dataset, task.revision)
+        return _identity([task.dataset, task.config, commit])
+    assert isinstance(task, FileTask | HubTask)
+    rows = task_rows.read(task).rows
+    return _identity(
+        {split: sorted(task_rows.digest(row).hex() for row in each) for split, each in rows.items()}
+    )
+
+
+def _identity(content: Any) -> str:
+    return key_of(content)[:IDENTITY_CHARACTERS]
