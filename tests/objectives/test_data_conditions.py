@@ -37,7 +37,7 @@ def texts(word: str = "sea") -> list[dict[str, Any]]:
 
 
 def rows(label: str = "a") -> list[dict[str, Any]]:
-    labels = enumerate("b" + label)
+    labels = enumerate("b" * 11 + label)
     return [{"prompt": f"{n}:", "completion": f" {each}", "label": each} for n, each in labels]
 
 
@@ -96,11 +96,11 @@ def test_another_version_of_a_library_is_named(
 
 def test_a_model_of_files_is_known_by_its_shape(recipe: Recipe, tmp_path: Path) -> None:
     assert "model" not in PlasticityObjective(recipe).conditions()
-    config = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 1}
+    config = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     read = Recipe(model=Model(preset=None, config=str(tmp_path)), corpus=recipe.corpus)
     before = PlasticityObjective(read).conditions()
-    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
     assert changed(read, before) == {"model"}
 
 

@@ -308,7 +308,7 @@ def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> di
         BASE: key,
         TUNES: tuned,
         PROBES: {name: stages._key(name, subject, loaded) for name in recipe.probes.run},
-        MEASURES: batch._stage_key(job, base, text, loaded),
+        MEASURES: batch.measures_key(job, base.key, text, loaded),
     }
 
 
