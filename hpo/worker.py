@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from hpo import events, failures, results
 from hpo.launch import received
@@ -105,6 +105,7 @@ def main() -> int:
     _die_with_parent()
     wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to the log
+    source = _private_input()
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -127,7 +128,7 @@ def main() -> int:
             wire.write(text + "\n")
             wire.flush()
 
-    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    threading.Thread(target=_read, args=(source, lines), daemon=True).start()
     threading.Thread(target=_beat, args=(send,), daemon=True).start()
     _serve(iter(lines.get, None), send, stop.is_set)
     return LEFT if stop.is_set() else 0
@@ -149,9 +150,18 @@ def _serve(lines: Iterator[str], send: Send, stopping: Callable[[], bool]) -> No
         measure(objective, json.loads(line)["requests"], send, stopping)
 
 
-def _read(lines: queue.SimpleQueue[str | None]) -> None:
+def _private_input() -> IO[str]:
+    """The controller's messages; a library that reads the standard input finds it empty."""
+    source = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return source
+
+
+def _read(source: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
     """Hand on the input; at its end the worker is asked to stop, as by a signal."""
-    for line in sys.stdin:
+    for line in source:
         lines.put(line)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(LAST_S)

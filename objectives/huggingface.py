@@ -39,7 +39,7 @@ def load_config(name: str) -> PreTrainedConfig:
     Raises:
         ValueError: it cannot be read, or is of another kind of model.
     """
-    with _one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
+    with one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             name, local_files_only=hub.only_local(name), **NO_CODE
         )
@@ -71,7 +71,7 @@ def open_tokenizer(name: str, *, local: bool) -> PreTrainedTokenizerBase:
         ValueError: it cannot be read.
     """
     remedy = "give a folder with tokenizer.json, or None to train one"
-    with _one_sentence(f"corpus.tokenizer {name!r} cannot be read", remedy):
+    with one_sentence(f"corpus.tokenizer {name!r} cannot be read", remedy):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name, local_files_only=local, **NO_CODE
         )
@@ -87,7 +87,7 @@ def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
         ValueError: they cannot be read, or are another model's.
     """
     remedy = "give a folder with model.safetensors"
-    with _one_sentence(f"model.weights {name!r} cannot be read", remedy):
+    with one_sentence(f"model.weights {name!r} cannot be read", remedy):
         _check_weight_files(Path(name))
         module, found = AutoModelForCausalLM.from_pretrained(
             name,
@@ -133,7 +133,7 @@ def reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _one_sentence(problem: str, remedy: str) -> Iterator[None]:
+def one_sentence(problem: str, remedy: str) -> Iterator[None]:
     """Turn whatever a library raises over a broken file into a ValueError.
 
     Any exception: a damaged config, tokenizer or weights file has been seen to raise KeyError,

@@ -51,8 +51,13 @@ def check_targets(changed: recipe.Recipe, config: PreTrainedConfig) -> list[str]
 
 
 def skeleton(config: PreTrainedConfig) -> nn.Module:
-    """The model without memory."""
-    with torch.device("meta"):
+    """The model without memory.
+
+    Raises:
+        ValueError: transformers cannot build it.
+    """
+    problem = f"the model of type {config.model_type} cannot be built"
+    with huggingface.one_sentence(problem, "change model.config"), torch.device("meta"):
         return huggingface.new_module(config)
 
 

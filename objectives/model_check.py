@@ -72,7 +72,7 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
     )
     with _LOCK:
         if key not in _FOUND:
-            notes = lora_targets.check_targets(changed, config)
+            notes = _adapter_notes(changed, config)
             _FOUND[key] = find_fault(config, longest, adapters) or notes
     found = _FOUND[key]
     if isinstance(found, str):
@@ -81,6 +81,16 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
             f"model {name!r} of type {config.model_type} cannot be trained: {found.rstrip('.')}."
         )
     return found
+
+
+def _adapter_notes(changed: recipe.Recipe, config: PreTrainedConfig) -> list[str]:
+    """Raise ValueError if targets do not fit; of a model that cannot be built `find_fault` tells."""
+    try:
+        return lora_targets.check_targets(changed, config)
+    except ValueError as error:
+        if str(error).startswith("finetune."):
+            raise
+        return []
 
 
 def find_fault(

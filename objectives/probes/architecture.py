@@ -53,8 +53,10 @@ def attention_of(config: PreTrainedConfig, params: Mapping[str, Tensor]) -> Atte
     Raises:
         NotApplicableError: it has none that are known.
     """
-    heads = int(config.num_attention_heads)
+    heads = int(getattr(config, "num_attention_heads", None) or 0)
     kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    if not heads:
+        raise NotApplicableError(f"a {config.model_type} model has no attention heads")
     layers = [
         _separate(params, name.removesuffix("q_proj.weight"), heads, kv_heads)
         for name in _in_order(params, "q_proj.weight")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from objectives import contents, memory
+from objectives import contents, huggingface, memory
 from objectives.contents import FinitePoint, Name, Text
 from objectives.corpus import Corpus
 from objectives.probes.registry import PROBES, Probe
@@ -120,13 +120,36 @@ def _measure_missing(
 def _measure(name: ProbeName, group: Group) -> list[Finding]:
     """One probe on one group, with the seconds that it took."""
     started = time.monotonic()
-    group.report({"stage": f"probe {name}", "step": 0, "steps": 1})
+    guarded = _Reporting(group.report)
+    guarded({"stage": f"probe {name}", "step": 0, "steps": 1})
     try:
-        findings = PROBES[name].measure(group)
+        findings = PROBES[name].measure(replace(group, report=guarded))
     except NotApplicableError as error:
         findings = [Finding(notes=[f"not measured, {error}"]) for _ in group.subjects]
+    except Exception as error:
+        if guarded.stopped or memory.ran_out(error):
+            raise
+        # Models differ without end; the base and its fine-tunes are measured, and stay.
+        why = (
+            f"it does not apply to this model ({type(error).__name__}: {huggingface.reason(error)})"
+        )
+        findings = [Finding(notes=[f"not measured, {why}"]) for _ in group.subjects]
     seconds = (time.monotonic() - started) / len(group.subjects)
     return [replace(_finite(finding), seconds=seconds) for finding in findings]
+
+
+class _Reporting:
+    """Reports, and knows whether what it raised is what stops the work."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self.report, self.stopped = report, False
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        try:
+            self.report(event)
+        except BaseException:
+            self.stopped = True
+            raise
 
 
 def _finite(finding: Finding) -> Finding:
