@@ -84,7 +84,7 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
 
 
 def _adapter_notes(changed: recipe.Recipe, config: PreTrainedConfig) -> list[str]:
-    """Raise ValueError if targets do not fit; of a model that cannot be built `find_fault` tells."""
+    """Raise ValueError if targets do not fit; `find_fault` says why a model cannot be built."""
     try:
         return lora_targets.check_targets(changed, config)
     except ValueError as error:
