@@ -27,6 +27,9 @@ PREFACTOR, EXPONENT = 1.084, -0.527
 """arXiv 2505.13738: tau_opt = 1.084 TPP^-0.527."""
 FITTED = (111e6, 3.3e9)
 """Parameters of the models that law was fitted on."""
+MOST_STEPS, LEAST_BATCH, MOST_WARMUP = 1e7, 1e4, 0.25
+"""Steps, tokens a step and share of the warmup beyond which a large run is unusual; assumed. The
+largest runs that are published take about 1e6 steps of 1e5 to 1e8 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,7 @@ def read_proxy(run: Run, trial: Trial) -> Proxy:
             params=tokens / trial.metrics["tokens_per_param"], tokens=tokens, batch=batch, lr=lr
         )
         found = Schedule(
-            warmup_frac=schedule["warmup_steps"] / pre["steps"],
+            warmup_frac=_warmup_frac(schedule, pre["steps"]),
             decay_frac=schedule["decay_frac"],
             shape=schedule["shape"],
             floor_ratio=schedule["floor_ratio"],
@@ -157,8 +160,8 @@ def ratios(proxy: Scale, target: Scale) -> dict[str, tuple[float, float, float]]
 
 
 def warnings(proxy: Proxy, target: Scale) -> list[str]:
-    """Where a rule is used outside of what it was found on."""
-    found = []
+    """Where a rule is used outside of what it was found on, and where a size is unusual."""
+    found = _unusual(proxy, target)
     low, high = FITTED
     for name, params in (("the large run", target.params), ("the proxy", proxy.scale.params)):
         if not low <= params <= high:
@@ -173,6 +176,32 @@ def warnings(proxy: Proxy, target: Scale) -> list[str]:
     if proxy.tau is None:
         found.append("this trial's decay has no timescale, so only Power Lines says something")
     return found
+
+
+def _unusual(proxy: Proxy, target: Scale) -> list[str]:
+    """Sizes that may have been given in another unit."""
+    found = []
+    if target.batch < LEAST_BATCH:
+        found.append(
+            f"{target.batch:.3g} tokens a step are few for a large run; is the batch given in "
+            "sequences? Then add --seq-len"
+        )
+    if target.steps > MOST_STEPS:
+        found.append(
+            f"{target.steps:.3g} steps are many; check --tokens ({target.tokens:.3g}) and the "
+            f"tokens a step ({target.batch:.3g})"
+        )
+    if proxy.schedule.warmup_frac > MOST_WARMUP:
+        found.append(
+            f"the proxy warmed up over {proxy.schedule.warmup_frac:.0%} of its short run; a large "
+            "run needs a smaller share"
+        )
+    return found
+
+
+def _warmup_frac(schedule: Mapping[str, Any], steps: int) -> float:
+    share = schedule.get("warmup_frac")
+    return schedule["warmup_steps"] / steps if share is None else float(share)
 
 
 def _tau_share(proxy: Proxy, target: Scale) -> float | None:

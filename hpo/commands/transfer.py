@@ -39,10 +39,12 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
     )  # fmt: skip
     added.add_argument("--params", type=count, required=True, metavar="N", help="such as 7B")
     added.add_argument("--tokens", type=count, required=True, metavar="N", help="such as 140e9")
-    added.add_argument(
-        "--batch", type=count, required=True, metavar="N",
-        help="tokens a step, or with --seq-len sequences a step",
+    size = added.add_mutually_exclusive_group(required=True)
+    size.add_argument(
+        "--batch", type=count, metavar="N",
+        help="sequences a step, with --seq-len; without it tokens a step, of at least 10,000",
     )  # fmt: skip
+    size.add_argument("--batch-tokens", type=count, metavar="N", help="tokens a step")
     added.add_argument("--lr", type=rate, required=True, metavar="X", help="peak learning rate")
     added.add_argument("--seq-len", type=count, metavar="N", help="tokens a sequence")
     added.add_argument("--json", action="store_true", help="for programs")
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print what each rule says of the trial, or of every trial of the front."""
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     record = runs.read(place)
-    batch = arguments.batch * (arguments.seq_len or 1)
+    batch = _tokens_a_step(arguments)
     if batch > arguments.tokens:
         raise ValueError(
             f"--tokens must be at least a step's, got {arguments.tokens:g} with {batch:g} a step."
@@ -66,6 +68,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     else:
         _print(record, proxies, target, console)
     return DONE
+
+
+def _tokens_a_step(arguments: argparse.Namespace) -> float:
+    """Tokens a step, from what is given in tokens or in sequences."""
+    if arguments.batch_tokens is not None:
+        if arguments.seq_len is not None:
+            raise ValueError(
+                "--batch-tokens counts tokens, so --seq-len says nothing; leave one of them out, "
+                "or give the sequences a step as --batch."
+            )
+        return float(arguments.batch_tokens)
+    if arguments.seq_len is not None:
+        return float(arguments.batch * arguments.seq_len)
+    if arguments.batch < transfer.LEAST_BATCH:
+        raise ValueError(
+            f"--batch {arguments.batch:g} counts sequences or tokens? Add --seq-len for sequences "
+            "a step, or give the tokens a step as --batch-tokens."
+        )
+    return float(arguments.batch)
 
 
 def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]:
@@ -168,12 +189,12 @@ def _schedule(proxy: Proxy, target: Scale) -> str:
     """The schedule by shares of the large run."""
     found = proxy.schedule
     start = f"warm up over {found.warmup_frac:.2%} ({_warmup(proxy, target)} steps)"
-    if found.decay_frac == 0 or found.floor_ratio == 1:
+    if found.decay_frac == 0 or found.floor_ratio == 1 or found.warmup_frac == 1:
         return f"{start}, then hold the rate to the end"
-    return (
-        f"{start}, fall by {found.shape} in the last {found.decay_frac:.0%} to "
-        f"{found.floor_ratio:g} of the peak"
-    )
+    fall = f"fall by {found.shape} to {found.floor_ratio:g} of the peak"
+    if found.warmup_frac + found.decay_frac >= 1:
+        return f"{start}, then {fall} over the rest"
+    return f"{start}, hold the rate, then {fall} in the last {found.decay_frac:.2%}"
 
 
 def _warmup(proxy: Proxy, target: Scale) -> int:

@@ -517,7 +517,8 @@ OPTIONS = {
         "--json", "--out", "--storage",
     ],
     "transfer": [
-        "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--lr", "--seq-len",
+        "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--batch-tokens", "--lr",
+        "--seq-len",
         "--json", "--out", "--storage",
     ],
     "delete": ["-h --help", "run", "--yes", "--out", "--storage"],

@@ -177,6 +177,88 @@ def test_wrong_usage_is_exit_code_2(
     assert said in complaint(capsys)
 
 
+SIZES = ["--params", "1B", "--tokens", "20B", "--lr", "1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens"),
+    [
+        (["--batch", "256", "--seq-len", "2048"], 524288.0),
+        (["--batch", "2m"], 2e6),
+        (["--batch-tokens", "2048"], 2048.0),
+        (["--batch", "1", "--seq-len", "64"], 64.0),
+    ],
+)
+def test_a_batch_is_of_sequences_or_of_tokens(
+    batch: list[str], tokens: float, recorded: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["transfer", "toy", "--json", *SIZES, *batch]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["target"]["batch"] == tokens
+    few = [each for each in data["trials"][0]["warnings"] if "tokens a step are few" in each]
+    assert bool(few) == (tokens < 1e4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (["--batch", "256"], "--batch 256 counts sequences or tokens? Add --seq-len"),
+        (["--batch-tokens", "2M", "--seq-len", "2048"], "--seq-len says nothing"),
+    ],
+)
+def test_a_batch_whose_unit_is_not_clear_is_asked_for(
+    batch: list[str], said: str, recorded: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["transfer", "toy", *SIZES, *batch]) == 2
+    assert said in complaint(capsys)
+
+
+def test_more_steps_than_anybody_trains_are_questioned() -> None:
+    one = trial(0)
+    proxy = transfer.read_proxy(run(one), one)
+    many = transfer.warnings(proxy, Scale(params=1e9, tokens=2e13, batch=1e4, lr=1e-3))
+    assert any("2e+09 steps are many" in each for each in many)
+    few = transfer.warnings(proxy, Scale(params=1e9, tokens=2e10, batch=1e6, lr=1e-3))
+    assert not any("steps are" in each for each in few)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({}, "warm up over 10.00% (3815 steps), then fall by cosine to 0.1 of the peak over the"),
+        (
+            {"decay_frac": 0.5},
+            "(3815 steps), hold the rate, then fall by cosine to 0.1 of the peak",
+        ),
+        ({"decay_frac": 0.0}, "then hold the rate to the end"),
+        ({"warmup_steps": 267}, "over 66.75% (25463 steps), then fall by cosine to 0.1 of the pe"),
+        ({"warmup_steps": 400}, "over 100.00% (38147 steps), then hold the rate to the end"),
+    ],
+)
+def test_the_parts_of_a_schedule_make_a_whole_run(
+    params: dict[str, Any],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {f"pretrain.schedule.{name}": value for name, value in params.items()}
+    record = run(trial(0, **given))
+    monkeypatch.setattr(runs, "find_place", lambda *given: None)
+    monkeypatch.setattr(runs, "read", lambda place: record)
+    assert cli.main(["transfer", "toy", "--trial", "0", *LARGE]) == 0
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert "last 100%" not in printed
+    assert ("needs a smaller share" in printed) == ("warmup_steps" in params)
+
+
+def test_a_warmup_that_is_a_share_stays_one() -> None:
+    recipe = PlasticityObjective(Recipe()).describe()
+    recipe["recipe"]["pretrain"]["schedule"] |= {"warmup_steps": 0, "warmup_frac": 0.02}
+    one = trial(0)
+    assert transfer.read_proxy(run(one, recipe=recipe), one).schedule.warmup_frac == 0.02
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "many", "", "B", "1e999"])
 @pytest.mark.parametrize("option", ["--params", "--tokens", "--batch", "--seq-len", "--lr"])
 def test_sizes_are_numbers_above_0(option: str, text: str) -> None:
