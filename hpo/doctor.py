@@ -25,7 +25,7 @@ DEVICE = (
     "import torch; c = torch.cuda.is_available(); "
     "print(torch.cuda.get_device_name() + ', %.0f GiB' % "
     "(torch.cuda.get_device_properties(0).total_memory / 2**30) if c "
-    "else 'CPU, %d threads (no GPU)' % torch.get_num_threads())"
+    "else 'CPU, %d thread%s (no GPU)' % (n := torch.get_num_threads(), 's' * (n > 1)))"
 )
 
 

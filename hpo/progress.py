@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from hpo.format import plural
 from hpo.spec import Event
 from hpo.terminal import plain
 
@@ -157,7 +158,7 @@ class Display:
         if event.get("steps", 1) > 1:
             parts.append(f"step {event.get('step', 0)}/{event['steps']}")
         if "lanes" in event:
-            parts.append(f"{event['lanes']} lanes")
+            parts.append(plural(event["lanes"], "lane"))
         if "loss" in event:
             parts.append(f"loss {event['loss']:.3f}")
         for unit in ("tokens", "images"):

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo import runs
+from hpo.format import plural
 from hpo.storage import StorageError
 from hpo.wording import number
 
@@ -155,10 +156,10 @@ def prune_sentence(gone: Sequence[Stage], left: Sequence[Stage], *, dry_run: boo
     total, rest = _size(gone), _size(left)["bytes"] - (_size(gone)["bytes"] if dry_run else 0)
     held = sum(each.in_use for each in left)
     verb = "Would free" if dry_run else "Freed"
-    text = f"{verb} {size(total['bytes'])}: {total['entries']} entries"
+    text = f"{verb} {size(total['bytes'])}: {plural(total['entries'], 'entry', 'entries')}"
     text += f" ({parts})" if parts else ""
     text += f"; {size(rest)} stay"
-    return text + (f", {held} entries among them in use." if held else ".")
+    return text + (f", {plural(held, 'entry', 'entries')} among them in use." if held else ".")
 
 
 def size(count: float) -> str:

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from hpo.comparison import Cell
 from hpo.conditions import difference
+from hpo.format import amount, plural
+from hpo.format import number as number
+from hpo.format import percent as percent
+from hpo.format import with_sem as with_sem
 from hpo.membership import Difference, differences, from_baselines
 from hpo.papers import Paper, Quantity
 from hpo.record import Run, Trial
@@ -34,34 +38,6 @@ UNITS = {
 }
 MOST_LISTED = 8  # Points or pairs that a sentence names.
 ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A number with this many significant digits; `n/a` where there is none."""
-    if value is None or math.isnan(value):
-        return "n/a"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if float(value).is_integer() and abs(value) < 10**6:
-        return str(int(value))
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return text
-
-
-def with_sem(value: float, error: float, signed: bool = False) -> str:
-    """`value ± error`: two significant digits of the error, and the value to the same place."""
-    sign = "+" if signed and value > 0 else ""
-    if not math.isfinite(value):
-        return sign + number(value)
-    if not 0 < error < math.inf:
-        return sign + (
-            f"{value:#.{3 if signed else 4}g}" if 1e-4 <= abs(value) < 1e4 else number(value)
-        ).rstrip(".")
-    places = min(max(0, 1 - math.floor(math.log10(error))), 8)
-    return f"{sign}{value:.{places}f} ± {error:.{places}f}"
 
 
 def measured(trial: Trial, metric: str) -> str:
@@ -135,7 +111,7 @@ def progress(run: Run) -> str:
     """How many of the planned trials are done."""
     counts = run_counts(run)
     confirmed = sum(trial.confirms and trial.fidelity == 1.0 for trial in run.complete())
-    text = f"{counts['complete'] - confirmed} of {counts['planned']} trials complete"
+    text = f"{counts['complete'] - confirmed} of {plural(counts['planned'], 'trial')} complete"
     text += "".join(f", {counts[s]} {s}" for s in ("failed", "running") if counts[s])
     return text + (f", and {confirmed} confirming the front." if confirmed else ".")
 
@@ -201,15 +177,6 @@ def certainty(run: Run, front: Front) -> list[str]:
     return [line for line in lines if line]
 
 
-def percent(share: float) -> str:
-    """A probability; never a round 0 or 100 that is not one."""
-    if math.isnan(share):
-        return "n/a"
-    if 0 < share < 0.01:
-        return "< 1 %"
-    return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
-
-
 def work(run: Run) -> str | None:
     """What the run trained and what it found done or shared; None if its trials do not tell."""
     costs = [trial.cost for trial in run.trials if "tokens" in trial.cost]
@@ -217,13 +184,13 @@ def work(run: Run) -> str | None:
         return None
     names = ("tokens", "tokens_reused", "device_s", "device_s_saved")
     trained, reused, seconds, saved = (sum(cost.get(name, 0.0) for cost in costs) for name in names)
-    text = f"Trained {number(trained, 3)} tokens in {number(seconds, 3)} s of the device"
+    text = f"Trained {amount(trained)} tokens in {number(seconds, 3)} s of the device"
     if reused <= 0:
         return text + "."
-    share = 100 * reused / (trained + reused)
+    share = percent(reused / (trained + reused))
     return (
-        f"{text}; {number(reused, 3)} more ({share:.0f} %) were shared between trials or found in "
-        f"the store, which saved {number(saved, 3)} s."
+        f"{text}; {amount(reused)} more ({share}) were shared between trials or found in the "
+        f"store, which saved {number(saved, 3)} s."
     )
 
 
@@ -375,7 +342,10 @@ def _price(found: Comparison, goal: Goal) -> str:
 
 
 def _front_sentence(front: Front) -> str:
-    text = f"The front holds {len(front.trials)} of the {len(front.points)} points that count"
+    text = (
+        f"The front holds {len(front.trials)} of the {plural(len(front.points), 'point')} that "
+        f"{'counts' if len(front.points) == 1 else 'count'}"
+    )
     if front.reference is None:
         return text + "."
     corner = ", ".join(

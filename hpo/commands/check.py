@@ -19,6 +19,7 @@ from hpo import preflight, runs, wording
 from hpo.commands.run import add_options, chosen, executor_options, launch, study
 from hpo.commands.words import DONE, command
 from hpo.executors import EXECUTORS
+from hpo.format import amount
 from hpo.opening import Opened
 from hpo.progress import duration
 from hpo.spec import StudySpec
@@ -117,19 +118,15 @@ def _cost_rows(cost: dict[str, Any], workers: int) -> Iterator[tuple[str, str]]:
     if cost.get("parameters") is not None:
         yield "model", f"{wording.number(float(cost['parameters']), 3)} parameters"
     names = {"pretraining": "pretraining", "finetuning": "fine-tuning"}
-    for part, amount in cost.get("tokens", {}).items():
+    for part, tokens in cost.get("tokens", {}).items():
         stored = cost.get("stored", {}).get(part, 0.0)
-        text = f"{_short(amount)} tokens"
-        yield names.get(part, part), text + (f", {_short(stored)} stored" if stored else "")
+        text = f"{amount(tokens)} tokens"
+        yield names.get(part, part), text + (f", {amount(stored)} stored" if stored else "")
     if cost.get("disk_bytes") is not None:
         yield "new stages", f"about {_gigabytes(cost['disk_bytes'])}"
     if cost.get("seconds") is not None:
-        rate = f"{_short(cost['tokens_per_second'])} tokens/s in a measured step"
+        rate = f"{amount(cost['tokens_per_second'])} tokens/s in a measured step"
         yield "training time", f"about {duration(cost['seconds'] / workers)} ({rate})"
-
-
-def _short(amount: float) -> str:
-    return wording.number(amount, 3)
 
 
 def _gigabytes(size: float) -> str:

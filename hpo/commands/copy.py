@@ -11,6 +11,7 @@ from rich.text import Text
 from hpo import lease, runs
 from hpo.addresses import checked
 from hpo.commands.words import DONE, command
+from hpo.format import plural
 from hpo.masking import shown
 from hpo.storage import copy_study, load_study
 
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     with lease.held(load_study(place.url, place.name), place.url):
         count = copy_study(place.url, place.name, arguments.to_storage)
-    text = f"Copied {count} trials of {place.name}; to go on there, run the study with --storage "
+    copied = f"Copied {plural(count, 'trial')} of {place.name}"
+    text = f"{copied}; to go on there, run the study with --storage "
     console.print(Text(text + shown(arguments.to_storage)), soft_wrap=True)
     return DONE

@@ -19,6 +19,7 @@ from hpo.commands.words import DONE, command
 from hpo.database import Database
 from hpo.executors.on_slurm import FOLDER
 from hpo.executors.processes import LOGS
+from hpo.format import plural
 from hpo.runs import Place
 from hpo.storage import DATABASE, delete_study, find_study, guarded
 
@@ -63,7 +64,9 @@ def _agreed(place: Place, study: Study | None) -> bool:
     with guarded(place.url):
         states = [] if study is None else [trial.state for trial in study.get_trials(False)]
     complete = states.count(optuna.trial.TrialState.COMPLETE)
-    what = f"run {place.name} in {place.folder} ({len(states)} trials, {complete} complete)"
+    what = (
+        f"run {place.name} in {place.folder} ({plural(len(states), 'trial')}, {complete} complete)"
+    )
     if not sys.stdin.isatty():
         raise ValueError(f"{what} is deleted only with --yes where nobody can be asked.")
     try:

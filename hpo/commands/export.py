@@ -14,6 +14,7 @@ from rich.text import Text
 from hpo import card, export_folder, files, runs, selection, studies, wording
 from hpo.commands.words import DONE, INTERRUPTED, command
 from hpo.events import clean
+from hpo.format import plural
 from hpo.progress import Display, Interrupted, interrupts
 from hpo.record import Run, Trial
 from hpo.runs import Origin, Place
@@ -102,7 +103,8 @@ def _tell(
         data = finite(card.as_json(run, trial, exported))
         print(json.dumps(data, indent=1, allow_nan=False))
         return
-    where = f"{wording.title(trial)} of {run.name}: {len(exported.files)} parts in {arguments.to}"
+    parts = plural(len(exported.files), "part")
+    where = f"{wording.title(trial)} of {run.name}: {parts} in {arguments.to}"
     lines = [where, *card.differences(trial, exported)]
     tokens = exported.result.cost.get("tokens", 0.0)
     if tokens:

@@ -28,6 +28,7 @@ from hpo.commands.words import (
     whole,
 )
 from hpo.executors import EXECUTORS, Options
+from hpo.format import plural
 from hpo.launch import Launch
 from hpo.masking import mask
 from hpo.opening import Opened
@@ -41,6 +42,8 @@ from hpo.terminal import plain
 
 MOST_TRACES = 20
 """Tracebacks that error.log holds."""
+MORE = 8
+"""Trials that are offered to a study that is finished."""
 
 
 def add(commands: Any) -> list[argparse.ArgumentParser]:
@@ -140,7 +143,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     before = runs.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
-        console.print(Text(f"Continuing {place.folder}: {finished} trials are finished."))
+        console.print(Text(f"Continuing {place.folder}: {_finished(finished)}."))
     if arguments.live:
         live.write(place)
         console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
@@ -285,6 +288,10 @@ def executor_options(arguments: argparse.Namespace) -> Options:
     )
 
 
+def _finished(count: int) -> str:
+    return "1 trial is finished" if count == 1 else f"{count} trials are finished"
+
+
 def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
     """The full trials of the run to start from."""
     earlier = runs.read(runs.find_place(arguments.warm_start, arguments.out, arguments.storage))
@@ -293,12 +300,14 @@ def _earlier(arguments: argparse.Namespace) -> tuple[Earlier, ...]:
 
 def _ending(run: Run, finished: int, display: Display, controller: Controller) -> str:
     """Why the study stopped, and how to go on."""
-    total, over = len(run.trials), controller.over
+    total, over = plural(len(run.trials), "trial"), controller.over
     if controller.broken is not None:
         return "Stopped before all trials were measured; the same command goes on."
     if over is not None:
-        return f"{over[0]} after {total} trials; for more: {over[1]}"
-    if total == finished:
-        more = 8 + sum(not trial.confirms for trial in run.trials)  # confirmations come on top
-        return f"The study is finished with {total} trials; for more: --trials {more}"
+        return f"{over[0]} after {total}; for more: {over[1]}"
+    if len(run.trials) == finished:
+        if not run.space:
+            return f"The study is finished with {total}; its space is empty, so there are no more."
+        more = MORE + sum(not trial.confirms for trial in run.trials)  # confirmations come on top
+        return f"The study is finished with {total}; for {MORE} more: --trials {more}"
     return f"Done in {duration(display.elapsed_s)}."

@@ -80,7 +80,7 @@ def test_a_finished_study_says_so_and_how_to_add_trials(
     assert cli.main(["run", "mine.py"]) == 0
     printed = words(capsys)
     assert "Continuing runs/toy: 5 trials are finished." in printed
-    assert "The study is finished with 5 trials; for more: --trials 13" in printed
+    assert "The study is finished with 5 trials; for 8 more: --trials 13" in printed
     assert cli.main(["run", "mine.py", "--trials", "7"]) == 0
     assert read().trials[:5] == first
     assert (len(read().trials), read().planned) == (7, 7)

@@ -34,7 +34,7 @@ def test_the_folder_holds_what_the_objective_writes_and_a_card(
 ) -> None:
     assert export("--trial", "3") == 0
     printed = words(capsys)
-    assert "#3 of toy: 1 parts in out." in printed
+    assert "#3 of toy: 1 part in out." in printed
     assert printed.endswith(str(finished / "out" / "README.md"))
     assert json.loads(Path("out/params.json").read_text()) == read().trials[3].params
     assert "# toy, trial \\#3" in Path("out/README.md").read_text()

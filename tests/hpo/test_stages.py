@@ -119,9 +119,9 @@ def test_what_is_not_of_this_program_is_counted_and_named_and_in_no_sum(
         (["--budget", "0.0000035"], {"tune": 2}, "(moments 1, pretrain 1, tune 1)"),
         (["--budget", "1"], {"moments": 1, "pretrain": 1, "tune": 2}, "0 entries;"),
         (["--budget", "0"], {}, "5 entries"),
-        (["--damaged"], {"moments": 1, "pretrain": 1, "tune": 2}, "1 entries (tune 1)"),
-        (["--stage", "moments"], {"pretrain": 1, "tune": 2}, "1 entries (moments 1)"),
-        (["--older-than", "7d"], {"moments": 1, "pretrain": 1, "tune": 1}, "1 entries (tune 1)"),
+        (["--damaged"], {"moments": 1, "pretrain": 1, "tune": 2}, "1 entry (tune 1)"),
+        (["--stage", "moments"], {"pretrain": 1, "tune": 2}, "1 entry (moments 1)"),
+        (["--older-than", "7d"], {"moments": 1, "pretrain": 1, "tune": 1}, "1 entry (tune 1)"),
     ],
 )
 def test_prune_says_what_it_would_free_and_frees_it(
@@ -147,7 +147,7 @@ def test_what_a_living_process_uses_stays(out: Path, capsys: pytest.CaptureFixtu
     user = Store(out / "store")
     user.get("tune", "c")
     assert cli.main(["store", "prune", "--budget", "0"]) == 0
-    assert "1 entries among them in use." in words(capsys)
+    assert "1 entry among them in use." in words(capsys)
     assert counts(shown(capsys)) == {"tune": 1}
     user.close()
 

@@ -40,7 +40,10 @@ def test_a_number_has_four_significant_digits(value: float | None, expected: str
 @pytest.mark.parametrize(
     ("value", "error", "expected"),
     [(3.48512, 0.0123, "3.485 ± 0.012"), (0.5, 0.0, "0.5000"), (3.5, NAN, "3.500"),
-     (123.4, 20.0, "123 ± 20"), (NAN, 0.1, "n/a"), (math.inf, 0.1, "∞"), (0.0, NAN, "0")],
+     (123.4, 20.0, "123 ± 20"), (1234567, 12345, "1235000 ± 12000"), (1.0, 0.0996, "1.00 ± 0.10"),
+     (12345678, 123456, "(1.235 ± 0.012)e7"), (0.5, 3e-12, "0.5 ± 3e-12"),
+     (1.2e-9, 3.4e-10, "(1.20 ± 0.34)e-9"), (3, 450, "0 ± 450"),
+     (NAN, 0.1, "n/a"), (math.inf, 0.1, "∞"), (0.0, NAN, "0")],
 )  # fmt: skip
 def test_a_value_ends_where_its_standard_error_ends(
     value: float, error: float, expected: str
@@ -176,7 +179,7 @@ def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
     cost = {"tokens": 3e6, "tokens_reused": 1e6, "device_s": 60.0, "device_s_saved": 20.0}
     done = toy.run([toy.trial(0, 3.0, 0.1, cost=cost), toy.trial(1, 3.1, 0.2, cost=cost)])
     assert work(done) == (
-        "Trained 6e6 tokens in 120 s of the device; 2e6 more (25 %) were shared between trials or "
+        "Trained 6M tokens in 120 s of the device; 2M more (25 %) were shared between trials or "
         "found in the store, which saved 40 s."
     )
 
@@ -184,7 +187,7 @@ def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
 def test_work_is_silent_where_nothing_was_shared_or_nothing_is_known() -> None:
     cost = {"tokens": 2e6, "tokens_reused": 0.0, "device_s": 60.0, "device_s_saved": 0.0}
     alone = toy.run([toy.trial(0, 3.0, 0.1, cost=cost)])
-    assert work(alone) == "Trained 2e6 tokens in 60 s of the device."
+    assert work(alone) == "Trained 2M tokens in 60 s of the device."
     assert work(toy.run([toy.trial(0, 3.0, 0.1, cost={})])) is None
 
 
