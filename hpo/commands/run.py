@@ -9,6 +9,7 @@ import dataclasses
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from hpo.opening import Opened
 from hpo.progress import Display, Interrupted, duration, interrupts
 from hpo.record import Run
 from hpo.report import write_report
-from hpo.spec import MOST_SEED, Earlier, StudySpec
+from hpo.spec import MOST_SEED, Earlier, Event, StudySpec
 from hpo.storage import StorageError
 from hpo.study import Controller
 from hpo.terminal import plain
@@ -144,18 +145,23 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
         console.print(Text(f"Continuing {place.folder}: {_finished(finished)}."))
-    if arguments.live:
-        live.write(place)
-        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     display = Display(console, controller.spec.trials, finished)
-    tell = live.following(display, place) if arguments.live else display
+    tell: Callable[[Event], None] = display
+    if arguments.live:
+        tell = following = live.Following(display, place)
+        following.finished, following.trials = finished, controller.spec.trials
+        following.write()
+        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     controller.log = _Traces(place.folder / "error.log")
     try:
         with display, contextlib.closing(controller.executor):
             record = controller.run(tell, wait=arguments.wait)
-    except Exception as error:
-        # a worker's comes with it
-        controller.log(getattr(error, "trace", "") + traceback.format_exc())
+    except BaseException as error:
+        if isinstance(error, Exception):  # a worker's trace comes with it
+            controller.log(getattr(error, "trace", "") + traceback.format_exc())
+        if arguments.live:  # nothing runs any more, so that the page need not reload
+            with contextlib.suppress(OSError, StorageError):
+                write_report(runs.read(place), place.report)
         raise
     unwritten = _report(record, place)  # before anything is printed, which may fail
     console.print(Text(_ending(record, finished, display, controller)), soft_wrap=True)

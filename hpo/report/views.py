@@ -16,7 +16,7 @@ from hpo.comparison import sentence, sides
 from hpo.disagreement import Disagreement, disagreements
 from hpo.papers import Paper
 from hpo.record import Run, Trial
-from hpo.report import packed, paper, summary
+from hpo.report import packed, paper, running, summary
 from hpo.report.analysis import Analysis, analyse, mechanism_parts, parameter_parts
 from hpo.report.html_parts import figure, grid, heading, section, soft, table
 from hpo.report.trials import trial_table
@@ -55,9 +55,11 @@ def body(run: Run, found: Front, shown: Shown, *, live: bool) -> Iterable[str]:
     if run.description:
         yield f'<p class="soft">{html.escape(run.description)}</p>'
     if live:
-        yield '<p class="soft live">Live: this page loads itself anew as results come.</p>'
+        yield '<p class="soft live">Live: this page reloads itself while the run goes on.</p>'
     links = "".join(f'<a href="#{key}">{html.escape(name)}</a>' for key, name, _ in sections)
     yield f'</header><nav aria-label="contents">{links}</nav>'
+    if live:
+        yield running.MARK
     said = wording.summary(run, found)
     costs = headline.price(run, found)
     said[-1:-1] = [] if costs is None else [costs]
