@@ -139,7 +139,7 @@ class _Trial:
     def __init__(self, config: PreTrainedConfig, longest: int, seed: int) -> None:
         self.config, self.seed = config, seed
         self.module = models.build_module(config, "cpu").eval()
-        self.params = _spread(models.initial_parameters(recipe.Model(), config, seed), seed)
+        self.params = models.spread(models.initial_parameters(recipe.Model(), config, seed), seed)
         self.plain = huggingface.new_module(config).eval()
         models.make_program(self.plain, "cpu")
         self.program = Program(self.module)
@@ -263,14 +263,6 @@ class _Trial:
                 f"adapters on finetune.lora.targets {list(adapters.targets)} give something else "
                 "once they are merged into its weights; name other layers"
             )
-
-
-def _spread(params: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Give fresh weights noise that makes attention uneven and leaves nothing at 0, in place."""
-    draw = torch.Generator().manual_seed(seed)
-    for p in params.values():
-        p += torch.randn(p.shape, generator=draw) * (p.shape[-1] ** -0.5 if p.dim() > 1 else 0.1)
-    return params
 
 
 def _as_lanes(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ is given real ones, so K lanes cost K sets of parameters and not K + 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,20 @@ def initial_parameters(
         with draws.seeded(seed):
             module = huggingface.new_module(config)
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def spread(params: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Weights with noise that makes attention uneven and leaves nothing at 0, to try a model with.
+
+    Attention of fresh weights is nearly even, and what should not reach a token hardly shows.
+    """
+    draw = torch.Generator().manual_seed(seed)
+
+    def noise(p: Tensor) -> Tensor:
+        scale = p.shape[-1] ** -0.5 if p.dim() > 1 else 0.1
+        return (torch.randn(p.shape, generator=draw) * scale).to(p)
+
+    return {name: p + noise(p) for name, p in params.items()}
 
 
 def num_parameters(module: nn.Module) -> int:
