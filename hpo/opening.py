@@ -23,7 +23,15 @@ from hpo.masking import shown
 from hpo.provenance import changes
 from hpo.runs import Place
 from hpo.spec import StudySpec
-from hpo.storage import delete_study, find_study, guarded, plain, spec_data
+from hpo.storage import (
+    ForeignStudy,
+    check_own,
+    delete_study,
+    find_study,
+    guarded,
+    plain,
+    spec_data,
+)
 from hpo.study import StudyChanged
 
 
@@ -90,9 +98,15 @@ def choose(
             free = free or place
             continue
         with guarded(place.url):
+            try:
+                check_own(study, place.url)
+            except ForeignStudy:
+                if is_fork:  # the name is taken, and nobody asked for it
+                    continue
+                raise
             started = study.user_attrs.get("spec")
             trials = study.get_trials(deepcopy=False)
-        if started in (None, now):  # None: the controller decides whether it is one of ours
+        if started in (None, now):  # None: it was cut short before its settings were written
             return Opened(place, sum(each.state.is_finished() for each in trials), None, is_fork)
         changed = changed or changes(started, now)
         ours = not is_fork or _is_of(place, origin)

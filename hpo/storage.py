@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +30,8 @@ from hpo.rows import DamagedRow
 from hpo.spec import Choice, Domain, Float, Goal, Limit, StudySpec
 
 DATABASE = "study.db"
+MARK = "hpo"
+"""The user attribute that every study of this program has from its first moment."""
 LEASE = "lease"
 """The user attribute in which a controller says that it runs the study."""
 REMEDIES = {
@@ -59,17 +61,51 @@ def url_of(folder: Path) -> str:
     return of_file(folder / DATABASE)
 
 
+class ForeignStudy(ValueError):
+    """A study of this name that another program has made."""
+
+
 def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
-    """The study of this name, made if it is not there.
+    """The study of this name, made if it is not there; one of another program is left alone.
+
+    A new study and the mark that it is of this program are one transaction, so that one that was
+    cut short right after is still known.
 
     Raises:
+        ForeignStudy: another program has made it.
         StorageError: the database cannot be reached.
     """
     directions = [goal.optuna_direction for goal in goals]
     with guarded(url):
-        return optuna.create_study(
-            storage=Database(url), study_name=name, directions=directions, load_if_exists=True
-        )
+        database = Database(url)
+
+        def make() -> None:
+            study_id = database.create_new_study(directions, name)
+            database.set_study_user_attr(study_id, MARK, True)
+
+        if name not in optuna.get_all_study_names(database):
+            with contextlib.suppress(DuplicatedStudyError):  # made by another at the same time
+                database.together(make)
+        study = optuna.load_study(storage=database, study_name=name)
+        check_own(study, url)
+        return study
+
+
+def check_own(study: Study, url: str) -> None:
+    """Raise ForeignStudy if another program has made the study.
+
+    A study from before there was the mark is known by its settings, or by its description where it
+    was cut short before those were written.
+    """
+    attrs = study.user_attrs
+    if MARK in attrs or "spec" in attrs:
+        return
+    if "description" in attrs and not study.get_trials(deepcopy=False):
+        return
+    raise ForeignStudy(
+        f"{shown(url)} has a study {study.study_name!r} that hpo did not start; give this run "
+        "another name with --name, or another database with --storage."
+    )
 
 
 def database_of(study: Study) -> Database:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
-from hpo import doctor, runs, storage
+from hpo import cli, doctor, runs, storage
 from hpo.spec import Goal, Limit
-from hpo.storage import StorageError, load_study, open_study, read_run, spec_data, url_of
+from hpo.storage import (
+    ForeignStudy,
+    StorageError,
+    load_study,
+    open_study,
+    read_run,
+    spec_data,
+    url_of,
+)
 from hpo.study import Controller
 from tests.hpo import toy_objective
 from tests.hpo.toy_objective import FULL_SPACE, spec
@@ -125,6 +135,81 @@ def test_a_study_of_another_program_is_told_from_ours(tmp_path: Path) -> None:
     optuna.create_study(storage=url_of(tmp_path), study_name="theirs")
     with pytest.raises(StorageError, match="no settings of study 'theirs'"):
         read_run(load_study(url_of(tmp_path), "theirs"))
+
+
+def foreign(url: str, **fields: Any) -> optuna.Study:
+    return optuna.create_study(storage=url, study_name="toy", **fields)
+
+
+@pytest.mark.parametrize("kind", ["trials", "empty", "attributes", "one direction"])
+def test_a_study_that_another_program_made_is_refused_and_nothing_is_written(
+    kind: str, tmp_path: Path
+) -> None:
+    url = url_of(tmp_path)
+    directions = ["minimize", "maximize"]
+    if kind == "one direction":
+        study = foreign(url)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    else:
+        study = foreign(url, directions=directions)
+        if kind == "trials":
+            study.optimize(lambda t: (t.suggest_float("x", 0, 1), 1.0), n_trials=2)
+        if kind == "attributes":
+            study.set_user_attr("owner", "me")
+    before = (study.user_attrs, study.get_trials())
+    with pytest.raises(ForeignStudy, match="has a study 'toy' that hpo did not start"):
+        Controller(spec(), url)
+    found = optuna.load_study(storage=url, study_name="toy")
+    assert (found.user_attrs, found.get_trials()) == before
+
+
+def test_the_command_line_refuses_a_foreign_study_in_a_sentence_and_makes_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path / 'own.db'}"
+    foreign(url).optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    (tmp_path / "mine.py").write_text(
+        "from tests.hpo.toy_objective import spec\nSTUDY = spec(trials=3)\n"
+    )
+    assert cli.main(["run", "mine.py", "--storage", url]) == 2
+    assert "that hpo did not start" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "toy").exists()
+    assert optuna.load_study(storage=url, study_name="toy").user_attrs == {}
+    assert cli.main(["run", "mine.py", "--storage", url, "--name", "other"]) == 0
+
+
+def test_a_study_that_was_cut_short_before_its_settings_goes_on(tmp_path: Path) -> None:
+    open_study(url_of(tmp_path), "toy", spec().goals)
+    assert len(Controller(spec(trials=3), url_of(tmp_path)).run().trials) == 3
+
+
+def test_a_study_and_its_mark_are_written_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            storage.Database, "set_study_user_attr", lambda *given: toy_objective.explode()
+        )
+        with pytest.raises(RuntimeError, match="caught fire"):
+            open_study(url_of(tmp_path), "toy", spec().goals)
+    assert optuna.get_all_study_names(url_of(tmp_path)) == []
+    assert open_study(url_of(tmp_path), "toy", spec().goals).user_attrs == {storage.MARK: True}
+
+
+def test_a_study_from_before_the_mark_goes_on(tmp_path: Path) -> None:
+    controller = Controller(spec(trials=3), url_of(tmp_path))
+    controller.run()
+    attrs = controller.study.user_attrs
+    old = {name: value for name, value in attrs.items() if name != storage.MARK}
+    other = optuna.create_study(
+        storage=url_of(tmp_path), study_name="old", directions=["minimize", "maximize"]
+    )
+    for name, value in old.items():
+        other.set_user_attr(name, value)
+    other.add_trials(controller.study.get_trials())
+    run = Controller(dataclasses.replace(spec(trials=4), name="old"), url_of(tmp_path)).run()
+    assert len(run.trials) == 4
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
