@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import difflib
 import importlib.util
 import inspect
 import os
+import re
 import sys
-import traceback
 import types
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -54,9 +55,9 @@ def file_of(study: str) -> Path:
         if path.is_file():
             return path
         beside = [each.name for each in path.parent.glob("*.py")]
-        found = difflib.get_close_matches(path.name, [*beside, f"{path.stem}.py"], n=1, cutoff=0.7)
+        found = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)
         hint = f"did you mean {path.stem}?" if path.stem in shipped() else "check the path."
-        if found and found[0] in beside:
+        if found:
             hint = f"did you mean {path.parent / found[0]}?"
         raise ValueError(f"no study file {study!r}; {hint}")
     if study in shipped():
@@ -212,9 +213,28 @@ def _where(error: BaseException, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    if isinstance(error, NameError | AttributeError):  # with Python's suggestion
-        (last,) = traceback.TracebackException.from_exception(error).format_exception_only()
-        text = last.strip().removeprefix(f"{type(error).__name__}: ")
     place = f"line {line}: " if line is not None else ""
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # a sentence of ours
-    return f"{place}{kind}{text}"
+    return f"{place}{kind}{text}{_suggestion(error)}"
+
+
+def _suggestion(error: BaseException) -> str:
+    """The near one of the names that were there, after a name that was not."""
+    name, known = "", list[str]()
+    if isinstance(error, AttributeError):
+        name, known = error.name or "", dir(error.obj)
+    elif isinstance(error, NameError):
+        name, known = error.name or "", list(_names_at(error))
+    elif isinstance(error, ImportError) and error.name in sys.modules:
+        found = re.match(r"cannot import name '(\w+)'", str(error))
+        name, known = found[1] if found else "", dir(sys.modules[error.name])
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if name and near else ""
+
+
+def _names_at(error: BaseException) -> set[str]:
+    """The names that stood where the error was raised."""
+    trace, frame = error.__traceback__, None
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+    return set() if frame is None else {*frame.f_locals, *frame.f_globals, *dir(builtins)}

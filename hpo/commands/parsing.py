@@ -23,6 +23,9 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """As argparse does, with a suggestion for an option that there is not."""
+        first = args[0] if args else ""
+        if first.startswith("-") and not self._has(first):
+            self.error(self._unknown([first]))
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             chosen: Parser = getattr(found, "parser", self)
@@ -33,6 +36,10 @@ class Parser(argparse.ArgumentParser):
         """Print the message in one line and exit."""
         text = plain(mask(" ".join(message.split())))
         self.exit(USAGE, f"hpo: {text}; see {self.prog} --help\n")
+
+    def _has(self, option: str) -> bool:
+        name = option.split("=")[0]
+        return any(each.startswith(name) for each in self._option_string_actions)
 
     def _unknown(self, unknown: Sequence[str]) -> str:
         options = [each for each in unknown if each.startswith("-")]
