@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from objectives import adamw, export, lanes, lora, models, train
 from objectives.corpus import Corpus
 from objectives.lanes import Batch, Program
-from objectives.recipe import Lora
+from objectives.recipe import Lora, Model
 from tests.objectives import toy
 
 LANES, B, T = 3, 2, 8
@@ -53,6 +54,19 @@ def test_a_lane_loads_in_plain_transformers_with_the_same_loss(
     text = "the cat sat"
     reloaded = AutoTokenizer.from_pretrained(tmp_path)
     assert reloaded(text)["input_ids"] == toy_corpus.tokenizer(text)["input_ids"]
+
+
+def test_weights_are_written_in_full_whatever_the_precision_of_the_config(
+    toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    toy.CONFIGS["llama"].save_pretrained(tmp_path)
+    data = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**data, "dtype": "bfloat16"}))
+    config = models.build_config(Model(preset=None, config=str(tmp_path)), toy.VOCAB)
+    params = toy.initial(config, 0)
+    export.write_model(tmp_path / "base", config, params, toy_corpus.tokenizer)
+    loaded = dict(AutoModelForCausalLM.from_pretrained(tmp_path / "base").named_parameters())
+    assert toy.same(params, {name: p.detach() for name, p in loaded.items()})
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

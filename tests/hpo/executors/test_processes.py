@@ -117,6 +117,18 @@ def test_a_study_that_cannot_be_loaded_is_told_in_a_sentence(pool: Callable[...,
         made.submit(REQUESTS, lambda event: None).result(timeout=60)
 
 
+def test_what_reads_the_standard_input_of_a_worker_finds_it_empty(
+    pool: Callable[..., Pool],
+) -> None:
+    ask = """
+import os, sys
+def ask(requests): (HERE / "read").write_text(repr((sys.stdin.read(), os.read(0, 9))))
+STUDY = spec(objective=ToyObjective(before=ask))
+"""
+    assert same(pool(ask).submit(REQUESTS, lambda event: None))  # type: ignore[arg-type]
+    assert Path("read").read_text() == "('', b'')"
+
+
 def start(*more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hpo.cli", "run", "mine.py", "--executor", "processes"]
     Path("slow").touch()
