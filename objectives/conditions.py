@@ -9,12 +9,22 @@ different ones.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from objectives import hub, jobs, sources, task_rows
-from objectives.recipe import BuiltinTask, FileTask, HubTask, Recipe, Task
+from objectives.recipe import (
+    BuiltinTask,
+    FileTask,
+    HubDataset,
+    HubTask,
+    Recipe,
+    Source,
+    Task,
+)
+from objectives.stages import Stages
 from objectives.store import key_of
 from objectives.vision_recipe import Cifar10, VisionRecipe
 
@@ -22,17 +32,27 @@ LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "datasets", "numpy")
 IDENTITY_CHARACTERS = 12
 
 
-def of_recipe(recipe: Recipe) -> dict[str, str]:
+def asks_hub(recipe: Recipe) -> bool:
+    """Whether a corpus or a task of the recipe is a dataset on the hub."""
+    mid = recipe.pretrain.mid
+    given = (*recipe.corpus.sources, *(() if mid is None else mid.sources))
+    names = [source.name for source in given if isinstance(source, HubDataset)]
+    names += [task.dataset for task in recipe.finetune.tasks if isinstance(task, HubTask)]
+    return any(not Path(name).expanduser().is_dir() for name in names)
+
+
+def of_recipe(recipe: Recipe, notes: Stages | None = None) -> dict[str, str]:
     """Name of each condition of a language model's trials -> its identity.
+
+    `notes` is the store, which knows commits of the hub where there is no network.
 
     Raises:
         ValueError: a file cannot be read, or a commit of the hub cannot be known.
     """
-    found = {"corpus": _identity([sources.fingerprint(each) for each in recipe.corpus.sources])}
+    found = {"corpus": _corpus_identity(recipe.corpus.sources, notes)}
     if recipe.pretrain.mid is not None:
-        second = [sources.fingerprint(each) for each in recipe.pretrain.mid.sources]
-        found["second corpus"] = _identity(second)
-    found |= {f"task {task.name}": _task_identity(task) for task in recipe.finetune.tasks}
+        found["second corpus"] = _corpus_identity(recipe.pretrain.mid.sources, notes)
+    found |= {f"task {task.name}": _task_identity(task, notes) for task in recipe.finetune.tasks}
     if recipe.model.preset is None or recipe.model.weights is not None:
         found["model"] = _identity(jobs.model_content(recipe.model))
     return found | library_versions()
@@ -53,12 +73,16 @@ def library_versions() -> dict[str, str]:
     return versions | {"python": platform.python_version()}
 
 
-def _task_identity(task: Task) -> str:
+def _corpus_identity(given: Sequence[Source], notes: Stages | None) -> str:
+    return _identity([sources.fingerprint(sources.pinned(each, notes)) for each in given])
+
+
+def _task_identity(task: Task, notes: Stages | None) -> str:
     """Of a task's rows in any order; a built-in task is made by this version of Python."""
     if isinstance(task, BuiltinTask):
         return task.name
     if isinstance(task, HubTask) and not Path(task.dataset).expanduser().is_dir():
-        commit = hub.commit_of(task.dataset, task.revision)
+        commit = hub.commit_of(task.dataset, task.revision, notes)
         return _identity([task.dataset, task.config, commit])
     assert isinstance(task, FileTask | HubTask)
     rows = task_rows.read(task).rows

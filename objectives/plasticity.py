@@ -101,7 +101,13 @@ class PlasticityObjective(Measuring[Recipe]):
             ValueError: data that cannot be read.
         """
         with turns.turn(None):
-            return conditions.of_recipe(self.located)
+            if not conditions.asks_hub(self.located):
+                return conditions.of_recipe(self.located)
+            store = self.execution.open_store()
+            try:
+                return conditions.of_recipe(self.located, store)
+            finally:
+                store.close()
 
     def reused(self, request: Request, done: Request) -> float:
         """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""

@@ -17,7 +17,9 @@ from huggingface_hub import constants, errors
 
 from objectives import corpus as corpora
 from objectives import hub, huggingface, sources, tasks, tokenizing
-from objectives.recipe import Corpus, HubDataset, HubTask
+from objectives.execution import Execution
+from objectives.plasticity import PlasticityObjective
+from objectives.recipe import Corpus, Finetune, HubDataset, HubTask, Recipe
 from objectives.store import Store
 from tests.objectives import toy
 
@@ -186,6 +188,21 @@ def test_a_machine_without_a_network_finds_the_tokens_of_one_with(
     forget()
     with pytest.raises(ValueError, match="the commit of dataset 'org/text' is not known"):
         corpora.prepare(given, toy.SEQ_LEN, Store(tmp_path / "other"))
+
+
+def test_conditions_are_the_same_without_a_network(fake: FakeHub, tmp_path: Path) -> None:
+    def found() -> dict[str, str]:
+        task = HubTask(name="t", dataset="org/task", prompt="{q}", completion="{a}")
+        recipe = Recipe(corpus=Corpus(sources=(TEXT,)), finetune=Finetune(tasks=(task,)))
+        return PlasticityObjective(recipe, Execution(store=tmp_path / "store")).conditions()
+
+    online = found()
+    forget()
+    fake.error = httpx.ConnectError("gone")
+    assert found() == online
+    forget()
+    fake.error, fake.commit = None, OTHER
+    assert found() != online
 
 
 def test_rows_that_datasets_has_cached_are_read_without_a_network(
