@@ -14,7 +14,7 @@ from typing import Any
 
 from hpo import wording
 from hpo.record import Run, Trial
-from hpo.scoring import Front, Standing, front, sem
+from hpo.scoring import Front, Standing, front, sem, setting
 from hpo.spec import Exported
 
 CHECK = """\
@@ -103,32 +103,39 @@ def _what(run: Run, trial: Trial, found: Front) -> str:
 
 
 def _metrics(run: Run, trial: Trial, found: Front) -> str:
-    """This trial beside the baselines, each with its standard error."""
+    """This trial's setting beside the baselines, as the front shows them: means over seeds."""
+    own = setting(run, trial)
     others = [
-        each for each in found.points if each.baseline is not None and each.number != trial.number
+        setting(run, each)
+        for each in found.points
+        if each.baseline is not None and each.number != own.trial.number
     ]
+    columns = (own, *others)
     names = [*wording.score_names(run), *(f"task.{name}.after" for name in wording.task_names(run))]
     names += [name for name in ("base_loss", "forgetting_nats", "tau_frac", "tokens_per_param")
               if name in trial.metrics and name not in names]  # fmt: skip
     rows = [
-        (wording.named(name), *(wording.measured(each, name) for each in (trial, *others)))
+        (wording.named(name), *(wording.measured(each.trial, name) for each in columns))
         for name in names
     ]
-    return _table(("metric", *(wording.title(each) for each in (trial, *others))), rows)
+    rows.append(("pretraining seeds", *(str(len(each.seeds)) for each in columns)))
+    return _table(("metric", *(wording.title(each.trial) for each in columns)), rows)
 
 
 def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
-    yield "± is one standard error over seeds; without it there is one seed, or all agree"
-    yield f"pretraining seed {trial.seed}, fidelity {trial.fidelity:g} of the full horizon"
-    again = [
-        each for each in run.complete()
-        if each.params == trial.params and each.seed != trial.seed
-    ]  # fmt: skip
-    for goal in run.goals:
-        values = [each.metrics.get(goal.metric, math.nan) for each in (trial, *again)]
-        if again:
-            shown = ", ".join(wording.number(value) for value in values)
-            yield f"{goal.metric} over pretraining seeds: {shown} (n = {len(values)})"
+    yield (
+        "the table shows means over pretraining seeds, as the front does; ± is one standard error "
+        "over seeds, and without it there is one seed, or all agree"
+    )
+    own = ", ".join(f"{goal.metric} {wording.measured(trial, goal.metric)}" for goal in run.goals)
+    yield (
+        f"these weights: pretraining seed {trial.seed}, fidelity {trial.fidelity:g} of the full "
+        f"horizon, {own}"
+    )
+    seeds = setting(run, trial).every
+    for goal in run.goals if len(seeds) > 1 else ():
+        shown = ", ".join(wording.number(t.metrics.get(goal.metric, math.nan)) for t in seeds)
+        yield f"{goal.metric} over pretraining seeds: {shown} (n = {len(seeds)})"
     yield (
         f"compared: {len(found.points)} settings that count, {len(run.trials)} trials; goals "
         + ", ".join(f"{goal.metric} {goal.direction}" for goal in run.goals)
@@ -136,7 +143,7 @@ def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
     )
     on_front = ", ".join(wording.title(each) for each in found.trials)
     yield f"front: {on_front or 'empty'}"
-    member = found.membership.get(trial.number, math.nan)
+    member = found.membership.get(setting(run, trial).trial.number, math.nan)
     if math.isfinite(member):
         yield f"probability of belonging to the front: {member:.2f}"
     yield from trial.notes
@@ -183,7 +190,7 @@ def _limits(run: Run, trial: Trial, exported: Exported) -> Iterable[str]:
         "proxy scale: what is best here need not be best for a large model; hpo transfer says "
         "what rules of the literature make of the decay"
     )
-    if not any(each.params == trial.params and each.seed != trial.seed for each in run.complete()):
+    if len(setting(run, trial).every) < 2:
         yield "one pretraining seed: the spread between pretraining runs is not known"
     if not math.isfinite(sem(trial, "gain")) and "gain" in trial.metrics:
         yield "one fine-tuning seed: scores have no standard error"

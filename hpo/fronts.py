@@ -66,11 +66,15 @@ def together(runs: Mapping[str, Run]) -> Fronts:
     if len(runs) < 2:
         raise ValueError("a comparison needs two runs or more, each named once.")
     labels = list(runs)
+    found = {label: front(run) for label, run in runs.items()}
     pairs = tuple(
-        Pair(one=a, other=b, difference=hypervolume_difference(runs[a], runs[b]))
+        Pair(
+            one=a,
+            other=b,
+            difference=hypervolume_difference(runs[a], runs[b], (found[a], found[b])),
+        )
         for a, b in itertools.combinations(labels, 2)
     )
-    found = {label: front(run) for label, run in runs.items()}
     goals = runs[labels[0]].goals
     observed = np.concatenate([losses(each.points, goals) for each in found.values()])
     corner = observed[np.isfinite(observed).all(axis=1)].max(axis=0)

@@ -8,7 +8,7 @@ it splits, they went apart between that step and the next recorded one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hpo.record import Run, Trial
 
@@ -43,7 +43,7 @@ def tree(run: Run) -> Tree:
     """The trees with at least two trials."""
     roots = _split([trial for trial in run.trials if trial.curves.get(LOSS)], 0)
     rows: list[int] = []
-    grown = [_grow(group, 0, 0.0, rows) for group in roots if len(group) > 1]
+    grown = [_grow(group, rows) for group in roots if len(group) > 1]
     return Tree(
         stretches=tuple(stretch for each in grown for stretch in each),
         rows=tuple(rows),
@@ -51,27 +51,51 @@ def tree(run: Run) -> Tree:
     )
 
 
-def _grow(group: Sequence[Trial], index: int, start: float, rows: list[int]) -> list[Stretch]:
-    """The stretch of this group from a recorded point on, then all that branches off.
+def _grow(root: Sequence[Trial], rows: list[int]) -> list[Stretch]:
+    """The stretch of a group from its first recorded point on, then all that branches off.
 
-    The trials at its tips are added to `rows`.
+    The trials at its tips are added to `rows`. Without recursion, as branches may be nested as deep
+    as a curve has points.
     """
-    end = index
-    while all(len(trial.curves[LOSS]) > end for trial in group) and len(_split(group, end)) == 1:
-        end += 1
-    stop = group[0].curves[LOSS][end - 1][0]
-    parts = _split(group, end)
-    branches = [] if len(parts) == 1 else [_grow(part, end, stop, rows) for part in parts]
-    places = [branch[0].row for branch in branches]
-    if not branches:
-        places = [float(len(rows) + offset) for offset in range(len(group))]
-        rows.extend(trial.number for trial in group)
-    row = sum(places) / len(places)
-    numbers = tuple(trial.number for trial in group)
-    found = [Stretch(start=start, end=stop, trials=numbers, row=row, parent=None)]
-    for first, *rest in branches:
-        found += [replace(first, parent=row), *rest]
-    return found
+    waiting: list[tuple[Sequence[Trial], int, float, int | None]] = [(root, 0, 0.0, None)]
+    found: list[tuple[Sequence[Trial], float, float, int | None]] = []
+    places: list[list[float]] = []
+    """Rows of what branches off each stretch, or of its trials where it is a tip."""
+    while waiting:
+        group, end, start, parent = waiting.pop()
+        while _agree(group, end):
+            end += 1
+        stop = group[0].curves[LOSS][end - 1][0]
+        parts = _split(group, end)
+        here = len(found)
+        found.append((group, start, stop, parent))
+        if len(parts) > 1:
+            places.append([])
+            waiting += [(part, end, stop, here) for part in reversed(parts)]
+        else:
+            places.append([float(len(rows) + offset) for offset in range(len(group))])
+            rows.extend(trial.number for trial in group)
+    heights = [0.0] * len(found)
+    for at in reversed(range(len(found))):  # what branches off comes after its parent
+        heights[at] = sum(places[at]) / len(places[at])
+        above = found[at][3]
+        if above is not None:
+            places[above].insert(0, heights[at])
+    return [
+        Stretch(
+            start=start,
+            end=stop,
+            trials=tuple(trial.number for trial in group),
+            row=row,
+            parent=None if parent is None else heights[parent],
+        )
+        for (group, start, stop, parent), row in zip(found, heights, strict=True)
+    ]
+
+
+def _agree(group: Sequence[Trial], index: int) -> bool:
+    """Whether all have a recorded point there, the same one."""
+    return all(len(trial.curves[LOSS]) > index for trial in group) and len(_split(group, index)) < 2
 
 
 def _split(trials: Sequence[Trial], index: int) -> list[list[Trial]]:

@@ -195,8 +195,12 @@ def significantly_better(found: Front, number: int, other: int, metric: str) -> 
     return each is not None and each.better == number and each.significant
 
 
-def hypervolume_difference(run: Run, other: Run) -> VolumeDifference:
+def hypervolume_difference(
+    run: Run, other: Run, fronts: tuple[Front, Front] | None = None
+) -> VolumeDifference:
     """How much more volume the reported front of `run` dominates than that of `other`.
+
+    `fronts`: of the two runs, where they are known; to find one takes a model's fit.
 
     Raises:
         ValueError: the runs have different goals, or a run has no trial that counts.
@@ -206,7 +210,7 @@ def hypervolume_difference(run: Run, other: Run) -> VolumeDifference:
             f"fronts can be compared where the goals are the same; {run.name} and {other.name} "
             "have different ones."
         )
-    sides = [front(run), front(other)]
+    sides = (front(run), front(other)) if fronts is None else fronts
     observed = np.concatenate([losses(found.points, found.goals) for found in sides])
     finite = observed[np.isfinite(observed).all(axis=1)]
     if not all(found.points for found in sides) or not len(finite):

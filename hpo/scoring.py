@@ -129,6 +129,18 @@ def counted_points(run: Run) -> list[Point]:
     return [each for each in points(run, measured) if feasible(each.trial, run.limits)]
 
 
+def setting(run: Run, trial: Trial) -> Point:
+    """The setting that a trial measures, with its means over seeds as the front shows them.
+
+    A trial that is no full measurement stands for itself.
+    """
+    measured = [each for each in run.trials if _unmeasured(each, run) is None]
+    for point in points(run, measured):
+        if any(each.number == trial.number for each in point.every):
+            return point
+    return Point(trial=trial, seeds=(trial,), confirmations=())
+
+
 def front(run: Run) -> Front:
     """The run's front as it stands."""
     found = counted_points(run)

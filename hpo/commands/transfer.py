@@ -15,7 +15,7 @@ from rich.text import Text
 from hpo import runs, selection, transfer, wording
 from hpo.commands.words import DONE, command, count, rate
 from hpo.record import Run
-from hpo.scoring import front
+from hpo.scoring import front, setting
 from hpo.tables import finite
 from hpo.transfer import Proxy, Scale
 
@@ -152,12 +152,15 @@ def _table(run: Run, proxies: Sequence[Proxy], target: Scale) -> Table:
     table.add_column("trial", no_wrap=True)
     for goal in run.goals:
         table.add_column(Text(goal.metric), justify="right")
+    table.add_column("seeds", justify="right")
     for name in ("proxy", *transfer.RULES):
         table.add_column(name, justify="right")
     for proxy in proxies:
         mark = "*" if proxy.trial.number == knee else ""
         cells = [f"{wording.title(proxy.trial)}{mark}"]
-        cells += [wording.measured(proxy.trial, goal.metric) for goal in run.goals]
+        point = setting(run, proxy.trial)
+        cells += [wording.measured(point.trial, goal.metric) for goal in run.goals]
+        cells.append(str(len(point.seeds)))
         cells.append(_cell(proxy.decay, proxy.tau))
         cells += [_cell(each.decay, each.tau) for each in transfer.advise(proxy, target)]
         table.add_row(*(Text(cell) for cell in cells))

@@ -170,12 +170,21 @@ function refresh(ids) {
   requestAnimationFrame(drawNext);
 }
 
+// A figure that cannot be drawn stays empty; the others are not held up by it.
+function drawn(id) {
+  try {
+    draw(document.getElementById(id));
+  } catch (error) {
+    console.error(id, error);
+  }
+}
+
 function drawNext() {
   const next = [...visible].find((id) => stale.has(id));
   drawing = next !== undefined;
   if (!drawing) return;
   stale.delete(next);
-  draw(document.getElementById(next));
+  drawn(next);
   setTimeout(drawNext);
 }
 
@@ -188,7 +197,7 @@ const watcher = new IntersectionObserver((entries) => {
 function drawRest() {
   for (const id of [...stale]) {
     stale.delete(id);
-    draw(document.getElementById(id));
+    drawn(id);
   }
 }
 

@@ -92,7 +92,7 @@ def _sections(run: Run, found: Front, shown: Shown) -> Iterable[tuple[str, str, 
     if learning:
         yield "curves", "Learning curves", [soft(_of_selected(run)), grid(learning)]
     if any(trial.metrics for trial in run.trials) and wording.task_names(run):
-        yield "gain", "Gain by task", list(_gain(run))
+        yield "gain", "Gain by task", list(_gain(run, found))
     mechanism = mechanism_parts(shown.analysis)
     if mechanism or probes:
         by_layer = [heading("By layer and step"), soft(_of_selected(run)), grid(probes)]
@@ -164,12 +164,13 @@ def _front_note(run: Run, found: Front) -> str:
     )
 
 
-def _gain(run: Run) -> Iterable[str]:
-    yield soft(
-        "Of the selected trials: the score before fine-tuning (open) and after (full, ± one "
-        "standard error); dashed is chance."
-    )
-    yield figure("gain-by-task", "tall")
+def _gain(run: Run, found: Front) -> Iterable[str]:
+    if figures.gain_data(run, found).trials:
+        yield soft(
+            "Of the selected trials: the score before fine-tuning (open) and after (full, ± one "
+            "standard error); dashed is chance."
+        )
+        yield figure("gain-by-task", "tall")
     yield heading("Gain and fine-tuned score")
     yield from _disagreement(disagreements(run))
     forgotten = [t for t in run.trials if "forgetting_nats" in t.metrics]

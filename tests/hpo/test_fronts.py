@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, fronts, runs
+from hpo import cli, fronts, membership, runs, scoring
 from hpo.record import Run
 from hpo.spec import BASE_LOSS_DOWN, Goal
-from tests.hpo import toy
+from tests.hpo import noisy, toy
 from tests.hpo.test_cli import complaint
 
 
@@ -183,3 +184,26 @@ def test_hostile_names_are_printed_as_they_are(
 ) -> None:
     assert cli.main(["compare", "a", "hostile"]) == 0
     assert "onerror=alert(1)" in capsys.readouterr().out
+
+
+def test_each_run_is_fitted_once_however_many_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits: list[str] = []
+
+    def counting(run: Run) -> scoring.Front:
+        fits.append(run.name)
+        return scoring.front(run)
+
+    monkeypatch.setattr(fronts, "front", counting)
+    monkeypatch.setattr(membership, "front", counting)
+    runs = {
+        name: dataclasses.replace(noisy.curve(noise=0.05, draw=draw), name=name)
+        for draw, name in enumerate("abcd")
+    }
+    found = fronts.together(runs)
+    assert sorted(fits) == list("abcd")
+    for pair in found.pairs:
+        assert pair.difference == membership.hypervolume_difference(
+            runs[pair.one], runs[pair.other]
+        )

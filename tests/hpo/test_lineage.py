@@ -59,3 +59,19 @@ def test_a_drawn_line_bends_from_its_trunk_and_tips_carry_trials() -> None:
     assert list(drawn.data[1].x) == [20, 20, 30]
     assert drawn.data[0].line.width > drawn.data[1].line.width
     assert list(drawn.data[-1].customdata) == [0, 1]
+
+
+def test_branches_may_be_nested_as_deep_as_a_curve_has_points() -> None:
+    """Each trial leaves the common line one step after the one before."""
+    depth = 600
+    trials = [
+        toy.trial(n, 3.5, 0.2, curves={"train_loss": [*([at, 1.0] for at in range(n)), [n, 2.0]]})
+        for n in range(1, depth + 1)
+    ]
+    found = tree(toy.run(trials))
+    assert found.rows == tuple(trial.number for trial in trials)
+    shared = [each for each in found.stretches if len(each.trials) > 1]
+    assert [len(each.trials) for each in shared] == list(range(depth, 1, -1))
+    heights = {each.row for each in found.stretches}
+    assert all(each.parent in heights for each in found.stretches[1:])
+    assert len(draw_tree(found).data) == len(found.stretches) + 1

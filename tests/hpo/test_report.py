@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from hpo.record import Rung
+from hpo.record import Rung, Trial
 from hpo.report import in_script, render, write_report
 from hpo.report.packed import MOST_POINTS, most_points, thinned
 from hpo.report.summary import budget_rows
@@ -263,3 +263,19 @@ def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known(
     assert mean == pytest.approx(sum(both) / 2, rel=1e-5)
     unknown = Page(render(toy.mixed()))
     assert set(unknown.data()["details"]["membership"]) == {None}
+
+
+def test_a_figure_without_data_is_left_out_of_the_page() -> None:
+    """Scores before fine-tuning, and none after it."""
+    trials = [
+        Trial(
+            number=n, state="complete", params={"x": 0.1 * n},
+            metrics={
+                "base_loss": 3.0 + n, "gain": 0.1, "task.a.before": 0.2, "task.a.after": math.nan,
+            },
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    page = render(toy.run(trials))
+    assert 'id="gain-by-task"' not in page
+    assert 'id="gain-by-task"' in render(toy.mixed())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
 
 import pytest
 
-from hpo import cli, runs, transfer
+from hpo import cli, runs, transfer, wording
+from hpo.commands import transfer as transfer_command
 from hpo.record import Run
+from hpo.scoring import front
 from hpo.transfer import Scale
 from objectives import PlasticityObjective, Recipe
 from tests.hpo import toy
@@ -278,3 +281,23 @@ def test_sizes_are_numbers_above_0(option: str, text: str) -> None:
 def test_a_record_without_sizes_is_refused(record: Run) -> None:
     with pytest.raises(ValueError, match="does not tell trial 0's tokens"):
         transfer.read_proxy(record, record.trials[0])
+
+
+def test_the_table_shows_a_settings_means_over_seeds_as_the_front_does() -> None:
+    seen = [
+        dataclasses.replace(
+            trial(2 * seed + point, 3.4 + point + shift, 0.2 + point + shift),
+            seed=seed, replicate_of=point if seed else None,
+        )
+        for seed, shift in enumerate((0.0, 0.06, -0.03)) for point in range(2)
+    ]  # fmt: skip
+    found = run(*seen)
+    proxy = transfer.read_proxy(found, found.trials[0])
+    table = transfer_command._table(
+        found, [proxy], Scale(params=1e9, tokens=2e10, batch=1e6, lr=1e-3)
+    )
+    cells = {str(each.header): str(next(iter(each.cells))) for each in table.columns}
+    (point,) = [each for each in front(found).points if each.number == 0]
+    assert cells["gain"] == wording.measured(point, "gain")
+    assert cells["gain"] != wording.measured(found.trials[0], "gain")
+    assert cells["seeds"] == "3"
