@@ -74,7 +74,9 @@ def fingerprint(source: recipe.Source) -> list[Any]:
         return ["files", content, source.text_field, source.max_bytes]
     if isinstance(source, recipe.Stdlib):
         return ["stdlib", _digest(documents(source))]
-    return ["hub", source.name, source.config, source.split, _revision(source), source.text_field,
+    # A folder is its content, wherever it is.
+    name = None if Path(source.name).expanduser().is_dir() else source.name
+    return ["hub", name, source.config, source.split, _revision(source), source.text_field,
             source.max_bytes]  # fmt: skip
 
 

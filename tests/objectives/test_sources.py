@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,6 +212,13 @@ def test_a_fingerprint_knows_as_what_the_content_is_read(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(JSONL)
     assert read(tmp_path / "a.jsonl") != read(tmp_path / "a.txt")
     assert prints(tmp_path / "a.jsonl") != prints(tmp_path / "a.txt")
+
+
+def test_a_saved_dataset_is_the_same_wherever_it_is(tmp_path: Path) -> None:
+    saved = datasets.Dataset.from_dict({"text": TEXTS})
+    saved.save_to_disk(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert sources.fingerprint(hub(tmp_path / "a")) == sources.fingerprint(hub(tmp_path / "b"))
 
 
 def test_a_saved_dataset_s_fingerprint_follows_its_files(tmp_path: Path) -> None:
