@@ -38,6 +38,8 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 
 
 _CROWD = 300  # Points; assumed.
+_MOST_TICKS = 12
+"""Layers that are named on an axis; assumed."""
 _MOST_SHARES = 15
 """Points of a front whose memberships are written beside them; assumed."""
 _CURVE_AXES = {
@@ -70,13 +72,22 @@ def draw_front(data: FrontData) -> go.Figure:
     return figure
 
 
-def draw_curves(curves: Iterable[Curve], name: str) -> go.Figure:
-    """Lines over steps or layers; trials not shown at first wait in the legend."""
+def draw_curves(curves: Iterable[Curve], name: str, last: float | None = None) -> go.Figure:
+    """Lines over steps or layers; trials not shown at first wait in the legend.
+
+    `last`: the last step or layer of all, where it is not that of these curves.
+    """
+    curves = tuple(curves)
     kind = "completion loss" if name.startswith("finetune.") else "loss"
     usual = "value" if name.startswith("probe.") else f"{kind} (nats/token)"
     across = "layer" if name.endswith("_by_layer") else "step"
     look = layout(across, _CURVE_AXES.get(name, usual)) | {"showlegend": True}
-    return go.Figure(data=[_line(curve) for curve in curves], layout=look)
+    figure = go.Figure(data=[_line(curve) for curve in curves], layout=look)
+    if across == "layer":
+        steps = [step for curve in curves for step in curve.steps]
+        last = max(steps, default=0) if last is None else last
+        figure.update_xaxes(tick0=0, dtick=max(1, math.ceil(last / _MOST_TICKS)), tickformat="d")
+    return figure
 
 
 def draw_gain(data: GainData) -> go.Figure:
@@ -105,6 +116,7 @@ def draw_dots(data: Dots) -> go.Figure:
     dots = go.Scatter(
         x=names,
         y=list(data.values),
+        name="the paper" if data.paper else "this study",
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 9},
         error_y={"array": list(data.errors), "color": colour, "thickness": 1.2, "width": 0},
@@ -123,13 +135,19 @@ def layout(x: str, y: str) -> dict[str, Any]:
     """The look that all figures share; axis titles as plain text."""
     return {
         "template": "none",
-        "xaxis": {"title": {"text": escaped(x)}, "automargin": True, "zeroline": False},
-        "yaxis": {"title": {"text": escaped(y)}, "automargin": True, "zeroline": False},
+        "xaxis": _axis(x),
+        "yaxis": _axis(y),
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
     }
+
+
+def _axis(title: str) -> dict[str, Any]:
+    """With a distance from the ticks' labels to the title, without which it may cover them."""
+    named = {"text": escaped(title), "standoff": 12}
+    return {"title": named, "automargin": True, "zeroline": False}
 
 
 def escaped(text: str) -> str:

@@ -16,8 +16,10 @@ import plotly.graph_objects as go
 
 from hpo import drawing, figures, importance, lineage, mechanism, parameters, wording
 from hpo import parameter_drawing as drawn
+from hpo.format import plural
 from hpo.importance import Importance
 from hpo.lineage import Tree
+from hpo.parameter_drawing import Marks
 from hpo.parameters import Interaction, Parallel, Slice
 from hpo.record import Run
 from hpo.scoring import front
@@ -65,10 +67,14 @@ def exhibits(run: Run) -> dict[str, Exhibit]:
         )
     for place, dots in enumerate(figures.paper_dots(run)):
         shown[f"paper.{place}"] = _dots(dots)
-    return shown | _parameters(run) | _mechanism(run) | _tree(run)
+    marks = {
+        "front": [trial.number for trial in found.trials],
+        "baseline": [trial.number for trial in run.trials if trial.baseline is not None],
+    }
+    return shown | _parameters(run, marks) | _mechanism(run, marks) | _tree(run)
 
 
-def _parameters(run: Run) -> dict[str, Exhibit]:
+def _parameters(run: Run, marks: Marks) -> dict[str, Exhibit]:
     """Slices, importance, interaction and parallel coordinates."""
     names = wording.param_names(run, run.trials)
     shown = {}
@@ -76,7 +82,7 @@ def _parameters(run: Run) -> dict[str, Exhibit]:
         for goal in run.goals:
             data = parameters.slice_data(run, path, goal.metric)
             if data.trials:
-                shown[f"slice.{names[path]}.{goal.metric}"] = _slice(data, names[path])
+                shown[f"slice.{names[path]}.{goal.metric}"] = _slice(data, names[path], marks)
     for each in parameters.interactions(run):
         shown[f"interaction.{each.goal.metric}"] = _interaction(each)
     shares = importance.importances(run)
@@ -91,17 +97,17 @@ def _parameters(run: Run) -> dict[str, Exhibit]:
         shown["parallel"] = Exhibit(
             what="every trial over parameters and goals, each axis from 0 to 1",
             rows=_parallel_rows(parallel),
-            draw=lambda: drawn.draw_parallel(parallel),
+            draw=lambda: drawn.draw_parallel(parallel, marks),
         )
     return shown
 
 
-def _mechanism(run: Run) -> dict[str, Exhibit]:
+def _mechanism(run: Run, marks: Marks) -> dict[str, Exhibit]:
     """What probes measured, over decay and under the goals."""
     names = wording.param_names(run, run.trials)
     return {
         f"mechanism.{names.get(each.x, each.x)}.{each.y}": _slice(
-            each, names.get(each.x, wording.named(each.x))
+            each, names.get(each.x, wording.named(each.x)), marks
         )
         for each in mechanism.mechanism_slices(run)
     }
@@ -128,11 +134,22 @@ def exhibit(run: Run, name: str) -> Exhibit:
     return found[name]
 
 
+def missing(run: Run, known: Iterable[str]) -> dict[str, str]:
+    """Figures that the run has no data for -> what they need."""
+    there = set(known)
+    return {name: _needs(run, name) for name in NEEDS if name not in there}
+
+
+def _needs(run: Run, name: str) -> str:
+    many = len(run.complete())
+    complete = f"{plural(many, 'trial')} {'is' if many == 1 else 'are'} complete"
+    return f"it needs {NEEDS[name]}, and {complete}."
+
+
 def _why_not(run: Run, name: str, known: Iterable[str]) -> str:
     """What a figure needs that the run lacks, or which figure may be meant."""
     if name in NEEDS:
-        complete = len(run.complete())
-        return f"it needs {NEEDS[name]}, and {complete} trials are complete."
+        return _needs(run, name)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}? `hpo plot {run.name}` lists all."
@@ -165,14 +182,14 @@ def _rows(record: Any) -> Iterator[dict[str, Any]]:
         yield plain | {name: value[place] for name, value in columns.items()}
 
 
-def _slice(data: Slice, name: str) -> Exhibit:
+def _slice(data: Slice, name: str, marks: Marks) -> Exhibit:
     return Exhibit(
         what=f"{wording.named(data.y)} over {name}",
         rows=[
             {"trial": trial, data.x: x, data.y: y}
             for trial, x, y in zip(data.trials, data.across, data.values, strict=True)
         ],
-        draw=lambda: drawn.draw_slice(data, name),
+        draw=lambda: drawn.draw_slice(data, name, marks),
     )
 
 

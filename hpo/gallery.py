@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,30 @@ class NoBrowser(ValueError):
     """A picture cannot be drawn on this machine, which lacks what draws it."""
 
 
-def write(exhibit: Exhibit, name: str, path: Path) -> Path:
+@contextlib.contextmanager
+def one_browser() -> Iterator[None]:
+    """Pictures written within share one browser; without kaleido nothing is started."""
+    try:
+        import kaleido
+    except ImportError:  # which the first picture says
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            kaleido.start_sync_server(silence_warnings=True)
+        except Exception as error:  # as a picture does
+            raise _no_browser(error) from None
+    try:
+        yield
+    finally:
+        kaleido.stop_sync_server(silence_warnings=True)
+
+
+def write(exhibit: Exhibit, name: str, path: Path, run: str) -> Path:
     """Write the figure in the format that the file's name ends in, whole or not at all.
+
+    `run`: the name in the titles of pictures and pages.
 
     Raises:
         ValueError: an unknown ending, or a place that cannot be written.
@@ -38,7 +62,7 @@ def write(exhibit: Exhibit, name: str, path: Path) -> Path:
         raise ValueError(
             f"a figure is written as {', '.join(WRITERS)}, by the file's ending; got {path.name!r}."
         )
-    content = WRITERS[ending](exhibit, name)
+    content = WRITERS[ending](exhibit, name, run)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, content)
@@ -49,31 +73,39 @@ def write(exhibit: Exhibit, name: str, path: Path) -> Path:
     return path
 
 
-def _picture(ending: str) -> Callable[[Exhibit, str], bytes]:
-    def write(exhibit: Exhibit, name: str) -> bytes:
-        figure = on_paper(exhibit.draw())
+def _picture(ending: str) -> Callable[[Exhibit, str, str], bytes]:
+    def write(exhibit: Exhibit, name: str, run: str) -> bytes:
+        figure = on_paper(exhibit.draw(), title(exhibit, run))
         try:
             drawn: bytes = figure.to_image(
                 format=ending, width=WIDTH, height=HEIGHT, scale=1 if ending == "pdf" else SCALE
             )
         except Exception as error:  # kaleido and its browser fail in many ways
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise NoBrowser(
-                "a picture needs kaleido and Chrome or Chromium (pip install "
-                "'plasticity-hpo[pictures]', and the browser); html, csv, parquet and json need "
-                f"neither ({reason})"
-            ) from None
+            raise _no_browser(error) from None
         return drawn
 
     return write
 
 
-def on_paper(figure: go.Figure) -> go.Figure:
-    """The figure on white, without what only waits in the legend to be clicked."""
+def _no_browser(error: Exception) -> NoBrowser:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return NoBrowser(
+        "a picture needs kaleido and Chrome or Chromium (pip install 'plasticity-hpo[pictures]', "
+        f"and the browser); html, csv, parquet and json need neither ({reason})"
+    )
+
+
+def title(exhibit: Exhibit, run: str) -> str:
+    """The run's name and what the figure shows."""
+    return drawing.escaped(f"{run}: {exhibit.what}")
+
+
+def on_paper(figure: go.Figure, text: str) -> go.Figure:
+    """The figure on white with its title, without what only waits in the legend to be clicked."""
     figure.update_layout(
         paper_bgcolor="white", plot_bgcolor="white", font={"color": INK, "size": 14}
     )
-    figure.update_layout(margin={"l": 70, "r": 30, "t": 40, "b": 80})
+    figure.update_layout(margin={"l": 70, "r": 30, "t": 60, "b": 80}, **_headed(text))
     figure.update_xaxes(gridcolor="#e0e0e0", linecolor=INK, ticks="outside")
     figure.update_yaxes(gridcolor="#e0e0e0", linecolor=INK, ticks="outside")
     figure.for_each_trace(
@@ -82,20 +114,24 @@ def on_paper(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def _html(exhibit: Exhibit, name: str) -> bytes:
+def _headed(text: str) -> dict[str, Any]:
+    """A title above the figure, and the legend beside it, where it covers no title."""
+    return {
+        "title": {"text": text, "x": 0.02, "y": 0.98, "yanchor": "top", "font": {"size": 17}},
+        "legend": {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
+    }
+
+
+def _html(exhibit: Exhibit, name: str, run: str) -> bytes:
     """A page that needs no network."""
     figure = exhibit.draw()
-    figure.update_layout(
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        margin={"t": 90},
-        title={"text": drawing.escaped(f"{name}: {exhibit.what}"), "y": 0.98},
-    )
+    figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", margin={"t": 60})
+    figure.update_layout(**_headed(title(exhibit, run)))
     text: str = figure.to_html(include_plotlyjs=True, config={"responsive": True})
     return text.encode()
 
 
-def _csv(exhibit: Exhibit, name: str) -> bytes:
+def _csv(exhibit: Exhibit, name: str, run: str) -> bytes:
     names = list(dict.fromkeys(key for row in exhibit.rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -118,19 +154,19 @@ def _inert(value: Any) -> Any:
     return value
 
 
-def _json(exhibit: Exhibit, name: str) -> bytes:
+def _json(exhibit: Exhibit, name: str, run: str) -> bytes:
     data = {"figure": name, "what": exhibit.what, "rows": exhibit.rows}
     return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _parquet(exhibit: Exhibit, name: str) -> bytes:
+def _parquet(exhibit: Exhibit, name: str, run: str) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(exhibit.rows), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
-WRITERS: dict[str, Callable[[Exhibit, str], bytes]] = {
+WRITERS: dict[str, Callable[[Exhibit, str, str], bytes]] = {
     **{ending: _picture(ending) for ending in PICTURES},
     "html": _html,
     "csv": _csv,

@@ -7,7 +7,7 @@ a selection in every figure, and whatever a user named is escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -19,11 +19,18 @@ from hpo.lineage import Tree
 from hpo.parameters import Interaction, Parallel, Slice, TauLine
 
 _HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
+Marks = Mapping[str, Collection[int]]
+"""Group -> trials that stand out; the report needs none, as it marks the selected ones."""
+NO_MARKS: Marks = {}
+_MARKS: dict[str, dict[str, Any]] = {
+    "front": {"color": VERMILLION, "symbol": "circle", "size": 10},
+    "baseline": {"color": BLUE, "symbol": "diamond-open", "size": 13, "line": {"width": 2}},
+}
 _MOST_ROWS = 60
 """Trials that the drawing of a tree names; assumed."""
 
 
-def draw_slice(data: Slice, name: str) -> go.Figure:
+def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
     """Points with their trend and its band, or with the means of a choice's options."""
     drawn = layout(name, wording.named(data.y))
     figure = go.Figure(layout=drawn | {"hovermode": "closest"})
@@ -35,11 +42,13 @@ def draw_slice(data: Slice, name: str) -> go.Figure:
             x=[escaped(each) if isinstance(each, str) else each for each in data.across],
             y=list(data.values),
             customdata=list(data.trials),
+            name=f"trials ({len(data.trials)})",
             mode="markers",
             marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": 0.75},
             hovertemplate=_HOVER,
         )
     )
+    figure.add_traces([_marked(data, group, marks[group]) for group in marks if marks[group]])
     if data.levels:
         figure.add_trace(_levels(data))
         names = [escaped(level.value) for level in data.levels]
@@ -60,6 +69,8 @@ def draw_interaction(data: Interaction) -> go.Figure:
             y=list(data.decays),
             customdata=list(data.trials),
             text=[wording.number(value) for value in data.values],
+            name=f"trials ({len(data.trials)})",
+            showlegend=False,
             mode="markers",
             marker={
                 "color": list(data.values),
@@ -103,25 +114,17 @@ def draw_importance(found: Sequence[Importance], names: dict[str, str]) -> go.Fi
     return figure
 
 
-def draw_parallel(data: Parallel) -> go.Figure:
+def draw_parallel(data: Parallel, marks: Marks = NO_MARKS) -> go.Figure:
     """A line a trial over axes of 0 to 1, in one trace; ticks stand beside each axis."""
     count = len(data.dimensions)
     places = list(range(count))
-    x: list[float | None] = []
-    y: list[float | None] = []
-    numbers: list[int | None] = []
-    for row, number in enumerate(data.trials):
-        x += [*places, None]
-        y += [*(dimension.places[row] for dimension in data.dimensions), None]
-        numbers += [number] * (count + 1)
     figure = go.Figure(layout=layout("", "") | {"hovermode": "closest"})
-    figure.add_trace(
-        go.Scatter(
-            x=x, y=y, customdata=numbers, mode="lines", connectgaps=False, opacity=0.35,
-            line={"color": GREY, "width": 1}, hovertemplate="#%{customdata}<extra></extra>",
-            meta={"lines": True},
-        )
-    )  # fmt: skip
+    thin = {"opacity": 0.5, "line": {"color": GREY, "width": 1}}
+    figure.add_trace(_threads(data, "trials", data.trials, thin))
+    for group, numbers in marks.items():
+        if any(number in numbers for number in data.trials):
+            thick = {"line": {"color": _MARKS[group]["color"], "width": 2.5}}
+            figure.add_trace(_threads(data, group, numbers, thick))
     ticks = [(at, *tick) for at, each in enumerate(data.dimensions) for tick in each.ticks]
     notes: list[dict[str, Any]] = [
         {"x": at, "y": y, "text": escaped(text), "showarrow": False, "xanchor": "left", "xshift": 4}
@@ -140,17 +143,42 @@ def draw_parallel(data: Parallel) -> go.Figure:
     return figure
 
 
+def _threads(
+    data: Parallel, group: str, chosen: Collection[int], look: dict[str, Any]
+) -> go.Scatter:
+    """The lines of the chosen trials, in one trace."""
+    count = len(data.dimensions)
+    x: list[float | None] = []
+    y: list[float | None] = []
+    numbers: list[int] = []
+    for row, number in enumerate(data.trials):
+        if number in chosen:
+            x += [*range(count), None]
+            y += [*(dimension.places[row] for dimension in data.dimensions), None]
+            numbers += [number] * (count + 1)
+    return go.Scatter(
+        x=x, y=y, customdata=numbers, mode="lines", connectgaps=False,
+        name=f"{group} ({len(numbers) // (count + 1)})", meta={"lines": True},
+        hovertemplate="#%{customdata}<extra></extra>", **look,
+    )  # fmt: skip
+
+
 def draw_tree(data: Tree) -> go.Figure:
     """Steps across; a line is as thick as many trials share it, its tips are the trials."""
     figure = go.Figure(layout=layout("step", "") | {"hovermode": "closest"})
+    named: set[str] = set()
     for each in data.stretches:
         many = len(each.trials)
         bend = [] if each.parent is None else [(each.start, each.parent)]
+        kind = "training that several share" if many > 1 else "training of one trial"
         points = [*bend, (each.start, each.row), (each.end, each.row)]
         figure.add_trace(
             go.Scatter(
                 x=[x for x, _ in points],
                 y=[y for _, y in points],
+                name=kind,
+                legendgroup=kind,
+                showlegend=kind not in named,
                 mode="lines",
                 line={
                     "color": VERMILLION if many > 1 else GREY,
@@ -159,6 +187,7 @@ def draw_tree(data: Tree) -> go.Figure:
                 hovertemplate=f"{_trials(each.trials)}<br>to step %{{x}}<extra></extra>",
             )
         )
+        named.add(kind)
     ends = {number: each for each in data.stretches for number in each.trials}
     figure.add_trace(
         go.Scatter(
@@ -166,6 +195,7 @@ def draw_tree(data: Tree) -> go.Figure:
             y=list(range(len(data.rows))),
             customdata=list(data.rows),
             text=[f"#{number}" for number in data.rows],
+            name="trials",
             mode="markers+text" if len(data.rows) <= _MOST_ROWS else "markers",
             textposition="middle right",
             marker={"color": BLUE, "size": 8},
@@ -177,16 +207,32 @@ def draw_tree(data: Tree) -> go.Figure:
     return figure
 
 
+def _marked(data: Slice, group: str, numbers: Collection[int]) -> go.Scatter:
+    """The trials of a group over the points of all."""
+    rows = [row for row, number in enumerate(data.trials) if number in numbers]
+    across = [data.across[row] for row in rows]
+    return go.Scatter(
+        x=[escaped(each) if isinstance(each, str) else each for each in across],
+        y=[data.values[row] for row in rows],
+        customdata=[data.trials[row] for row in rows],
+        name=f"{group} ({len(rows)})",
+        mode="markers",
+        marker=_MARKS[group],
+        hovertemplate=_HOVER,
+    )
+
+
 def _band(x: list[float], data: Slice) -> list[go.Scatter]:
     assert data.trend is not None
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
-        go.Scatter(x=x, y=list(data.trend.low), **edge),
+        go.Scatter(x=x, y=list(data.trend.low), name="band, lower end", showlegend=False, **edge),
         go.Scatter(
-            x=x, y=list(data.trend.high), fill="tonexty", fillcolor="rgba(86,180,233,0.22)", **edge
+            x=x, y=list(data.trend.high), fill="tonexty", fillcolor="rgba(86,180,233,0.22)",
+            name="95 % band of the trend", **edge,
         ),
         go.Scatter(
-            x=x, y=list(data.trend.mean), mode="lines", hoverinfo="skip",
+            x=x, y=list(data.trend.mean), mode="lines", hoverinfo="skip", name="trend",
             line={"color": SKY, "width": 2},
         ),
     ]  # fmt: skip
@@ -203,6 +249,7 @@ def _levels(data: Slice) -> go.Scatter:
             "width": 6,
         },
         text=[f"mean of {level.num_settings}" for level in data.levels],
+        name="mean of the settings, ± one standard error",
         mode="markers",
         marker={"color": SKY, "symbol": "line-ew-open", "size": 22, "line": {"width": 2.5}},
         hovertemplate="%{y}, %{text}<extra></extra>",
@@ -215,6 +262,8 @@ def _tau(line: TauLine) -> go.Scatter:
     return go.Scatter(
         x=list(line.rates),
         y=list(line.decays),
+        name=label,
+        showlegend=False,
         mode="lines+text",
         text=["", f"τ {_steps(line.tau_steps)}"],
         textposition="top left",

@@ -230,7 +230,7 @@ function changeAxes() {
       trace[axis] = trace.customdata.map((trial) => value(name, trial));
       const error = trace["error_" + axis];
       if (error) error.array = trace.customdata.map((trial) => value(name + "_sem", trial));
-      layout[axis + "axis"] = { ...layout[axis + "axis"], title: { text: DATA.titles[name] }, type: DATA.logs.includes(name) ? "log" : "linear" };
+      layout[axis + "axis"] = { ...layout[axis + "axis"], title: { ...layout[axis + "axis"].title, text: DATA.titles[name] }, type: DATA.logs.includes(name) ? "log" : "linear" };
     }
     if (trace.line) trace.mode = [planned ? "lines" : "", "markers", /text/.test(trace.mode) ? "text" : ""].filter(Boolean).join("+");
   }

@@ -73,7 +73,7 @@ def _data(run: Run, found: Front, shown: views.Shown, refresh_s: float | None) -
         "figures": {name: _plotly(figure) for name, figure in shown.figures.items()},
         "curves": [{"name": name, **packed.curves(run, name, most)} for name in curves],
         "layouts": {
-            f"curve-{place}": _plotly(drawing.draw_curves((), name))["layout"]
+            f"curve-{place}": _plotly(drawing.draw_curves((), name, _last(run, name)))["layout"]
             for place, name in enumerate(curves)
         },
         "gain": _gain(run, found),
@@ -90,6 +90,11 @@ def _data(run: Run, found: Front, shown: views.Shown, refresh_s: float | None) -
         "details": packed.details(run, found),
         "selected": [trial.number for trial in run.trials if figures.shown(trial, found)],
     }
+
+
+def _last(run: Run, name: str) -> float:
+    """The last step or layer of a curve."""
+    return max(points[-1][0] for trial in run.trials if (points := trial.curves.get(name)))
 
 
 def _gain(run: Run, found: Front) -> dict[str, Any] | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpo import exhibits
+import pytest
+
+from hpo import drawing, exhibits
+from hpo.figures import Curve
 from hpo.record import Run
+from hpo.scoring import front
 from tests.hpo import toy
 from tests.hpo.test_lineage import run_of
 from tests.hpo.test_mechanism import PROBE, probed
@@ -130,3 +135,54 @@ def test_every_figure_can_be_drawn() -> None:
     for run in (searched(), probed(), run_of("aab", "aac"), toy.beside_paper()):
         for name, each in exhibits.exhibits(run).items():
             assert each.draw().data, name
+
+
+RUNS = {
+    "searched": searched, "probed": probed, "paper": toy.beside_paper, "mixed": toy.mixed,
+    "tree": lambda: run_of("aab", "aac", "z"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("made", RUNS.values(), ids=RUNS)
+def test_every_trace_of_every_figure_has_a_name(made: Callable[[], Run]) -> None:
+    for name, each in exhibits.exhibits(made()).items():
+        for trace in each.draw().data:
+            assert trace.name, (name, trace)
+
+
+def test_no_two_entries_of_a_legend_are_the_same() -> None:
+    for made in RUNS.values():
+        for name, each in exhibits.exhibits(made()).items():
+            entries = [trace.name for trace in each.draw().data if trace.showlegend is not False]
+            assert len(entries) == len(set(entries)), name
+
+
+def test_slices_and_parallel_lines_mark_the_front_and_the_baselines() -> None:
+    run = toy.mixed()
+    found = exhibits.exhibits(run)
+    wanted = {
+        "front": {trial.number for trial in front(run).trials},
+        "baseline": {trial.number for trial in run.trials if trial.baseline is not None},
+    }
+    for name in ("slice.weight_decay.gain", "parallel"):
+        drawn = {trace.name.split(" (")[0]: trace for trace in found[name].draw().data}
+        for group, numbers in wanted.items():
+            assert set(drawn[group].customdata) == numbers & set(drawn["trials"].customdata)
+            assert drawn[group].customdata
+
+
+@pytest.mark.parametrize(("layers", "distance"), [(2, 1), (12, 1), (48, 4)])
+def test_layers_are_counted_by_whole_numbers(layers: int, distance: int) -> None:
+    steps = tuple(map(float, range(layers + 1)))
+    curve = Curve(trial=0, label="#0", shown=True, steps=steps, values=steps)
+    drawn = drawing.draw_curves((curve,), "probe.rank_by_layer").layout.xaxis
+    assert (drawn.title.text, drawn.tick0, drawn.dtick) == ("layer", 0, distance)
+    assert drawing.draw_curves((curve,), "val_loss").layout.xaxis.dtick is None
+
+
+def test_titles_of_axes_keep_their_distance() -> None:
+    for made in RUNS.values():
+        for each in exhibits.exhibits(made()).values():
+            layout = each.draw().layout
+            assert layout.yaxis.title.standoff > 0
+            assert layout.yaxis.automargin

@@ -36,7 +36,7 @@ def small() -> Run:
 def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> None:
     found = exhibits.exhibit(toy.beside_paper(), name)
     for ending in ("csv", "parquet", "json"):
-        gallery.write(found, name, tmp_path / f"x.{ending}")
+        gallery.write(found, name, tmp_path / f"x.{ending}", "toy")
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == found.rows
     assert json.loads((tmp_path / "x.json").read_text()) == {
         "figure": name, "what": found.what, "rows": found.rows}  # fmt: skip
@@ -51,7 +51,7 @@ def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> N
 
 def test_a_page_needs_no_network(tmp_path: Path) -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE)])
-    path = gallery.write(exhibits.exhibit(run, "front"), "front", tmp_path / "x.html")
+    path = gallery.write(exhibits.exhibit(run, "front"), "front", tmp_path / "x.html", "toy")
     text = path.read_text()
     assert len(text) > 1e6
     assert "<img src=x" not in text
@@ -65,7 +65,9 @@ def test_a_page_needs_no_network(tmp_path: Path) -> None:
     ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")]
 )
 def test_pictures_are_drawn(ending: str, start: bytes, tmp_path: Path) -> None:
-    path = gallery.write(exhibits.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}")
+    path = gallery.write(
+        exhibits.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}", "toy"
+    )
     assert path.read_bytes().startswith(start)
     assert path.stat().st_size > 2000
 
@@ -74,9 +76,16 @@ def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
     drawn = exhibits.exhibit(toy.mixed(), "curve.val_loss").draw()
     waiting = [trace.name for trace in drawn.data if trace.visible == "legendonly"]
     assert waiting
-    figure = gallery.on_paper(drawn)
+    figure = gallery.on_paper(drawn, "x")
     assert figure.layout.paper_bgcolor == "white"
     assert [trace.name for trace in figure.data if trace.visible is False] == waiting
+
+
+def test_pages_are_titled_with_the_runs_name(tmp_path: Path) -> None:
+    figure = gallery.on_paper(go.Figure(), gallery.title(exhibits.exhibit(small(), "front"), "a<b"))
+    assert figure.layout.title.text == "a&lt;b: base_loss against gain"
+    path = gallery.write(exhibits.exhibit(small(), "front"), "front", tmp_path / "x.html", "mine")
+    assert "mine: base_loss against gain" in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -112,9 +121,62 @@ def test_plot_prints_the_path_and_lists_figures_without_one(
     assert all(name in printed for name in exhibits.exhibits(toy.mixed()))
 
 
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet", "html"])
+def test_all_figures_are_written_into_a_folder_and_what_is_missing_is_said(
+    ending: str, shown: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plot", "toy", "--all", "--to", "deep/all", "--format", ending]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = exhibits.exhibits(toy.mixed())
+    written, skipped = lines[: len(found)], lines[len(found) :]
+    assert written == [str(shown / f"deep/all/{name}.{ending}") for name in found]
+    assert sorted(map(str, (shown / "deep/all").iterdir())) == sorted(written)
+    assert skipped == [
+        "importance: skipped, it needs 20 complete trials of different settings, and 8 trials are "
+        "complete.",
+        "tree: skipped, it needs trials that share training, and 8 trials are complete.",
+    ]
+
+
+def test_a_run_without_a_trial_has_no_figure_to_write(
+    shown: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "read", lambda place: toy.run([]))
+    assert cli.main(["plot", "toy", "--all", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["front", *exhibits.NEEDS]
+    assert all(": skipped, " in line for line in lines)
+    assert list(shown.iterdir()) == []
+
+
+@draws_pictures
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore")
+def test_all_pictures_are_drawn_by_one_browser(
+    shown: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import kaleido
+
+    started = []
+    opened = kaleido.Kaleido.open
+    monkeypatch.setattr(
+        kaleido.Kaleido, "open", lambda self: (started.append(self), opened(self))[1]
+    )
+    assert cli.main(["plot", "toy", "--all"]) == 0
+    pictures = list((shown / "toy-figures").iterdir())
+    assert len(pictures) == len(exhibits.exhibits(toy.mixed()))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["front", "--all"], "--all writes every figure; leave out 'front'"),
+        (["--all", "--to", "x.svg"], "give a folder, and --format svg"),
+        (["--all", "--to", "file", "--format", "csv"], "cannot write to file/front.csv"),
+        (["--to", "x.csv"], "name a FIGURE to write, or give --all"),
+        (["front", "--to", "x.csv", "--format", "csv"], "leave out --format"),
         (["fronts"], "run 'toy' has no figure 'fronts'; did you mean front?"),
         (["importance"], "it needs 20 complete trials of different settings, and 8 trials are"),
         (["nothing-like-it"], "`hpo plot toy` lists those there are"),
@@ -210,6 +272,6 @@ def test_a_run_is_loaded_from_python_by_its_name(
 )
 def test_no_cell_of_a_csv_file_is_a_formula_and_numbers_stay_numbers(value: Any, cell: str) -> None:
     exhibit = Exhibit(what="x", rows=[{"plain": value, "=name": 1}], draw=go.Figure)
-    names, row = csv.reader(io.StringIO(gallery._csv(exhibit, "x").decode(), newline=""))
+    names, row = csv.reader(io.StringIO(gallery._csv(exhibit, "x", "toy").decode(), newline=""))
     assert names == ["plain", "'=name"]
     assert row == [cell, "1"]
