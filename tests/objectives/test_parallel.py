@@ -416,8 +416,11 @@ def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"devices": 0}, "devices must be at least 1, got 0."),
-        ({"devices": 2, "sharding": "abacus"}, "sharding must be replicate or fsdp, got 'abacus'."),
+        ({"devices": 0}, "devices must be a whole number of at least 1, got 0; change it."),
+        (
+            {"devices": 2, "sharding": "abacus"},
+            "sharding must be replicate or fsdp, got 'abacus'; choose one of these.",
+        ),
         ({"sharding": "fsdp"}, "sharding fsdp needs devices of at least 2, got 1."),
     ],
 )
