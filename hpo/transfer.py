@@ -30,6 +30,8 @@ FITTED = (111e6, 3.3e9)
 MOST_STEPS, LEAST_BATCH, MOST_WARMUP = 1e7, 1e4, 0.25
 """Steps, tokens a step and share of the warmup beyond which a large run is unusual; assumed. The
 largest runs that are published take about 1e6 steps of 1e5 to 1e8 tokens."""
+EXCLUSIVE = {"warmup_steps": "warmup_frac", "warmup_frac": "warmup_steps"}
+"""Fields of a recipe of which a value for the first unsets the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +237,15 @@ def _recipe(run: Run, trial: Trial) -> dict[str, Any]:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node[last] = value
+            if value is not None and last in EXCLUSIVE:
+                node[EXCLUSIVE[last]] = None
     return data if isinstance(data, dict) else {}
+
+
+def _warmup_frac(schedule: Mapping[str, Any], steps: int) -> float:
+    """Share of the run; records from before there were shares have steps only."""
+    frac, given = schedule.get("warmup_frac"), schedule["warmup_steps"]
+    return float(frac) if frac is not None else (given or 0) / steps
 
 
 def _tau(decay: Mapping[str, Any], trial: Trial) -> float | None:

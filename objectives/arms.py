@@ -289,7 +289,9 @@ class Arms:
     def _plan(self, task: Task, rates_GR: NDArray[Any], seeds: int, steps: int) -> train.Plan:
         """The lanes of these rates up to this step."""
         rates_K = np.repeat(rates_GR.ravel(), seeds)
-        curve = schedules.multipliers(self.fine.schedule, num_steps(self.fine, task))
+        curve = schedules.multipliers(
+            self.fine.schedule, num_steps(self.fine, task), "finetune.schedule"
+        )
         return train.Plan(
             lr_SK=torch.tensor(np.outer(curve[:steps], rates_K)),
             decay_SK=torch.full((steps, len(rates_K)), self.fine.weight_decay),
@@ -360,7 +362,8 @@ def stage_key(
     base_key: str, fine: Finetune, bf16: bool, task: Task, rate: float, seeds: Sequence[int]
 ) -> str:
     """The stage "this base fine-tuned on the task at the rate over the seeds"."""
-    schedule, adapter = (dataclasses.asdict(each) for each in (fine.schedule, fine.lora))
+    schedule = schedules.as_trained(fine.schedule, num_steps(fine, task))
+    adapter = dataclasses.asdict(fine.lora)
     method = [fine.method, adapter if fine.method == "lora" else None, bf16]
     course = [fine.steps, fine.epochs, fine.batch_size, schedule]
     constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]

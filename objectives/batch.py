@@ -126,7 +126,7 @@ class Batch:
             try:
                 _ = job.merge, job.lr
             except ValueError as error:
-                self.results[index] = Result(failure=f"pretrain.{error}")
+                self.results[index] = Result(failure=str(error))
                 continue
             groups.setdefault(data_key(job.recipe), []).append(index)
         read = [self._read(members) for members in groups.values()]
@@ -161,9 +161,9 @@ class Batch:
             fine = job.recipe.finetune
             try:
                 for task in tasks:
-                    schedules.multipliers(fine.schedule, num_steps(fine, task))
+                    schedules.check(fine.schedule, num_steps(fine, task), "finetune.schedule")
             except ValueError as error:
-                self.results[index] = Result(failure=f"finetune.{error}")
+                self.results[index] = Result(failure=str(error))
             else:
                 jobs[index] = job
         return _Read(jobs, corpus, tasks)
@@ -479,13 +479,15 @@ def _shape_key(job: Job, base_only: bool) -> str:
 def measures_key(job: Job, base_key: str, corpus: Corpus, tasks: list[Task]) -> str:
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
+    fine = job.recipe.finetune
     data["finetune"].pop("tasks")
+    data["finetune"]["schedule"] = schedules.as_trained(fine.schedule, fine.steps)
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
         "finetune-3", base_key, data["finetune"], samples, job.seed,
         [[task.name, task.key] for task in tasks], corpus.key,
-        library_prints.of_finetuning(job.recipe.finetune.method),
+        library_prints.of_finetuning(fine.method),
     )  # fmt: skip
 
 

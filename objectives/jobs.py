@@ -21,6 +21,8 @@ from objectives.recipe import Model, Recipe, Schedule
 from objectives.sharding import Kind
 from objectives.store import key_of
 
+Curve = Callable[[Schedule, int, str], NDArray[np.float64]]
+"""Of a schedule, a number of steps and the schedule's path, which errors name."""
 ANY_VOCABULARY = 512
 """Entries of the embedding where only the rest of a shape matters."""
 
@@ -207,7 +209,7 @@ class Job:
             return False
         return bool(self.lr[step - 1] == self.lr[:step].max())
 
-    def _rates(self, curve: Callable[[Schedule, int], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _rates(self, curve: Curve) -> NDArray[np.float64]:
         """Rates of both phases by this form of the curve; the second starts where the first ends.
 
         eta(T_pre) ((1 - alpha) (T_pre + T_mid - t) / T_mid + alpha) where it is linear without
@@ -215,22 +217,20 @@ class Job:
         """
         pre = self.recipe.pretrain
         if pre.mid is None:
-            return pre.lr * curve(pre.schedule, self.steps)
+            return pre.lr * curve(pre.schedule, self.steps, "pretrain.schedule")
         if not self.first_steps:
             raise ValueError(
-                f"mid needs a first phase, but the run has {self.steps} steps in all; lengthen it."
+                f"pretrain.mid needs a first phase, but the run has {self.steps} steps in all; "
+                "lengthen it."
             )
-        first = pre.lr * curve(pre.schedule, self.first_steps)
+        first = pre.lr * curve(pre.schedule, self.first_steps, "pretrain.schedule")
         if first[-1] == 0:
             raise ValueError(
-                "mid needs a rate to go on from, but the first phase ends at 0; raise "
+                "pretrain.mid needs a rate to go on from, but the first phase ends at 0; raise "
                 "pretrain.schedule.floor_ratio above 0."
             )
-        try:
-            second = first[-1] * curve(pre.mid.schedule, self.steps - self.first_steps)
-        except ValueError as error:
-            raise ValueError(f"mid.{error}") from None
-        return np.concatenate([first, second])
+        second = curve(pre.mid.schedule, self.steps - self.first_steps, "pretrain.mid.schedule")
+        return np.concatenate([first, first[-1] * second])
 
     def _weights_depend_on(self, corpus: Corpus) -> list[Any]:
         batch, program, *_ = self.training_print

@@ -48,9 +48,9 @@ def coefficients(curve_k: Array) -> Array:
     if not (weights >= -ROUNDING).all():
         place = int(np.argmin(weights))
         raise ValueError(
-            "a merged decay needs a curve that never rises and stays between 0 and 1, got "
-            f"{bounded[place]:g} and then {bounded[place + 1]:g}; choose a falling shape, or train "
-            "the decay."
+            "pretrain.schedule.decay 'merged' needs a curve that never rises and stays between 0 "
+            f"and 1, got {bounded[place]:g} and then {bounded[place + 1]:g}; choose a falling "
+            "shape, or train the decay."
         )
     return weights.clip(min=0.0)
 

@@ -21,6 +21,7 @@ from objectives import (
     memory,
     metric_names,
     preflight,
+    schedules,
     turns,
 )
 from objectives.batch import Batch
@@ -43,6 +44,7 @@ class PlasticityObjective(Measuring[Recipe]):
 
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
         super().__init__(recipe, execution)
+        _check_schedules(recipe)
         self._prepared = Prepared()
 
     def evaluate(
@@ -179,3 +181,13 @@ class PlasticityObjective(Measuring[Recipe]):
             execution=self.execution,
             on_event=on_event,
         )
+
+
+def _check_schedules(recipe: Recipe) -> None:
+    """Raise ValueError if a warmup is longer than the whole run, so that it fits no shorter one."""
+    pre, fine = recipe.pretrain, recipe.finetune
+    schedules.check(pre.schedule, pre.steps, "pretrain.schedule")
+    if pre.mid is not None:
+        schedules.check(pre.mid.schedule, pre.mid.steps, "pretrain.mid.schedule")
+    if fine.steps is not None:
+        schedules.check(fine.schedule, fine.steps, "finetune.schedule")

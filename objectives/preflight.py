@@ -7,10 +7,9 @@ rows. What many requests have in common is checked once.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -117,14 +116,12 @@ def check_job(job: Job) -> None:
     Raises:
         ValueError: a warmup or a batch that does not fit.
     """
-    with _under("pretrain."):
-        _ = job.merge, job.lr, job.decay
+    _ = job.merge, job.lr, job.decay
     if job.devices > 1:
         parallel.check_rows(job)
     fine = job.recipe.finetune
     if fine.steps is not None:
-        with _under("finetune."):
-            schedules.multipliers(fine.schedule, fine.steps)
+        schedules.check(fine.schedule, fine.steps, "finetune.schedule")
 
 
 def _check_parts(job: Job, execution: Execution, done: Done) -> None:
@@ -195,13 +192,3 @@ def check_task(task: recipe.Task) -> None:
             that cannot be told apart.
     """
     tasks.check(task)
-
-
-@contextlib.contextmanager
-def _under(path: str) -> Iterator[None]:
-    """Errors of a schedule name the part of the recipe that it is of."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(path) else f"{path}{text}") from None

@@ -125,9 +125,15 @@ Shape = Literal["cosine", "linear", "sqrt", "inverse_sqrt", "drop"]
 
 @config_class
 class Schedule:
-    """One curve for the learning rate: warm up, hold, decay. See `objectives.schedules`."""
+    """One curve for the learning rate: warm up, hold, decay. See `objectives.schedules`.
 
-    warmup_steps: CountOrZero = 0
+    Without `warmup_steps` and `warmup_frac` there is no warmup.
+    """
+
+    warmup_steps: CountOrZero | None = None
+    """The same at every length of the run, so that a longer run can go on from a shorter one."""
+    warmup_frac: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    """Share of the run, whatever its length. A path that sets one of the two unsets the other."""
     decay_frac: Fraction = 1.0
     """Share of the run in which the rate decays; 0 is Warmup-Stable-Only, 1 decays from warmup."""
     shape: Shape = "cosine"
@@ -136,6 +142,13 @@ class Schedule:
     decay: Literal["trained", "merged"] = "trained"
     """merged: the rate stays at its peak, and checkpoints on the way are averaged to what the decay
     would give, about; see `objectives.merging`. In pretraining only."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is not None and self.warmup_frac is not None:
+            raise ValueError(
+                "at most one of a schedule's warmup_steps and warmup_frac can be set, got "
+                f"{self.warmup_steps} and {self.warmup_frac}; leave one out."
+            )
 
 
 @config_class
@@ -168,7 +181,7 @@ class Pretrain:
     """Peak learning rate."""
     weight_decay: ShortWeightDecay = field(default_factory=WeightDecay)
     """A number is short for its `value`."""
-    schedule: Schedule = field(default_factory=lambda: Schedule(warmup_steps=40))
+    schedule: Schedule = field(default_factory=lambda: Schedule(warmup_frac=0.1))
     effective_lr_of: EffectiveLrOf = field(default_factory=EffectiveLrOf)
     """Another run, which this one takes lr_t / |w_t| from instead of lr_t (arXiv 2310.04415)."""
     mid: MidTraining | None = None
@@ -319,7 +332,7 @@ class Finetune:
     beta1: Beta = 0.9
     beta2: Beta = 0.999
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(warmup_steps=10, shape="linear", floor_ratio=0.0)
+        default_factory=lambda: Schedule(warmup_frac=0.1, shape="linear", floor_ratio=0.0)
     )
     clip_norm: Positive | None = 1.0
     max_length: Count = 256

@@ -17,6 +17,8 @@ from objectives import config_errors
 from objectives.config_class import plain
 from objectives.field_types import Value
 
+EXCLUSIVE = {"warmup_steps": "warmup_frac", "warmup_frac": "warmup_steps"}
+"""Fields of one class, of which a value for the first unsets the second."""
 Tree = TypeVar("Tree")
 ShortForms = Mapping[str, str]
 
@@ -49,6 +51,8 @@ def paths(recipe: object) -> dict[str, Value]:
 def with_params(recipe: Tree, params: Mapping[str, Any], short_forms: ShortForms) -> Tree:
     """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
 
+    A value for one of two fields that exclude each other unsets the other one.
+
     Raises:
         ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
             hyperparameter by two names.
@@ -63,7 +67,22 @@ def with_params(recipe: Tree, params: Mapping[str, Any], short_forms: ShortForms
             )
     for path, value in params.items():
         _set(data, path, value, short_forms)
+        other = _excluded(path)
+        if other is None or value is None:
+            continue
+        if params.get(other) is not None:
+            raise ValueError(
+                f"at most one of {path} and {other} can be set, got {value!r} and "
+                f"{params[other]!r}; leave one out."
+            )
+        _unset(data, other)
     return from_dict(type(recipe), data, short_forms)
+
+
+def _excluded(path: str) -> str | None:
+    """The path that a value for this one unsets."""
+    *parents, last = path.split(".")
+    return ".".join([*parents, EXCLUSIVE[last]]) if last in EXCLUSIVE else None
 
 
 def _check_paths(params: Any) -> None:
@@ -113,6 +132,16 @@ def _json_data(path: str, value: Any) -> Any:
             "strings and lists."
         ) from None
     return found
+
+
+def _unset(data: dict[str, Any], path: str) -> None:
+    """None for a path; a subtree that was set may lack it, which is the same."""
+    *parents, last = path.split(".")
+    node: Any = data
+    for key in parents:
+        node = dict(_children(node) or []).get(key)
+    if isinstance(node, dict):
+        node[last] = None
 
 
 def _is_number(value: Any) -> bool:

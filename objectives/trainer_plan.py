@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from objectives import weight_decay
+from objectives import schedules, weight_decay
 from objectives.decay_recipe import Decayed
 from objectives.jobs import Job
 from objectives.recipe import Pretrain, Schedule
@@ -51,17 +51,22 @@ class Plan:
         return self.job.first_steps
 
     @property
+    def warmup_steps(self) -> int:
+        """Steps in which the rate rises."""
+        return schedules.warmup_steps(self.schedule, self.steps)
+
+    @property
     def decay_steps(self) -> int:
         """Steps in which the rate falls; 0 where it stays at its peak."""
         if self.schedule.floor_ratio == 1:
             return 0
-        most = self.steps - self.schedule.warmup_steps
+        most = self.steps - self.warmup_steps
         return min(round(self.schedule.decay_frac * self.steps), most)
 
     @property
     def from_warmup(self) -> bool:
         """Whether the rate falls from the end of the warmup on."""
-        return self.decay_steps == self.steps - self.schedule.warmup_steps
+        return self.decay_steps == self.steps - self.warmup_steps
 
     @property
     def tokens_a_step(self) -> int:

@@ -41,7 +41,7 @@ def hugging_face(plan: Plan) -> Written:
         "learning_rate": pre.lr,
         "lr_scheduler_type": kind,
         "lr_scheduler_kwargs": options,
-        "warmup_steps": plan.schedule.warmup_steps,
+        "warmup_steps": plan.warmup_steps,
         "weight_decay": plan.decay,
         "optim": "sgd" if pre.optimizer == "sgd" else "adamw_torch",
         "adam_beta1": pre.beta1,
@@ -67,7 +67,7 @@ def _hugging_face_schedule(plan: Plan) -> tuple[str, dict[str, Any], list[str]]:
     if not plan.decay_steps:
         return "constant_with_warmup", {}, []
     if schedule.shape == "inverse_sqrt":
-        if plan.from_warmup and floor == 0 and schedule.warmup_steps:
+        if plan.from_warmup and floor == 0 and plan.warmup_steps:
             return "inverse_sqrt", {}, []
         lost = ["inverse_sqrt after a hold or above a floor: here the rate stays at its peak"]
         return "constant_with_warmup", {}, lost
@@ -78,13 +78,13 @@ def _hugging_face_schedule(plan: Plan) -> tuple[str, dict[str, Any], list[str]]:
     shape = "1-sqrt" if schedule.shape == "sqrt" else schedule.shape
     options = {"num_decay_steps": plan.decay_steps, "min_lr_ratio": floor, "decay_type": shape}
     lost = [f"the warmup starts at {floor:g} of the peak, the recipe's at 0"] if floor else []
-    return "warmup_stable_decay", options, lost if schedule.warmup_steps else []
+    return "warmup_stable_decay", options, lost if plan.warmup_steps else []
 
 
 def torchtitan(plan: Plan) -> Written:
     """A TOML job config."""
     pre, schedule = plan.pre, plan.schedule
-    curve: dict[str, Any] = {"warmup_steps": schedule.warmup_steps, "decay_ratio": 0.0}
+    curve: dict[str, Any] = {"warmup_steps": plan.warmup_steps, "decay_ratio": 0.0}
     lost = plan.lost("all")
     if plan.decay_steps and schedule.shape == "inverse_sqrt":
         lost.append("the shape inverse_sqrt: here the rate stays at its peak")
@@ -137,7 +137,7 @@ def nanochat(plan: Plan) -> Written:
         "device-batch-size": pre.batch_size // pre.accumulation,
         "total-batch-size": plan.tokens_a_step,
         "num-iterations": plan.steps,
-        "warmup-steps": schedule.warmup_steps,
+        "warmup-steps": plan.warmup_steps,
         "warmdown-ratio": plan.decay_steps / plan.steps,
         "final-lr-frac": schedule.floor_ratio,
     }
@@ -173,7 +173,7 @@ def litgpt(plan: Plan) -> Written:
         "train": {
             "global_batch_size": pre.batch_size,
             "micro_batch_size": pre.batch_size // pre.accumulation,
-            "lr_warmup_steps": schedule.warmup_steps,
+            "lr_warmup_steps": plan.warmup_steps,
             "max_tokens": plan.steps * plan.tokens_a_step,
             "max_seq_length": pre.seq_len,
             "tie_embeddings": bool(config.tie_word_embeddings),

@@ -20,7 +20,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from objectives import conditions, contents, images, memory, metric_names, turns, weight_decay
+from objectives import (
+    conditions,
+    contents,
+    images,
+    memory,
+    metric_names,
+    schedules,
+    turns,
+    weight_decay,
+)
 from objectives.entries import DamagedError
 from objectives.execution import Execution, check_device
 from objectives.finetune import curve
@@ -55,6 +64,8 @@ class VisionObjective(Measuring[VisionRecipe]):
                 f"images are trained on one device, got devices {self.execution.devices}; leave it "
                 "out, and measure several trials side by side with an executor."
             )
+        pre = recipe.pretrain
+        schedules.check(pre.schedule, pre.steps, "pretrain.schedule")
         self._images: dict[str, Images] = {}
 
     def evaluate(
@@ -133,7 +144,7 @@ class VisionObjective(Measuring[VisionRecipe]):
             try:
                 _ = job.lr
             except ValueError as error:
-                found[index] = {"failure": f"pretrain.{error}"}
+                found[index] = {"failure": str(error)}
                 continue
             data = self._prepared(job)
             stored = store.read(STAGE, job.key(data), _read)

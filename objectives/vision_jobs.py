@@ -65,7 +65,7 @@ class Job:
             ValueError: the warmup does not fit.
         """
         pre = self.recipe.pretrain
-        return pre.lr * schedules.multipliers(pre.schedule, self.steps)
+        return pre.lr * schedules.multipliers(pre.schedule, self.steps, "pretrain.schedule")
 
     @functools.cached_property
     def decay(self) -> NDArray[np.float64]:
@@ -76,6 +76,9 @@ class Job:
         """The stage of its measures."""
         data = self.recipe.to_dict()
         data.pop("images")
+        data["pretrain"]["schedule"] = schedules.as_trained(
+            self.recipe.pretrain.schedule, self.steps
+        )
         own = [images.key, self.seed, self.steps, self._device_kind]
         return key_of("vision-2", data, own, library_prints.of_classifiers())
 

@@ -18,6 +18,7 @@ SMALL = Finetune(
     steps=80,
     batch_size=8,
     seeds=2,
+    schedule=Schedule(warmup_steps=10, shape="linear", floor_ratio=0.0),
     test_rows=128,
 )
 

@@ -34,6 +34,7 @@ RECIPE = Recipe(
         steps=120,
         batch_size=8,
         seeds=2,
+        schedule=Schedule(warmup_steps=10, shape="linear", floor_ratio=0.0),
         test_rows=100,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -148,6 +149,29 @@ def test_the_front_and_the_knee_stand_under_each_rule(
     for part in (*transfer.RULES, "#1*", "#3", "hold the rate to the end", "10.00%"):
         assert part in printed
     assert "4.88e4" in printed
+
+
+@pytest.mark.parametrize(
+    ("recorded", "params", "frac"),
+    [
+        ({"warmup_steps": 40}, {}, 0.1),  # from before there were shares
+        ({"warmup_steps": None, "warmup_frac": 0.25}, {}, 0.25),
+        ({"warmup_steps": None, "warmup_frac": None}, {}, 0.0),
+        ({"warmup_steps": 40, "warmup_frac": None}, {"warmup_frac": 0.2}, 0.2),
+        ({"warmup_steps": None, "warmup_frac": 0.25}, {"warmup_steps": 20}, 0.05),
+        ({"warmup_steps": None, "warmup_frac": 0.25}, {"warmup_steps": None}, 0.25),
+    ],
+)
+def test_a_warmup_goes_over_as_its_share_of_the_run(
+    recorded: dict[str, Any], params: dict[str, Any], frac: float
+) -> None:
+    recipe = copy.deepcopy(RECIPE)
+    schedule = recipe["recipe"]["pretrain"]["schedule"]
+    for name in ("warmup_steps", "warmup_frac"):
+        del schedule[name]
+    schedule |= recorded
+    one = trial(0, **{f"pretrain.schedule.{name}": value for name, value in params.items()})
+    assert transfer.read_proxy(run(one, recipe=recipe), one).schedule.warmup_frac == frac
 
 
 def test_json_has_the_documented_keys(recorded: Run, capsys: pytest.CaptureFixture[str]) -> None:

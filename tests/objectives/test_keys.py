@@ -54,8 +54,8 @@ class Change:
 
 def settings(folder: Path) -> dict[str, Change]:
     """The fields that every recipe has."""
-    curve: dict[str, Any] = {"warmup_steps": 2, "decay_frac": 0.5, "shape": "sqrt",
-                             "floor_ratio": 0.2}  # fmt: skip
+    curve: dict[str, Any] = {"warmup_steps": 2, "warmup_frac": 0.3, "decay_frac": 0.5,
+                             "shape": "sqrt", "floor_ratio": 0.2}  # fmt: skip
     return {
         "model.preset": Change(None, FROM_WEIGHTS),
         "model.config": Change(str(folder / "gpt2"), FROM_WEIGHTS),
@@ -331,6 +331,20 @@ def table(folder: Path) -> dict[str, Change]:
 
 
 NAMES = list(table(Path()))
+
+
+def test_a_warmup_by_its_share_has_the_keys_of_as_many_steps(folder: Path) -> None:
+    recipe = whole(folder)
+    steps, fracs = (
+        recipe.with_params({
+            f"pretrain.schedule.{name}": pretraining, f"finetune.schedule.{name}": finetuning
+        })
+        for name, pretraining, finetuning in (("warmup_steps", 6, 20), ("warmup_frac", 0.3, 0.2))
+    )  # fmt: skip
+    assert recipe.finetune.steps == 100
+    assert changed(keys(steps, folder), keys(fracs, folder)) == NOTHING
+    other = fracs.with_params({"finetune.schedule.warmup_frac": 0.3})
+    assert changed(keys(fracs, folder), keys(other, folder)) == FROM_TUNES
 
 
 def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:

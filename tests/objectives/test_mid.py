@@ -107,8 +107,12 @@ def test_fewer_steps_shorten_both_phases(
     ("steps", "params", "rule"),
     [
         (28, {"schedule__decay_frac": 0.5, "schedule__floor_ratio": 0.0}, "first phase ends at 0"),
-        (28, {"mid__schedule__warmup_steps": 9}, r"^mid\.schedule\.warmup_steps is 9 but the run"),
-        (1, {}, "mid needs a first phase, but the run has 1 steps"),
+        (
+            28,
+            {"mid__schedule__warmup_steps": 9},
+            r"^pretrain\.mid\.schedule\.warmup_steps is 9 but",
+        ),
+        (1, {}, "^pretrain.mid needs a first phase, but the run has 1 steps"),
     ],
 )
 def test_a_second_phase_that_cannot_be_is_refused(

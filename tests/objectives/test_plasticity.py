@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from objectives import Execution, PlasticityObjective, Result, shelf
 from objectives.measures import Request
-from objectives.recipe import BuiltinTask, Finetune, Lora, Recipe, Schedule
+from objectives.recipe import BuiltinTask, Finetune, Lora, Pretrain, Recipe, Schedule
 from objectives.store import Store, StoreError
 from tests.objectives import toy
 
@@ -377,3 +378,44 @@ def test_events_say_that_data_is_prepared_until_training_begins(
     assert any(trains)
     assert preparing == [True] * sum(preparing) + [False] * (len(events) - sum(preparing))
     assert not any(one and other for one, other in zip(preparing, trains, strict=True))
+
+
+@pytest.mark.parametrize("steps", [6, 60])
+def test_the_default_warmups_suit_a_short_run(steps: int, recipe: Recipe, tmp_path: Path) -> None:
+    fine = dataclasses.replace(
+        recipe.finetune, tasks=recipe.finetune.tasks[:1], lrs=(1e-2,), seeds=1, steps=steps,
+        schedule=Finetune().schedule,
+    )  # fmt: skip
+    pre = dataclasses.replace(recipe.pretrain, steps=steps, schedule=Pretrain().schedule)
+    short = dataclasses.replace(recipe, pretrain=pre, finetune=fine)
+    for fidelity in (1.0, 1 / 3):
+        result = objective(short, tmp_path)({}, fidelity=fidelity)
+        rates = [rate for _, rate in result.curves["lr"]]
+        assert rates.index(max(rates)) <= round(0.1 * steps * fidelity)
+        assert math.isfinite(result.metrics["gain"])
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"pretrain.schedule.warmup_steps": 11}, r"^pretrain\.schedule\.warmup_steps is 11 but"),
+        ({"finetune.schedule.warmup_steps": 4}, r"^finetune\.schedule\.warmup_steps is 4 but"),
+        (
+            {
+                "pretrain.mid": {
+                    "sources": [{"kind": "stdlib"}],
+                    "steps": 3,
+                    "schedule": {"warmup_steps": 4},
+                }
+            },
+            r"^pretrain\.mid\.schedule\.warmup_steps is 4 but",
+        ),
+    ],
+)
+def test_a_warmup_longer_than_the_whole_run_is_refused_when_the_objective_is_made(
+    params: dict[str, Any], said: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        objective(recipe.with_params(params), tmp_path)
+    with pytest.raises(ValueError, match=said):
+        objective(recipe, tmp_path).with_params(params)

@@ -112,9 +112,16 @@ def test_fine_tuning_that_does_not_fit(recipe: dict[str, Any], said: str, folder
 
 
 def test_a_warmup_longer_than_a_rung_names_the_rung(folder: Path) -> None:
-    said = r"pretrain\.schedule\.warmup_steps is 4 but the run has 2 steps.*\(with a rung at 0.1 of"
+    said = r"^pretrain\.schedule\.warmup_steps is 4 but the run has 2 steps.* or set "
+    said += r"pretrain\.schedule\.warmup_frac, .*\(with a rung at 0.1 of"
     with pytest.raises(ValueError, match=said):
         preflight(a_recipe(folder), folder, fidelity=0.1)
+
+
+def test_a_warmup_that_is_a_share_fits_every_rung(folder: Path) -> None:
+    preflight(
+        a_recipe(folder), folder, fidelity=0.1, pretrain__schedule__warmup_frac=0.2,
+    )  # fmt: skip
 
 
 def test_an_error_names_the_params_only_where_they_cause_it(folder: Path) -> None:

@@ -233,6 +233,24 @@ def test_what_the_rules_allow_is_allowed(params: dict[str, Any]) -> None:
     assert {path: recipe.paths()[path] for path in params} == params
 
 
+@pytest.mark.parametrize("part", ["pretrain", "finetune", "pretrain.mid"])
+def test_a_path_that_sets_one_warmup_unsets_the_other(part: str) -> None:
+    recipe = Recipe().with_params(
+        {"pretrain.mid": {"sources": [{"kind": "stdlib"}], "steps": 9, "schedule": {}}}
+    )
+    steps, frac = (f"{part}.schedule.{name}" for name in ("warmup_steps", "warmup_frac"))
+    for path, other, value in ((steps, frac, 3), (frac, steps, 0.2), (steps, frac, 0)):
+        recipe = recipe.with_params({path: value})
+        assert (recipe.paths()[path], recipe.paths()[other]) == (value, None)
+    recipe = recipe.with_params({frac: 0.2, steps: None})
+    assert recipe.paths()[frac] == 0.2
+    assert recipe.with_params({steps: None}) == recipe
+    with pytest.raises(ValueError, match=f"at most one of {steps} and {frac} can be set, got 3"):
+        recipe.with_params({steps: 3, frac: 0.2})
+    with pytest.raises(ValueError, match="at most one of a schedule's warmup_steps and warmup_"):
+        recipe.with_params({f"{part}.schedule": {"warmup_steps": 3, "warmup_frac": 0.2}})
+
+
 def test_params_are_not_changed_by_setting_them() -> None:
     schedule = {"warmup_steps": 3}
     changed = Recipe().with_params(

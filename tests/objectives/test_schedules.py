@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import get_args
@@ -9,7 +10,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from objectives.recipe import Schedule, Shape
+from objectives import schedules
+from objectives.recipe import Finetune, Pretrain, Schedule, Shape
 from objectives.schedules import SHAPES, multipliers
 
 STEPS, WARMUP, STABLE, FLOOR = 40, 4, 30, 0.1
@@ -112,6 +114,54 @@ def test_decay_variants_share_the_trunk_until_they_part() -> None:
             )  # fmt: skip
             assert (branch[:stable] == trunk[:stable]).all()
             assert branch[stable] < 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "expected"),
+    [
+        (Schedule(), 40, 0),
+        (Schedule(warmup_steps=7), 40, 7),
+        (Schedule(warmup_frac=0.0), 40, 0),
+        (Schedule(warmup_frac=0.1), 400, 40),
+        (Schedule(warmup_frac=0.1), 60, 6),
+        (Schedule(warmup_frac=0.1), 6, 1),
+        (Schedule(warmup_frac=0.1), 4, 0),
+        (Schedule(warmup_frac=0.99), 10, 9),  # less than the run
+        (Schedule(warmup_frac=0.99), 1, 0),
+    ],
+)
+def test_a_warmup_is_as_many_steps_or_a_share_of_the_run(
+    schedule: Schedule, steps: int, expected: int
+) -> None:
+    assert schedules.warmup_steps(schedule, steps) == expected
+    same = dataclasses.replace(schedule, warmup_steps=expected, warmup_frac=None)
+    assert (multipliers(schedule, steps) == multipliers(same, steps)).all()
+    assert schedules.as_trained(schedule, steps) == schedules.as_trained(same, steps)
+
+
+def test_a_share_stays_one_where_not_all_runs_are_equally_long() -> None:
+    frac = Schedule(warmup_frac=0.1)
+    assert schedules.as_trained(frac, None) == dataclasses.asdict(frac)
+    assert schedules.as_trained(Schedule(warmup_steps=4), None)["warmup_steps"] == 4
+
+
+@pytest.mark.parametrize("frac", [-0.1, 1.0, 2, math.nan])
+def test_a_share_is_at_least_0_and_less_than_the_run(frac: float) -> None:
+    with pytest.raises(ValueError, match="warmup_frac of Schedule must be"):
+        Schedule(warmup_frac=frac)
+
+
+def test_the_default_warmup_is_a_tenth_of_any_run() -> None:
+    for schedule in (Pretrain().schedule, Finetune().schedule):
+        assert [schedules.warmup_steps(schedule, steps) for steps in (6, 60, 600)] == [1, 6, 60]
+
+
+def test_a_warmup_longer_than_the_run_names_its_path_and_the_remedy() -> None:
+    said = (
+        r"^mid\.schedule\.warmup_steps is 6 but the run has 5.* or set mid\.schedule\.warmup_frac"
+    )
+    with pytest.raises(ValueError, match=said):
+        multipliers(Schedule(warmup_steps=6), 5, "mid.schedule")
 
 
 def test_a_warmup_longer_than_the_run_is_refused() -> None:

@@ -27,6 +27,7 @@ STEPS = 40
 WSO = Schedule(warmup_steps=4, decay_frac=0.0)
 COSINE = Schedule(warmup_steps=4, floor_ratio=0.1)
 LINEAR = Schedule(warmup_steps=4, shape="linear", floor_ratio=0.0)
+SHARE = Schedule(warmup_frac=0.2)
 WSD = Schedule(warmup_steps=4, decay_frac=0.25, shape="linear", floor_ratio=0.0)
 WSD_SQRT = Schedule(warmup_steps=0, decay_frac=0.25, shape="sqrt", floor_ratio=0.1)
 INVERSE = Schedule(warmup_steps=4, shape="inverse_sqrt", floor_ratio=0.0)
@@ -43,7 +44,7 @@ def curve(schedule: Schedule) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "schedule", [WSO, COSINE, LINEAR, WSD, WSD_SQRT, INVERSE], ids=lambda s: s.shape
+    "schedule", [WSO, COSINE, SHARE, LINEAR, WSD, WSD_SQRT, INVERSE], ids=lambda s: s.shape
 )
 def test_training_arguments_give_the_recipes_curve_a_step_later(
     schedule: Schedule, tmp_path: Path
@@ -87,7 +88,9 @@ def titan(file: dict[str, Any], t: int) -> float:
     return float(floor + (1 - floor) * shape[given["decay_type"]])
 
 
-@pytest.mark.parametrize("schedule", [WSO, COSINE, LINEAR, WSD, WSD_SQRT], ids=lambda s: s.shape)
+@pytest.mark.parametrize(
+    "schedule", [WSO, COSINE, SHARE, LINEAR, WSD, WSD_SQRT], ids=lambda s: s.shape
+)
 def test_torchtitan_has_the_recipes_curve(schedule: Schedule) -> None:
     written = trainers.torchtitan(plan(schedule))
     file = tomllib.loads(written.text)

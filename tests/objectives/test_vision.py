@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from objectives import Execution, VisionObjective, VisionRecipe
+from objectives.images import prepare
 from objectives.measures import Request, Result
 from objectives.recipe import Schedule
 from objectives.vision_jobs import Job, Measured
@@ -276,3 +277,22 @@ def test_export_is_refused_with_the_reason(tmp_path: Path) -> None:
     asked = Request(params={}, fidelity=1.0, seed=0)
     with pytest.raises(ValueError, match="an image classifier is not exported"):
         VisionObjective(VisionRecipe()).export(asked, tmp_path)
+
+
+def test_a_warmup_by_its_share_is_the_stage_of_as_many_steps() -> None:
+    steps, frac, other = (
+        Job(recipe(schedule=Schedule(**given)), 0, STEPS, "cpu")
+        for given in ({"warmup_steps": 2}, {"warmup_frac": 0.25}, {"warmup_frac": 0.5})
+    )
+    data = prepare(Digits(train_rows=64), "cpu")
+    assert (steps.lr == frac.lr).all()
+    assert steps.key(data) == frac.key(data) != other.key(data)
+
+
+def test_a_warmup_longer_than_the_whole_run_is_refused_when_the_objective_is_made(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"^pretrain\.schedule\.warmup_steps is 9 but the run has 8"
+    ):
+        objective(tmp_path, recipe(schedule=Schedule(warmup_steps=9)))
