@@ -201,11 +201,6 @@ def _unusual(proxy: Proxy, target: Scale) -> list[str]:
     return found
 
 
-def _warmup_frac(schedule: Mapping[str, Any], steps: int) -> float:
-    share = schedule.get("warmup_frac")
-    return schedule["warmup_steps"] / steps if share is None else float(share)
-
-
 def _tau_share(proxy: Proxy, target: Scale) -> float | None:
     return proxy.tau
 
