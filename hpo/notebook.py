@@ -1,16 +1,24 @@
 """What a notebook shows of a run: the findings, the front as a figure and as a table.
 
-One piece of HTML that needs no network, so it carries plotly's script, about 5 MB a display.
+A piece of HTML without script, so that it is small, needs no network, and is shown by a notebook
+that is not trusted, too; `hpo plot` and the report have the figures to explore.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from hpo import drawing, figures, wording
+from hpo.figures import FrontData, Point
 from hpo.record import Run, Trial
 from hpo.scoring import front
+
+WIDTH, HEIGHT = 720, 400
+LEFT, RIGHT, TOP, BOTTOM = 75, 15, 15, 50
+"""Pixels of the figure, and of the margins around its points."""
+TICKS = 5
 
 
 def shown(run: Run) -> str:
@@ -19,10 +27,99 @@ def shown(run: Run) -> str:
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in wording.summary(run, found))
     parts = [f"<h3>{html.escape(run.name)}</h3>", f"<ul>{lines}</ul>"]
     if found.trials:
-        figure = drawing.draw_front(figures.front_data(run, found, *figures.plane(run)))
-        figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", height=420)
-        parts += [figure.to_html(full_html=False, include_plotlyjs=True), _table(run, found.trials)]
+        parts += [_plane(figures.front_data(run, found, *figures.plane(run)))]
+        parts += [_table(run, found.trials)]
     return "".join(parts)
+
+
+def _plane(data: FrontData) -> str:
+    """The plane of two metrics: the front, the baselines, and all other trials."""
+    xs = _Axis([(point.x, point.x_error) for point in data.points], LEFT, WIDTH - RIGHT)
+    ys = _Axis([(point.y, point.y_error) for point in data.points], HEIGHT - BOTTOM, TOP)
+    ranked = sorted(data.points, key=lambda point: (point.group == "front", bool(point.baseline)))
+    marks = "".join(_mark(point, xs, ys) for point in ranked)
+    x, y = (html.escape(wording.named(name)) for name in (data.x, data.y))
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        'style="background: white; max-width: 100%" font-family="sans-serif" font-size="12" '
+        f'fill="#222222"><title>{y} against {x}</title>{_grid(xs, ys)}{marks}'
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{x}</text>'
+        f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{y}</text>'
+        "</svg>"
+        f"<p>{_circle(0, 0, drawing.VERMILLION, inline=True)} front "
+        f"{_circle(0, 0, drawing.BLUE, ring=True, inline=True)} baseline "
+        f"{_circle(0, 0, drawing.GREY, inline=True)} other trials; bars are one standard error</p>"
+    )
+
+
+class _Axis:
+    """Where values of one metric are, in pixels."""
+
+    def __init__(self, values: Iterable[tuple[float, float | None]], start: int, end: int) -> None:
+        ends = [value + side * (error or 0) for value, error in values for side in (-1, 1)]
+        low, high = min(ends), max(ends)
+        space = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+        self.low, self.high = low - space, high + space
+        self.start, self.end = start, end
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> Sequence[float]:
+        """Round values, at most `TICKS` + 1."""
+        raw = (self.high - self.low) / TICKS
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = power * next(digit for digit in (1, 2, 5, 10) if digit * power >= raw)
+        first = math.ceil(self.low / step)
+        return [step * place for place in range(first, math.floor(self.high / step) + 1)]
+
+
+def _grid(xs: _Axis, ys: _Axis) -> str:
+    """Lines at round values, and the values."""
+    line = 'stroke="#e0e0e0"'
+    across = "".join(
+        f'<path d="M{xs(value):.1f} {TOP}V{HEIGHT - BOTTOM}" {line}/>'
+        f'<text x="{xs(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+        f"{value:.10g}</text>"
+        for value in xs.ticks()
+    )
+    up = "".join(
+        f'<path d="M{LEFT} {ys(value):.1f}H{WIDTH - RIGHT}" {line}/>'
+        f'<text x="{LEFT - 6}" y="{ys(value) + 4:.1f}" text-anchor="end">{value:.10g}</text>'
+        for value in ys.ticks()
+    )
+    return across + up
+
+
+def _mark(point: Point, xs: _Axis, ys: _Axis) -> str:
+    """A point with its error bars, and its trial as a tooltip."""
+    x, y = xs(point.x), ys(point.y)
+    front, baseline = point.group == "front", point.baseline is not None
+    colour = drawing.VERMILLION if front else drawing.BLUE if baseline else drawing.GREY
+    bars = ""
+    if point.x_error:
+        left, right = xs(point.x - point.x_error), xs(point.x + point.x_error)
+        bars += f"M{left:.1f} {y:.1f}H{right:.1f}"
+    if point.y_error:
+        low, high = ys(point.y - point.y_error), ys(point.y + point.y_error)
+        bars += f"M{x:.1f} {low:.1f}V{high:.1f}"
+    drawn = f'<path d="{bars}" stroke="{colour}"/>' if bars else ""
+    ring = _circle(x, y, drawing.BLUE, ring=True) if baseline else ""
+    name = html.escape(f"#{point.trial} {point.baseline or ''}".strip() + point.tag)
+    label = f'<text x="{x + 9:.1f}" y="{y - 7:.1f}">{name}</text>' if front or baseline else ""
+    title = html.escape("; ".join(point.hover[:1]))
+    dot = "" if baseline and not front else _circle(x, y, colour)
+    return f"<g><title>{title}</title>{drawn}{dot}{ring}{label}</g>"
+
+
+def _circle(x: float, y: float, colour: str, *, ring: bool = False, inline: bool = False) -> str:
+    look = f'fill="none" stroke="{colour}" stroke-width="2"' if ring else f'fill="{colour}"'
+    drawn = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if ring else 4}" {look}/>'
+    if not inline:
+        return drawn
+    return f'<svg viewBox="-8 -8 16 16" width="16" height="16">{drawn}</svg>'
 
 
 def _table(run: Run, trials: Iterable[Trial]) -> str:

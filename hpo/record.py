@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -86,6 +87,13 @@ class Run:
     def complete(self) -> list[Trial]:
         """The trials that were measured to the end."""
         return [trial for trial in self.trials if trial.state == "complete"]
+
+    def __repr__(self) -> str:
+        """One line: the whole record is long."""
+        states = Counter(trial.state for trial in self.trials)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trials"
+        goals = ", ".join(f"{goal.metric} {goal.direction}" for goal in self.goals)
+        return f"<Run {self.name!r}: {counts} of {self.planned} trials; goals {goals}>"
 
     def _repr_html_(self) -> str:
         """The run as a notebook shows it."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -108,6 +109,15 @@ def check_own(study: Study, url: str) -> None:
     )
 
 
+def name_values(study: Study, metrics: Sequence[str]) -> None:
+    """Name the values of trials, for Optuna's dashboard and tables; those named already stay."""
+    if study.metric_names == list(metrics):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(metrics))
+
+
 def database_of(study: Study) -> Database:
     """The database in which a study was opened."""
     database = getattr(study._storage, "_backend", None)
@@ -165,6 +175,7 @@ def copy_study(url: str, name: str, to_url: str) -> int:
     partial = f"{name} (being copied)"
     with guarded(url):
         attrs, trials = source.user_attrs, source.get_trials(deepcopy=False)
+        names_of_values = source.metric_names
     with guarded(to_url):
         database = Database(to_url)
         names = optuna.get_all_study_names(database)
@@ -177,6 +188,8 @@ def copy_study(url: str, name: str, to_url: str) -> int:
         target = optuna.create_study(
             storage=database, study_name=partial, directions=source.directions
         )
+        if names_of_values is not None:
+            name_values(target, names_of_values)
         for key, value in attrs.items():
             if key != LEASE:
                 target.set_user_attr(key, value)

@@ -39,7 +39,15 @@ from hpo.results import TrialResult, results
 from hpo.search import Searcher
 from hpo.space import distributions, inside
 from hpo.spec import Baseline, Earlier, Event, Params, Request, Result, StudySpec
-from hpo.storage import database_of, guarded, open_study, plain, read_run, spec_data
+from hpo.storage import (
+    database_of,
+    guarded,
+    name_values,
+    open_study,
+    plain,
+    read_run,
+    spec_data,
+)
 
 
 class StudyChanged(ValueError):
@@ -125,6 +133,7 @@ class Controller:
             started, now = self.study.user_attrs["spec"], plain(spec_data(self.spec))
             if started != now:  # by another controller, at the same time
                 raise StudyChanged(changes(started, now))
+            name_values(self.study, [goal.metric for goal in self.spec.goals])
             self.study.set_user_attr("planned", self.spec.trials)
             paper = None if self.spec.paper is None else self.spec.paper.to_dict()
             self.study.set_user_attr("paper", paper)

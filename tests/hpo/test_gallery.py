@@ -16,9 +16,10 @@ import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
 
-from hpo import cli, exhibits, gallery, runs
+from hpo import cli, exhibits, figures, gallery, notebook, runs
 from hpo.exhibits import Exhibit
 from hpo.record import Run
+from hpo.scoring import front
 from tests.hpo import toy
 from tests.hpo.test_cli import complaint
 
@@ -220,10 +221,41 @@ class Text(HTMLParser):
 def test_a_notebook_shows_findings_figure_and_table() -> None:
     parsed = Text()
     parsed.feed(toy.mixed()._repr_html_())
-    assert {"h3", "li", "table", "script"} <= set(parsed.tags)
+    assert {"h3", "li", "table", "svg"} <= set(parsed.tags)
     assert parsed.tags.count("tr") == 1 + 4
+    run = toy.mixed()
+    points = figures.front_data(run, front(run), *figures.plane(run)).points
+    assert parsed.tags.count("g") == len(points) > 4
     assert "0.300 ± 0.010" in parsed.text
     assert "Knee" in parsed.text
+
+
+def test_a_notebook_shows_a_run_in_few_bytes_and_without_script() -> None:
+    parsed, shown = Text(), toy.mixed()._repr_html_()
+    parsed.feed(shown)
+    assert len(shown) < 50_000
+    assert "script" not in parsed.tags
+    assert "http" not in shown
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[(3.0, None)], [(0.0, None)], [(1e9, 1.0), (1e9 + 1, None)], [(-5.0, 0.1), (7e-3, None)]],
+)
+def test_an_axis_of_a_notebook_has_round_ticks_within_it(
+    values: list[tuple[float, float | None]],
+) -> None:
+    axis = notebook._Axis(values, 0, 100)
+    ticks = axis.ticks()
+    assert 1 < len(ticks) <= notebook.TICKS + 1
+    assert all(0 <= axis(each) <= 100 for each in ticks)
+    assert all(0 <= axis(value) <= 100 for value, _ in values)
+
+
+def test_a_runs_repr_is_one_line() -> None:
+    counts = "8 complete, 1 failed, 1 running of 12 trials"
+    assert repr(toy.mixed()) == f"<Run 'toy': {counts}; goals base_loss down, gain up>"
+    assert repr(toy.run([])) == "<Run 'toy': no trials of 0 trials; goals base_loss down, gain up>"
 
 
 def test_a_notebook_shows_a_run_without_results() -> None:

@@ -20,7 +20,7 @@ from hpo.progress import Display
 from hpo.record import Run
 from hpo.scoring import front
 from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Baseline, Float, Goal, Limit, Point, StudySpec
-from hpo.storage import load_study, read_run, url_of
+from hpo.storage import database_of, load_study, read_run, url_of
 from hpo.study import Controller, StudyChanged
 from tests.hpo.cutting import counted, cut_off_after
 from tests.hpo.toy_objective import (
@@ -33,6 +33,8 @@ from tests.hpo.toy_objective import (
     spec,
 )
 
+NAMES = "study:metric_names"
+"""Where Optuna keeps the names of values."""
 TRIALS = 11
 LIMITS = (Limit(metric="base_loss", high=4.5), Limit(metric="gain", low=0.0))
 
@@ -416,3 +418,13 @@ def test_one_goal_and_three_goals_run() -> None:
     for goals in ((GAIN_UP,), (BASE_LOSS_DOWN, GAIN_UP, third)):
         run = Controller(study(goals=goals, trials=8), "sqlite://").run()
         assert [trial.state for trial in run.trials] == ["complete"] * 8
+
+
+def test_values_are_named_for_optunas_tools_also_in_a_study_from_before(tmp_path: Path) -> None:
+    url = url_of(tmp_path)
+    Controller(spec(trials=2), url).run()
+    found = load_study(url, "toy")
+    assert found.metric_names == ["base_loss", "gain"]
+    database_of(found).set_study_system_attr(found._study_id, NAMES, None)
+    Controller(spec(trials=3), url).run()
+    assert load_study(url, "toy").metric_names == ["base_loss", "gain"]
