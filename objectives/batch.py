@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from objectives import corpus as corpora
 from objectives import (
@@ -117,7 +115,7 @@ class Batch:
         self.results: dict[int, Result] = {}
         self.notes: dict[int, list[str]] = {}
         """Of a request's model."""
-        self.started = time.monotonic()
+        self.started, self.peak = time.monotonic(), memory.Peak(self.device)
 
     def run(self) -> list[Result]:
         """All results, in the order of the requests."""
@@ -420,7 +418,8 @@ class Batch:
 
         `flops` counts training only: 6 N + attention for each pretraining token, the same for each
         fine-tuning token (an upper bound for adapters). `device_s` are seconds of training,
-        `time_s` the wall time of the batch over its requests.
+        `time_s` the wall time of the batch over its requests, `peak_memory_gib` the most that was
+        in use during the batch (see `memory.Peak`).
         """
         base, pre = one.base, one.job.recipe.pretrain
         a_step = pre.batch_size * pre.seq_len
@@ -434,7 +433,7 @@ class Batch:
             "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
             "flops": one.flops_per_token * tokens,
             "time_s": (time.monotonic() - self.started) / len(self.jobs),
-            "peak_memory_gib": _peak_memory_gib(self.device),
+            "peak_memory_gib": self.peak.read() / 2**30,
         }
 
 
@@ -512,10 +511,3 @@ def tuning_tokens(fine: FinetuneRecipe, tasks: Sequence[tuple[int, float]]) -> f
 def num_tunes(fine: FinetuneRecipe) -> int:
     """Fine-tunes of a base on a task, without extensions of the grid."""
     return len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds
-
-
-def _peak_memory_gib(device: str) -> float:
-    """Most memory in use so far: the GPU's, or on a CPU the process's."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

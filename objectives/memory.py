@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import resource
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -143,17 +145,65 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
     """Most memory that `work` has in use, beyond what was in use before; 0 where none can tell."""
     if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+        _reset_peak(device)
         work()
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device) - before)
     hand_back()  # what is reused would not count
+    before = psutil.Process().memory_info().rss
+    if not _reset_peak(device):
+        return 0
+    work()
+    return max(0, _peak(device) - int(before))
+
+
+class Peak:
+    """Most memory in use since this was made: a GPU's by torch, or on a CPU the whole process's.
+
+    Where a process cannot reset its peak (not Linux, or no right to), it is that of its whole life.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device, self._before = device, 0
+        if torch.device(device).type == "cpu":
+            hand_back()  # what was freed is not in use
+        _reset_peak(device)
+        _PEAKS.add(self)
+
+    def read(self) -> int:
+        """Bytes until now."""
+        return max(self._before, _peak(self._device))
+
+    def keep(self) -> None:
+        """Remember the peak, as it is about to be reset."""
+        self._before = self.read()
+
+
+_PEAKS: weakref.WeakSet[Peak] = weakref.WeakSet()
+"""Those that are being measured: evaluations of several threads, or a step within one."""
+
+
+def _reset_peak(device: str) -> bool:
+    """Begin a new peak at what is in use now; False where that is not possible."""
+    for each in list(_PEAKS):
+        each.keep()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
     try:
-        before = psutil.Process().memory_info().rss
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        work()
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak(device: str) -> int:
+    """Bytes, since the last reset."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
         status = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return 0
-    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-    return int(max(0, peak - before))
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

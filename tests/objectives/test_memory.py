@@ -50,6 +50,35 @@ def test_a_peak_counts_memory_that_an_earlier_work_had_freed() -> None:
     assert 0.9 * size < peak < 1.5 * size
 
 
+@glibc_only
+def test_a_peak_begins_anew_and_outlasts_the_peaks_measured_within_it() -> None:
+    size = 256 * MIB
+    memory.keep_freed()
+    whole = memory.Peak("cpu")
+    torch.ones(size // 4)
+    assert whole.read() > size
+    later = memory.Peak("cpu")
+    assert later.read() < whole.read() - 0.8 * size
+    begun = later.read()
+    torch.ones(size // 4)
+    memory.peak_bytes(lambda: torch.ones(size // 16), "cpu")  # begins a peak of its own
+    assert later.read() > begun + 0.8 * size
+    assert whole.read() >= later.read()
+
+
+def test_where_a_peak_cannot_begin_anew_it_is_that_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    before = memory.Peak("cpu").read()
+    torch.ones(256 * MIB // 4)
+    assert memory.Peak("cpu").read() >= before > 0
+    assert memory.peak_bytes(lambda: None, "cpu") == 0
+
+
 def test_lanes_that_fit_follow_from_steps_of_two_and_four(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {2: 250, 4: 450}
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -419,3 +422,13 @@ def test_a_warmup_longer_than_the_whole_run_is_refused_when_the_objective_is_mad
         objective(recipe.with_params(params), tmp_path)
     with pytest.raises(ValueError, match=said):
         objective(recipe, tmp_path).with_params(params)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the process's peak cannot be reset")
+def test_memory_that_was_freed_before_a_trial_is_not_its_peak(first: First, recipe: Recipe) -> None:
+    size = 2**30
+    again = objective(recipe, first[0])
+    np.ones(size, np.uint8)
+    (result,) = again.evaluate([request(PARAMS[0])])
+    used = psutil.Process().memory_info().rss
+    assert 0 < result.cost["peak_memory_gib"] * 2**30 < used + size / 2
