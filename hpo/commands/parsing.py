@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from hpo.masking import mask
+from hpo.masking import mask, shown
 from hpo.terminal import plain
 
 USAGE = 2
@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, unknown: Sequence[str]) -> str:
         options = [each for each in unknown if each.startswith("-")]
         if not options:
-            return f"unexpected argument {unknown[0]!r}"
-        name = options[0].split("=")[0]
+            return f"unexpected argument {shown(unknown[0])!r}"
+        name = shown(options[0].split("=")[0])
         known = [each for each in self._option_string_actions if each.startswith("--")]
         return f"there is no option {name!r}{_near(name, known)}"
 
@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             known = [str(each) for each in action.choices]
             hint = _near(str(value), known) or f", choose one of {', '.join(known)}"
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint}")
+            raise argparse.ArgumentError(action, f"invalid choice: {shown(str(value))!r}{hint}")
 
 
 def top(description: str) -> Parser:

@@ -16,7 +16,7 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
     """`hpo show`."""
     added = command(commands, "show", run, "the front and the baselines as tables, or every trial")
     added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument("--json", action="store_true", help="print JSON")
+    added.add_argument("--json", action="store_true", help="print JSON, which has every trial")
     added.add_argument("--all", action="store_true", help="every trial, failed ones too")
     added.add_argument("--sort", metavar="METRIC", help="every trial, the best by it first")
     added.add_argument("--top", type=int, metavar="N", help="the first N trials")
@@ -27,6 +27,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print it."""
     if arguments.top is not None and arguments.top < 1:
         raise ValueError(f"--top must be at least 1, got {arguments.top}.")
+    if arguments.json and (arguments.sort is not None or arguments.top is not None):
+        option = "--top" if arguments.sort is None else "--sort"
+        raise ValueError(f"--json prints every trial, by number; leave out {option}, or --json.")
     place = runs.find_place(arguments.run, arguments.out, arguments.storage)
     record = runs.read(place, arguments.group)
     if arguments.json:

@@ -579,3 +579,36 @@ def test_no_memory_or_a_lost_rank_is_one_sentence_and_a_failure(
     monkeypatch.setattr(studies, "load", load)
     assert cli.main(["run", "any"]) == 1
     assert capsys.readouterr().err == "hpo: one lane does not fit; take a smaller model.\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "x", "--storagee", "postgresql://u:PW@h/x"],
+        ["show", "x", "--storagee=postgresql://u:PW@h/x"],
+        ["show", "x", "postgresql://u:PW@h/x"],
+        ["show", "x", "postgresql://u:a PW@h/x"],
+        ["show", "x", "mysql://h/x?password=PW"],
+        ["show", "x", "--postgresql://u:a PW@h/x"],
+        ["postgresql://u:PW@h/x"],
+        ["postgresql://u:a PW@h/x"],
+        ["run", "x", "--executor", "postgresql://u:a PW@h/x"],
+        ["run", "x", "--trials", "postgresql://u:PW@h/x"],
+        ["run", "x", "--s=postgresql://u:PW@h/x"],
+    ],
+)
+def test_a_word_out_of_place_is_complained_of_without_its_password(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    assert "PW" not in complaint(capsys)
+
+
+@pytest.mark.parametrize("option", [["--sort", "gain"], ["--top", "1"]])
+def test_json_has_every_trial_so_that_no_option_chooses_among_them(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["show", "x", "--json", *option]) == 2
+    assert f"leave out {option[0]}, or --json" in complaint(capsys)
