@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo import rows
 from hpo.record import Run, Rung, Trial
 from hpo.spec import StudySpec, Value
 from hpo.storage import domain_data
@@ -183,12 +184,16 @@ class Ledger:
 
 
 def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> Ledger:
-    """The ledger from Optuna's record; a trial without questions was cut off before its first."""
+    """The ledger from Optuna's record; a trial without questions was cut off before its first.
+
+    Raises:
+        DamagedRow: a row has another shape than this program writes.
+    """
     return Ledger([_entry(each, spec) for each in frozen])
 
 
 def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
-    attrs = frozen.user_attrs
+    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
     ended: dict[TrialState, Ended] = {
         TrialState.COMPLETE: "complete",
         TrialState.FAIL: "failed",
@@ -200,7 +205,13 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
     asks = tuple(_ask(*each) for each in attrs.get("asked", old))
     answers = [
-        Answer(each["fidelity"], each["order"], each["metrics"], each["cost"], ask.base_only)
+        Answer(
+            each["fidelity"],
+            each["order"],
+            rows.numbers(each["metrics"]),
+            rows.numbers(each["cost"]),
+            ask.base_only,
+        )
         for each, ask in zip(attrs.get("rungs", []), asks, strict=False)
     ]
     if state in ("complete", "failed"):

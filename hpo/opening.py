@@ -18,7 +18,7 @@ from pathlib import Path
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo import lease, runs
+from hpo import lease, rows, runs
 from hpo.masking import shown
 from hpo.provenance import changes
 from hpo.runs import Place
@@ -104,7 +104,7 @@ def choose(
                 if is_fork:  # the name is taken, and nobody asked for it
                     continue
                 raise
-            started = study.user_attrs.get("spec")
+            started = rows.checked(study.user_attrs, rows.OF_STUDY).get("spec")
             trials = study.get_trials(deepcopy=False)
         if started in (None, now):  # None: it was cut short before its settings were written
             return Opened(place, sum(each.state.is_finished() for each in trials), None, is_fork)

@@ -105,7 +105,7 @@ def _columns(values: Sequence[Value], domain: dict[str, Any]) -> Array:
         words = np.array([repr(value) for value in values])
         return np.asarray(math.sqrt(0.5) * (words[:, None] == np.unique(words)))
     x_P = np.array(values, dtype=np.float64)
-    ends = np.array([domain.get("low", x_P.min()), domain.get("high", x_P.max())])
+    ends = np.array([domain.get("low", x_P.min()), domain.get("high", x_P.max())], np.float64)
     if domain.get("log") and (x_P > 0).all():
         x_P, ends = np.log(x_P), np.log(ends)
     return np.asarray((x_P - ends[0]) / (np.ptp(ends) or 1.0))[:, None]

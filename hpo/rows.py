@@ -6,6 +6,7 @@ shape is damage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ def checked(attrs: Mapping[str, Any], shapes: Mapping[str, Check]) -> dict[str, 
     for name, check in shapes.items():
         if name in found and not check(found[name]):
             raise DamagedRow(f"its row {name!r} has another form than it should")
-    for name in ("metrics", "cost"):
+    for name in ("metrics", "cost", "step_cost"):
         if name in found:
             found[name] = numbers(found[name])
     return found
@@ -40,6 +41,10 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def is_number(value: Any) -> bool:
     """Whether a float can hold it."""
     return type(value) is float or (type(value) is int and abs(value) < 1e300)
+
+
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -73,14 +78,47 @@ def _is_point(value: Any) -> bool:
 def _is_rung(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and is_number(value.get("fidelity"))
+        and _is_finite(value.get("fidelity"))
         and isinstance(value.get("metrics"), dict)
-        and isinstance(value.get("cost", {}), dict)
+        and isinstance(value.get("cost"), dict)
+        and _is_count(value.get("order"))
+    )
+
+
+def _is_ask(value: Any) -> bool:
+    """What `ledger.Ask` is written as."""
+    if not isinstance(value, list) or len(value) not in (4, 5):
+        return False
+    wave, place, fidelity, seen, *base_only = value
+    return (
+        all(map(_is_count, (wave, place, seen)))
+        and _is_finite(fidelity)
+        and all(type(each) in (int, bool) for each in base_only)
     )
 
 
 def _is_domain(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("kind"), str)
+    if not isinstance(value, dict):
+        return False
+    if value.get("kind") == "choice":
+        return isinstance(value.get("options"), list)
+    return value.get("kind") in ("float", "int") and all(
+        _is_finite(value.get(end)) for end in ("low", "high")
+    )
+
+
+def _is_goal(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and all(map(_is_text, row))
+
+
+def _is_limit(row: Any) -> bool:
+    if not isinstance(row, list) or len(row) != 3:
+        return False
+    return _is_text(row[0]) and all(map(_maybe(is_number), row[1:]))
+
+
+def _is_earlier(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and all(isinstance(part, dict) for part in row)
 
 
 def _is_spec(value: Any) -> bool:
@@ -88,8 +126,8 @@ def _is_spec(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and _each(_is_domain)(value.get("space"))
-        and _all(lambda row: isinstance(row, list) and len(row) == 2)(value.get("goals"))
-        and _all(lambda row: isinstance(row, list) and len(row) == 3)(value.get("limits"))
+        and _all(_is_goal)(value.get("goals"))
+        and _all(_is_limit)(value.get("limits"))
     )
 
 
@@ -106,9 +144,13 @@ OF_TRIAL: dict[str, Check] = {
     "replicate_of": _maybe(_is_count),
     "group": _is_count,
     "seed": _is_count,
-    "fidelity": is_number,
+    "fidelity": _is_finite,
     "confirms": lambda value: isinstance(value, bool),
     "rungs": _all(_is_rung),
+    "asked": lambda value: _all(_is_ask)(value) and bool(value),
+    "order": _is_count,
+    "stopped_at": _maybe(_is_count),
+    "step_cost": _each(_anything),
 }
 OF_STUDY: dict[str, Check] = {
     "spec": _is_spec,
@@ -118,4 +160,5 @@ OF_STUDY: dict[str, Check] = {
     "group": _is_count,
     "paper": _maybe(_each(_anything)),
     "reproduce": _each(_anything),
+    "warm": _all(_is_earlier),
 }

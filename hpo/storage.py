@@ -207,6 +207,8 @@ def guarded(url: str) -> Iterator[None]:
         raise StorageError(
             _damaged(f"the record in {shown(url)}", f"{error.msg} in a row")
         ) from None
+    except DamagedRow as error:
+        raise StorageError(_damaged(f"the record in {shown(url)}", str(error))) from None
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ or error
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])

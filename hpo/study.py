@@ -26,7 +26,7 @@ from typing import Any
 
 from optuna.trial import TrialState, create_trial
 
-from hpo import conditions, lease, ledger, membership, stopping
+from hpo import conditions, lease, ledger, membership, rows, stopping
 from hpo.conditions import GroupView
 from hpo.decisions import Continue, Decision
 from hpo.executors import Executor, Inline
@@ -99,7 +99,7 @@ class Controller:
         self.study = open_study(url, spec.name, spec.goals)
         self.database = database_of(self.study)
         with guarded(url):
-            started = self.study.user_attrs.get("spec")
+            started = self._attributes().get("spec")
             now = plain(spec_data(spec))
             if started is None:
                 self.study.set_user_attr("description", spec.description)
@@ -130,14 +130,14 @@ class Controller:
     def _begin(self) -> None:
         """Write down what may differ from the start before, and read the record."""
         with guarded(self.url):
-            started, now = self.study.user_attrs["spec"], plain(spec_data(self.spec))
+            started, now = self._attributes()["spec"], plain(spec_data(self.spec))
             if started != now:  # by another controller, at the same time
                 raise StudyChanged(changes(started, now))
             name_values(self.study, [goal.metric for goal in self.spec.goals])
             self.study.set_user_attr("planned", self.spec.trials)
             paper = None if self.spec.paper is None else self.spec.paper.to_dict()
             self.study.set_user_attr("paper", paper)
-            if "warm" not in self.study.user_attrs:
+            if "warm" not in self._attributes():
                 warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
                 self.study.set_user_attr("warm", plain(warm))
             self._read_warm()
@@ -149,14 +149,15 @@ class Controller:
     def _join_group(self) -> None:
         """Find the group that new trials belong to, and end what others have left open."""
         now = conditions.of_objective(self.spec.objective)
-        known = self.study.user_attrs.get(conditions.ATTRIBUTE, [])
+        attributes = self._attributes()
+        known = attributes.get(conditions.ATTRIBUTE, [])
         measured = any(entry.answers for entry in self.ledger.entries)
         groups, self.group = conditions.group_of(
             known, now, measured=measured, accept=self.accept_changes
         )
         if groups != known:
             self.study.set_user_attr(conditions.ATTRIBUTE, groups)
-        if self.group != self.study.user_attrs.get(conditions.LATEST, 0):
+        if self.group != attributes.get(conditions.LATEST, 0):
             self.study.set_user_attr(conditions.LATEST, self.group)
         for entry in self.ledger.entries:
             if entry.group != self.group and entry.ended is None:
@@ -178,9 +179,12 @@ class Controller:
         self._set(trial_id, failure=failure)
         self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
+    def _attributes(self) -> dict[str, Any]:
+        return rows.checked(self.study.user_attrs, rows.OF_STUDY)
+
     def _read_warm(self) -> None:
         """What the search started from stays, whatever the earlier study has done since."""
-        recorded = self.study.user_attrs.get("warm")
+        recorded = self._attributes().get("warm")
         if recorded is not None:
             warm = tuple(Earlier(params=params, metrics=metrics) for params, metrics in recorded)
             self.spec = replace(self.spec, warm=warm)

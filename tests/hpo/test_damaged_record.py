@@ -82,12 +82,25 @@ def test_a_folder_in_place_of_the_database_is_told(
 
 VALUES = ["", "{", "[1", "\0", "[" * 100_000, "null", "1", '"x"', "[]", "{}", "[[]]", '{"x": {}}']
 ROWS = [
-    ("study_user_attributes", "spec"), ("study_user_attributes", "reproduce"),
-    ("study_user_attributes", "planned"), ("study_user_attributes", "lease"),
-    ("study_user_attributes", "paper"), ("study_user_attributes", "warm"),
-    ("trial_user_attributes", "metrics"), ("trial_user_attributes", "params"),
-    ("trial_user_attributes", "curves"), ("trial_user_attributes", "cost"),
-    ("trial_user_attributes", "notes"), ("trial_user_attributes", "seed"),
+    ("study_user_attributes", "spec"),
+    ("study_user_attributes", "reproduce"),
+    ("study_user_attributes", "planned"),
+    ("study_user_attributes", "lease"),
+    ("study_user_attributes", "paper"),
+    ("study_user_attributes", "warm"),
+    ("trial_user_attributes", "metrics"),
+    ("trial_user_attributes", "params"),
+    ("trial_user_attributes", "curves"),
+    ("trial_user_attributes", "cost"),
+    ("trial_user_attributes", "notes"),
+    ("trial_user_attributes", "seed"),
+]
+GOING_ON = [
+    ("study_user_attributes", "spec"), ("study_user_attributes", "warm"),
+    ("study_user_attributes", "conditions"), ("study_user_attributes", "group"),
+    ("trial_user_attributes", "asked"), ("trial_user_attributes", "order"),
+    ("trial_user_attributes", "step_cost"), ("trial_user_attributes", "rungs"),
+    ("trial_user_attributes", "stopped_at"), ("trial_user_attributes", "replicate_of"),
 ]  # fmt: skip
 
 
@@ -110,3 +123,45 @@ def test_a_row_with_any_content_never_ends_in_a_traceback(
             code = cli.main(words)
             said = capsys.readouterr().err.splitlines()
             assert (code in (0, 1, 2), len(said)) == (True, 0 if code == 0 else 1), (value, words)
+
+
+def put(table: str, key: str, value: str) -> None:
+    """Have every row of this key hold a value, also where there was none."""
+    owner = table.split("_")[0]
+    owners = "studies" if owner == "study" else "trials"
+    with sqlite3.connect(DATABASE) as made:
+        made.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        made.execute(
+            f"INSERT INTO {table} ({owner}_id, key, value_json) SELECT {owner}_id, ?, ? FROM "
+            f"{owners}", (key, value)
+        )  # fmt: skip
+    made.close()
+
+
+@pytest.mark.parametrize(("table", "key"), GOING_ON)
+def test_a_run_that_goes_on_from_a_row_with_any_content_ends_in_one_sentence_or_well(
+    table: str, key: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = DATABASE.read_bytes()
+    for value in ("null", "[[1]]", "{}"):
+        DATABASE.write_bytes(content)
+        put(table, key, value)
+        capsys.readouterr()
+        code = cli.main(["run", "mine.py", "--trials", "4"])
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hpo:")]
+        assert code in (0, 1, 2), (key, value)
+        assert len(said) == (code != 0), (key, value, said)
+        assert "Error:" not in "".join(said), (key, value, said)
+
+
+def test_a_domain_in_the_record_beyond_64_bits_is_drawn_as_any_other(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(DATABASE) as made:
+        made.execute(
+            "UPDATE study_user_attributes SET value_json = json_set(value_json, "
+            "'$.space.\"pretrain.lr\".high', json('10000000000000000000000000')) "
+            "WHERE key = 'spec'"
+        )
+    made.close()
+    assert cli.main(["show", "toy"]) == 0
