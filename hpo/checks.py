@@ -34,14 +34,16 @@ def shown(value: object) -> str:
     """A value in a message, in one line and cut where it is long."""
     try:
         text = " ".join(repr(plain(value)).split())
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return f"a {type(value).__name__} that is too large to print"
+    except Exception:  # thousands of digits or brackets, or an object that cannot be shown
+        return f"a {type(value).__name__} that cannot be printed"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def plain(value: object) -> object:
-    """NumPy's scalars, and its strings, as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
+    """NumPy's scalars, its strings and arrays of no dimension as Python's own."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -126,6 +128,7 @@ def one_of(rule: str, value: object, known: Iterable[str]) -> str:
 
 def items(rule: str, value: object, kind: type[T], example: str) -> tuple[T, ...]:
     """A tuple of one kind of thing, from anything that holds them or from a single one."""
+    value = plain(value)
     if isinstance(value, kind):
         return (value,)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):

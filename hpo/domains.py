@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from optuna.distributions import (
     BaseDistribution,
@@ -71,8 +72,8 @@ class Choice:
     options: tuple[Value, ...]
 
     def __post_init__(self) -> None:
-        given = self.options
-        if isinstance(given, str) or not hasattr(given, "__iter__"):
+        given: Any = checks.plain(self.options)
+        if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
             raise ValueError(
                 f"options of Choice must be a list of values, got {shown(given)}; write "
                 f"Choice(options=[{shown(given)}, ...])."

@@ -85,6 +85,10 @@ class Earlier:
     params: Params
     metrics: Mapping[str, float]
 
+    def __post_init__(self) -> None:
+        for name, example in (("params", '{"pretrain.lr": 0.01}'), ("metrics", '{"gain": 0.1}')):
+            checks.mapping(f"{name} of Earlier", getattr(self, name), example)
+
 
 @checks.explained
 @dataclass(frozen=True)
@@ -353,6 +357,7 @@ _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 def _plain_numbers(given: Any) -> Any:
     """Rungs as floats, as far as they are numbers."""
+    given = checks.plain(given)
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         given = (given,)
     return tuple(float(checks.number("each of rungs", each)) for each in given)

@@ -90,8 +90,8 @@ def shown(value: object) -> str:
     """A value in a message, in one line and cut where it is long."""
     try:
         text = " ".join(repr(value).split())
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return f"a {type(value).__name__} that is too large to print"
+    except Exception:  # thousands of digits or brackets, or an object that cannot be shown
+        return f"a {type(value).__name__} that cannot be printed"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 

@@ -30,6 +30,14 @@ from hpo.spec import (
 from hpo.study import Controller
 from tests.hpo import toy, toy_objective
 
+
+class Unprintable:
+    """Raises where it is shown."""
+
+    def __repr__(self) -> str:
+        raise KeyError("x")
+
+
 LR, LAYERS = "pretrain.lr", "model.layers"
 
 
@@ -93,6 +101,11 @@ LR, LAYERS = "pretrain.lr", "model.layers"
         (lambda: Baseline(name="a", params=None), "params of Baseline 'a' must be a dict"),
         (lambda: Point(name=3, params={}), "name of Point must be a text"),
         (lambda: Baseline({}), "Baseline needs params"),
+        (lambda: Earlier(params=3, metrics={}), "params of Earlier must be a dict"),
+        (lambda: Earlier(params={}, metrics=[("gain", 1)]), "metrics of Earlier must be a dict"),
+        (lambda: Choice(np.array(3)), "list of values, got 3"),
+        (lambda: Choice({"a": 1}), "list of values, got {'a': 1}"),
+        (lambda: Int(Unprintable(), 3), "got a Unprintable that cannot be printed"),
     ],
 )
 def test_a_broken_part_of_a_study_is_refused(make: Callable[[], object], said: str) -> None:
@@ -158,7 +171,7 @@ def test_domains_of_one_point_are_allowed() -> None:
         ({"trials": True}, "got True"),
         ({"trials": None}, "got None"),
         ({"trials": 10**7}, "trials must be a whole number from 1 to 1000000, got 10000000"),
-        ({"trials": 10**5000}, "got a int that is too large to print"),
+        ({"trials": 10**5000}, "got a int that cannot be printed"),
         ({"wave": 0}, "wave must be a whole number of at least 1"),
         ({"wave": 2.5}, "wave must be a whole number"),
         ({"replicates": 0}, "replicates must be a whole number of at least 1"),
@@ -189,6 +202,8 @@ def test_domains_of_one_point_are_allowed() -> None:
         ({"rungs": (math.nan, 1)}, "each of rungs must be a number, got nan"),
         ({"rungs": "1"}, "each of rungs must be a number"),
         ({"rungs": 3}, "rungs need rising shares"),
+        ({"rungs": np.array(0.5)}, "rungs need rising shares"),
+        ({"goals": np.array(0.5)}, "goals must be a list of Goal"),
         ({"rungs": None}, "each of rungs must be a number, got None"),
         ({"grid": (Point(name="standard", params={}),)}, "different names"),
         ({"grid": (Point(name="a", params={"lr": 1.0}),)}, "unknown hyperparameter 'lr'"),
