@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -220,3 +221,42 @@ raise SystemExit(os.waitstatus_to_exitcode(status))
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+
+MEASURE = """
+import json, sys, torch
+from pathlib import Path
+from objectives import Execution, PlasticityObjective, Recipe
+torch.set_num_threads(1)
+recipe, params, store = json.loads(sys.stdin.read())
+objective = PlasticityObjective(
+    Recipe.from_dict(recipe), Execution(device="cpu", lanes=1, store=Path(store))
+)
+print(json.dumps([objective(each).metrics for each in params]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_that_share_a_store_give_what_one_gives(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    params = [params_of(number) for number in range(2)]
+
+    def measured(store: str, count: int) -> list[Any]:
+        """What so many processes measure at once, each of them all trials."""
+        given = json.dumps([recipe.to_dict(), params, str(tmp_path / store)])
+        begun = [
+            subprocess.Popen(
+                [sys.executable, "-c", MEASURE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(count)
+        ]  # fmt: skip
+        with ThreadPoolExecutor(count) as pool:
+            outputs = list(pool.map(lambda one: one.communicate(given)[0], begun))
+        return [json.loads(output) for output in outputs]
+
+    alone = [objective(recipe, tmp_path / "alone")(each).metrics for each in params]
+    assert measured("shared", 2) == [alone, alone]
+    assert weights(tmp_path / "shared") == weights(tmp_path / "alone") != {}

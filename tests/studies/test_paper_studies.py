@@ -54,6 +54,14 @@ def test_every_point_and_proposal_can_be_set_and_is_a_run_of_its_own(
         study.objective.check(space.sobol_point(study.space, study.seed, place))
 
 
+@pytest.mark.parametrize(("name", "setting"), BOTH)
+def test_warmups_are_stated_in_steps_and_do_not_hang_on_defaults(name: str, setting: str) -> None:
+    for recipe in recipes(studies.load(name, setting)).values():
+        for schedule in (recipe.pretrain.schedule, recipe.finetune.schedule):
+            assert schedule.warmup_steps is not None
+            assert schedule.warmup_frac is None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_small_is_the_default_and_both_settings_ask_for_the_same_points(name: str) -> None:
     small, full = (studies.load(name, setting) for setting in ("small", "full"))

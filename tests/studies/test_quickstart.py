@@ -19,6 +19,8 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
     assert values["pretrain.schedule.shape"] == "cosine"
     assert values["pretrain.schedule.floor_ratio"] == 0.1
     assert values["pretrain.schedule.decay_frac"] == 1.0
+    assert values["pretrain.schedule.warmup_steps"] == 40
+    assert values["finetune.schedule.warmup_steps"] == 10
     assert space.inside(study.space, search.planned_values(study, 0))
     assert [dict(baseline.params) for baseline in study.baselines] == [
         {},
