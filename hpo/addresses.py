@@ -16,6 +16,8 @@ from urllib.parse import quote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from hpo.masking import shown
+
 Access: TypeAlias = Literal["make", "write", "read"]
 """make: with the tables, where there are none; write: what is there; read: and never change it."""
 FORM = "sqlite:///FILE or DIALECT+DRIVER://USER:PASSWORD@HOST/NAME"
@@ -129,8 +131,8 @@ def _holds_login(url: URL) -> bool:
 
 def _beginning(url: str) -> str:
     if not re.search("[:@]", url):
-        hint = "" if re.search(r"\s|^$", url) else f"; a file is written sqlite:///{url}"
-        return f"{url!r}{hint}"
+        hint = "" if re.search(r"\s|^$", url) else f"; a file is written sqlite:///{shown(url)}"
+        return f"{shown(url)!r}{hint}"
     word = re.match(r"[A-Za-z][A-Za-z0-9+]*(?=:?/)", url)
     return "something else" if word is None else f"something else that begins with {word[0]!r}"
 

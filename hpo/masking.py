@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import re
 
-SECRET = r"[?&#;][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|odbc_connect)[\w.-]*="
+SECRET = (
+    r"(?:[?&#;][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|odbc_connect)[\w.-]*"
+    r"|[?&#;]pass)="
+)
 """An option of a URL whose value is nobody's business."""
+SETTING = r"((?:^|[\s'\"+]|%20)(?:pg)?(?:password|passwd|pwd|pass)\s*=\s*)(?!\*\*\*)"
+"""The same among words, as in libpq's `host=h password=p`; the value may be in quotes."""
+QUOTED_COLON = r"(://[^:/\s@]*(?:%3A|\uff1a))[^\s@]*@"
+"""USER: whose colon is no colon of a URL's."""
 FRAGMENT = r"((?<!sqlite)(?<!http)(?<!https)://[^\s#'\"]*#)(?!\*\*\*)[^\s'\"]+"
 """What is after the `#` of a URL that is neither a file nor a page."""
 NO_HOST = r"((?:://?|//)[^\s:/@?#'\"\[\]]*:)(?!\*\*\*@|\d{1,5}(?:\W|$))[^\s/?#'\"]+"
@@ -26,6 +33,8 @@ def mask(text: str) -> str:
     """
     text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
     text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
+    text = re.sub(rf"(?i){SETTING}(?:'[^']*'|\"[^\"]*\"|[^&\s'\"]*)", r"\1***", text)
+    text = re.sub(f"(?i){QUOTED_COLON}", r"\1***@", text)
     text = re.sub(FRAGMENT, r"\1***", text)
     text = re.sub(NO_HOST, r"\1***", text)
     return re.sub(r"\S+", _word, text) if "@" in text else text

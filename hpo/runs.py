@@ -241,6 +241,8 @@ def _read_place(
 
 def _read_note(folder: Path) -> dict[str, Any]:
     try:
+        if not (folder / NOTE).is_file():  # opening a FIFO would wait for a writer
+            raise TypeError
         note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         if not isinstance(note["name"], str) or not isinstance(note["storage"], str | None):
             raise TypeError

@@ -27,6 +27,8 @@ HOSTILE = [
     "postgresql://u@127.0.0.1:1/x?sslpassword={}",
     "mysql+pymysql://user:{}@127.0.0.1:1/x",
     "nonsense://user:{}@127.0.0.1:1/x",
+    "host=127.0.0.1 user=u password={}",
+    "password='{}' host=127.0.0.1",
 ]
 
 
@@ -55,6 +57,14 @@ HOSTILE = [
         ("postgresql://u:p/x", "postgresql://u:***/x"),
         ("postgresql://h:5432 and http://[::1]:80/x", "postgresql://h:5432 and http://[::1]:80/x"),
         ("postgresql://h/x#p", "postgresql://h/x#***"),
+        ("host=h password=p user=u", "host=h password=*** user=u"),
+        ("host=h password = 'p q' user=u", "host=h password = *** user=u"),
+        ("postgresql://h/x?options=-c%20password=p", "postgresql://h/x?options=-c%20password=***"),
+        ("postgresql://h/x?user=u&pass=p", "postgresql://h/x?user=u&pass=***"),
+        ("snow://h/x?api_key=p&a=b", "snow://h/x?api_key=***&a=b"),
+        ("postgresql://u%3Ap@h/x", "postgresql://u%3A***@h/x"),
+        ("postgresql://u\uff1ap@h/x", "postgresql://u\uff1a***@h/x"),
+        ("bypass=1 and compass = 2 and passes=3", "bypass=1 and compass = 2 and passes=3"),
         ("http://h/x#token=p", "http://h/x#token=***"),
         ("http://h/x#part", "http://h/x#part"),
         ("/tmp/a:b@c.db, a@b.de: #3", "/tmp/a:b@c.db, a@b.de: #3"),

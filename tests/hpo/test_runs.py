@@ -128,3 +128,15 @@ def test_a_run_goes_on_in_the_storage_it_was_started_with(tmp_path: Path) -> Non
 def test_a_study_cannot_take_the_name_of_the_store(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be named 'store'"):
         runs.make_place(tmp_path, "store", None)
+
+
+def test_a_fifo_in_place_of_a_note_is_named_and_waited_for_by_nobody(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "one" / runs.NOTE)
+    (tmp_path / "two" / runs.NOTE).symlink_to("/dev/zero")
+    for _, found in runs.listed(tmp_path):
+        assert "cannot be read" in str(found)
+    assert len(runs.listed(tmp_path)) == 2
+    with pytest.raises(ValueError, match="no run 'one'"):
+        runs.find_place("one", tmp_path, None)
