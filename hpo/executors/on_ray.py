@@ -10,19 +10,34 @@ import contextlib
 import json
 import os
 import queue
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from hpo import files
 from hpo.executors.pool import Link, Lost, Pool
 from hpo.executors.processes import LOGS, last_lines
 from hpo.launch import Launch
+from hpo.masking import mask
 from hpo.spec import Objective
 from hpo.storage import StorageError
+from hpo.terminal import plain
 from hpo.worker import BEAT_S, Message, jsonable, load, measure
+
+START: dict[str, Any] = {
+    "log_to_driver": False,
+    "include_dashboard": False,
+    "logging_level": "warning",
+}
+START_S = 55.0
+"""Seconds in which Ray has to start; assumed: it needs 5 to 20."""
 
 
 def ray_pool(
@@ -66,20 +81,65 @@ def _ray() -> Any:
         ValueError: it is not installed.
         StorageError: it cannot start.
     """
-    try:
+    if find_spec("ray") is None:
+        raise ValueError("Ray is not installed; run pip install 'plasticity-hpo[ray]'.")
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        _try_start()
         import ray
-    except ImportError:
-        raise ValueError("Ray is not installed; run pip install 'plasticity-hpo[ray]'.") from None
-    if not ray.is_initialized():
+
         try:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
-        except Exception as error:  # Ray fails in many ways, and with many types
+            ray.init(**START)
+        except (Exception, SystemExit) as error:  # Ray fails in many ways, and with many types
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise StorageError(
-                f"Ray cannot start here ({lines[0]}); check RAY_ADDRESS and `ray status`, or take "
-                "--executor processes."
-            ) from None
-    return ray
+            raise _cannot_start(lines[0]) from None
+    return sys.modules["ray"]
+
+
+def _cannot_start(reason: str) -> StorageError:
+    return StorageError(
+        f"Ray cannot start here ({plain(mask(reason))}); check RAY_ADDRESS and `ray status`, or "
+        "take --executor processes."
+    )
+
+
+def _try_start() -> None:
+    """Start Ray in another process first, which can be ended when it hangs.
+
+    Ray waits for a cluster that does not answer for minutes, deaf to signals, and ends the process
+    then.
+
+    Raises:
+        StorageError: it cannot start.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-P", "-c", f"import ray; ray.init(**{START!r})"]
+    with tempfile.TemporaryFile() as errors:
+        child = psutil.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+        )
+        try:
+            code = child.wait(START_S)
+        except BaseException as error:  # also an interruption
+            for each in [*child.children(recursive=True), child]:
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
+            child.wait()
+            if not isinstance(error, psutil.TimeoutExpired | subprocess.TimeoutExpired):
+                raise
+            raise _cannot_start(f"no answer within {START_S:.0f} s") from None
+        if code:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise _cannot_start(_reason(lines) or f"exit code {code}")
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """The first line of an error's text; below a traceback it is what is not indented."""
+    traces = [place for place, line in enumerate(lines) if line.startswith("Traceback ")]
+    below = lines[traces[-1] + 1 :] if traces else lines[-1:]
+    found = next((line for line in below if line.strip() and not line.startswith(" ")), "")
+    kind, colon, text = found.partition(": ")
+    return text if colon and " " not in kind else found
 
 
 class Served:
