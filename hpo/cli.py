@@ -44,6 +44,10 @@ WIDTH = 140
 """Columns where no terminal says how many there are."""
 
 
+STANDINGS = {True: "ok", None: "note", False: "PROBLEM"}
+"""What `hpo doctor` says of a check."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -123,9 +127,9 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     table = Table("check", "", "found", title="What works here", title_justify="left")
     checks = doctor.checks(arguments.out, arguments.storage)
     for each in checks:
-        table.add_row(Text(each.name), "ok" if each.ok else "PROBLEM", Text(each.found))
+        table.add_row(Text(each.name), STANDINGS[each.ok], Text(each.found))
     console.print(table)
-    return DONE if all(each.ok for each in checks) else FAILED
+    return FAILED if any(each.ok is False for each in checks) else DONE
 
 
 def _complain(error: Exception, code: int, *, expected: bool = False) -> int:

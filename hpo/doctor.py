@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,12 +11,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from hpo import answering
+from hpo import answering, runs, stages
 from hpo.addresses import file_of, opened
+from hpo.format import plural
 from hpo.masking import mask, shown
 from hpo.provenance import PACKAGES
 from hpo.storage import StorageError, guarded
@@ -23,10 +26,22 @@ from hpo.storage import StorageError, guarded
 LEAST_FREE_GB = 2.0
 DEVICE = (
     "import torch; c = torch.cuda.is_available(); "
-    "print(torch.cuda.get_device_name() + ', %.0f GiB' % "
-    "(torch.cuda.get_device_properties(0).total_memory / 2**30) if c "
+    "print(torch.cuda.get_device_name() + ', %.0f of %.0f GiB free' % "
+    "tuple(each / 2**30 for each in torch.cuda.mem_get_info()) if c "
     "else 'CPU, %d thread%s (no GPU)' % (n := torch.get_num_threads(), 's' * (n > 1)))"
 )
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+EXTRAS = {
+    "Ray": ("ray", "ray", "--executor ray"),
+    "submitit": ("submitit", "slurm", "--executor slurm"),
+    "psycopg": ("psycopg", "postgresql", "PostgreSQL"),
+    "pymysql": ("pymysql", "mysql", "MySQL and MariaDB"),
+    "optuna-dashboard": ("optuna_dashboard", "dashboard", "hpo dashboard"),
+    "kaleido": ("kaleido", "pictures", "pictures of hpo plot"),
+}
+"""What is needed for some uses only: package -> module, extra, use."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,8 @@ class Check:
     """One thing looked at."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None: it could be better, and nothing needs it to be."""
     found: str
 
 
@@ -44,9 +60,12 @@ def checks(out: Path, storage: str | None) -> list[Check]:
         _check("Python", lambda: sys.version.split()[0]),
         *(_check(name, lambda name=name: metadata.version(name)) for name in PACKAGES),  # type: ignore[misc]
         _check("device", _device),
-        _check("load", _load),
+        _load(),
         _check("free disk", lambda: _disk(out)),
         _check(f"folder {out}", lambda: _writable(out)),
+        _check("store", lambda: _store(out)),
+        *(_extra(name) for name in EXTRAS),
+        _browser(),
     ]
     if storage is not None:
         found.append(_check("storage", lambda: _storage(storage)))
@@ -74,11 +93,37 @@ def _device() -> str:
     return done.stdout.strip()
 
 
-def _load() -> str:
+def _load() -> Check:
     """Threads of several programs on the same cores wait for each other most of the time."""
     busy, cores = os.getloadavg()[0], os.cpu_count() or 1
-    hint = "; busy: runs will be slow, OMP_NUM_THREADS=1 helps" if busy > cores / 2 else ""
-    return f"{busy:.1f} on {cores} cores{hint}"
+    idle = busy <= cores / 2
+    hint = "" if idle else "; busy: runs will be slow, OMP_NUM_THREADS=1 helps"
+    return Check("load", True if idle else None, f"{busy:.1f} on {plural(cores, 'core')}{hint}")
+
+
+def _extra(name: str) -> Check:
+    module, extra, use = EXTRAS[name]
+    if find_spec(module) is None:
+        return Check(name, None, f"not installed; for {use}: pip install 'plasticity-hpo[{extra}]'")
+    return Check(name, True, f"{metadata.version(name.lower())}, for {use}")
+
+
+def _browser() -> Check:
+    paths = filter(None, map(shutil.which, BROWSERS))
+    found = next(paths, None)
+    if found is None:
+        return Check("browser", None, "none found; for pictures of hpo plot: install Chromium")
+    return Check("browser", True, f"{found}, for pictures of hpo plot")
+
+
+def _store(out: Path) -> str:
+    """The size of finished stages, which later runs use again."""
+    total = 0
+    for folder, _, names in os.walk(out / runs.STORE):
+        for name in names:
+            with contextlib.suppress(OSError):  # a file that a run has just removed
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return f"{stages.size(total)}; hpo store shows and prunes it" if total else "empty"
 
 
 def _disk(out: Path) -> str:

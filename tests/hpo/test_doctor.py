@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from hpo import doctor
+from hpo import cli, doctor, stages
 from hpo.executors import processes
 from hpo.provenance import PACKAGES
 
@@ -24,9 +26,9 @@ def found(out: Path, storage: str | None = None) -> dict[str, doctor.Check]:
 def test_a_sound_machine_passes_every_check(tmp_path: Path) -> None:
     checks = found(tmp_path / "runs", f"sqlite:///{tmp_path / 'x.db'}")
     folder = f"folder {tmp_path / 'runs'}"
-    expected = {"Python", *PACKAGES, "device", "load", "free disk", folder, "storage"}
-    assert set(checks) == expected
-    assert [check for check in checks.values() if not check.ok] == []
+    expected = {"Python", *PACKAGES, "device", "load", "free disk", folder, "storage", "store"}
+    assert set(checks) == expected | set(doctor.EXTRAS) | {"browser"}
+    assert [check for check in checks.values() if check.ok is False] == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -79,3 +81,46 @@ def test_a_storage_out_of_reach_is_a_problem_without_its_password(url: str, tmp_
     assert not check.ok
     assert "cannot be used" in check.found
     assert "secret" not in check.found.replace("nonsense:secret@", "")
+
+
+@pytest.mark.parametrize(("busy", "ok"), [(0.9, True), (3.9, None)])
+def test_a_busy_machine_is_a_note(
+    busy: float, ok: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    check = found(Path("runs"))["load"]
+    assert check.ok is ok
+    assert ("busy" in check.found) is (ok is None)
+
+
+def test_an_extra_that_is_missing_is_a_note_that_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "EXTRAS", {"Ray": ("no_such_module", "ray", "--executor ray")})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    checks = found(tmp_path)
+    assert (checks["Ray"].ok, checks["browser"].ok) == (None, None)
+    assert "pip install 'plasticity-hpo[ray]'" in checks["Ray"].found
+    assert "install Chromium" in checks["browser"].found
+
+
+def test_every_extra_is_one_of_the_package() -> None:
+    known = metadata.metadata("plasticity-hpo").get_all("Provides-Extra") or []
+    assert {extra for _, extra, _ in doctor.EXTRAS.values()} <= set(known)
+
+
+def test_the_size_of_the_store_is_shown(tmp_path: Path) -> None:
+    assert found(tmp_path)["store"].found == "empty"
+    (tmp_path / "store" / "deep").mkdir(parents=True)
+    (tmp_path / "store" / "deep" / "file").write_bytes(bytes(2_000_000))
+    assert found(tmp_path)["store"].found.startswith(f"{stages.size(2e6)}; ")
+
+
+def test_notes_do_not_fail_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "EXTRAS", {"Ray": ("no_such_module", "ray", "--executor ray")})
+    assert cli.main(["doctor", "--out", str(tmp_path)]) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "Ray" in each]
+    assert "note" in line
