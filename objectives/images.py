@@ -142,16 +142,28 @@ def _digits(source: vision_recipe.Digits) -> tuple[Part, Part]:
     return tuple((square[some], labels[some].astype(np.int64)) for some in (~held, held))  # type: ignore[return-value]
 
 
+def check(source: vision_recipe.Images) -> None:
+    """Raise ValueError if the files of a local source are not there; nothing is read."""
+    if isinstance(source, vision_recipe.Cifar10):
+        _cifar_files(source)
+
+
 def _cifar10(source: vision_recipe.Cifar10) -> tuple[Part, Part]:
+    train, test = _cifar_files(source)
+    parts = [_cifar_file(path) for path in train]
+    together = (np.concatenate([p for p, _ in parts]), np.concatenate([y for _, y in parts]))
+    return together, _cifar_file(test)
+
+
+def _cifar_files(source: vision_recipe.Cifar10) -> tuple[list[Path], Path]:
+    """The files of the training batches, and of the test batch."""
     folder = Path(source.folder)
     train, test = sorted(folder.glob("data_batch_*.bin")), folder / "test_batch.bin"
     if not train or not test.is_file():
         pickled = any(folder.glob("data_batch_[0-9]"))
         what = "no CIFAR-10 but in pickles, which are not read" if pickled else "no CIFAR-10"
         raise ValueError(f"images.folder {source.folder!r} holds {what}; {CIFAR_ADVICE}.")
-    parts = [_cifar_file(path) for path in train]
-    together = (np.concatenate([p for p, _ in parts]), np.concatenate([y for _, y in parts]))
-    return together, _cifar_file(test)
+    return train, test
 
 
 def _cifar_file(path: Path) -> Part:

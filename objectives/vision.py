@@ -108,6 +108,16 @@ class VisionObjective(Measuring[VisionRecipe]):
         """All metrics that a request may give."""
         return metric_names.of_vision(self.recipe)
 
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Check what can be checked of these requests before anything is trained.
+
+        Raises:
+            ValueError: a value that cannot be set, or images that are not there.
+        """
+        check_device(self.execution.device_name)
+        for request in requests:
+            images.check(_job(self.located, request, self.execution).recipe.images)
+
     def conditions(self) -> dict[str, str]:
         """What results depend on beyond the recipe; see `objectives.conditions`."""
         return conditions.of_vision(self.located)

@@ -72,9 +72,11 @@ def test_small_is_the_default_and_both_settings_ask_for_the_same_points(name: st
 
 
 def test_an_unknown_setting_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no setting 'big'; its SETTINGS are small, full\."):
+    with pytest.raises(
+        ValueError, match=r"no setting 'big' in its SETTINGS; choose one of small, full\."
+    ):
         studies.load("alpha_decay", "big")
-    with pytest.raises(ValueError, match="SETTINGS are none"):
+    with pytest.raises(ValueError, match=r"no setting 'full' in its SETTINGS; there is none\."):
         studies.load("quickstart", "full")
 
 

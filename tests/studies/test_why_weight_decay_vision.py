@@ -105,4 +105,8 @@ def test_images_can_be_changed_from_the_command_line(
     other = '--set=images={"kind": "cifar10", "folder": "nowhere"}'
     assert cli.main(["run", NAME, other]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "images.folder 'nowhere' holds no CIFAR-10; give the folder of CIFAR-10's binary" in said
+    looked_at = str(tmp_path / "nowhere")
+    assert (
+        f"images.folder {looked_at!r} holds no CIFAR-10; give the folder of CIFAR-10's binary"
+        in said
+    )
