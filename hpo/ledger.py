@@ -277,4 +277,5 @@ def _trial(spec: StudySpec, entry: Entry) -> Trial:
         ],
         replicate_of=entry.replicate_of,
         confirms=entry.kind == "confirms",
+        group=entry.group,
     )

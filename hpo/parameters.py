@@ -23,6 +23,8 @@ from hpo.trends import Trend, trend
 RATE, DECAY = "pretrain.lr", "pretrain.weight_decay"
 TIMESCALE = "tau_frac"
 _FEWEST_OF_A_VALUE = 2
+LEAST_SHARE = 1e-12
+"""Of rate, decay and timescale: below it there would be more steps than a run can have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,9 +285,10 @@ def tau_lines(
 def _steps(trials: Sequence[Trial]) -> float | None:
     """Steps of the run, from the timescale's share that trials state; None if they disagree."""
     found = {
-        round(1 / (_float(t.params[RATE]) * _float(t.params[DECAY]) * t.metrics[TIMESCALE]), 3)
+        round(1 / share, 3)
         for t in trials
-        if t.metrics.get(TIMESCALE, 0.0) > 0
+        if (share := _float(t.params[RATE]) * _float(t.params[DECAY]) * t.metrics.get(TIMESCALE, 0))
+        > LEAST_SHARE
     }
     return found.pop() if len(found) == 1 else None
 

@@ -139,7 +139,8 @@ def _mean_trial(group: Sequence[Trial], pooled: dict[str, tuple[float, int]]) ->
     for name in _names(group):
         values = _values(group, name)
         if values:
-            metrics[name] = float(np.mean(values)) if len(values) > 1 else values[0]
+            with np.errstate(invalid="ignore"):  # the mean of inf and -inf is NaN
+                metrics[name] = float(np.mean(values)) if len(values) > 1 else values[0]
         error = _error(values, first.get(f"{name}_sem", math.nan), pooled.get(name))
         if math.isfinite(error):
             metrics[f"{name}_sem"] = error

@@ -29,6 +29,9 @@ from scipy.optimize import nnls
 from hpo.ledger import Ask, Entry
 from hpo.spec import Objective, Request
 
+LEAST_TOKENS = 1e-100
+"""Below this a count of tokens is none: a worth divided by it would not fit a float."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -62,7 +65,7 @@ def learnt(entries: Iterable[Entry]) -> Prices:
         (answer.fidelity, 0.0 if answer.base_only else 1.0, tokens)
         for entry in entries
         for answer in entry.results
-        if (tokens := _tokens(answer.cost)) > 0
+        if (tokens := _tokens(answer.cost)) > LEAST_TOKENS
     ]
     if not rows:
         return Prices()

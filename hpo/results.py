@@ -3,8 +3,9 @@
 An objective may be anybody's. Its numbers may be NumPy's scalars, arrays and tensors without axes,
 Decimal, Fraction or booleans (1 and 0): all become floats. Anything else as a metric, such as None,
 text, a list or an integer beyond the range of floats, fails that trial with a sentence that names
-the metric, so that nothing in a record is ever anything but a number. A curve or a cost that is not
-as it should be is left out with a note: no decision about trials is made from them.
+the metric, so that nothing in a record is ever anything but a number. A metric beyond 1e100 counts
+as infinite: what is computed from metrics, such as variances and volumes, would not fit floats. A
+curve or a cost that is not as it should be is left out with a note: it is no trial's fault.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 from hpo.checks import shown
 
 FIELDS = ("metrics", "curves", "cost", "failure", "notes", "labels")
+MOST_SIZE = 1e100
+"""Of a metric: the product of three of its size is still a float."""
 MOST_TEXT = 2000
 """Characters of a note, label or reason."""
 MOST_NAMED = 5
@@ -66,14 +69,14 @@ def result(given: object) -> TrialResult:
             "metrics, curves, cost, failure, notes and labels (hpo.objective.Result)"
         )
     metrics, broken = numbers(parts["metrics"])
-    curves, no_curves = _curves(parts["curves"])
+    curves, no_curves = curves_of(parts["curves"])
     cost, no_cost = costs(parts["cost"])
-    notes = [*texts(parts["notes"]), *_left_out("curves", no_curves), *_left_out("cost", no_cost)]
-    failure = _failure(parts["failure"])
+    notes = [*texts(parts["notes"]), *left_out("curves", no_curves), *left_out("cost", no_cost)]
+    failure = failure_text(parts["failure"])
     if failure is None and broken:
         failure = f"the objective gave {_named(broken)}; a metric must be one number"
     elif broken:
-        notes += _left_out("metrics", broken)
+        notes += left_out("metrics", broken)
     labels = texts(parts["labels"])
     return TrialResult(
         metrics=metrics, curves=curves, cost=cost, failure=failure, notes=notes, labels=labels
@@ -86,6 +89,8 @@ def number(value: object) -> float:
     Raises:
         ValueError: it is none, or beyond the range of floats.
     """
+    if type(value) is float:  # of long curves nearly all
+        return value
     try:
         item = getattr(value, "item", None)
         plain = item() if callable(item) and getattr(value, "shape", None) == () else value
@@ -97,6 +102,11 @@ def number(value: object) -> float:
     except Exception as error:  # conversions of anybody's types may raise anything
         raise ValueError(f"{described(value)} is no number within the range of floats") from error
     return found
+
+
+def bounded(value: float) -> float:
+    """The value, infinite where it is too large to compute with."""
+    return math.copysign(math.inf, value) if abs(value) > MOST_SIZE else value
 
 
 def numbers(given: object) -> tuple[dict[str, float], dict[str, object]]:
@@ -111,7 +121,7 @@ def numbers(given: object) -> tuple[dict[str, float], dict[str, object]]:
         try:
             if not isinstance(name, str):
                 raise ValueError("not a name")
-            found[text(name)] = number(value)
+            found[text(name)] = bounded(number(value))
         except ValueError:
             broken[text(name)] = value if isinstance(name, str) else name
     return found, broken
@@ -159,7 +169,7 @@ def _attribute(given: object, name: str) -> Any:
         return None
 
 
-def _curves(given: object) -> tuple[dict[str, list[list[float]]], dict[str, object]]:
+def curves_of(given: object) -> tuple[dict[str, list[list[float]]], dict[str, object]]:
     """Curves of points [step, value], and those that are none."""
     if given is None:
         return {}, {}
@@ -175,7 +185,8 @@ def _curves(given: object) -> tuple[dict[str, list[list[float]]], dict[str, obje
     return found, broken
 
 
-def _failure(given: object) -> str | None:
+def failure_text(given: object) -> str | None:
+    """Why a trial failed, None if it did not."""
     if given is None or given is False:
         return None
     reason = " ".join(text(given).split())
@@ -189,5 +200,6 @@ def _named(broken: Mapping[str, object]) -> str:
     return " and ".join([*parts[:MOST_NAMED], *more])
 
 
-def _left_out(kind: str, broken: Mapping[str, object]) -> list[str]:
+def left_out(kind: str, broken: Mapping[str, object]) -> list[str]:
+    """A note of what is no number, if anything is."""
     return [f"left out of the {kind}, as not numbers: {_named(broken)}"] if broken else []

@@ -1,7 +1,7 @@
 """Rows of a record as they are read: anybody may have changed a database.
 
-A number that is none is left out, as from earlier versions that recorded anything; a row of another
-shape is damage.
+A number that is none is left out with a note, as from earlier versions that recorded anything; a
+row of another shape is damage.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from hpo.results import bounded, left_out
 
 Check = Callable[[Any], bool]
 
@@ -29,13 +31,17 @@ def checked(attrs: Mapping[str, Any], shapes: Mapping[str, Check]) -> dict[str, 
             raise DamagedRow(f"its row {name!r} has another form than it should")
     for name in ("metrics", "cost", "step_cost"):
         if name in found:
-            found[name] = numbers(found[name])
+            kept = numbers(found[name])
+            broken = {key: value for key, value in found[name].items() if key not in kept}
+            found[name] = kept
+            if broken and name != "step_cost":
+                found["notes"] = [*found.get("notes", []), *left_out(name, broken)]
     return found
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those that are numbers."""
-    return {name: value for name, value in values.items() if is_number(value)}
+    """Those that are numbers, as floats."""
+    return {name: bounded(float(value)) for name, value in values.items() if is_number(value)}
 
 
 def is_number(value: Any) -> bool:

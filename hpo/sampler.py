@@ -14,7 +14,7 @@ are modelled; any other is drawn at random.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo import search
 from hpo.record import Trial
+from hpo.results import MOST_SIZE
 from hpo.spec import (
     Choice,
     Domain,
@@ -173,10 +174,15 @@ def _limit(name: str) -> str:
     return f"limit {name}"
 
 
+def _bounded(value: float) -> float:
+    """The value, or the largest that the model can compute with; of an infinite one nothing."""
+    return max(-MOST_SIZE, min(value, MOST_SIZE)) if math.isfinite(value) else value
+
+
 def _known(trial: FrozenTrial, codes: Mapping[str, _Code]) -> Trial:
     """An Optuna trial in this project's terms; without one of the parameters it is not modelled."""
     done = trial.state == TrialState.COMPLETE
-    values: Sequence[float] = trial.values if done else ()
+    values = [_bounded(value) for value in trial.values] if done else []
     metrics = {_goal(place, StudyDirection.MINIMIZE).metric: v for place, v in enumerate(values)}
     metrics |= {_limit(name): value for name, value in trial.constraints.items()}
     return Trial(

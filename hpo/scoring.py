@@ -262,7 +262,9 @@ def _unmeasured(trial: Trial, run: Run) -> Standing | None:
         return trial.state
     if trial.fidelity != 1.0:
         return "partial"
-    return "not measured" if np.isnan(losses([trial], run.goals)).any() else None
+    # A record from before they were refused may hold infinite values, which nothing can reach.
+    Y_1G = losses([trial], run.goals)
+    return "not measured" if (np.isnan(Y_1G) | np.isneginf(Y_1G)).any() else None
 
 
 def _standings(

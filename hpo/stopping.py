@@ -71,7 +71,7 @@ def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:
         return True
     corner = finite.max(axis=0) + 0.1 * np.maximum(np.ptp(finite, axis=0), 1e-12)
     late = losses.copy()
-    late[-patience:] += np.nan_to_num(sems[-patience:])
+    late[-patience:] += np.where(np.isfinite(sems), sems, 0.0)[-patience:]
     before = pareto.hypervolume(losses[:-patience], corner)
     after = pareto.hypervolume(late, corner)
     return not math.isfinite(after) or after <= before * (1 + LEAST_GAIN)

@@ -7,18 +7,23 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo import exhibits, tables
+from hpo import exhibits, ledger, tables
 from hpo.record import Run
 from hpo.report.page import render
 from hpo.results import ResultsError, TrialResult, number, result, results, text
+from hpo.rows import DamagedRow
+from hpo.scoring import front
+from hpo.storage import load_study, read_run, url_of
 from hpo.study import Controller
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
 
@@ -208,7 +213,55 @@ CURVES = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_metric_that_is_too_large_to_compute_with_counts_as_infinite() -> None:
+    found = result(ToyResult(metrics={"a": 1e200, "b": -1.7e308, "c": 1e99}))
+    assert found.metrics == {"a": math.inf, "b": -math.inf, "c": 1e99}
+
+
+@pytest.mark.parametrize("value", [None, "1.5", 10**400, -math.inf, math.nan, 1e200])
+@pytest.mark.parametrize("name", ["base_loss", "gain_sem"])
+def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
+    name: str, value: Any, tmp_path: Path
+) -> None:
+    url = url_of(tmp_path)
+    controller = Controller(spec(trials=6), url)
+    controller.run()
+    old = controller.study.get_trials()
+    for each in (1, 4):
+        old[each].user_attrs["metrics"] = old[each].user_attrs["metrics"] | {name: value}
+    attrs = controller.study.user_attrs
+    optuna.delete_study(study_name="toy", storage=url)
+    again = optuna.create_study(study_name="toy", storage=url, directions=["minimize", "maximize"])
+    for key, kept in attrs.items():
+        again.set_user_attr(key, kept)
+    again.add_trials(old)
+    tables.run_json(read_run(load_study(url, "toy")))
+    run = Controller(spec(trials=9), url).run()
+    shown(run)
+    assert [trial.state for trial in run.trials] == ["complete"] * 9
+    front_numbers = {trial.number for trial in front(run).trials}
+    if name == "base_loss" and (value is None or isinstance(value, float)):
+        assert 4 not in front_numbers
+    if value is None:
+        assert f"left out of the metrics, as not numbers: None for {name!r}" in run.trials[4].notes
+
+
+@pytest.mark.parametrize("row", ["asked", "metrics", "rungs", "order", "seed", "step_cost"])
+def test_a_row_of_another_form_is_damage_also_to_the_controller(row: str, tmp_path: Path) -> None:
+    controller = Controller(spec(trials=3), url_of(tmp_path))
+    controller.run()
+    trials = controller.study.get_trials()
+    trials[1].user_attrs[row] = [["nonsense"]]
+    optuna.delete_study(study_name="toy", storage=url_of(tmp_path))
+    again = optuna.create_study(
+        study_name="toy", storage=url_of(tmp_path), directions=["minimize", "maximize"]
+    )
+    again.add_trials(trials)
+    with pytest.raises(DamagedRow, match=f"its row '{row}' has another form"):
+        ledger.read(again.get_trials(), spec(trials=5))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(METRICS, CURVES, METRICS, VALUES), min_size=6, max_size=6))
 def test_whatever_an_objective_gives_is_a_float_or_a_failed_trial_and_all_is_shown(
     odd: list[Any],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -89,3 +90,18 @@ def test_constraints_keep_proposals_where_they_hold() -> None:
     study.optimize(bounded, n_trials=14)
     assert all(trial.params["x"] > 0.35 for trial in study.trials[-4:])
     assert study.best_trial.params["x"] < 0.5
+
+
+@pytest.mark.parametrize("value", [1e200, -1e200, 1.7e308, 5e-324, math.inf])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_value_of_any_size_ends_no_study(value: float, every: int) -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        odd = trial.number % every == 0
+        return (value if odd else x), (-value if odd else y)
+
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=PlasticitySampler(seed=0)
+    )
+    study.optimize(objective, n_trials=10)
+    assert len(study.trials) == 10
