@@ -34,6 +34,8 @@ RECIPE = Recipe(
         batch_size=8,
     ),
 )
+
+
 DECAYS = (0.01, 0.1, 1.0)
 
 

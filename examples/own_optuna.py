@@ -35,6 +35,8 @@ RECIPE = Recipe(
         batch_size=8,
     ),
 )
+
+
 SPACE = {
     "pretrain.weight_decay": optuna.distributions.FloatDistribution(0.01, 3.0, log=True),
     "pretrain.lr": optuna.distributions.FloatDistribution(1e-3, 3e-2, log=True),

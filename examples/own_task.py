@@ -15,18 +15,12 @@ import random
 import tempfile
 from pathlib import Path
 
-from hpo.spec import Baseline, Float, StudySpec
-from objectives import (
-    Corpus,
-    Files,
-    FileTask,
-    Finetune,
-    PlasticityObjective,
-    Pretrain,
-    Recipe,
-)
+from hpo import Baseline, Float, StudySpec
+from objectives import Corpus, Files, FileTask, Finetune, PlasticityObjective, Pretrain, Recipe
 
 DATA = Path(tempfile.gettempdir()) / "plasticity-hpo-example"
+
+
 FOOD = {"cow": "grass", "cat": "fish", "bear": "honey", "horse": "hay", "owl": "mice"}
 
 
@@ -51,6 +45,8 @@ def write_data(folder: Path = DATA) -> None:
 
 
 write_data()
+
+
 RECIPE = Recipe(
     corpus=Corpus(sources=(Files(paths=(f"{DATA}/report-*.txt",)),), vocab_size=300),
     pretrain=Pretrain(steps=150, lr=1e-2),
@@ -62,6 +58,8 @@ RECIPE = Recipe(
         batch_size=8,
     ),
 )
+
+
 STUDY = StudySpec(
     name="own-task",
     description="Which decay lets a model of our reports answer questions about them?",

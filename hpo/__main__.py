@@ -2,6 +2,6 @@
 
 import sys
 
-from hpo.cli import main
+from hpo.cli.main import main
 
 sys.exit(main())

@@ -9,25 +9,60 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
 
-from hpo import drawing, figures, wording
-from hpo.figures import FrontData, Point
-from hpo.record import Run, Trial
-from hpo.scoring import front
+from hpo.core import format, metrics
+from hpo.core.trial import Run, Trial
+from hpo.front.front import front
+from hpo.report import findings
+from hpo.report.plots import draw, figure_data
+from hpo.report.plots.figure_data import FrontData, Point
+from hpo.storage import run_folder
 
 WIDTH, HEIGHT = 720, 400
+
+
 LEFT, RIGHT, TOP, BOTTOM = 75, 15, 15, 50
 """Pixels of the figure, and of the margins around its points."""
+
+
 TICKS = 5
+
+
+class NotebookRun(Run):
+    """A run that a notebook shows by its findings and front."""
+
+    def _repr_html_(self) -> str:
+        return shown(self)
+
+
+def load_run(
+    run: str, out: str | Path = "runs", storage: str | None = None, group: int | None = None
+) -> NotebookRun:
+    """A run's record by its name in the output folder, or by its path.
+
+    Args:
+        run: Name or folder of the run.
+        out: The output folder.
+        storage: URL of the storage, for a record outside of the run's folder.
+        group: Group of trials measured under the same conditions; None is the last.
+
+    Raises:
+        ValueError: there is no such run, or its storage has to be given.
+        StorageError: it cannot be read.
+    """
+    found = run_folder.load(run, out, storage, group)
+    return NotebookRun(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 
 def shown(run: Run) -> str:
     """The run as HTML."""
     found = front(run)
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in wording.summary(run, found))
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(run, found))
     parts = [f"<h3>{html.escape(run.name)}</h3>", f"<ul>{lines}</ul>"]
     if found.trials:
-        parts += [_plane(figures.front_data(run, found, *figures.plane(run)))]
+        parts += [_plane(figure_data.front_data(run, found, *figure_data.plane(run)))]
         parts += [_table(run, found.trials)]
     return "".join(parts)
 
@@ -38,7 +73,7 @@ def _plane(data: FrontData) -> str:
     ys = _Axis([(point.y, point.y_error) for point in data.points], HEIGHT - BOTTOM, TOP)
     ranked = sorted(data.points, key=lambda point: (point.group == "front", bool(point.baseline)))
     marks = "".join(_mark(point, xs, ys) for point in ranked)
-    x, y = (html.escape(wording.named(name)) for name in (data.x, data.y))
+    x, y = (html.escape(metrics.named(name)) for name in (data.x, data.y))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
@@ -47,9 +82,9 @@ def _plane(data: FrontData) -> str:
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{x}</text>'
         f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{y}</text>'
         "</svg>"
-        f"<p>{_circle(0, 0, drawing.VERMILLION, inline=True)} front "
-        f"{_circle(0, 0, drawing.BLUE, ring=True, inline=True)} baseline "
-        f"{_circle(0, 0, drawing.GREY, inline=True)} other trials; bars are one standard error</p>"
+        f"<p>{_circle(0, 0, draw.VERMILLION, inline=True)} front "
+        f"{_circle(0, 0, draw.BLUE, ring=True, inline=True)} baseline "
+        f"{_circle(0, 0, draw.GREY, inline=True)} other trials; bars are one standard error</p>"
     )
 
 
@@ -97,7 +132,7 @@ def _mark(point: Point, xs: _Axis, ys: _Axis) -> str:
     """A point with its error bars, and its trial as a tooltip."""
     x, y = xs(point.x), ys(point.y)
     front, baseline = point.group == "front", point.baseline is not None
-    colour = drawing.VERMILLION if front else drawing.BLUE if baseline else drawing.GREY
+    colour = draw.VERMILLION if front else draw.BLUE if baseline else draw.GREY
     bars = ""
     if point.x_error:
         left, right = xs(point.x - point.x_error), xs(point.x + point.x_error)
@@ -106,7 +141,7 @@ def _mark(point: Point, xs: _Axis, ys: _Axis) -> str:
         low, high = ys(point.y - point.y_error), ys(point.y + point.y_error)
         bars += f"M{x:.1f} {low:.1f}V{high:.1f}"
     drawn = f'<path d="{bars}" stroke="{colour}"/>' if bars else ""
-    ring = _circle(x, y, drawing.BLUE, ring=True) if baseline else ""
+    ring = _circle(x, y, draw.BLUE, ring=True) if baseline else ""
     name = html.escape(f"#{point.trial} {point.baseline or ''}".strip() + point.tag)
     label = f'<text x="{x + 9:.1f}" y="{y - 7:.1f}">{name}</text>' if front or baseline else ""
     title = html.escape("; ".join(point.hover[:1]))
@@ -124,11 +159,11 @@ def _circle(x: float, y: float, colour: str, *, ring: bool = False, inline: bool
 
 def _table(run: Run, trials: Iterable[Trial]) -> str:
     trials = list(trials)
-    scores, params = wording.score_names(run), wording.param_names(run, trials)
-    rows = [["trial", *map(wording.named, scores), *params.values()]]
+    scores, params = metrics.score_names(run), metrics.param_names(run, trials)
+    rows = [["trial", *map(metrics.named, scores), *params.values()]]
     for trial in trials:
-        cells = [wording.title(trial), *(wording.measured(trial, name) for name in scores)]
-        cells += [wording.setting(trial.params[p]) if p in trial.params else "" for p in params]
+        cells = [format.title(trial), *(metrics.measured(trial, name) for name in scores)]
+        cells += [format.setting(trial.params[p]) if p in trial.params else "" for p in params]
         rows.append(cells)
     lines = "".join(
         f"<tr>{''.join(f'<{kind}>{html.escape(cell)}</{kind}>' for cell in row)}</tr>"

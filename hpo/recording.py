@@ -9,11 +9,12 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from hpo.ledger import Answer, Entry
-from hpo.results import TrialResult
-from hpo.shadow import constraints
-from hpo.spec import Goal, StudySpec
-from hpo.storage import plain
+from hpo.core.goals import Goal
+from hpo.core.history import Answer, Entry
+from hpo.core.results import TrialResult
+from hpo.core.spec import StudySpec
+from hpo.front.losses import constraints
+from hpo.storage.record import json_roundtrip
 
 
 def failure_of(result: TrialResult, wanted: Sequence[Goal]) -> str | None:
@@ -48,7 +49,7 @@ def write_answer(
 
     def put(**attrs: Any) -> None:
         for name, value in attrs.items():
-            storage.set_trial_user_attr(trial_id, name, plain(value))
+            storage.set_trial_user_attr(trial_id, name, json_roundtrip(value))
 
     put(
         metrics=result.metrics,

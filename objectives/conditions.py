@@ -14,21 +14,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from objectives import hub, jobs, sources, task_rows
-from objectives.recipe import (
-    BuiltinTask,
-    FileTask,
-    HubDataset,
-    HubTask,
-    Recipe,
-    Source,
-    Task,
-)
-from objectives.stages import Stages
-from objectives.store import key_of
-from objectives.vision_recipe import Cifar10, VisionRecipe
+from objectives.config.data import BuiltinTask, FileTask, HubDataset, HubTask, Source, Task
+from objectives.config.recipe import Recipe
+from objectives.config.vision import Cifar10, VisionRecipe
+from objectives.data import sources, task_rows
+from objectives.models import hub
+from objectives.pretraining import stage_keys
+from objectives.store.stages import Stages
+from objectives.store.store import key_of
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "datasets", "numpy")
+
+
 IDENTITY_CHARACTERS = 12
 
 
@@ -54,7 +51,7 @@ def of_recipe(recipe: Recipe, notes: Stages | None = None) -> dict[str, str]:
         found["second corpus"] = _corpus_identity(recipe.pretrain.mid.sources, notes)
     found |= {f"task {task.name}": _task_identity(task, notes) for task in recipe.finetune.tasks}
     if recipe.model.preset is None or recipe.model.weights is not None:
-        found["model"] = _identity(jobs.model_content(recipe.model))
+        found["model"] = _identity(stage_keys.model_content(recipe.model))
     return found | library_versions()
 
 

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from objectives.measures import EARLY
-from objectives.probes import PROBES
-from objectives.recipe import Recipe
-from objectives.vision_recipe import VisionRecipe
+from objectives.config.recipe import Recipe
+from objectives.config.vision import VisionRecipe
+from objectives.probes.registry import PROBES
+from objectives.results import EARLY
 
 OVER_SEEDS = ("finetuned", "gain", "finetuned_loss_nats", "loss_gain_nats", "forgetting_nats")
+
+
 TASK_ONCE = ("before", "chance", "lr", "loss_before_nats")
+
+
 TASK_OVER_SEEDS = ("after", "gain", "loss_after_nats")
 
 

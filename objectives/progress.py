@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Event: TypeAlias = dict[str, Any]
+
+
 TELL_S = 0.2
 """Seconds between two events."""
 

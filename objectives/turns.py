@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from objectives.progress import Event
 
 OnEvent = Callable[[Event], None]
+
+
 _LOCK = threading.RLock()
 
 

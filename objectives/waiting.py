@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
 LOOK_S = 0.1
 """Seconds between two looks at whether the work is done."""
 

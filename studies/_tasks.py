@@ -22,6 +22,7 @@ SMALL = Finetune(
     test_rows=128,
 )
 
+
 FULL_TASKS = (
     HubTask(
         name="sst2",
@@ -57,6 +58,7 @@ FULL_TASKS = (
         validation_split="validation",
     ),
 )
+
 
 FULL = Finetune(
     tasks=FULL_TASKS,

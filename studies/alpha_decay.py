@@ -11,8 +11,8 @@ Python's own text, full the paper's 60M on C4.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hpo.papers import Contrast, Paper, Quantity, Table, difference, means
-from hpo.spec import Baseline, Choice, Float, Point, StudySpec, Value
+from hpo import Baseline, Choice, Float, GridPoint, StudySpec, Value
+from hpo.core.paper import Contrast, Paper, Quantity, Table, difference, means
 from objectives import (
     BuiltinTask,
     Corpus,
@@ -35,8 +35,13 @@ POLICIES = {
     "AlphaDecay": "alpha_decay",
     "AlphaDecay, mean kept": "alpha_decay",
 }
+
+
 PAPERS = tuple(POLICIES)[:4]
+
+
 NONE = "no decay"
+
 
 # Validation perplexity of 60M: policy -> at the three base values.
 PAPER_L2 = {
@@ -45,15 +50,22 @@ PAPER_L2 = {
     "AdaDecay": (32.24, 32.52, 33.03),
     "AlphaDecay": (31.56, 31.58, 32.61),
 }
+
+
 PAPER_ADAMW = {
     "Uniform": (31.95, 32.31, 32.66),
     "AWD": (32.58, 32.67, 32.67),
     "AdaDecay": (31.88, 32.25, 32.58),
     "AlphaDecay": (31.20, 31.65, 32.45),
 }
+
+
 LABELS = {"l2": ("1e-5", "5e-6", "1e-6"), "decoupled": ("0.1", "0.05", "0.01")}
 """Coupling -> the paper's base values, by which points are named in both settings."""
+
+
 TITLES = {"l2": "Adam L2", "decoupled": "AdamW"}
+
 
 SMALL_RECIPE = Recipe(
     model=Model(preset="llama-0.2m"),
@@ -74,6 +86,7 @@ SMALL_RECIPE = Recipe(
         steps=60,
     ),
 )
+
 
 FULL_RECIPE = Recipe(
     model=Model(preset="llama-60m"),
@@ -122,20 +135,20 @@ def retuned(coupling: str) -> str:
     return f"{TITLES[coupling]} {LABELS[coupling][0]} x 3, Uniform"
 
 
-def grid(bases: dict[str, tuple[float, ...]]) -> tuple[Point, ...]:
+def grid(bases: dict[str, tuple[float, ...]]) -> tuple[GridPoint, ...]:
     """Policies x base values x couplings; of AlphaDecay at 1e-5 the paper's factors end at 3."""
     points = []
     for coupling, base_values in bases.items():
         for label, value in zip(LABELS[coupling], base_values, strict=True):
             high = 3.0 if label == "1e-5" else 5.0
             points += [
-                Point(
+                GridPoint(
                     name=name(policy, coupling, label), params=params(policy, coupling, value, high)
                 )
                 for policy in POLICIES
             ]
         tripled = params("Uniform", coupling, 3 * base_values[0])
-        points.append(Point(name=retuned(coupling), params=tripled))
+        points.append(GridPoint(name=retuned(coupling), params=tripled))
     return tuple(points)
 
 
@@ -198,6 +211,7 @@ PAPER = Paper(
     tables=(table("l2", PAPER_L2, 33.23), table("decoupled", PAPER_ADAMW, 32.73)),
 )
 
+
 SMALL = StudySpec(
     name="alpha_decay",
     description="Decay by module against uniform decay, at the same base value and the same mean.",
@@ -221,6 +235,7 @@ SMALL = StudySpec(
     ),
 )
 
+
 FULL = replace(
     SMALL,
     name="alpha_decay-full",
@@ -233,5 +248,8 @@ FULL = replace(
     ),
 )
 
+
 STUDY = SMALL
+
+
 SETTINGS = {"small": SMALL, "full": FULL}

@@ -1,6 +1,6 @@
 """A few minutes on two CPU cores: decay, rate and schedule of a 0.2M-parameter model."""
 
-from hpo.spec import Baseline, Choice, Float, StudySpec
+from hpo import Baseline, Choice, Float, StudySpec
 from objectives import (
     BuiltinTask,
     Finetune,
@@ -38,6 +38,7 @@ RECIPE = Recipe(
         test_rows=100,
     ),
 )
+
 
 STUDY = StudySpec(
     name="quickstart",

@@ -9,8 +9,8 @@ mid-training on OLMo-Mix; here one pretraining serves both, so that it is traine
 
 from dataclasses import replace
 
-from hpo.papers import Contrast, Correlation, Paper, Quantity, Table, means
-from hpo.spec import BASE_LOSS_DOWN, Baseline, Choice, Goal, Point, StudySpec, Value
+from hpo import BASE_LOSS_DOWN, Baseline, Choice, Goal, GridPoint, StudySpec, Value
+from hpo.core.paper import Contrast, Correlation, Paper, Quantity, Table, means
 from objectives import (
     BuiltinTask,
     Corpus,
@@ -37,6 +37,8 @@ SCHEDULES = {
     "cosine 0.1": ("cosine", 1.0, 0.1),
     "cosine 0": ("cosine", 1.0, 0.0),
 }
+
+
 # Mid-training: schedule of the first phase, and the final rate of the second over its first.
 MID = {
     "WSO (1, 1)": ("WSO", 1.0),
@@ -48,7 +50,10 @@ MID = {
     "cosine (0.1, 1)": ("cosine 0.1", 1.0),
     "cosine (0.1, 0)": ("cosine 0.1", 0.0),
 }
+
+
 PRE, PRE_MID, OVER, OVER_MID = "", "mid: ", "over: ", "over, mid: "
+
 
 # Paper: difference of loss and of the score after fine-tuning from the best decayed schedule, 1B.
 LOSS = {
@@ -57,12 +62,15 @@ LOSS = {
     OVER: (0.048, 0.004, 0.0),
     OVER_MID: (0.055, 0.0, 0.033),
 }
+
+
 SCORE = {
     PRE: (0.3, 0.0, -1.0, -0.7, -0.9, -0.7, -0.7),
     PRE_MID: (0.8, 0.0, -0.5, -1.3, -2.5, -3.8, -2.9, -3.7),
     OVER: (0.7, 0.0, -0.3),
     OVER_MID: (1.4, -0.5, -1.0, -1.2, 0.0, -0.6, -0.7, -1.2),
 }
+
 
 SMALL_RECIPE = Recipe(
     model=Model(preset="llama-0.2m"),
@@ -83,6 +91,7 @@ SMALL_RECIPE = Recipe(
     ),
     probes=Probes(run=("norms", "spikes", "sharpness")),
 )
+
 
 FULL_RECIPE = Recipe(
     model=Model(preset="llama-3.2-1b"),
@@ -130,7 +139,7 @@ def scheduled(schedule: str) -> dict[str, Value]:
     }
 
 
-def points(pre: str, mid: str, longer: dict[str, Value], mid_steps: int) -> dict[str, Point]:
+def points(pre: str, mid: str, longer: dict[str, Value], mid_steps: int) -> dict[str, GridPoint]:
     """All schedules without and with mid-training, names behind these marks."""
     found: dict[str, dict[str, Value]] = {
         pre + name: scheduled(name) | longer | {"pretrain.mid": None} for name in SCHEDULES
@@ -141,7 +150,7 @@ def points(pre: str, mid: str, longer: dict[str, Value], mid_steps: int) -> dict
             "pretrain.mid.steps": mid_steps,
         }
         found[mid + name] = scheduled(schedule) | longer | second
-    return {name: Point(name=name, params=params) for name, params in found.items()}
+    return {name: GridPoint(name=name, params=params) for name, params in found.items()}
 
 
 def over(steps: int, batch_size: int) -> dict[str, Value]:
@@ -149,7 +158,7 @@ def over(steps: int, batch_size: int) -> dict[str, Value]:
     return {"pretrain.steps": steps, "pretrain.batch_size": batch_size}
 
 
-def grid(mid_steps: int, longer: dict[str, Value], longer_mid_steps: int) -> tuple[Point, ...]:
+def grid(mid_steps: int, longer: dict[str, Value], longer_mid_steps: int) -> tuple[GridPoint, ...]:
     """The four parts, all but the baseline."""
     found = points(PRE, PRE_MID, {}, mid_steps)
     found |= points(OVER, OVER_MID, longer, longer_mid_steps)
@@ -230,7 +239,9 @@ PAPER = Paper(
     ),
 )
 
+
 BASELINE = Baseline(name="cosine 0.1", params=scheduled("cosine 0.1") | {"pretrain.mid": None})
+
 
 SMALL = StudySpec(
     name="warmup_stable_only",
@@ -255,6 +266,7 @@ SMALL = StudySpec(
     ),
 )
 
+
 FULL = replace(
     SMALL,
     name="warmup_stable_only-full",
@@ -265,5 +277,8 @@ FULL = replace(
     paper=replace(PAPER, ours="one pretraining for tables 1 and 2; labelled tasks."),
 )
 
+
 STUDY = SMALL
+
+
 SETTINGS = {"small": SMALL, "full": FULL}

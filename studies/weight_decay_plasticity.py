@@ -9,8 +9,8 @@ warmup at 20 (as many steps at 140; ours), betas, clipping, decay of all paramet
 
 from dataclasses import replace
 
-from hpo.papers import Contrast, Paper, Quantity, Shift, Table, trend
-from hpo.spec import BASE_LOSS_DOWN, Baseline, Float, Goal, Point, StudySpec, Value
+from hpo import BASE_LOSS_DOWN, Baseline, Float, Goal, GridPoint, StudySpec, Value
+from hpo.core.paper import Contrast, Paper, Quantity, Shift, Table, trend
 from objectives import (
     Corpus,
     HubDataset,
@@ -27,7 +27,10 @@ from studies import _tasks
 
 DECAYS = (0.0, 0.1, 0.3, 1.0, 3.0)
 """OLMo-2's at 140 tokens per parameter, and 3 of the Llamas'."""
+
+
 PROBES = Probes(run=("norms", "ranks", "spikes", "separability"))
+
 
 SMALL_RECIPE = Recipe(
     model=Model(preset="llama-0.06m"),
@@ -43,6 +46,7 @@ SMALL_RECIPE = Recipe(
     finetune=_tasks.SMALL,
     probes=PROBES,
 )
+
 
 FULL_RECIPE = Recipe(
     model=Model(preset="llama-0.5b"),
@@ -75,14 +79,14 @@ def name(tokens: int, decay: float) -> str:
     return f"{tokens} TPP, decay {decay:g}"
 
 
-def grid(steps: dict[int, int]) -> tuple[Point, ...]:
+def grid(steps: dict[int, int]) -> tuple[GridPoint, ...]:
     """Decay x tokens per parameter -> steps, all but the baseline."""
     schedules: dict[int, dict[str, Value]] = {
         20: {},
         140: {"pretrain.schedule.shape": "linear", "pretrain.schedule.decay_frac": 0.25},
     }
     return tuple(
-        Point(
+        GridPoint(
             name=name(tokens, decay),
             params={
                 "pretrain.steps": steps[tokens],
@@ -155,6 +159,7 @@ PAPER = Paper(
     ),
 )
 
+
 SMALL = StudySpec(
     name="weight_decay_plasticity",
     description="Decay x tokens per parameter: the best before and the best after fine-tuning.",
@@ -173,6 +178,7 @@ SMALL = StudySpec(
     ),
 )
 
+
 FULL = replace(
     SMALL,
     name="weight_decay_plasticity-full",
@@ -183,5 +189,8 @@ FULL = replace(
     paper=replace(PAPER, ours="Llama 0.5B also at 140 tokens per parameter; labelled tasks."),
 )
 
+
 STUDY = SMALL
+
+
 SETTINGS = {"small": SMALL, "full": FULL}

@@ -7,14 +7,15 @@ third of the run. small is a 0.2M GPT-2 on Python's own text, full the paper's G
 OpenWebText (with biases, which the paper leaves out).
 
 Two runs without decay take lr_t / |w_t| from the run with decay 0.1 of the same seed, with the norm
-of all weights before each step (`objectives.following`). In the paper such a run, in fp32, has the
-loss of the one with decay; under which of the two schedules was not found, so here it is both.
+of all weights before each step (`objectives.pretraining.effective_lr`). In the paper such a run, in
+fp32, has the loss of the one with decay; under which of the two schedules was not found, so here it
+is both.
 """
 
 from dataclasses import replace
 
-from hpo.papers import Contrast, Match, Paper, Quantity, Table, difference, means
-from hpo.spec import Baseline, Choice, Float, Goal, Point, StudySpec, Value
+from hpo import Baseline, Choice, Float, Goal, GridPoint, StudySpec, Value
+from hpo.core.paper import Contrast, Match, Paper, Quantity, Table, difference, means
 from objectives import (
     BuiltinTask,
     Corpus,
@@ -32,17 +33,26 @@ from studies import _tasks
 
 TAU_FRACS = {0.1: 1 / 3, 0.3: 1 / 9, 0.6: 1 / 18}
 """The paper's decay -> 1 / (6e-4 * decay * 50,000), its timescale as a share of the run."""
+
+
 COSINE = ("cosine, no decay", "cosine, 0.1", "cosine, 0.3")
+
+
 CONSTANT = ("constant, no decay", "constant, 0.1", "constant, 0.3", "constant, 0.6")
+
+
 MATCHED = (
     "cosine, no decay, effective rate of 0.1",
     "constant, no decay, effective rate of 0.1",
 )
+
+
 BF16, BF16_DECAYED, FP32 = PRECISIONS = (
     "high rate, bf16, no decay",
     "high rate, bf16, 0.1",
     "high rate, fp32, no decay",
 )
+
 
 SMALL_RECIPE = Recipe(
     model=Model(preset="gpt2-0.2m"),
@@ -60,6 +70,7 @@ SMALL_RECIPE = Recipe(
     finetune=replace(_tasks.SMALL, tasks=(BuiltinTask(name="token_kind"),), steps=60),
     probes=Probes(run=("norms", "spikes", "tiny_rate", "lost_updates"), tiny_rate=5e-5),
 )
+
 
 FULL_RECIPE = Recipe(
     model=Model(preset="gpt2-124m"),
@@ -97,7 +108,7 @@ def decayed(decay: float) -> dict[str, Value]:
     }
 
 
-def grid(lr: float, seq_len: int, batch_size: int) -> tuple[Point, ...]:
+def grid(lr: float, seq_len: int, batch_size: int) -> tuple[GridPoint, ...]:
     """All points but the baseline; of the precisions also the rate and the batch."""
     constant: dict[str, Value] = {"pretrain.schedule.decay_frac": 0.0}
     matched: dict[str, Value] = {"pretrain.effective_lr_of.tau_frac": TAU_FRACS[0.1]}
@@ -120,7 +131,7 @@ def grid(lr: float, seq_len: int, batch_size: int) -> tuple[Point, ...]:
         BF16_DECAYED: bf16 | decayed(0.1),
         FP32: high | {"pretrain.precision": "fp32"} | decayed(0),
     }
-    return tuple(Point(name=name, params=each) for name, each in params.items())
+    return tuple(GridPoint(name=name, params=each) for name, each in params.items())
 
 
 LOSSES = (
@@ -130,6 +141,7 @@ LOSSES = (
     Quantity(metric="probe.tiny_rate.loss_nats"),
     Quantity(metric="probe.norms.effective_lr_end"),
 )
+
 
 PAPER = Paper(
     arxiv="2310.04415",
@@ -196,6 +208,7 @@ PAPER = Paper(
     ),
 )
 
+
 SMALL = StudySpec(
     name="why_weight_decay",
     description="What decay does to the training loss, the effective rate and runs in bf16.",
@@ -221,6 +234,7 @@ SMALL = StudySpec(
     ),
 )
 
+
 FULL = replace(
     SMALL,
     name="why_weight_decay-full",
@@ -229,5 +243,8 @@ FULL = replace(
     paper=replace(PAPER, ours="biases, and labelled tasks, which the paper does not have."),
 )
 
+
 STUDY = SMALL
+
+
 SETTINGS = {"small": SMALL, "full": FULL}

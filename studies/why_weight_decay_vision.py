@@ -16,8 +16,8 @@ training sees, normalised by the batch, after a flow without decay; its number o
 
 from dataclasses import replace
 
-from hpo.papers import Contrast, Paper, Quantity, Table, difference, means
-from hpo.spec import Baseline, Float, Goal, Point, StudySpec, Value
+from hpo import Baseline, Float, Goal, GridPoint, StudySpec, Value
+from hpo.core.paper import Contrast, Paper, Quantity, Table, difference, means
 from objectives import (
     Digits,
     HubImages,
@@ -31,9 +31,14 @@ from objectives import (
 )
 
 HIGH = ("high rate, no decay", "high rate, small", "high rate, middle", "high rate, large")
+
+
 LOW = ("low rate, no decay", "low rate, middle")
+
+
 RATES = (LOW[1], "middle rate, middle", HIGH[2], "higher rate, middle")
 """At the middle decay, in rising order."""
+
 
 SMALL_RECIPE = VisionRecipe(
     model=ResNet(widths=(8, 16, 32), depths=(1, 1, 1)),
@@ -47,6 +52,7 @@ SMALL_RECIPE = VisionRecipe(
     ),
     probes=VisionProbes(points=4, rows=256, vectors=8, flow_steps=100, flow_rate=0.02),
 )
+
 
 FULL_RECIPE = VisionRecipe(
     model=ResNet(widths=(64, 128, 256, 512), depths=(2, 2, 2, 2)),
@@ -78,7 +84,7 @@ def decayed(value: float) -> dict[str, Value]:
 
 def grid(
     lrs: tuple[float, float, float, float], after: float, decays: tuple[float, float, float]
-) -> tuple[Point, ...]:
+) -> tuple[GridPoint, ...]:
     """All points but the baseline: rates low, middle, high, higher; decays small to large."""
     low, middle, _, higher = (rate(lr, after) for lr in lrs)
     small, usual, large = (decayed(value) for value in decays)
@@ -91,7 +97,7 @@ def grid(
         RATES[1]: middle | usual,
         RATES[3]: higher | usual,
     }
-    return tuple(Point(name=name, params=each) for name, each in params.items())
+    return tuple(GridPoint(name=name, params=each) for name, each in params.items())
 
 
 QUANTITIES = (
@@ -103,6 +109,7 @@ QUANTITIES = (
     Quantity(metric="probe.norms.weight_norm"),
     Quantity(metric="probe.norms.effective_lr_peak"),
 )
+
 
 PAPER = Paper(
     arxiv="2310.04415",
@@ -163,6 +170,7 @@ PAPER = Paper(
     ),
 )
 
+
 SMALL = StudySpec(
     name="why_weight_decay_vision",
     description="What decay does to error and sharpness after a large rate and a drop.",
@@ -186,6 +194,7 @@ SMALL = StudySpec(
     ),
 )
 
+
 FULL = replace(
     SMALL,
     name="why_weight_decay_vision-full",
@@ -194,5 +203,8 @@ FULL = replace(
     paper=replace(PAPER, ours="decays and rates beside the paper's; no augmentation."),
 )
 
+
 STUDY = SMALL
+
+
 SETTINGS = {"small": SMALL, "full": FULL}

@@ -26,6 +26,8 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--remote-debugging-pipe",
 ]  # fmt: skip
+
+
 PATIENCE_S = 60.0
 
 

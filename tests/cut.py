@@ -17,6 +17,8 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 Address = Path | tuple[str, int]
+
+
 TICK_S = 0.02
 
 

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
+
+
 ROOM = 2e9
 """Bytes that have to be free: a container may have 64 MB there; a hundred databases take 1e9."""
 

@@ -16,6 +16,7 @@ BOUNDED = settings(
 )  # fmt: skip
 """The same examples in every run, without a limit of time for one."""
 
+
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -33,6 +34,8 @@ SCALARS = st.one_of(
     ),
     st.sampled_from([Path("a"), b"bytes", 1j, object(), int, print, ..., {1, 2}, range(3)]),
 )
+
+
 JUNK: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
     lambda inner: st.one_of(

@@ -15,7 +15,11 @@ from pathlib import Path
 from tests import ports
 
 PARTS = ("mariadbd", "mariadb-install-db", "mariadb")
+
+
 USER, PASSWORD = "tester", "kept-out-of-logs"
+
+
 LIGHT = (
     "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
     "--skip-log-bin", "--skip-name-resolve",

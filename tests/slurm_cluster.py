@@ -16,6 +16,8 @@ from pathlib import Path
 from tests import ports
 
 PARTS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+
+
 # A job that is queued again waits until its credential has expired, two minutes by default.
 CONF = """\
 ClusterName=hpo

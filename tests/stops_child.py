@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
-from hpo import cli
-from objectives import pretrain, progress, store
-from objectives.shelf import PASSING
+from hpo.cli import main
+from objectives import progress
+from objectives.pretraining import sweep
+from objectives.store import store
+from objectives.store.maintenance import IN_PROGRESS
 
 Where = tuple[str, int]
 """Start of a stage's name, and its step; 0 for any."""
@@ -37,12 +39,12 @@ def run(
     os.dup2(handle, 2)
     torch.set_num_threads(1)
     progress.TELL_S = 0.0
-    pretrain.CHECKPOINT_S = 0.05
+    sweep.CHECKPOINT_S = 0.05
     if signals is not None and at is not None:
         _signal_at(signals, at)
     if entries is not None:
         _fill_after(entries)
-    sys.exit(cli.main(words))
+    sys.exit(main.main(words))
 
 
 def _signal_at(number: int, at: Where) -> None:
@@ -64,7 +66,7 @@ def _fill_after(entries: int) -> None:
         self: store.Store, stage: str, key: str, write: Callable[[Path], None], **given: Any
     ) -> Path:
         nonlocal left
-        left -= stage != PASSING
+        left -= stage != IN_PROGRESS
         return put(self, stage, key, write if left >= 0 else _full, **given)
 
     store.Store.put = putting  # type: ignore[method-assign]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,59 @@ FORBIDDEN = {
     "studies": {"tests", "examples"},
     "examples": {"tests"},
 }
+LAYERS = {
+    "hpo": {
+        "core": set[str](),
+        "numerics": set[str](),
+        "front": {"core", "numerics"},
+        "storage": {"core"},
+        "search": {"core", "numerics", "front"},
+        "analysis": {"core", "numerics", "front"},
+        "study_files": {"core", "storage"},
+        "executors": {"core", "study_files"},
+        "report": {"core", "front", "analysis"},
+        "recording": {"core", "front", "storage"},
+        "controller": {"core", "front", "search", "storage", "executors", "recording"},
+        "notebook": {"core", "front", "storage", "report"},
+        "cli": {
+            "core", "numerics", "front", "storage", "search", "analysis", "study_files",
+            "executors", "report", "controller", "notebook",
+        },
+    },
+    "objectives": {
+        name: {*ORDER[:place]}
+        for ORDER in [
+            (
+                "progress", "turns", "waiting", "store", "config", "types", "models", "data",
+                 "training",
+                "pretraining", "finetuning", "probes", "results", "conditions", "metric_names",
+                "export", "pipeline", "preflight", "objective", "vision",
+            )
+        ]
+        for place, name in enumerate(ORDER)
+    },
+}  # fmt: skip
+"""Package, or module beside the packages -> what it may import of its own kind."""
+HOMES = {
+    "sqlalchemy": {"hpo/storage", "hpo/cli/doctor.py"},
+    "plotly": {"hpo/report"},
+    "rich": {"hpo/cli", "hpo/report/terminal_tables.py", "hpo/report/trial_tables.py"},
+    "ray": {"hpo/executors"},
+    "submitit": {"hpo/executors"},
+    "optuna": {
+        "hpo/storage", "hpo/controller.py", "hpo/recording.py", "hpo/cli",
+         "hpo/analysis/importance.py",
+        "hpo/core/distributions.py", "hpo/core/domains.py", "hpo/core/goals.py",
+        "hpo/search/optuna_samplers.py", "hpo/search/plasticity_sampler.py",
+    },
+    "sklearn": {"objectives/probes/separability.py", "objectives/vision/data.py"},
+    "fsspec": {"objectives/store/remote.py", "objectives/data"},
+    "peft": {
+        "objectives/finetuning", "objectives/export", "objectives/models/library_fingerprints.py",
+    },
+}  # fmt: skip
+"""Third-party package -> the only places that import it."""
+HEAVY = ("torch", "transformers", "plotly", "pyarrow", "scipy", "rich", "optuna", "sqlalchemy")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
@@ -22,13 +77,23 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported(text: str) -> Iterator[str]:
-    """Top-level names of all imports, also those inside functions."""
+def imported_modules(text: str) -> Iterator[str]:
+    """Dotted names of all imports, also those inside functions."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (name.name.split(".")[0] for name in node.names)
+            yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
+            yield from (f"{node.module or ''}.{name.name}" for name in node.names)
+
+
+def imported(text: str) -> Iterator[str]:
+    """Top-level names of all imports."""
+    yield from (name.split(".")[0] for name in imported_modules(text))
+
+
+def layer(path: Path) -> str:
+    """The package below hpo or objectives that a file is in; a file beside them is its own."""
+    return path.relative_to(ROOT).parts[1].removesuffix(".py")
 
 
 def unsafe_loads(text: str) -> Iterator[int]:
@@ -51,8 +116,11 @@ def test_the_scan_sees_what_it_looks_for() -> None:
         "import a.b\ndef f():\n    from c.d import e\ntorch.load(x)\nnp.load(x, allow_pickle=True)"
     )
     assert [*imported(text)] == ["a", "c"]
+    assert [*imported_modules(text)] == ["a.b", "c.d.e"]
     assert [*unsafe_loads(text)] == [4, 5]
     assert [*unsafe_loads("torch.load(x, weights_only=True)\nnp.load(x)")] == []
+    assert layer(ROOT / "hpo" / "core" / "spec.py") == "core"
+    assert layer(ROOT / "hpo" / "controller.py") == "controller"
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -65,6 +133,45 @@ def test_a_package_imports_only_what_it_may(package: str) -> None:
         if name in FORBIDDEN[package]
     }
     assert found == set()
+
+
+@pytest.mark.parametrize("top", LAYERS)
+def test_a_layer_imports_only_those_below(top: str) -> None:
+    allowed = LAYERS[top]
+    wrong = set()
+    for path in sources(top):
+        own = layer(path)
+        if own in ("__init__", "__main__"):
+            continue
+        for name in imported_modules(path.read_text(encoding="utf-8")):
+            first, *rest = name.split(".")
+            if first == top and rest and rest[0] not in {own, *allowed[own]}:
+                wrong.add(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("top", LAYERS)
+def test_every_layer_is_in_the_table(top: str) -> None:
+    assert {layer(path) for path in sources(top)} - {"__init__", "__main__"} == set(LAYERS[top])
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_a_third_party_package_is_imported_in_its_home_alone(name: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for top in LAYERS
+        for path in sources(top)
+        if name in imported(path.read_text(encoding="utf-8"))
+    }
+    assert users
+    assert {user for user in users if not user.startswith(tuple(HOMES[name]))} == set()
+
+
+@pytest.mark.parametrize("command", ["import hpo", "import objectives"])
+def test_the_packages_load_nothing_heavy_until_it_is_used(command: str) -> None:
+    code = f"{command}, sys; print(sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("package", [*FORBIDDEN, "tests"])

@@ -8,10 +8,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hpo.cli import parser
-from hpo.spec import StudySpec
+from hpo.cli.main import parser
+from hpo.core.spec import StudySpec
 
 ROOT = Path(__file__).parents[1]
+
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -18,15 +18,25 @@ from typing import Any
 
 import pytest
 
-from hpo import runs
+from hpo.storage import run_folder
 from tests import stops_child
 from tests.toy_size import TOY, small_inputs
 
 SERVER = multiprocessing.get_context("forkserver")
+
+
 SERVER.set_forkserver_preload(["tests.stops_child"])
+
+
 KILLS = 8
+
+
 pytestmark = pytest.mark.slow
+
+
 SETTINGS = TOY | {"pretrain.steps": 30, "finetune.steps": 20, "finetune.lrs": [1e-2, 3e-2]}
+
+
 SECOND = """
 import dataclasses
 from studies.quickstart import STUDY
@@ -74,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def measured(out: Path, name: str = "quickstart") -> str:
     """All that the finished trials measured, to the last bit."""
-    trials = runs.read(runs.find_place(name, out, None)).trials
+    trials = run_folder.read(run_folder.find_run(name, out, None)).trials
     kept = [[each.number, each.params, each.metrics, each.curves, each.notes]
             for each in trials if each.state == "complete"]  # fmt: skip
     assert len(kept) == 3
@@ -83,7 +93,7 @@ def measured(out: Path, name: str = "quickstart") -> str:
 
 def trained(out: Path) -> float:
     """Tokens that the process which recorded the trials trained on."""
-    trials = runs.read(runs.find_place("quickstart", out, None)).trials
+    trials = run_folder.read(run_folder.find_run("quickstart", out, None)).trials
     return sum(each.cost["tokens"] for each in trials)
 
 

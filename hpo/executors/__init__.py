@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from hpo.core.objective import Event, Request, Result
+from hpo.core.spec import StudySpec
 from hpo.executors.inline import Inline
-from hpo.executors.on_ray import ray_pool
-from hpo.executors.on_slurm import slurm_pool
 from hpo.executors.processes import local_pool
-from hpo.launch import Launch
-from hpo.spec import Event, Request, Result, StudySpec
+from hpo.executors.ray_actors import ray_pool
+from hpo.executors.slurm import slurm_pool
+from hpo.study_files import StudyRequest
 
 __all__ = ["EXECUTORS", "Executor", "Inline", "Options"]
 
@@ -58,8 +59,10 @@ class Executor(Protocol):
         """End what is still running; what the objective has stored is kept."""
 
 
-Make: TypeAlias = Callable[[StudySpec, Launch, Path, Options], Executor]
+Make: TypeAlias = Callable[[StudySpec, StudyRequest, Path, Options], Executor]
 """Of a study, how it was asked for, the run's folder and options; starts nothing yet."""
+
+
 EXECUTORS: dict[str, Make] = {
     "inline": lambda spec, launch, folder, options: Inline(spec.objective),
     "processes": lambda spec, launch, folder, options: local_pool(

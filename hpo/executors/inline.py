@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from hpo.events import clean
-from hpo.failures import raised
-from hpo.results import results
-from hpo.spec import Event, Objective, Request, Result
+from hpo.core.events import clean
+from hpo.core.failures import raised
+from hpo.core.objective import Event, Objective, Request, Result
+from hpo.core.results import results
 
 
 class Inline:

@@ -22,24 +22,34 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hpo.failures import ObjectiveError
-from hpo.masking import mask
-from hpo.results import TrialResult
-from hpo.spec import Event, Request, Result
-from hpo.worker import Message
+from hpo.core.failures import ObjectiveError
+from hpo.core.objective import Event, Request, Result
+from hpo.core.passwords import mask
+from hpo.core.results import TrialResult
+from hpo.executors.worker import Message
 
 TICK_S = 0.5
 """Seconds between looks at the clock while a worker is silent."""
+
+
 SILENCE_S = 120.0
 """Seconds without a sign of life after which a worker is lost; assumed: its own thread gives one
 each second, unless the machine or the interpreter is held up."""
+
+
 PATIENCE_S = 3600.0
 """Seconds without progress after which a worker hangs; assumed: no step takes as long."""
+
+
 PREPARATION_S = 600.0
 """The same after an event that has `preparing`: while data is read, up to the first step; assumed:
 what reads or compiles for longer says how far it is. What asks a question that nobody hears would
 wait for ever."""
+
+
 MOST_LOSSES = 3
+
+
 CLOSE_S = 13.0
 """Seconds that workers have to leave in; assumed: within the 15 that preemption gives."""
 
@@ -48,7 +58,7 @@ class Lost(Exception):
     """The worker is dead or hangs; the message says how it is known."""
 
 
-class Link(Protocol):
+class WorkerConnection(Protocol):
     """One worker at the other end."""
 
     name: str
@@ -90,7 +100,7 @@ class Pool:
 
     def __init__(
         self,
-        links: Sequence[Link],
+        links: Sequence[WorkerConnection],
         *,
         patience_s: float | None = None,
         silence_s: float = SILENCE_S,
@@ -174,7 +184,7 @@ class Pool:
 class Slot:
     """One worker after the other, and the batch that is measured there."""
 
-    def __init__(self, link: Link, index: int, pool: Pool) -> None:
+    def __init__(self, link: WorkerConnection, index: int, pool: Pool) -> None:
         self.link, self.index, self.pool = link, index, pool
         self.alive = False
         self.moved, self.preparing = 0.0, False

@@ -15,20 +15,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from hpo import files
-from hpo.executors.pool import Link, Lost, Pool
-from hpo.launch import Launch
-from hpo.worker import Message
+from hpo.core import files
+from hpo.executors.pool import Lost, Pool, WorkerConnection
+from hpo.executors.worker import Message
+from hpo.study_files import StudyRequest
 
 CPU_GROUP = 4
 """CPUs a worker where there is no GPU and no number is given; assumed."""
+
+
 LOGS = "workers"
+
+
 LAST_LINES, LAST_CHARACTERS = 4, 600
+
+
 DEVICES = "import torch; print(torch.cuda.device_count())"
 
 
 def local_pool(
-    launch: Launch, folder: Path, workers: int | None = None, patience_s: float | None = None
+    launch: StudyRequest, folder: Path, workers: int | None = None, patience_s: float | None = None
 ) -> Pool:
     """A pool of local processes; each one's log is a file in the run's folder.
 
@@ -42,7 +48,7 @@ def local_pool(
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     count = workers or len(gpus) or max(1, cpus // (CPU_GROUP * devices))
     threads = None if count == 1 else max(1, cpus // count)
-    links: list[Link] = [
+    links: list[WorkerConnection] = [
         Process(
             launch,
             log=folder / LOGS / f"worker-{index}.log",
@@ -89,10 +95,10 @@ def _gpus() -> list[str]:
 
 
 class Process:
-    """A link to `python -m hpo.worker` over its standard streams."""
+    """A link to `python -m hpo.executors.worker` over its standard streams."""
 
     def __init__(
-        self, launch: Launch, *, log: Path, name: str, environment: Mapping[str, str]
+        self, launch: StudyRequest, *, log: Path, name: str, environment: Mapping[str, str]
     ) -> None:
         self.launch, self.path, self.name = launch, log, name
         self.environment = environment
@@ -107,7 +113,7 @@ class Process:
         with os.fdopen(files.open_log(self.path), "a", encoding="utf-8") as log:
             self.log_from = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hpo.worker"],
+                [sys.executable, "-P", "-m", "hpo.executors.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

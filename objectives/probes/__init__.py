@@ -9,18 +9,17 @@ is, its module where it comes from.
 """
 
 from objectives.probes.registry import PROBES, Probe
-from objectives.probes.results import merged, training_steps
-from objectives.probes.stages import Probed, measure
-from objectives.probes.subject import Finding, Group, NotApplicableError, Subject
+from objectives.probes.runner import CachedProbe, measure, merged, training_steps
+from objectives.probes.types import NotApplicableError, ProbeBatch, ProbedModel, ProbeResult
 
 __all__ = [
     "PROBES",
-    "Finding",
-    "Group",
+    "CachedProbe",
     "NotApplicableError",
     "Probe",
-    "Probed",
-    "Subject",
+    "ProbeBatch",
+    "ProbeResult",
+    "ProbedModel",
     "measure",
     "merged",
     "training_steps",

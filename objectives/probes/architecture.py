@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from objectives.probes.subject import NotApplicableError
+from objectives.probes.types import NotApplicableError
 
 LAYER = re.compile(r"\.(\d+)\.")
+
+
 DOWN = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "w2")
 """Names of the matrix that leaves an MLP."""
+
+
 ACTIVATIONS = ("act_fn", "act", "activation_fn")
 
 

@@ -10,11 +10,11 @@ import math
 
 import torch
 
-from objectives import lanes
-from objectives.probes.subject import Finding, Group
+from objectives.probes.types import ProbeBatch, ProbeResult
+from objectives.training import batch
 
 
-def measure(group: Group) -> list[Finding]:
+def measure(group: ProbeBatch) -> list[ProbeResult]:
     """|w|, mean |w_i|, |g|; lr / |w| at the last rate and at the peak rate; |w| along the run."""
     values_KP = group.rows()
     gradient_norms = _gradient_norms(group, values_KP)
@@ -34,7 +34,7 @@ def measure(group: Group) -> list[Finding]:
         }
         effective = [[step, effective_lr(lr[int(step) - 1], each)] for step, each in seen]
         curves = {"weight_norm": seen, "effective_lr": effective}
-        found.append(Finding(metrics=metrics, curves=curves))
+        found.append(ProbeResult(metrics=metrics, curves=curves))
     return found
 
 
@@ -43,12 +43,12 @@ def effective_lr(lr: float, norm: float) -> float:
     return float(lr) / norm if norm > 0 else math.inf
 
 
-def _gradient_norms(group: Group, values_KP: torch.Tensor) -> list[float]:
+def _gradient_norms(group: ProbeBatch, values_KP: torch.Tensor) -> list[float]:
     leaf = values_KP.clone().requires_grad_()
     sample = group.sample("train")
     for ids in group.batches(sample):
-        params = lanes.split_rows(group.shapes, leaf)
-        loss_K = group.program.losses(params, None, lanes.Batch(ids))
+        params = batch.split_rows(group.shapes, leaf)
+        loss_K = group.program.losses(params, None, batch.TokenBatch(ids))
         (loss_K.sum() * (len(ids) / len(sample))).backward()
     assert leaf.grad is not None
     norms: list[float] = torch.linalg.vector_norm(leaf.grad, dim=1).tolist()

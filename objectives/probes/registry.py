@@ -6,31 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from objectives.config.probes import ProbeName
+from objectives.data.tasks import Task
 from objectives.probes import (
-    alphas,
-    continued,
-    heads,
+    attention_heads,
+    attention_ranks,
+    continued_training,
+    loss_spikes,
+    mlp_units,
     norms,
-    ranks,
     separability,
     sharpness,
-    spikes,
-    units,
+    spectral_exponents,
 )
-from objectives.probes.subject import Finding, Group, Subject
-from objectives.recipe import ProbeName
-from objectives.tasks import Task
+from objectives.probes.types import ProbeBatch, ProbedModel, ProbeResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """One thing to measure on bases."""
 
-    measure: Callable[[Group], list[Finding]]
+    measure: Callable[[ProbeBatch], list[ProbeResult]]
     """One finding a base, in order."""
     settings: tuple[str, ...] = ()
     """The fields of `recipe.Probes` on which it depends."""
-    depends_on: Callable[[Subject, Sequence[Task]], Any] = lambda subject, tasks: None
+    depends_on: Callable[[ProbedModel, Sequence[Task]], Any] = lambda subject, tasks: None
     """What else it depends on besides the base, its corpus among it; JSON-able."""
     metrics: Mapping[str, str]
     """Name -> what it is."""
@@ -43,6 +43,7 @@ _RANKS = {
     "95_of_sum": "least number of s that make 95 % of sum s; ours",
     "95_of_squares": "least number of s that make 95 % of sum s^2; ours",
 }
+
 
 PROBES: dict[ProbeName, Probe] = {
     "norms": Probe(
@@ -58,7 +59,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "ranks": Probe(
-        measure=ranks.measure,
+        measure=attention_ranks.measure,
         metrics={
             f"{product}_{name}": f"{text}; {factors}, mean over heads and layers"
             for product, factors in (("qk", "W_Q W_K"), ("vo", "W_V W_O"))
@@ -66,7 +67,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "alphas": Probe(
-        measure=alphas.measure,
+        measure=spectral_exponents.measure,
         metrics={
             "mean": "PL_Alpha_Hill, mean over the matrices of all blocks",
             "min": "the least of them: the heaviest tail",
@@ -74,7 +75,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "spikes": Probe(
-        measure=spikes.measure,
+        measure=loss_spikes.measure,
         metrics={
             "count": "spikes of the training loss; ours",
             "largest_rise_nats": "greatest rise of a step's loss over the median before it",
@@ -92,7 +93,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "units": Probe(
-        measure=units.measure,
+        measure=mlp_units.measure,
         settings=("tokens",),
         metrics={
             "dormant_0.025_frac": "share of MLP units with a ReDo score of at most 0.025",
@@ -102,7 +103,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "heads": Probe(
-        measure=heads.measure,
+        measure=attention_heads.measure,
         settings=("tokens",),
         metrics={
             "lazy_frac": "share of heads with over 0.9 of the greatest entropy",
@@ -124,7 +125,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "tiny_rate": Probe(
-        measure=continued.measure_tiny_rate,
+        measure=continued_training.measure_tiny_rate,
         settings=("tiny_rate", "tiny_frac"),
         # Like the losses of the base, not part of its weights.
         depends_on=lambda subject, tasks: subject.job.recipe.pretrain.eval_tokens,
@@ -134,7 +135,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "lost_updates": Probe(
-        measure=continued.measure_lost_updates,
+        measure=continued_training.measure_lost_updates,
         settings=("lost_batches",),
         metrics={
             "end_frac": "share of updates at the last rate that bf16 weights would lose; ours",

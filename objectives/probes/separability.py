@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from objectives.lanes import over_lanes
-from objectives.probes.subject import ROWS, Finding, Group, NotApplicableError, by_layer
-from objectives.tasks import Encoded, Task
+from objectives.data.tasks import Encoded, Task
+from objectives.probes.types import ROWS, NotApplicableError, ProbeBatch, ProbeResult, by_layer
+from objectives.training.lanes import vmap_lanes
 
 ITERATIONS = 1000
 """Of L-BFGS at most; assumed: on standardised features it has needed fewer than 200."""
+
+
 States = NDArray[np.float32]
 
 
@@ -47,7 +49,7 @@ def accuracy(
     return float(classifier.score(test_ND.astype(np.float64), test_labels))
 
 
-def measure(group: Group) -> list[Finding]:
+def measure(group: ProbeBatch) -> list[ProbeResult]:
     """By task and layer; `last` is the last layer, `mean` the mean of all but the embedding."""
     tasks = [task for task in group.tasks if task.choices is not None]
     if not tasks:
@@ -65,11 +67,11 @@ def measure(group: Group) -> list[Finding]:
         metrics["last"] = float(np.mean([score_L[-1] for score_L in scores.values()]))
         metrics["mean"] = float(np.mean([score_L[1:] for score_L in scores.values()]))
         curves = {f"{name}_by_layer": by_layer(score_L) for name, score_L in scores.items()}
-        found.append(Finding(metrics=metrics, curves=curves))
+        found.append(ProbeResult(metrics=metrics, curves=curves))
     return found
 
 
-def _by_layer(group: Group, task: Task) -> list[list[float]]:
+def _by_layer(group: ProbeBatch, task: Task) -> list[list[float]]:
     """Test accuracy, NaN where a state is not finite; [K][L + 1]."""
     rows = min(group.recipe.probes.rows, len(task.train.ids))
     train_labels = _labels(task.train)[:rows]
@@ -102,7 +104,7 @@ def _labels(rows: Encoded) -> list[str]:
     ]
 
 
-def _states(group: Group, rows: Encoded, count: int) -> States:
+def _states(group: ProbeBatch, rows: Encoded, count: int) -> States:
     """Hidden states at the last token of the first `count` prompts; [K, N, L + 1, D]."""
     params, module = group.stacked(), group.module
     found = []
@@ -123,6 +125,6 @@ def _states(group: Group, rows: Encoded, count: int) -> States:
             return (states_NLTD[torch.arange(len(last_N), device=last_N.device), :, last_N],)
 
         with torch.no_grad():
-            found.append(over_lanes(lane, params, None, (ids,))[0])
+            found.append(vmap_lanes(lane, params, None, (ids,))[0])
     states: States = torch.cat(found, 1).float().cpu().numpy()
     return states

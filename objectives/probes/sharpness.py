@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from objectives import lanes
-from objectives.probes.subject import Finding, Group
+from objectives.probes.types import ProbeBatch, ProbeResult
+from objectives.training import batch
 
 SEED = 0
 """Of the random draws; the same for all bases, whatever their own seed."""
+
+
 Losses = Callable[[Tensor], Tensor]
 """Rows of parameters [K, P] -> losses [K]."""
 
@@ -62,7 +64,7 @@ def noise_rises(
             yield losses(values_KP + scale_KP * noise_P) - before_K
 
 
-def measure_trace(group: Group) -> list[Finding]:
+def measure_trace(group: ProbeBatch) -> list[ProbeResult]:
     """The trace with its standard error over the vectors."""
     values_KP, sample = group.rows(), group.sample()
     count = group.recipe.probes.vectors
@@ -73,10 +75,10 @@ def measure_trace(group: Group) -> list[Finding]:
         with sdpa_kernel(SDPBackend.MATH):
             part_KN = curvatures(_losses(group, [ids]), values_KP, signs(count, values_KP[0]))
         total_KN += part_KN * (len(ids) / len(sample))
-    return [Finding(metrics=with_error("trace", total_N)) for total_N in total_KN]
+    return [ProbeResult(metrics=with_error("trace", total_N)) for total_N in total_KN]
 
 
-def measure_noise(group: Group) -> list[Finding]:
+def measure_noise(group: ProbeBatch) -> list[ProbeResult]:
     """Both rises, nats a token, with their standard errors over the draws."""
     values_KP, probes = group.rows(), group.recipe.probes
     losses = _losses(group, list(group.batches(group.sample())))
@@ -89,7 +91,7 @@ def measure_noise(group: Group) -> list[Finding]:
         each = noise_rises(losses, values_KP, scale_KP, probes.noise_draws)
         rises[name] = torch.stack([next(each) for _ in group.told("noise", probes.noise_draws)], 1)
     return [
-        Finding(
+        ProbeResult(
             metrics={
                 k: v for name, r in rises.items() for k, v in with_error(name, r[lane]).items()
             }
@@ -100,7 +102,7 @@ def measure_noise(group: Group) -> list[Finding]:
 
 def tensor_scales(shapes: dict[str, torch.Size], values_KP: Tensor) -> Tensor:
     """Each tensor's root mean square, for each of its elements; [K, P]."""
-    views = lanes.split_rows(shapes, values_KP).values()
+    views = batch.split_rows(shapes, values_KP).values()
     return torch.cat(
         [
             view.flatten(1).square().mean(1, keepdim=True).sqrt().expand(-1, view[0].numel())
@@ -110,14 +112,14 @@ def tensor_scales(shapes: dict[str, torch.Size], values_KP: Tensor) -> Tensor:
     )
 
 
-def _losses(group: Group, batches: list[Tensor]) -> Losses:
+def _losses(group: ProbeBatch, batches: list[Tensor]) -> Losses:
     """Mean loss on all rows of the batches, nats a token."""
     total = sum(len(ids) for ids in batches)
 
     def losses(values_KP: Tensor) -> Tensor:
-        params = lanes.split_rows(group.shapes, values_KP)
+        params = batch.split_rows(group.shapes, values_KP)
         parts = [
-            group.program.losses(params, None, lanes.Batch(ids)) * (len(ids) / total)
+            group.program.losses(params, None, batch.TokenBatch(ids)) * (len(ids) / total)
             for ids in batches
         ]
         return torch.stack(parts).sum(0)

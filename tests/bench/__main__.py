@@ -30,7 +30,7 @@ from tests.bench import (
     stages,
     throughput,
 )
-from tests.bench.faults import run as faults
+from tests.bench.faults import run
 from tests.bench.figures import Figure, Options
 
 
@@ -83,7 +83,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "lanes": lanes.run,
     "stages": stages.run,
     "kills": kills.run,
-    "faults": faults.run,
+    "faults": run.run,
     "probes": probes.run,
     "decay": decay.run,
     "devices": devices.run,
@@ -95,6 +95,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "shape": shape.run,
     "throughput": throughput.run,
 }
+
 
 if __name__ == "__main__":
     sys.exit(main())

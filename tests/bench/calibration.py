@@ -8,11 +8,11 @@ gives to all points alike. Then seeds are repeated by one of four policies:
 - few: three settings, named as baselines, at three seeds each; nothing else is repeated;
 - some: every third setting once more;
 - all: every setting at three seeds;
-- asked: REPLICATES times the trial that `hpo.membership.next_replicate` names.
+- asked: REPLICATES times the trial that `hpo.front.reevaluation.next_replicate` names.
 
 Membership is held against the truth: no other setting of the study has both true losses smaller (or
-one, and the other equal). Reported is what `hpo.scoring.front` reports. Volumes are shares of the
-problem's exact front's, under one reference a problem. "naive" is what is observed: the
+one, and the other equal). Reported is what `hpo.front.front.front` reports. Volumes are shares of
+the problem's exact front's, under one reference a problem. "naive" is what is observed: the
 non-dominated means, their volume, and memberships from means plus normal errors. `volume_kept` is
 the true volume of what is reported as a share of that of all points: what caution costs. The four
 policies repeat the same studies, so standard errors over all of them are somewhat too small; those
@@ -28,23 +28,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from hpo import pareto
-from hpo.membership import next_replicate
-from hpo.record import Run, Trial
-from hpo.scoring import Front, central, front, losses, volume
-from hpo.spec import Goal
+from hpo.core.goals import Goal
+from hpo.core.trial import Run, Trial
+from hpo.front.front import Front, central, front, volume
+from hpo.front.losses import losses
+from hpo.front.reevaluation import next_replicate
+from hpo.numerics import pareto
 from tests.bench.figures import Figure, Options, mean_of
 
 Array = npt.NDArray[np.float64]
+
+
 NUM_POINTS, NUM_PARAMS, REPLICATES = 30, 4, 8
+
+
 REPEATS = 25
 """Studies of each problem, noise and policy."""
+
+
 FRESH = 1000
-"""First seed; those below were looked at when the priors of `hpo.posterior` were chosen."""
+"""First seed; those below were looked at when the priors of `hpo.numerics.noisy_values` were
+chosen."""
+
+
 NOISES = (0.05, 0.15)
 """Standard deviation against the exact front's range in each goal."""
+
+
 GOALS = (Goal(metric="first", direction="down"), Goal(metric="second", direction="down"))
+
+
 EDGES = (0.0, 0.05, 0.15, 0.35, 0.65, 0.85, 0.95, 1.0)
+
+
 NAIVE_DRAWS = 512
 
 
@@ -314,6 +330,8 @@ PROBLEMS: dict[str, Problem] = {
     "dtlz2": _problem(_dtlz2, 0.5, (1.5, 1.5)),
     "linear": _problem(_linear, 0.0, (2.0, 2.0)),
 }
+
+
 POLICIES: dict[str, Callable[[_Study], None]] = {
     "few": _repeat_few,
     "some": _repeat_some,

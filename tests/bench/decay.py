@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import torch
 
-from objectives import decay_policies, lanes, models, recipe
-from objectives.decay_policies import Update
-from objectives.recipe import Pretrain, WeightDecay
+from objectives.config import recipe
+from objectives.config.training import Pretrain
+from objectives.config.weight_decay import WeightDecay
+from objectives.models import causal_lm
+from objectives.training import batch, weight_decay_policies
+from objectives.training.weight_decay_policies import Update
 from tests.bench import speed
 from tests.bench.figures import Figure, Options, mean_of
 from tests.bench.speed import Shape
 
 ALPHA = WeightDecay(policy="alpha_decay")
+
+
 SMALL_SHARE = "<= 0.03"
 
 
@@ -50,10 +55,10 @@ def _shares(name: str, shape: Shape, options: Options) -> dict[str, Figure]:
 
 def _look_seconds(shape: Shape, device: str, repeats: int) -> list[float]:
     model = recipe.Model(preset=shape.preset)
-    config = models.build_config(model, shape.vocab_size)
-    module = models.build_module(config, device)
-    values = lanes.join_rows([models.initial_parameters(model, config, seed=0)]).to(device)
-    rule = decay_policies.rule(module, [Pretrain(weight_decay=ALPHA)], device)
+    config = causal_lm.build_config(model, shape.vocab_size)
+    module = causal_lm.build_module(config, device)
+    values = batch.join_rows([causal_lm.initial_parameters(model, config, seed=0)]).to(device)
+    rule = weight_decay_policies.rule(module, [Pretrain(weight_decay=ALPHA)], device)
     one = torch.ones(1, 1, device=device)
     memory = torch.zeros(1, rule.memory_size, device=device)
     first = Update(1, values, values, memory, one)
@@ -62,10 +67,14 @@ def _look_seconds(shape: Shape, device: str, repeats: int) -> list[float]:
 
 
 QUICK = {"llama-0.2m": Shape(preset="llama-0.2m", vocab_size=512, batch_size=2, seq_len=16)}
+
+
 CPU = {
     "llama-1m": Shape(preset="llama-1m", vocab_size=2048, batch_size=16, seq_len=64),
     "llama-10m": Shape(preset="llama-10m", vocab_size=2048, batch_size=8, seq_len=128),
 }
+
+
 GPU = {
     "llama-10m": Shape(preset="llama-10m", vocab_size=2048, batch_size=16, seq_len=256, bf16=True),
     "llama-60m": Shape(preset="llama-60m", vocab_size=32000, batch_size=16, seq_len=512, bf16=True),

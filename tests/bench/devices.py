@@ -20,14 +20,14 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from objectives import corpus as corpora
-from objectives import parallel
-from objectives.checkpoints import Base
-from objectives.corpus import Corpus
-from objectives.jobs import Job
-from objectives.recipe import Recipe
-from objectives.sharding import Kind
-from objectives.store import Store
+from objectives.config.execution import Kind
+from objectives.config.recipe import Recipe
+from objectives.data import token_dataset
+from objectives.data.token_dataset import TokenDataset
+from objectives.pretraining import run as parallel
+from objectives.pretraining.checkpoints import BaseModel
+from objectives.pretraining.job import PretrainJob
+from objectives.store.store import Store
 from tests.bench.figures import Figure, Options
 
 BASE: dict[str, Any] = {
@@ -37,6 +37,8 @@ BASE: dict[str, Any] = {
     "pretrain.eval_tokens": 256,
     "pretrain.evals": 1,
 }
+
+
 WARM = 10
 """Steps before the clock runs: the first ones allocate, and on a GPU choose kernels."""
 
@@ -74,17 +76,17 @@ def run(options: Options) -> dict[str, Figure]:
             recipe = Recipe().with_params(BASE | settings[name])
             options.say(f"{name}: preparing the corpus")
             store = Store(Path(folder))
-            corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, store)
+            corpus = token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, store)
             found |= _compared(name, recipe, corpus, store, most, options)
             store.close()
     return found
 
 
 def _compared(
-    name: str, recipe: Recipe, corpus: Corpus, store: Store, most: int, options: Options
+    name: str, recipe: Recipe, corpus: TokenDataset, store: Store, most: int, options: Options
 ) -> dict[str, Figure]:
     """One setting."""
-    one = Job(recipe, 0, recipe.pretrain.steps, options.device)
+    one = PretrainJob(recipe, 0, recipe.pretrain.steps, options.device)
     alone, rate = _trained(one, corpus, store, options)
     tokens = recipe.pretrain.batch_size * recipe.pretrain.seq_len
     options.say(f"{name}: one device {rate * tokens:,.0f} tokens/s")
@@ -109,7 +111,9 @@ def _compared(
     return found
 
 
-def _trained(job: Job, corpus: Corpus, store: Store, options: Options) -> tuple[Base, float]:
+def _trained(
+    job: PretrainJob, corpus: TokenDataset, store: Store, options: Options
+) -> tuple[BaseModel, float]:
     """The base, and steps a second."""
     clock = Clock(2 if options.quick else WARM)
     (base,) = parallel.pretrain([job], corpus, store, clock, max_lanes=1, compiling="off")
@@ -127,7 +131,11 @@ def _setting(preset: str, steps: int, batch: int, seq_len: int, bf16: bool) -> d
 
 
 QUICK = {"llama-0.2m": _setting("llama-0.2m", 40, 4, 16, bf16=False)}
+
+
 CPU = {"llama-1m": _setting("llama-1m", 60, 16, 64, bf16=False)}
+
+
 GPU = {
     "llama-10m": _setting("llama-10m", 200, 64, 256, bf16=False),
     "llama-135m": _setting("llama-135m", 100, 64, 512, bf16=True),

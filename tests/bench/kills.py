@@ -27,21 +27,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hpo import runs
-from hpo.storage import StorageError
+from hpo.core.failures import StorageError
+from hpo.storage import run_folder
 from tests.bench.figures import Figure, Options, mean_of
 from tests.toy_size import small_inputs
 
 STUDY = Path(__file__).with_name("kills_study.py")
+
+
 NAME = "kills"
+
+
 KILLS, QUICK_KILLS = 50, 3
+
+
 MOST_KILLS = 20
+
+
 STRETCHES = 6
 """Assumed: with a start of about W / 2 it makes a folder of some ten kills."""
+
+
 SIGN = b" | "
 """What stands in every line of progress."""
+
+
 SEED = 0
+
+
 ROOT = Path(__file__).parents[2]
+
+
 Metrics = dict[str, float]
 
 
@@ -108,7 +124,7 @@ def _run(out: Path, kill_after: float | None, ledger: Ledger, options: Options) 
     Raises:
         RuntimeError: it failed by itself.
     """
-    command = [sys.executable, "-m", "hpo.cli", "run", str(STUDY), "--out", str(out)]
+    command = [sys.executable, "-m", "hpo.cli.main", "run", str(STUDY), "--out", str(out)]
     command += ["--device", options.device, *_settings(out.parent)]
     started = time.monotonic()
     with tempfile.TemporaryFile() as log:
@@ -159,7 +175,7 @@ def _compare(out: Path, ledger: Ledger) -> None:
 def _finished(out: Path) -> dict[int, Metrics]:
     """Metrics of the finished trials; empty before there is a record."""
     try:
-        found = runs.read(runs.find_place(NAME, out, None))
+        found = run_folder.read(run_folder.find_run(NAME, out, None))
     except (ValueError, StorageError):
         return {}
     return {trial.number: trial.metrics for trial in found.trials if trial.state == "complete"}

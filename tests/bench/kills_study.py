@@ -6,10 +6,13 @@ Lanes are stored every half second instead of every minute, so that kills fall b
 and while they are written, and restarts continue from them.
 """
 
-from hpo.spec import Baseline, Choice, Float, StudySpec
-from objectives import PlasticityObjective, Recipe, pretrain
+from hpo.core.domains import Choice, Float
+from hpo.core.spec import Baseline, StudySpec
+from objectives import PlasticityObjective, Recipe
+from objectives.pretraining import sweep
 
-pretrain.CHECKPOINT_S = 0.5
+sweep.CHECKPOINT_S = 0.5
+
 
 RECIPE = Recipe().with_params(
     {
@@ -28,6 +31,7 @@ RECIPE = Recipe().with_params(
         "probes.forgetting_tokens": 1024,
     }
 )
+
 
 STUDY = StudySpec(
     name="kills",

@@ -21,6 +21,8 @@ from tests.bench.speed import Shape
 
 TRIAL_STEPS = 400
 """Pretraining steps of a quickstart trial."""
+
+
 NO_PENALTY = ">= 0.95"
 """One lane against the plain loop; within the spread of such timings."""
 
@@ -84,10 +86,14 @@ def _rates(steppers: list[speed.Stepper], options: Options) -> list[list[float]]
 
 
 QUICK = {"llama-0.2m": Shape(preset="llama-0.2m", vocab_size=512, batch_size=2, seq_len=16)}
+
+
 CPU = {
     "llama-0.2m": Shape(preset="llama-0.2m", vocab_size=1024, batch_size=16, seq_len=64),
     "llama-1m": Shape(preset="llama-1m", vocab_size=2048, batch_size=16, seq_len=64),
 }
+
+
 GPU = {
     "llama-0.2m": Shape(preset="llama-0.2m", vocab_size=1024, batch_size=16, seq_len=64),
     "llama-1m": Shape(preset="llama-1m", vocab_size=2048, batch_size=16, seq_len=128, bf16=True),

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpo.spec import StudySpec
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.spec import StudySpec
 from tests.bench import figures
 from tests.bench.figures import Figure, Options
 from tests.bench.search import BUDGET, SHARES, analytic_study, reported_at
 from tests.bench.search_problems import PROBLEMS, Analytic
 
 SEEDS = 6
+
+
 PRICES = (0.5, 2.0)
 """Of the late goal, in horizons."""
+
+
 NAMES = ("branin-currin", "park", "zdt1")
+
+
 WAYS: dict[str, dict[str, object]] = {
     "where_it_pays": {},
     "always": {"finetune_at_rungs": "always"},

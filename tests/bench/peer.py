@@ -33,10 +33,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
-from objectives import WeightDecay, models, schedules
-from objectives.measures import Request
-from objectives.orders import Orders
-from objectives.recipe import Recipe, Schedule
+from objectives import WeightDecay
+from objectives.config.recipe import Recipe
+from objectives.config.training import Schedule
+from objectives.data.orders import Orders
+from objectives.models import causal_lm
+from objectives.training import lr_schedule
+from objectives.types import Request
 from tests.bench.peer_data import IGNORED, Material, Rows, mean_loss, task_score
 
 
@@ -117,7 +120,7 @@ def pretrain(material: Material, recipe: Recipe, seed: int) -> nn.Module:
     """A trained base model."""
     pre = recipe.pretrain
     torch.manual_seed(seed)
-    config = models.build_config(recipe.model, material.corpus.vocab_size)
+    config = causal_lm.build_config(recipe.model, material.corpus.vocab_size)
     model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     steps = range(pre.steps)
     ids = [material.corpus.batch(seed, step, pre.batch_size, pre.seq_len) for step in steps]
@@ -230,7 +233,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         trained, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True
     )
-    curve = [*schedules.multipliers(schedule, len(batches)), 0.0]
+    curve = [*lr_schedule.multipliers(schedule, len(batches)), 0.0]
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,

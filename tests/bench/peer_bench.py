@@ -31,15 +31,19 @@ import numpy as np
 import torch
 
 from objectives import Execution, PlasticityObjective, Recipe, Request
-from objectives import corpus as corpora
-from objectives import tasks as task_loading
-from objectives.store import Store
+from objectives.data import tasks as task_loading
+from objectives.data import token_dataset
+from objectives.store.store import Store
 from tests.bench import peer, peer_data, speed
 from tests.bench.figures import Figure, Options, mean_of
 from tests.bench.peer_settings import CPU, GPU, QUICK, Setting, requests, shrunk
 
 GPT2 = "gpt2-124m"
+
+
 MATMUL_SHARE = ">= 0.45"
+
+
 # Alike within noise: metric, unit, largest difference of the means. Accuracies of 100 test rows
 # and two seeds have a standard error of about 0.03 a task.
 ALIKE = (
@@ -84,7 +88,7 @@ def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]
         options.say(f"{name}: preparing corpus and tasks")
         prepared = Path(folder) / "prepared"
         recipe = setting.recipe
-        corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
+        token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
         process = ProcessPoolExecutor(
             1, get_context("spawn"), _prepare_peer, (recipe, prepared, options.device)
         )
@@ -108,7 +112,7 @@ _material: peer_data.Material | None = None
 
 def _prepare_peer(recipe: Recipe, prepared: Path, device: str) -> None:
     global _material
-    corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
+    corpus = token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
     tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
     _material = peer_data.prepare(recipe, corpus, tasks, device)
 

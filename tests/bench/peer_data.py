@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from objectives.corpus import Corpus
-from objectives.recipe import Recipe
-from objectives.tasks import Encoded, Task
+from objectives.config.recipe import Recipe
+from objectives.data.tasks import Encoded, Task
+from objectives.data.token_dataset import TokenDataset
 
 IGNORED = -100
 """Label of a target that does not count, as in torch and transformers."""
+
+
 SCORED_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """Tokens of a scoring batch; on a CPU measured: the fastest of 1,024 to 16,384 at 0.2M and at 1.3M
 parameters, on a GPU assumed."""
@@ -64,7 +66,7 @@ class Material:
     """What every trial of a study uses; made once."""
 
     recipe: Recipe
-    corpus: Corpus
+    corpus: TokenDataset
     tasks: list[Task]
     train: list[Rows]
     validation: list[Rows]
@@ -82,7 +84,7 @@ class Material:
         return self.recipe.pretrain.precision == "bf16"
 
 
-def prepare(recipe: Recipe, corpus: Corpus, tasks: list[Task], device: str) -> Material:
+def prepare(recipe: Recipe, corpus: TokenDataset, tasks: list[Task], device: str) -> Material:
     """Tensors on the device."""
     pre = recipe.pretrain
     return Material(

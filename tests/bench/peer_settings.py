@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from objectives import (
-    BuiltinTask,
-    Corpus,
-    Finetune,
-    Model,
-    Pretrain,
-    Recipe,
-    Request,
-    Schedule,
-)
+from objectives import BuiltinTask, Corpus, Finetune, Model, Pretrain, Recipe, Request, Schedule
 from studies.quickstart import RECIPE as QUICKSTART
 
 DECAYS = (0.1, 0.0, 0.3, 1.0, 0.03, 0.01)
+
+
 RATES = (1.0, 0.5, 0.25)
 """Shares of the recipe's own rate."""
+
+
 DECAY_FRACS = (1.0, 0.0, 0.25)
 
 
@@ -101,6 +96,8 @@ QUICK: dict[str, Any] = {
     "finetune.validation_rows": 8,
     "finetune.test_rows": 8,
 }
+
+
 CPU: dict[str, Setting] = {
     "quickstart": Setting(recipe=QUICKSTART, trials=6, peer_trials=3, goal=">= 4"),
     "1.3m": Setting(
@@ -110,6 +107,8 @@ CPU: dict[str, Setting] = {
         goal=">= 1.7",
     ),
 }
+
+
 GPU: dict[str, Setting] = {
     "1m": Setting(
         recipe=_recipe("llama-1m", vocab_size=2048, steps=400, seq_len=128, lr=6e-3, bf16=True),

@@ -19,14 +19,19 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo import drawing, figures, runs
-from hpo.report import write_report
-from hpo.scoring import front
-from tests import browser
+from hpo.front.front import front
+from hpo.report.html.page import write_report
+from hpo.report.plots import draw, figure_data
+from hpo.storage import run_folder
+from tests import browser as tests_browser
 from tests.bench.readme import where
 
 WIDTH, HEIGHT = 900, 480
+
+
 REPORT_SIZE = 1280, 1590
+
+
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -36,9 +41,9 @@ CHROMIUM = [
 
 def front_figure(folder: Path) -> go.Figure:
     """The front of a run."""
-    run = runs.read(runs.find_place(str(folder), folder.parent, None))
-    data = figures.front_data(run, front(run), *figures.plane(run))
-    return drawing.draw_front(data)
+    run = run_folder.read(run_folder.find_run(str(folder), folder.parent, None))
+    data = figure_data.front_data(run, front(run), *figure_data.plane(run))
+    return draw.draw_front(data)
 
 
 def lanes_figure(result: Path) -> go.Figure:
@@ -52,7 +57,7 @@ def lanes_figure(result: Path) -> go.Figure:
     drawn = go.Figure()
     for place, (name, points) in enumerate(lines.items()):
         points.sort()
-        colour = drawing.CYCLE[place % len(drawing.CYCLE)]
+        colour = draw.CYCLE[place % len(draw.CYCLE)]
         x, y = zip(*points, strict=True)
         drawn.add_trace(go.Scatter(x=x, y=y, name=name, line={"color": colour}))
     drawn.update_layout(
@@ -67,11 +72,11 @@ def reliability_figure(result: Path) -> go.Figure:
     """Share of points that belong to the front against the membership they were given."""
     found = json.loads(result.read_text(encoding="utf-8"))["figures"]
     drawn = go.Figure()
-    diagonal = {"color": drawing.GREY, "dash": "dot"}
+    diagonal = {"color": draw.GREY, "dash": "dot"}
     drawn.add_trace(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", name="exact", line=diagonal))
     sides = (
-        ("naive.", "observed ± its error", drawing.ORANGE, "diamond-open"),
-        ("", "as reported", drawing.BLUE, "circle"),
+        ("naive.", "observed ± its error", draw.ORANGE, "diamond-open"),
+        ("", "as reported", draw.BLUE, "circle"),
     )
     for side, label, colour, symbol in sides:
         bins = [
@@ -126,8 +131,8 @@ def photograph_report(folder: Path, out: Path) -> None:
     Raises:
         RuntimeError: there is no Chromium.
     """
-    run = runs.read(runs.find_place(str(folder), folder.parent, None))
-    with tempfile.TemporaryDirectory() as made, browser.page() as page:
+    run = run_folder.read(run_folder.find_run(str(folder), folder.parent, None))
+    with tempfile.TemporaryDirectory() as made, tests_browser.page() as page:
         page.size(*REPORT_SIZE)
         page.open(write_report(run, Path(made) / "report.html").as_uri())
         page.run("new Promise((done) => setTimeout(done, 1500))")  # figures are drawn one a frame

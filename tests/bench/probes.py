@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from objectives import Execution, PlasticityObjective
-from objectives.recipe import ProbeName
+from objectives.config.probes import ProbeName
 from studies import quickstart
 from tests.bench import figures
 from tests.bench.figures import Figure, Options
 from tests.toy_size import TOY, small_inputs
 
 REPEATS = 3
+
+
 GOAL = "<= 0.02"
 """For the probes that run by default, together; ours: a few percent of a trial."""
 

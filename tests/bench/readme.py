@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+
+
 WIDE = ("search", "late_goals", "rungs", "throughput", "faults")
 """Benches with many figures of few kinds."""
+
+
 RESULTS = ROOT / "tests" / "bench" / "results"
 
 

@@ -18,19 +18,31 @@ from pathlib import Path
 
 import numpy as np
 
-from hpo.record import Run, Trial
-from hpo.report import write_report
-from hpo.spec import BASE_LOSS_DOWN, GAIN_UP
+from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
+from hpo.core.trial import Run, Trial
+from hpo.report.html.page import write_report
 from tests import browser
 from tests.bench.figures import Figure, Options, mean_of
 
 TRIALS, QUICK_TRIALS = 2000, 200
+
+
 REPEATS, QUICK_REPEATS = 5, 2
+
+
 TASKS = ("commands", "code_module", "list_ops")
+
+
 LAG_GOAL_MS = "<= 200"
 """Assumed: what still reads as an answer to the click; two frames of it are the measuring."""
+
+
 SETTLE = "new Promise((done) => setTimeout(done, 300))"
+
+
 FRAMES = "await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));"
+
+
 TIMED = (
     "(async () => {{ const from = performance.now(); {action};"
     + FRAMES
@@ -39,6 +51,8 @@ TIMED = (
     + FRAMES
     + " return [answered, performance.now() - from]; }})()"
 )
+
+
 INTERACTIONS = {
     "click_a_point": ("the-front", "toggle(DATA.trials[{turn}7])"),
     "select_a_box": ("the-front", "select(DATA.trials.slice({turn}0, {turn}0 + 60))"),

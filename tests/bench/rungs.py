@@ -26,12 +26,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from hpo import pareto, scoring
-from hpo.ledger import Ledger, as_run
-from hpo.record import Trial
-from hpo.spec import Event, Objective, Request, StudySpec
-from hpo.storage import url_of
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.history import History, as_run
+from hpo.core.objective import Event, Objective, Request
+from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
+from hpo.front import losses
+from hpo.numerics import pareto
+from hpo.storage.record import url_of
 from objectives import Execution, PlasticityObjective, Result
 from studies.quickstart import RECIPE, STUDY
 from tests.bench import figures
@@ -39,13 +41,27 @@ from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import Array
 
 SEEDS = 3
+
+
 SECONDS, QUICK_SECONDS = 240.0, 4.0
+
+
 SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
 RUNGS = (1 / 9, 1 / 3, 1.0)
+
+
 WAVE = 2
+
+
 TASKS = 2
+
+
 FRESH = 1000
 """Added to a study's seed to measure its front again."""
+
+
 SHORT: Mapping[str, Any] = {
     "corpus.sources": [{"kind": "stdlib", "max_bytes": 4_000_000}],
     "pretrain.steps": 216,
@@ -54,6 +70,8 @@ SHORT: Mapping[str, Any] = {
     "finetune.steps": 40,
     "finetune.test_rows": 100,
 }
+
+
 QUICK: Mapping[str, Any] = {
     "corpus.sources": [{"kind": "stdlib", "max_bytes": 300_000}],
     "corpus.vocab_size": 300,
@@ -173,11 +191,11 @@ def _search(spec: StudySpec, folder: Path) -> Searched:
         "asked_for_the_base": sum(ask.base_only for ask in asks),
     }
     return Searched(
-        fronts, scoring.losses(fresh, spec.goals), {k: float(v) for k, v in asked.items()}
+        fronts, losses.losses(fresh, spec.goals), {k: float(v) for k, v in asked.items()}
     )
 
 
-def _reported(spec: StudySpec, ledger: Ledger, share: float) -> list[Trial]:
+def _reported(spec: StudySpec, ledger: History, share: float) -> list[Trial]:
     """What is non-dominated as observed among the trials that ended within a share of the seconds.
 
     All ways are at one seed, so that the noise between seeds has no part in it.
@@ -193,7 +211,7 @@ def _reported(spec: StudySpec, ledger: Ledger, share: float) -> list[Trial]:
         if at <= share * spent[-1] + 1e-9 and answer.fidelity == 1 and entry.ended == "complete"
     ]
     trials = as_run(spec, done).trials
-    rows = pareto.non_dominated(scoring.losses(trials, spec.goals)) if trials else []
+    rows = pareto.non_dominated(losses.losses(trials, spec.goals)) if trials else []
     return [trial for trial, on_front in zip(trials, rows, strict=True) if on_front]
 
 
@@ -212,7 +230,7 @@ def _volumes(searched: Mapping[str, Searched]) -> dict[str, float]:
         }
 
     observed = shares(
-        {way: [scoring.losses(f, goals) for f in each.fronts] for way, each in searched.items()}
+        {way: [losses.losses(f, goals) for f in each.fronts] for way, each in searched.items()}
     )
     fresh = shares({way: [each.fresh] for way, each in searched.items()})
     found = {}

@@ -6,9 +6,10 @@ installed. All spend up to 24 full evaluations; what is stopped early counts wit
 took. Of each the front it reports at 25, 50, 75 and 100 % is worth what the true values of its
 points dominate, over the exact front's volume.
 
-Reported is what a user sees: here `hpo.scoring.front`, so under noise the points whose membership
-is probable enough, at their expected values; of the peers what is non-dominated as observed. Under
-noise ours may spend REPLICATE_SHARE of the budget on repeating trials at other seeds.
+Reported is what a user sees: here `hpo.front.front.front`, so under noise the points whose
+membership is probable enough, at their expected values; of the peers what is non-dominated as
+observed. Under noise ours may spend REPLICATE_SHARE of the budget on repeating trials at other
+seeds.
 
 Under noise also: by how many points of that volume the reported values overstate the true ones, and
 the share of reported points that no other point measured in full dominates in truth.
@@ -22,21 +23,37 @@ from dataclasses import dataclass, replace
 import numpy as np
 import optuna
 
-from hpo import pareto, scoring
-from hpo.ledger import Ledger, as_run
-from hpo.spec import Goal, StudySpec
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.goals import Goal
+from hpo.core.history import History, as_run
+from hpo.core.spec import StudySpec
+from hpo.front import front as scoring
+from hpo.numerics import pareto
 from tests.bench import figures, moasha
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import GOALS, PROBLEMS, Analytic, Array
 
 BUDGET = 24.0
+
+
 SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
 NOISES = (0.0, 0.15)
+
+
 SEEDS = 10
+
+
 RUNGS = (1 / 9, 1 / 3, 1.0)
+
+
 REPLICATE_SHARE = 0.2
+
+
 MOST_OVERSTATED, LEAST_TRUE = "<= 3", ">= 0.85"
+
+
 GOAL_AT_HALF = {"branin-currin": ">= 0.85", "park": ">= 0.85"}
 
 
@@ -140,7 +157,7 @@ def analytic_study(objective: Analytic, seed: int, budget: float) -> StudySpec:
     )
 
 
-def reported_at(spec: StudySpec, ledger: Ledger, spent: float) -> Reported:
+def reported_at(spec: StudySpec, ledger: History, spent: float) -> Reported:
     """The front as a user sees it, of what was measured within a budget."""
     answers = sorted(
         ((answer, entry) for entry in ledger.entries for answer in entry.answers),

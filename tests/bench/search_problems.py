@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpo import pareto
-from hpo.spec import Event, Float, Params, Request, Value
+from hpo.core.domains import Float
+from hpo.core.objective import Event, Params, Request, Value
+from hpo.numerics import pareto
 
 Array = npt.NDArray[np.float64]
+
+
 GOALS = ("first", "second")
 
 
@@ -113,7 +116,7 @@ PROBLEMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What `hpo.spec.Result` asks for."""
+    """What `hpo.core.spec.Result` asks for."""
 
     metrics: dict[str, float]
     cost: dict[str, float]

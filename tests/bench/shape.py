@@ -23,13 +23,19 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-import networkx  # comes with torch
+import networkx
 
 from tests.bench.figures import Figure, Options, mean_of
 
 ROOT = Path(__file__).parents[2]
+
+
 TOPS = ("hpo", "objectives")
+
+
 ALSO = ("studies", "examples")
+
+
 PARTS = ("tree", "hops", "help", "make")
 
 
@@ -162,7 +168,7 @@ def _unit(name: str) -> str:
 
 
 def _command_module() -> str:
-    return "hpo" if (ROOT / "hpo" / "__main__.py").is_file() else "hpo.cli"
+    return "hpo" if (ROOT / "hpo" / "__main__.py").is_file() else "hpo.cli.main"
 
 
 def _seconds(command: list[str]) -> float:
@@ -203,12 +209,14 @@ def look(frame, event, argument):
     os._exit(0)
 
 try:
-    from hpo.cli.main import main
+    from hpo.cli.main.main import main
 except ImportError:
-    from hpo.cli import main
+    from hpo.cli.main import main
 sys.setprofile(look)
 main(words)
 """
+
+
 _STUDY = """
 from dataclasses import replace
 from studies.quickstart import STUDY

@@ -22,12 +22,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from objectives import adamw, decay_policies, lanes, memory, models, recipe, train
+from objectives.config import recipe, training, weight_decay
+from objectives.models import causal_lm
+from objectives.training import batch, device_memory, lanes, loop, optimizers, weight_decay_policies
 
 LR, DECAY, CLIP = 1e-4, 0.1, 1.0
+
+
 MAX_STEPS = 1_000_000
+
+
 BATCHES = 4
 """Different batches that a stepper goes round."""
+
+
 Stepper = Callable[[int], None]
 
 
@@ -48,9 +56,9 @@ class Shape:
 
     def flops_per_token(self) -> float:
         """Training operations a token, as `models.flops_per_token` counts them."""
-        config = models.build_config(recipe.Model(preset=self.preset), self.vocab_size)
-        size = models.num_parameters(models.build_module(config, "cpu"))
-        return models.flops_per_token(config, size, self.seq_len)
+        config = causal_lm.build_config(recipe.Model(preset=self.preset), self.vocab_size)
+        size = causal_lm.num_parameters(causal_lm.build_module(config, "cpu"))
+        return causal_lm.flops_per_token(config, size, self.seq_len)
 
 
 def lane_stepper(
@@ -59,41 +67,41 @@ def lane_stepper(
     device: str,
     *,
     compiled: bool = False,
-    decay: recipe.WeightDecay | None = None,
+    decay: weight_decay.WeightDecay | None = None,
 ) -> Stepper:
-    """Steps of K lanes as a study trains them: `objectives.train` on shared rows.
+    """Steps of K lanes as a study trains them: `objectives.training.loop` on shared rows.
 
     `decay` is who decays how; the strength is always the same.
     """
-    pre = recipe.Pretrain(weight_decay=decay or recipe.WeightDecay())
+    pre = training.Pretrain(weight_decay=decay or weight_decay.WeightDecay())
     model = recipe.Model(preset=shape.preset)
-    config = models.build_config(model, shape.vocab_size)
-    module = models.build_module(config, device)
-    program = lanes.Program(module, bf16=shape.bf16, compiled=compiled)
-    initial = lanes.join_rows([models.initial_parameters(model, config, seed=0)])
+    config = causal_lm.build_config(model, shape.vocab_size)
+    module = causal_lm.build_module(config, device)
+    program = lanes.LaneModel(module, bf16=shape.bf16, compiled=compiled)
+    initial = batch.join_rows([causal_lm.initial_parameters(model, config, seed=0)])
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     values = initial.to(device).expand(num_lanes, -1).clone()
-    rule = decay_policies.rule(module, [pre] * num_lanes, device)
-    moments = adamw.Moments.zeros_like(values, rule.memory_size)
-    state = train.State.fresh(shapes, values, moments)
+    rule = weight_decay_policies.rule(module, [pre] * num_lanes, device)
+    moments = optimizers.Moments.zeros_like(values, rule.memory_size)
+    state = loop.State.fresh(shapes, values, moments)
     every_step = torch.ones(1, num_lanes, device=device).expand(MAX_STEPS, -1)
-    plan = train.Plan(
+    plan = loop.Plan(
         lr_SK=(every_step[:1] * LR).expand(MAX_STEPS, -1),
         decay_SK=(every_step[:1] * DECAY).expand(MAX_STEPS, -1),
-        constants=adamw.constants(num_lanes, device, clip=CLIP, decay=rule),
+        constants=optimizers.constants(num_lanes, device, clip=CLIP, decay=rule),
     )
-    batches = [lanes.Batch(ids) for ids in _random_ids(shape, device)]
+    batches = [batch.TokenBatch(ids) for ids in _random_ids(shape, device)]
 
     def steps(count: int) -> None:
         until = state.step + count
-        train.train(program, state, plan, lambda step: batches[step % BATCHES], until=until)
+        loop.train(program, state, plan, lambda step: batches[step % BATCHES], until=until)
 
     return steps
 
 
 def plain_stepper(shape: Shape, device: str) -> Stepper:
     """Steps of an ordinary loop: the transformers module, torch's fused AdamW, clipping."""
-    config = models.build_config(recipe.Model(preset=shape.preset), shape.vocab_size)
+    config = causal_lm.build_config(recipe.Model(preset=shape.preset), shape.vocab_size)
     module = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(device)
     parameters = list(module.parameters())
     optimizer = torch.optim.AdamW(
@@ -156,7 +164,7 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        memory.hand_back()
+        device_memory.trim_malloc()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 

@@ -20,19 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from objectives import corpus as corpora
-from objectives.checkpoints import Base
-from objectives.corpus import Corpus
-from objectives.jobs import Job
-from objectives.pretrain import pretrain
-from objectives.recipe import Recipe
-from objectives.store import Store
+from objectives.config.recipe import Recipe
+from objectives.data import token_dataset
+from objectives.data.token_dataset import TokenDataset
+from objectives.pretraining.checkpoints import BaseModel
+from objectives.pretraining.job import PretrainJob
+from objectives.pretraining.sweep import pretrain
+from objectives.store.store import Store
 from tests.bench.figures import Figure, Options
 
 DECAY_FRACS = (0.05, 0.1, 0.2, 0.25)
+
+
 FLOORS = (0.0, 0.1)
+
+
 FIDELITIES = (0.25, 0.5, 1.0)
+
+
 STEPS, QUICK_STEPS = 400, 20
+
+
 RECIPE = Recipe().with_params(
     {
         "corpus.sources": [{"kind": "stdlib", "max_bytes": 1_000_000}],
@@ -75,7 +83,7 @@ def run(options: Options) -> dict[str, Figure]:
     recipe = RECIPE.with_params({"pretrain.steps": QUICK_STEPS if options.quick else STEPS})
     with tempfile.TemporaryDirectory() as folder:
         options.say("preparing the corpus")
-        corpus = corpora.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(Path(folder)))
+        corpus = token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(Path(folder)))
         waves = [jobs(recipe, fidelity, options.device) for fidelity in FIDELITIES]
         shared = _train(waves, corpus, Path(folder) / "shared")
         options.say(f"shared: {shared.counted} steps of a lane")
@@ -100,7 +108,7 @@ def run(options: Options) -> dict[str, Figure]:
     }
 
 
-def jobs(recipe: Recipe, fidelity: float, device: str) -> list[Job]:
+def jobs(recipe: Recipe, fidelity: float, device: str) -> list[PretrainJob]:
     """The grid at a fidelity."""
     shapes = [{"pretrain.schedule.decay_frac": 0.0}]
     shapes += [
@@ -109,12 +117,12 @@ def jobs(recipe: Recipe, fidelity: float, device: str) -> list[Job]:
         for floor in FLOORS
     ]
     steps = round(recipe.pretrain.steps * fidelity)
-    return [Job(recipe.with_params(shape), 0, steps, device) for shape in shapes]
+    return [PretrainJob(recipe.with_params(shape), 0, steps, device) for shape in shapes]
 
 
-def _train(waves: Sequence[Sequence[Job]], corpus: Corpus, store: Path) -> Side:
+def _train(waves: Sequence[Sequence[PretrainJob]], corpus: TokenDataset, store: Path) -> Side:
     """Waves of jobs, one after the other, with one store."""
-    counter, bases = Counter(), list[Base]()
+    counter, bases = Counter(), list[BaseModel]()
     started = time.perf_counter()
     for wave in waves:
         bases += pretrain(wave, corpus, Store(store), counter, max_lanes=len(wave))
@@ -123,7 +131,9 @@ def _train(waves: Sequence[Sequence[Job]], corpus: Corpus, store: Path) -> Side:
     return Side(counter.steps, accounted, seconds, [float(base.losses[-1]) for base in bases])
 
 
-def _independent(waves: Sequence[Sequence[Job]], corpus: Corpus, folder: Path) -> Side:
+def _independent(
+    waves: Sequence[Sequence[PretrainJob]], corpus: TokenDataset, folder: Path
+) -> Side:
     """Every job by itself with a store of its own."""
     every = [job for wave in waves for job in wave]
     sides = [_train([[job]], corpus, folder / f"alone-{index}") for index, job in enumerate(every)]

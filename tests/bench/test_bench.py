@@ -10,21 +10,13 @@ from typing import get_args
 import pytest
 import torch
 
-from hpo.spec import Request
-from objectives.recipe import ProbeName, Recipe
-from tests.bench import (
-    calibration,
-    decay,
-    devices,
-    figures,
-    lanes,
-    probes,
-    readme,
-    stages,
-    throughput,
-)
+from hpo.core.objective import Request
+from objectives.config.probes import ProbeName
+from objectives.config.recipe import Recipe
+from tests.bench import calibration, decay, devices, lanes, probes, readme, stages, throughput
+from tests.bench import figures as bench_figures
 from tests.bench.__main__ import BENCHES, main
-from tests.bench.faults import run as faults
+from tests.bench.faults import run
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import Analytic
 
@@ -39,14 +31,14 @@ QUICK = Options(quick=True)
     ],
 )  # fmt: skip
 def test_a_goal_is_a_comparison(goal: str | None, value: float, met: bool | None) -> None:
-    assert figures.is_met(Figure(value=value, unit="x", goal=goal)) is met
+    assert bench_figures.is_met(Figure(value=value, unit="x", goal=goal)) is met
 
 
 def test_a_mean_has_the_standard_error_of_its_repeats() -> None:
-    figure = figures.mean_of([1.0, 2.0, 3.0], "x")
+    figure = bench_figures.mean_of([1.0, 2.0, 3.0], "x")
     assert (figure.value, figure.n) == (2.0, 3)
     assert figure.sem == pytest.approx(1 / math.sqrt(3))
-    assert figures.mean_of([1.0], "x").sem is None
+    assert bench_figures.mean_of([1.0], "x").sem is None
 
 
 def test_lanes_are_timed_beside_a_plain_loop() -> None:
@@ -121,9 +113,9 @@ def test_throughput_times_an_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged"],
 )  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
-    found = faults.run(Options(quick=True, only=kind))
+    found = run.run(Options(quick=True, only=kind))
     assert found[f"{kind}.faults"].value > 0
-    assert all(figures.is_met(figure) is not False for figure in found.values())
+    assert all(bench_figures.is_met(figure) is not False for figure in found.values())
 
 
 @pytest.mark.slow
@@ -201,7 +193,7 @@ def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> 
 
 @pytest.mark.parametrize(("one", "other"), [([1.0, 2.0, 4.0], [3.0, 9.0]), ([1.0], [5.0])])
 def test_two_parts_of_a_measurement_are_one(one: list[float], other: list[float]) -> None:
-    both = figures.mean_of(one + other, "s")
-    found = figures.pooled(figures.mean_of(one, "s"), figures.mean_of(other, "s"))
+    both = bench_figures.mean_of(one + other, "s")
+    found = bench_figures.pooled(bench_figures.mean_of(one, "s"), bench_figures.mean_of(other, "s"))
     assert (found.value, found.n) == (pytest.approx(both.value), both.n)
     assert found.sem == pytest.approx(both.sem)

@@ -36,27 +36,46 @@ from typing import Any
 import numpy as np
 import optuna
 
-from hpo import runs
+from hpo.controller import Controller
+from hpo.core.domains import Float
+from hpo.core.goals import Goal
+from hpo.core.history import Answer, Ask, Begin, Entry, History
+from hpo.core.objective import Event, Params, Request, Result
+from hpo.core.spec import Sampler, StudySpec
 from hpo.executors.processes import Process
-from hpo.launch import Launch
-from hpo.ledger import Answer, Ask, Entry, Ledger
-from hpo.search import Begin, Searcher
-from hpo.spec import Event, Float, Goal, Params, Request, Result, Sampler, StudySpec
-from hpo.storage import load_study, url_of
-from hpo.study import Controller
+from hpo.search.strategy import Searcher
+from hpo.storage import run_folder
+from hpo.storage.record import load_study, url_of
+from hpo.study_files import StudyRequest
 from tests.bench.figures import Figure, Options, mean_of
 from tests.bench.search_problems import GOALS, PROBLEMS, Analytic, zdt1
 from tests.toy_size import TOY, small_inputs
 
 WORKERS = (1, 8, 64)
+
+
 TRIALS, QUICK_TRIALS = 10_000, 40
+
+
 SIMULATED_S = 1e-3
 """Mean time between two answers of all simulated workers together."""
+
+
 ASKED_AT = (1000, 10_000)
+
+
 PARAMETERS = 8
+
+
 ASKS = 10
+
+
 STUDY, STUDY_TRIALS, QUICK_STUDY_TRIALS = "quickstart", 12, 4
+
+
 STARTS = 3
+
+
 WAYS = {
     "inline_1_thread": (1, "inline"),
     "inline_2_threads": (2, "inline"),
@@ -64,6 +83,8 @@ WAYS = {
     "ray_2_workers": (1, "ray"),
 }
 """Name -> threads of a process, executor."""
+
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -203,7 +224,7 @@ def asked(count: int, times: int) -> list[float]:
     spec = analytic(count + times + 1, "gp", PARAMETERS, Wide(name="zdt1"))
     units = np.random.default_rng(0).random((count, PARAMETERS)).tolist()
     params = (dict(zip(spec.space, row, strict=True)) for row in units)
-    ledger = Ledger([_entry(number, each) for number, each in enumerate(params)])
+    ledger = History([_entry(number, each) for number, each in enumerate(params)])
     searcher, seconds = Searcher(spec, lambda run: None), []
     for number in range(count, count + times + 1):
         started = time.perf_counter()
@@ -277,10 +298,10 @@ def measured_s(folder: Path, name: str, options: Options) -> float:
         "PYTHONPATH": str(ROOT),
     }
     subprocess.run(
-        [sys.executable, "-m", "hpo.cli", *words],
+        [sys.executable, "-m", "hpo.cli.main", *words],
         check=True, stdout=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
-    return _recorded_s(runs.find_place(STUDY, out, None).url)
+    return _recorded_s(run_folder.find_run(STUDY, out, None).url)
 
 
 def _recorded_s(url: str) -> float:
@@ -292,7 +313,7 @@ def _recorded_s(url: str) -> float:
 
 def started_s(folder: Path) -> float:
     """Seconds until a local worker has loaded the study."""
-    launch = Launch(study=STUDY, store=str(folder / runs.STORE), device="cpu")
+    launch = StudyRequest(study=STUDY, store=str(folder / run_folder.STORE), device="cpu")
     with worker(launch, folder) as link:
         began = time.perf_counter()
         link.start()
@@ -302,7 +323,7 @@ def started_s(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def worker(launch: Launch, folder: Path) -> Iterator[Process]:
+def worker(launch: StudyRequest, folder: Path) -> Iterator[Process]:
     """A local worker that has not started yet."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     link = Process(launch, log=folder / "worker.log", name="worker", environment=environment)

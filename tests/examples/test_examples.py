@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from examples import for_loop, own_optuna
-from hpo import cli, runs
+from hpo.cli import main
+from hpo.storage import run_folder
 from objectives import PlasticityObjective, Recipe
 from tests.toy_size import TOY, small_inputs
 
@@ -52,10 +53,10 @@ def test_own_task_runs_as_a_study_on_its_own_files(
     monkeypatch.chdir(tmp_path)
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in TOY.items()]
     within = ["--store-gb", "0.001", "--share", str(tmp_path / "net")]
-    assert cli.main(["run", str(OWN_TASK), "--trials", "2", *within, *fixed]) == 0
+    assert main.main(["run", str(OWN_TASK), "--trials", "2", *within, *fixed]) == 0
     assert sum(path.stat().st_size for path in Path("runs/store").rglob("*")) < 1_000_000
     assert {path.name for path in (tmp_path / "net").iterdir()} >= {"pretrain", "tune", "tokens"}
-    run = runs.read(runs.find_place("own-task", Path("runs"), None))
+    run = run_folder.read(run_folder.find_run("own-task", Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * 2
     assert "task.diet.after" in run.trials[0].metrics
     folder = tmp_path / "temporary" / "plasticity-hpo-example"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpo.record import Run, Trial
-from hpo.spec import Goal
+from hpo.core.goals import Goal
+from hpo.core.trial import Run, Trial
 from tests.hpo import toy
 
 GOALS = (Goal(metric="a", direction="down"), Goal(metric="b", direction="down"))

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hpo.papers import Contrast, Paper, Quantity, Table, difference
-from hpo.record import Run, Trial
-from hpo.spec import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
+from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
+from hpo.core.paper import Contrast, Paper, Quantity, Table, difference
+from hpo.core.trial import Run, Trial
 
 HOSTILE = "</script><img src=x onerror=alert(1)>{{}}%{x}$name${data}"
+
+
 TASKS = ("arithmetic", "grammar")
 
 

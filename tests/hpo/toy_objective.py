@@ -16,19 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpo.spec import (
-    BASE_LOSS_DOWN,
-    GAIN_UP,
-    Baseline,
-    Choice,
-    Event,
-    Float,
-    Int,
-    Params,
-    Request,
-    StudySpec,
-    Value,
-)
+from hpo.core.domains import Choice, Float, Int
+from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
+from hpo.core.objective import Event, Params, Request, Value
+from hpo.core.spec import Baseline, StudySpec
 
 DEFAULTS: dict[str, Value] = {
     "pretrain.weight_decay": 0.1,
@@ -36,15 +27,21 @@ DEFAULTS: dict[str, Value] = {
     "model.layers": 2,
     "pretrain.shape": "cosine",
 }
+
+
 SPACE = {
     "pretrain.weight_decay": Float(low=0.01, high=1.0, log=True),
     "pretrain.lr": Float(low=1e-3, high=1e-1, log=True),
 }
+
+
 FULL_SPACE = {
     **SPACE,
     "model.layers": Int(low=1, high=5),
     "pretrain.shape": Choice(options=("cosine", "linear")),
 }
+
+
 BASELINES = (
     Baseline(name="standard", params={}),
     Baseline(name="no decay", params={"pretrain.weight_decay": 0.0}),
@@ -53,7 +50,7 @@ BASELINES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ToyResult:
-    """What `hpo.spec.Result` asks for."""
+    """What `hpo.core.spec.Result` asks for."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -65,7 +62,7 @@ class ToyResult:
 
 @dataclass(frozen=True)
 class ToyExported:
-    """What `hpo.spec.Exported` asks for."""
+    """What `hpo.core.spec.Exported` asks for."""
 
     files: dict[str, str]
     result: ToyResult

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from objectives.corpus import Corpus
+from objectives.data.token_dataset import TokenDataset
 from tests.objectives import toy
 
 
@@ -34,6 +34,6 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_corpus(toy_folder: Path) -> Corpus:
+def toy_corpus(toy_folder: Path) -> TokenDataset:
     """The toy corpus as tokens."""
     return toy.prepared(toy_folder)

@@ -7,7 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from hpo.spec import Float, Goal, Limit, StudySpec
+from hpo.core.domains import Float
+from hpo.core.goals import Goal, Limit
+from hpo.core.spec import StudySpec
 from objectives import (
     BuiltinTask,
     Digits,
@@ -25,7 +27,7 @@ from objectives import (
     VisionProbes,
     VisionRecipe,
 )
-from objectives.recipe import ProbeName
+from objectives.config.probes import ProbeName
 from tests.objectives import toy
 
 

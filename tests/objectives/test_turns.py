@@ -18,12 +18,17 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, VisionObjective, turns
-from objectives.measures import Request
-from objectives.recipe import BuiltinTask, Finetune, Lora, Probes, Recipe, Schedule
-from objectives.vision_recipe import Digits, ResNet, Training, VisionProbes, VisionRecipe
+from objectives.config.data import BuiltinTask
+from objectives.config.probes import Probes
+from objectives.config.recipe import Recipe
+from objectives.config.training import Finetune, Lora, Schedule
+from objectives.config.vision import Digits, ResNet, Training, VisionProbes, VisionRecipe
+from objectives.types import Request
 from tests.objectives import toy
 
 TRIALS, THREADS = 20, 4
+
+
 Params = dict[str, Any]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Execution, PlasticityObjective
-from objectives.measures import Request
-from objectives.recipe import Recipe
-from tests.objectives.test_plasticity import recipe
+from objectives.config.recipe import Recipe
+from objectives.types import Request
+from tests.objectives.test_objective import recipe
 
 __all__ = ["recipe"]
 

@@ -11,11 +11,14 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from objectives import huggingface
+from objectives.models import huggingface
 
 VOCAB, WIDTH, FFN, LAYERS, HEADS, POSITIONS = 64, 32, 48, 2, 4, 64
+
+
 TYPES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """All of them, in transformers' order."""
+
 
 _SIZES: tuple[tuple[int, str], ...] = (
     (VOCAB, "vocab_size"),
@@ -32,20 +35,27 @@ _SIZES: tuple[tuple[int, str], ...] = (
     (8, "head_dim rotary_dim"),
     (POSITIONS, "max_position_embeddings n_positions max_seq_len n_ctx"),
 )
+
+
 _TOKENS = (
     "bos_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id", "pad_token_id",
 )  # fmt: skip
+
 
 LATENT = {
     "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
     "v_head_dim": 8, "head_dim": 8, "qk_head_dim": 16, "num_key_value_heads": HEADS,
 }  # fmt: skip
 """Multi-head latent attention."""
+
+
 DELTA = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }  # fmt: skip
 """Linear attention by the delta rule."""
+
+
 EXTRA: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "olmo_hybrid"), DELTA),
     "qwen4_exp_text": {

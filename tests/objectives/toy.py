@@ -19,16 +19,29 @@ from transformers import (
     Qwen3Config,
 )
 
-from objectives import corpus, lora, models
-from objectives.lanes import Program
-from objectives.recipe import Corpus, Files, Model, Pretrain, Recipe, Schedule
-from objectives.store import Store
+from objectives.config.data import Corpus, Files
+from objectives.config.recipe import Model, Recipe
+from objectives.config.training import Pretrain, Schedule
+from objectives.data import token_dataset
+from objectives.finetuning import lora
+from objectives.models import causal_lm
+from objectives.store.store import Store
+from objectives.training.lanes import LaneModel
 
 VOCAB = 300
+
+
 WIDTH = 16
+
+
 SEQ_LEN = 12
+
+
 STEPS = 20
+
+
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "my", "hat", "so", "we")
+
 
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(
@@ -104,9 +117,9 @@ def corpus_recipe(folder: Path, paragraphs: int = 120) -> Corpus:
     return Corpus(sources=(Files(paths=(str(path),)),), vocab_size=VOCAB, validation_frac=0.2)
 
 
-def prepared(folder: Path) -> corpus.Corpus:
+def prepared(folder: Path) -> token_dataset.TokenDataset:
     """That corpus as tokens."""
-    return corpus.prepare(corpus_recipe(folder), SEQ_LEN, Store(folder / "corpus-store"))
+    return token_dataset.prepare(corpus_recipe(folder), SEQ_LEN, Store(folder / "corpus-store"))
 
 
 def recipe(folder: Path, **pretrain: Any) -> Recipe:
@@ -145,7 +158,7 @@ def plain(config: PreTrainedConfig, params: dict[str, Tensor]) -> nn.Module:
 
 def initial(config: PreTrainedConfig, seed: int) -> dict[str, Tensor]:
     """Random weights for a config."""
-    return models.initial_parameters(Model(), config, seed)
+    return causal_lm.initial_parameters(Model(), config, seed)
 
 
 def ids(*shape: int, seed: int = 0) -> Tensor:
@@ -158,6 +171,6 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def adapted_program(config: PreTrainedConfig, adapted: lora.Adapted) -> Program:
+def adapted_program(config: PreTrainedConfig, adapted: lora.Adapted) -> LaneModel:
     """What trains the adapters."""
-    return adapted.program(models.build_module(config, "cpu"))
+    return adapted.program(causal_lm.build_module(config, "cpu"))

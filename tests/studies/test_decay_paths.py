@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, search, space, studies
-from hpo.commands.run import launch
-from hpo.spec import Baseline, Choice, Domain, Float, StudySpec
+from hpo import study_files
+from hpo.cli import main
+from hpo.cli.run import launch
+from hpo.core import domains as space
+from hpo.core.domains import Choice, Domain, Float
+from hpo.core.spec import Baseline, StudySpec
+from hpo.search import strategy, unit_cube
 from objectives import PlasticityObjective, Pretrain, Recipe, WeightDecay
 
 SHORT, LONG = "pretrain.weight_decay", "pretrain.weight_decay.value"
+
+
 TAU = "pretrain.weight_decay.tau_frac"
+
+
 STRENGTHS = Float(low=0.01, high=1.0, log=True)
 
 
@@ -34,10 +42,10 @@ def study(
 def test_a_study_may_search_the_strength_by_either_name(path: str) -> None:
     policies = Choice(options=("uniform", "cautious"))
     spec = study({path: STRENGTHS, f"{SHORT}.policy": policies}, {}, {path: 0.0})
-    assert search.planned_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
-    assert search.planned_values(spec, 1)[path] == 0.0
+    assert strategy.planned_values(spec, 0) == {path: 0.1, f"{SHORT}.policy": "uniform"}
+    assert strategy.planned_values(spec, 1)[path] == 0.0
     for place in range(8):
-        spec.objective.check(space.sobol_point(spec.space, 0, place))
+        spec.objective.check(unit_cube.sobol_point(spec.space, 0, place))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +67,8 @@ def test_a_study_searches_the_timescale_where_the_recipe_gives_the_strength_by_i
     by_tau = WeightDecay(value=None, tau_frac=0.4)
     domains = {TAU: Float(low=0.03, high=3.0, log=True)}
     spec = study(domains, {}, {TAU: None, LONG: 0.0}, decay=by_tau)
-    assert search.planned_values(spec, 0) == {TAU: 0.4}
-    assert not space.inside(spec.space, search.planned_values(spec, 1))
+    assert strategy.planned_values(spec, 0) == {TAU: 0.4}
+    assert not space.inside(spec.space, strategy.planned_values(spec, 1))
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
         study(domains, {})
     with pytest.raises(ValueError, match=r"exactly one of .*value and .*tau_frac must be set"):
@@ -85,16 +93,16 @@ def test_settings_that_clash_with_the_space_are_wrong_usage(
     tmp_path: Any,
 ) -> None:
     options = [word for setting in settings for word in ("--set", setting)]
-    assert cli.main(["run", "quickstart", "--out", str(tmp_path), *options]) == 2
+    assert main.main(["run", "quickstart", "--out", str(tmp_path), *options]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_fixing_the_strength_takes_it_out_of_the_quickstarts_space() -> None:
-    arguments = cli.parser().parse_args(
+    arguments = main.parser().parse_args(
         ["run", "quickstart", "--set", f"{SHORT}=0.3", "--set", f"{SHORT}.policy=cautious"]
     )
     spec = launch(arguments).spec()
-    assert SHORT in studies.load("quickstart").space
+    assert SHORT in study_files.load("quickstart").space
     assert SHORT not in spec.space
     assert spec.objective.values()[LONG] == 0.3
     assert spec.objective.values()[f"{SHORT}.policy"] == "cautious"

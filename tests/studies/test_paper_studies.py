@@ -9,15 +9,24 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, comparison, papers, runs, space, studies
-from hpo.record import Trial
-from hpo.spec import StudySpec
-from objectives.jobs import Job
+from hpo import study_files
+from hpo.analysis import paper_claims
+from hpo.cli import main
+from hpo.core import paper as papers
+from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
+from hpo.search import unit_cube
+from hpo.storage import run_folder
+from objectives.pretraining.job import PretrainJob
 from tests.hpo import toy
 from tests.toy_size import TOY, small_inputs
 
 NAMES = ("weight_decay_plasticity", "why_weight_decay", "alpha_decay", "warmup_stable_only")
+
+
 BOTH = [(name, setting) for name in NAMES for setting in ("small", "full")]
+
+
 POINTS = {
     "weight_decay_plasticity": 10,
     "why_weight_decay": 12,
@@ -40,23 +49,23 @@ def recipes(study: StudySpec) -> dict[str, Any]:
 def test_every_point_and_proposal_can_be_set_and_is_a_run_of_its_own(
     name: str, setting: str
 ) -> None:
-    study = studies.load(name, setting)
+    study = study_files.load(name, setting)
     found = recipes(study)
     assert len(found) == POINTS[name]
     assert study.trials == len(study.planned) == POINTS[name] * study.replicates
     assert len({json.dumps(recipe.to_dict()) for recipe in found.values()}) == len(found)
     for recipe in found.values():
         mid = 0 if recipe.pretrain.mid is None else recipe.pretrain.mid.steps
-        job = Job(recipe, 0, recipe.pretrain.steps + mid)
+        job = PretrainJob(recipe, 0, recipe.pretrain.steps + mid)
         assert len(job.lr) == len(job.decay) == job.steps  # the warmup fits
         assert math.isfinite(job.decay.sum())
     for place in range(8):
-        study.objective.check(space.sobol_point(study.space, study.seed, place))
+        study.objective.check(unit_cube.sobol_point(study.space, study.seed, place))
 
 
 @pytest.mark.parametrize(("name", "setting"), BOTH)
 def test_warmups_are_stated_in_steps_and_do_not_hang_on_defaults(name: str, setting: str) -> None:
-    for recipe in recipes(studies.load(name, setting)).values():
+    for recipe in recipes(study_files.load(name, setting)).values():
         for schedule in (recipe.pretrain.schedule, recipe.finetune.schedule):
             assert schedule.warmup_steps is not None
             assert schedule.warmup_frac is None
@@ -64,8 +73,8 @@ def test_warmups_are_stated_in_steps_and_do_not_hang_on_defaults(name: str, sett
 
 @pytest.mark.parametrize("name", NAMES)
 def test_small_is_the_default_and_both_settings_ask_for_the_same_points(name: str) -> None:
-    small, full = (studies.load(name, setting) for setting in ("small", "full"))
-    assert studies.load(name).name == small.name == name
+    small, full = (study_files.load(name, setting) for setting in ("small", "full"))
+    assert study_files.load(name).name == small.name == name
     assert full.name == f"{name}-full"
     assert list(recipes(small)) == list(recipes(full))
     assert small.replicates >= 2
@@ -75,14 +84,14 @@ def test_an_unknown_setting_names_those_there_are() -> None:
     with pytest.raises(
         ValueError, match=r"no setting 'big' in its SETTINGS; choose one of small, full\."
     ):
-        studies.load("alpha_decay", "big")
+        study_files.load("alpha_decay", "big")
     with pytest.raises(ValueError, match=r"no setting 'full' in its SETTINGS; there is none\."):
-        studies.load("quickstart", "full")
+        study_files.load("quickstart", "full")
 
 
 @pytest.mark.parametrize("setting", ["small", "full"])
 def test_decays_are_measured_at_twenty_and_at_140_tokens_per_parameter(setting: str) -> None:
-    study = studies.load("weight_decay_plasticity", setting)
+    study = study_files.load("weight_decay_plasticity", setting)
     parameters = {"small": 41_632, "full": 0.5e9}[setting]
     for name, recipe in recipes(study).items():
         pre = recipe.pretrain
@@ -95,7 +104,7 @@ def test_decays_are_measured_at_twenty_and_at_140_tokens_per_parameter(setting: 
 
 @pytest.mark.parametrize("setting", ["small", "full"])
 def test_the_papers_decays_are_set_by_their_timescale(setting: str) -> None:
-    found = recipes(studies.load("why_weight_decay", setting))
+    found = recipes(study_files.load("why_weight_decay", setting))
     paper_run = 6e-4 * 50_000
     for name, recipe in found.items():
         decay = recipe.pretrain.weight_decay
@@ -112,7 +121,7 @@ def test_the_papers_decays_are_set_by_their_timescale(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", ["small", "full"])
 def test_alpha_decay_meets_uniform_decay_at_every_base_value(setting: str) -> None:
-    bases = recipes(studies.load("alpha_decay", setting))
+    bases = recipes(study_files.load("alpha_decay", setting))
     found = {name: recipe.pretrain.weight_decay for name, recipe in bases.items()}
     for title in ("Adam L2 1e-5", "Adam L2 1e-6", "AdamW 0.1", "AdamW 0.05", "AdamW 0.01"):
         uniform, alpha, kept = (
@@ -127,11 +136,11 @@ def test_alpha_decay_meets_uniform_decay_at_every_base_value(setting: str) -> No
 
 
 def test_the_papers_alpha_is_ours_of_both_phases() -> None:
-    found = recipes(studies.load("warmup_stable_only"))
+    found = recipes(study_files.load("warmup_stable_only"))
     for name, recipe in found.items():
         pre = recipe.pretrain
         mid = 0 if pre.mid is None else pre.mid.steps
-        job = Job(recipe, 0, pre.steps + mid)
+        job = PretrainJob(recipe, 0, pre.steps + mid)
         first = job.lr[job.first_steps - 1] / pre.lr
         if "(" in name:
             last = job.lr[-1] / job.lr[job.first_steps - 1]
@@ -146,7 +155,7 @@ def test_the_papers_alpha_is_ours_of_both_phases() -> None:
 
 def numbers(name: str) -> dict[str, dict[str, float]]:
     """Metric -> point -> the paper's number."""
-    paper = studies.load(name).paper
+    paper = study_files.load(name).paper
     assert paper is not None
     found: dict[str, dict[str, float]] = {}
     for table in paper.tables:
@@ -171,7 +180,7 @@ def test_the_papers_numbers_stand_at_their_points() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_repeats_the_papers_numbers_never_disagrees(name: str) -> None:
     """Metrics with paper numbers take them, at two seeds with a little noise; others are equal."""
-    study = studies.load(name)
+    study = study_files.load(name)
     given = numbers(name)
     trials = []
     for number, planned in enumerate(study.planned):
@@ -193,7 +202,7 @@ def test_a_run_that_repeats_the_papers_numbers_never_disagrees(name: str) -> Non
     assert study.paper is not None
     found = [
         finding
-        for side in comparison.sides(toy.run(trials, paper=study.paper), study.paper)
+        for side in paper_claims.sides(toy.run(trials, paper=study.paper), study.paper)
         for finding in side.findings
     ]
     assert not [finding for finding in found if finding.verdict == "disagree"]
@@ -217,8 +226,8 @@ def test_it_runs_at_toy_size_to_its_papers_tables(
         settings |= {"probes.vectors": 2, "probes.tokens": 128}
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in settings.items()]
     count = str(POINTS[name])
-    assert cli.main(["run", name, "--trials", count, *fixed]) == 0
-    run = runs.read(runs.find_place(name, Path("runs"), None))
+    assert main.main(["run", name, "--trials", count, *fixed]) == 0
+    run = run_folder.read(run_folder.find_run(name, Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * POINTS[name]
     printed = " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "runs" / name / "report.html").read_text()
@@ -227,7 +236,7 @@ def test_it_runs_at_toy_size_to_its_papers_tables(
         assert table.title in printed
         assert table.title in page
     assert "not told apart from noise." in printed  # one seed tells no spread
-    assert cli.main(["show", name, "--json"]) == 0
+    assert main.main(["show", name, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["paper"]
     cells = [
         (table["title"], row["point"], quantity["metric"], cell["seeds"])

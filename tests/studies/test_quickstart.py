@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from hpo import cli, priors, runs, search, space, studies
+from hpo import study_files
+from hpo.cli import main
+from hpo.core import domains
+from hpo.search import initial_design, strategy, unit_cube
+from hpo.storage import run_folder
 from objectives import Recipe
 from tests.toy_size import TOY, small_inputs
 
 
 def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> None:
-    study = studies.load("quickstart")
+    study = study_files.load("quickstart")
     values = study.objective.values()
     assert values["pretrain.weight_decay"] == 0.1
     assert values["pretrain.schedule.shape"] == "cosine"
@@ -21,7 +25,7 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
     assert values["pretrain.schedule.decay_frac"] == 1.0
     assert values["pretrain.schedule.warmup_steps"] == 40
     assert values["finetune.schedule.warmup_steps"] == 10
-    assert space.inside(study.space, search.planned_values(study, 0))
+    assert domains.inside(study.space, strategy.planned_values(study, 0))
     assert [dict(baseline.params) for baseline in study.baselines] == [
         {},
         {"pretrain.weight_decay": 0.0},
@@ -30,19 +34,19 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
 
 
 def test_every_proposal_can_be_set() -> None:
-    study = studies.load("quickstart")
+    study = study_files.load("quickstart")
     for place in range(32):
-        study.objective.check(space.sobol_point(study.space, study.seed, place))
+        study.objective.check(unit_cube.sobol_point(study.space, study.seed, place))
 
 
 def test_it_leaves_room_for_the_model() -> None:
-    study = studies.load("quickstart")
-    assert study.trials > len(study.baselines) + priors.start_up(study)
+    study = study_files.load("quickstart")
+    assert study.trials > len(study.baselines) + initial_design.start_up(study)
     assert [goal.metric for goal in study.goals] == ["base_loss", "gain"]
 
 
 def test_its_recipe_makes_the_json_round_trip() -> None:
-    described = studies.load("quickstart").objective.describe()
+    described = study_files.load("quickstart").objective.describe()
     assert (
         Recipe.from_dict(json.loads(json.dumps(described["recipe"]))).to_dict()
         == (described["recipe"])
@@ -55,17 +59,17 @@ def test_it_runs_from_the_command_to_the_report_and_the_exported_trial(
     monkeypatch.chdir(tmp_path)
     settings = TOY | small_inputs(tmp_path)
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in settings.items()]
-    assert cli.main(["run", "quickstart", "--trials", "3", *fixed]) == 0
-    run = runs.read(runs.find_place("quickstart", Path("runs"), None))
+    assert main.main(["run", "quickstart", "--trials", "3", *fixed]) == 0
+    run = run_folder.read(run_folder.find_run("quickstart", Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * 3
     assert {"base_loss", "gain", "gain_sem", "finetuned"} <= run.trials[0].metrics.keys()
     assert len({trial.metrics["base_loss"] for trial in run.trials}) > 1
     page = (tmp_path / "runs" / "quickstart" / "report.html").read_text()
-    assert studies.load("quickstart").baselines[0].name in page
+    assert study_files.load("quickstart").baselines[0].name in page
     capsys.readouterr()
-    assert cli.main(["show", "quickstart", "--json"]) == 0
+    assert main.main(["show", "quickstart", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trials"]["complete"] == 3
-    assert cli.main(["export", "quickstart", "--trial", "0", "--to", "out", "--json"]) == 0
+    assert main.main(["export", "quickstart", "--trial", "0", "--to", "out", "--json"]) == 0
     exported = json.loads(capsys.readouterr().out)
     assert exported["tokens_trained"] == 0
     assert exported["differences"] == []

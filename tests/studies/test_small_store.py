@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo import cli, runs
-from hpo.record import Run
+from hpo.cli import main
+from hpo.core.trial import Run
+from hpo.storage import run_folder
 from tests.toy_size import TOY, small_inputs
 
 STUDY = """
@@ -16,14 +17,16 @@ from dataclasses import replace
 from studies.quickstart import STUDY
 STUDY = replace(STUDY, wave=2)
 """
+
+
 BUDGET_GB = 0.001
 
 
 def run(folder: Path, out: str, *words: str) -> Run:
     settings = TOY | small_inputs(folder)
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in settings.items()]
-    assert cli.main(["run", "mine.py", "--out", out, *words, *fixed]) == 0
-    return runs.read(runs.find_place("quickstart", Path(out), None))
+    assert main.main(["run", "mine.py", "--out", out, *words, *fixed]) == 0
+    return run_folder.read(run_folder.find_run("quickstart", Path(out), None))
 
 
 def size(folder: Path) -> int:

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from hpo import cli, runs, space, studies
-from objectives.vision_jobs import Job
-from objectives.vision_recipe import VisionRecipe
+from hpo import study_files
+from hpo.cli import main
+from hpo.search import unit_cube
+from hpo.storage import run_folder
+from objectives.config.vision import VisionRecipe
+from objectives.vision.trainer import Job
 
 NAME = "why_weight_decay_vision"
+
+
 POINTS = 8
+
+
 TOY: dict[str, Any] = {
     "pretrain.steps": 4,
     "pretrain.evals": 2,
@@ -31,7 +38,7 @@ TOY: dict[str, Any] = {
 
 
 def recipes(setting: str) -> dict[str, VisionRecipe]:
-    study = studies.load(NAME, setting)
+    study = study_files.load(NAME, setting)
     objective: Any = study.objective
     return {
         planned.point.name: objective.recipe.with_params(planned.point.params)
@@ -42,13 +49,13 @@ def recipes(setting: str) -> dict[str, VisionRecipe]:
 
 @pytest.mark.parametrize("setting", ["small", "full"])
 def test_every_point_and_proposal_can_be_set_and_is_a_run_of_its_own(setting: str) -> None:
-    study, found = studies.load(NAME, setting), recipes(setting)
+    study, found = study_files.load(NAME, setting), recipes(setting)
     assert len({json.dumps(recipe.to_dict()) for recipe in found.values()}) == POINTS
     assert study.trials == len(study.planned) == POINTS * study.replicates
     assert study.replicates >= 2
     assert list(found) == list(recipes("small"))
     for place in range(8):
-        study.objective.check(space.sobol_point(study.space, study.seed, place))
+        study.objective.check(unit_cube.sobol_point(study.space, study.seed, place))
 
 
 @pytest.mark.parametrize("setting", ["small", "full"])
@@ -79,8 +86,8 @@ def test_it_runs_at_toy_size_to_its_papers_tables(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in TOY.items()]
-    assert cli.main(["run", NAME, "--trials", str(2 * POINTS), *fixed]) == 0
-    run = runs.read(runs.find_place(NAME, Path("runs"), None))
+    assert main.main(["run", NAME, "--trials", str(2 * POINTS), *fixed]) == 0
+    run = run_folder.read(run_folder.find_run(NAME, Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * 2 * POINTS
     printed = " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "runs" / NAME / "report.html").read_text()
@@ -91,7 +98,7 @@ def test_it_runs_at_toy_size_to_its_papers_tables(
         for claim in table.claims:
             assert f"{claim.text}: here" in printed
     assert "validation_loss (nats/image)" in page
-    assert cli.main(["show", NAME, "--json"]) == 0
+    assert main.main(["show", NAME, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["paper"]
     cells = [cell for table in shown["tables"] for row in table["rows"] for cell in row["cells"]]
     assert {cell["seeds"] for cell in cells} == {2}
@@ -103,7 +110,7 @@ def test_images_can_be_changed_from_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     other = '--set=images={"kind": "cifar10", "folder": "nowhere"}'
-    assert cli.main(["run", NAME, other]) == 2
+    assert main.main(["run", NAME, other]) == 2
     said = " ".join(capsys.readouterr().err.split())
     looked_at = str(tmp_path / "nowhere")
     assert (

@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import IO
 from unittest import mock
 
-from hpo import lease, runs
-from hpo.lease import Overtaken
-from hpo.storage import StorageError, url_of
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.failures import StorageError
+from hpo.storage import lease, run_folder
+from hpo.storage.lease import LeaseLost
+from hpo.storage.record import url_of
 from tests.bench.faults.ledger import MOST, Ledger, Place, ended, studies
 from tests.bench.faults.study import FILE, GATE, STUDY
 
 ROOT = Path(__file__).parents[3]
+
+
 JUMPS_S = (3600.0, -3600.0, 3.2e8, -3.2e8)
+
+
 LEASE_S, RENEW_S = 2.0, 0.2
 """Shorter than they are, so that the bench ends."""
+
+
 SIGN = b"| pretrain |"
 """What stands in a line of progress."""
 
@@ -66,7 +73,7 @@ def clock_jump(place: Place, ledger: Ledger) -> None:
 
 
 def _until_overtaken(folder: Path) -> None:
-    with contextlib.suppress(Overtaken, lease.Held):
+    with contextlib.suppress(LeaseLost, lease.LeaseHeld):
         Controller(STUDY, url_of(folder)).run()
 
 
@@ -129,7 +136,7 @@ def _command(
         environment[GATE] = str(gate)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hpo.cli", *words, *more],
+            [sys.executable, "-m", "hpo.cli.main", *words, *more],
             stdout=log, stderr=subprocess.STDOUT, env=environment,
         )  # fmt: skip
         try:
@@ -168,5 +175,5 @@ def _killed(process: subprocess.Popen[bytes], after_s: float) -> bool:
 def _look(folder: Path, place: Place, ledger: Ledger) -> None:
     """Hold what there is of a record against the undisturbed one."""
     with contextlib.suppress(ValueError, StorageError):  # killed before there was one
-        trials = runs.read(runs.find_place("faults", folder, None)).trials
+        trials = run_folder.read(run_folder.find_run("faults", folder, None)).trials
         ledger.compare(trials, place.expected, ended=False)

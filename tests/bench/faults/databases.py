@@ -8,9 +8,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from hpo.database import ConnectionLost
-from hpo.storage import StorageError, url_of
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.failures import StorageError
+from hpo.storage.database import ConnectionLost
+from hpo.storage.record import url_of
 from tests import postgres
 from tests.bench.faults.ledger import MOST, Ledger, Place, ended, struck, studies
 from tests.bench.faults.study import STUDY

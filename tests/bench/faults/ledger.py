@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hpo.record import Trial
-from hpo.spec import Event
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.objective import Event
+from hpo.core.trial import Trial
 
 MOST = 12
 """Faults a study at most, so that each ends."""

@@ -12,14 +12,16 @@ import time
 from collections.abc import Iterator
 from unittest import mock
 
-from hpo import answering, lease
-from hpo.lease import Overtaken
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.storage import lease, timeouts
+from hpo.storage.lease import LeaseLost
 from tests import cut, postgres
 from tests.bench.faults.ledger import Ledger, Place, ended, struck, studies
 from tests.bench.faults.study import STUDY
 
 SILENT_S, CONNECT_S, LEASE_S, RENEW_S = 1, 2, 2.0, 0.4
+
+
 CUTS = ("reset", "silent", "forgotten")
 
 
@@ -94,7 +96,7 @@ class _Follower:
 
         def body() -> None:
             try:
-                with contextlib.suppress(Overtaken):
+                with contextlib.suppress(LeaseLost):
                     controller.run(tell, wait=True)
             finally:
                 self.works.set()
@@ -107,8 +109,8 @@ class _Follower:
 def _impatient() -> Iterator[None]:
     """Waits and lease shorter than they are."""
     with (
-        mock.patch.multiple(answering, SILENT_S=SILENT_S, REST_S=SILENT_S),
-        mock.patch.dict(answering.LIBPQ, connect_timeout=CONNECT_S),
+        mock.patch.multiple(timeouts, SILENT_S=SILENT_S, REST_S=SILENT_S),
+        mock.patch.dict(timeouts.LIBPQ, connect_timeout=CONNECT_S),
         mock.patch.multiple(lease, LEASE_S=LEASE_S, RENEW_S=RENEW_S, LOOK_S=0.05),
     ):
         yield

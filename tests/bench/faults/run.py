@@ -69,6 +69,8 @@ def _figures(name: str, ledger: Ledger, compared: int) -> dict[str, Figure]:
 
 
 ANALYTIC, REAL = study.undisturbed, training.undisturbed
+
+
 KINDS: dict[str, Kind] = {
     "worker_killed": Kind(signalled(signal.SIGKILL), 50, 2, ANALYTIC),
     "worker_hung": Kind(signalled(signal.SIGSTOP), 10, 1, ANALYTIC),

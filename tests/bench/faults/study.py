@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpo.record import Trial
-from hpo.spec import Event, Request
-from hpo.study import Controller
+from hpo.controller import Controller
+from hpo.core.objective import Event, Request
+from hpo.core.trial import Trial
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
 
 STEPS, STEP_S = 10, 0.01
+
+
 FILE = Path(__file__)
+
+
 GATE = "FAULTS_GATE"
 """The environment's name for a file; while it is there, a step does not end."""
 

@@ -21,26 +21,39 @@ from unittest import mock
 
 import torch
 
-from hpo.progress import Interrupted
-from hpo.record import Trial
-from hpo.spec import Choice, Event, Float, StudySpec
-from hpo.storage import url_of
-from hpo.study import Controller
-from objectives import Execution, PlasticityObjective, Recipe, adamw, memory, pretrain, progress
-from objectives import train as training
+from hpo.controller import Controller
+from hpo.core.domains import Choice, Float
+from hpo.core.objective import Event
+from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
+from hpo.executors.interrupts import Interrupted
+from hpo.storage.record import url_of
+from objectives import Execution, PlasticityObjective, Recipe, progress
+from objectives.pretraining import sweep
+from objectives.training import device_memory, loop, optimizers
 from tests.bench.faults.ledger import Ledger, Place, ended, studies
 from tests.toy_size import TOY, small_inputs
 
 CHECKPOINT_S = 0.02
+
+
 STOP, HURT, SHORT = 0.04, 0.06, 0.2
 """Chances at a step that the study is stopped, that a stage is damaged under it, that memory runs
 out."""
+
+
 RECENT = 6
 """Files among which one is damaged."""
+
+
 LARGE = 6
 """The batch size whose lanes do not fit where one lane is too much."""
+
+
 MAPPED = "tokens"
 """The stage that is read while it is used; it is damaged only between two processes."""
+
+
 NO_STAGES = ("partial", "damaged", "leases")
 
 
@@ -71,7 +84,7 @@ def undisturbed() -> list[Trial]:
 def some_unfit() -> list[Trial]:
     """The same where no lane of a large batch fits."""
     try:
-        memory.in_chunks([0], 1, _no_memory)
+        device_memory.in_chunks([0], 1, _no_memory)
     except MemoryError as error:
         reason = str(error)
     return [
@@ -105,7 +118,7 @@ def checkpoint_damaged(place: Place, ledger: Ledger) -> None:
                 except Interrupted:
                     _damage(store, place, ledger)
                 except RuntimeError as error:  # damaged between the look at a stage and its use
-                    if str(error) != pretrain.VANISHED:
+                    if str(error) != sweep.VANISHED:
                         raise
             ledger.compare(trials, place.expected, ended=True)
             ledger.noticed = (ledger.noticed or 0) + len(list(store.glob("damaged/*")))
@@ -169,7 +182,7 @@ def _no_memory(*given: object) -> None:
 def _memory(before: Callable[[int, int], None], amid: Callable[[int], None]) -> Iterator[None]:
     """Call `before(lanes, batch size)` before each gradient of pretraining, `amid(lanes)` when an
     update is half done; what they raise comes out of the step."""
-    gradient, step_ = training._gradient, adamw.step_
+    gradient, step_ = loop._gradient, optimizers.step_
 
     def computed(program: Any, rows: Any, frozen: Any, batch: Any, parts: int) -> torch.Tensor:
         if frozen is None:
@@ -180,8 +193,8 @@ def _memory(before: Callable[[int, int], None], amid: Callable[[int], None]) -> 
         step_(values_KP, *given, **named)
         amid(len(values_KP))
 
-    with mock.patch.object(training, "_gradient", computed), \
-            mock.patch.object(adamw, "step_", updated):  # fmt: skip
+    with mock.patch.object(loop, "_gradient", computed), \
+            mock.patch.object(optimizers, "step_", updated):  # fmt: skip
         yield
 
 
@@ -190,7 +203,7 @@ def _restless() -> Iterator[None]:
     """Tell of each step, store lanes every few, and leave warnings of damage aside."""
     with (
         mock.patch.object(progress, "TELL_S", 0.0),
-        mock.patch.object(pretrain, "CHECKPOINT_S", CHECKPOINT_S),
+        mock.patch.object(sweep, "CHECKPOINT_S", CHECKPOINT_S),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

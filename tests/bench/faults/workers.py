@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from hpo.controller import Controller
 from hpo.executors.pool import Pool
 from hpo.executors.processes import Process, local_pool
-from hpo.launch import Launch
-from hpo.storage import url_of
-from hpo.study import Controller
+from hpo.storage.record import url_of
+from hpo.study_files import StudyRequest
 from tests.bench.faults.ledger import Ledger, Place, ended, struck, studies
 from tests.bench.faults.study import FILE, STUDY
 
@@ -22,7 +22,7 @@ def signalled(number: int) -> Callable[[Place, Ledger], None]:
 
     def kind(place: Place, ledger: Ledger) -> None:
         for folder in studies(place, ledger):
-            launch = Launch(study=str(FILE), store=str(folder / "store"), device="cpu")
+            launch = StudyRequest(study=str(FILE), store=str(folder / "store"), device="cpu")
             made = local_pool(launch, folder, workers=1)
             pool = Pool(made.links, silence_s=SILENCE_S)
             (link,) = pool.links

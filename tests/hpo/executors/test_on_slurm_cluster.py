@@ -12,22 +12,28 @@ from typing import Any
 
 import pytest
 
-from hpo.executors.on_slurm import LISTEN_S, SAID, Job, slurm_pool
+from hpo.core.objective import Event, Request
 from hpo.executors.pool import Pool
-from hpo.launch import Launch
-from hpo.spec import Event, Request
-from hpo.worker import plain_result
+from hpo.executors.slurm import LISTEN_S, SAID, Job, slurm_pool
+from hpo.executors.worker import plain_result
+from hpo.study_files import StudyRequest
 from tests import slurm_cluster
-from tests.hpo.executors.test_on_slurm import REQUESTS, STUDY, begun, expected, measured
+from tests.hpo.executors.test_slurm import REQUESTS, STUDY, begun, expected, measured
 from tests.hpo.toy_objective import ToyObjective
 
 pytest.importorskip("submitit", reason="needs submitit: pip install -e '.[test]'")
+
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there"),
 ]
+
+
 TIME_LIMIT_MIN = 30
+
+
 BATCHES = [REQUESTS, [Request(params={"pretrain.lr": 0.03}, fidelity=1.0, seed=0)]]
 
 
@@ -47,7 +53,9 @@ def cluster() -> Iterator[None]:
 @pytest.fixture
 def made(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Pool]]:
     (tmp_path / "mine.py").write_text(STUDY)
-    launch = Launch(study=str(tmp_path / "mine.py"), store=str(tmp_path / "store"), device="cpu")
+    launch = StudyRequest(
+        study=str(tmp_path / "mine.py"), store=str(tmp_path / "store"), device="cpu"
+    )
     pools: list[Pool] = []
 
     def make(workers: int = 1) -> Pool:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from hpo.core.failures import ObjectiveError
+from hpo.core.objective import Event, Request
 from hpo.executors import pool as pool_module
+from hpo.executors.interrupts import Interrupted
 from hpo.executors.pool import Lost, Pool
-from hpo.failures import ObjectiveError
-from hpo.progress import Interrupted
-from hpo.spec import Event, Request
-from hpo.worker import Message, plain_result
+from hpo.executors.worker import Message, plain_result
 from tests.hpo.toy_objective import ToyObjective
 
 Talk = Callable[[Sequence[Request], int], Iterator[Message | None]]

@@ -14,23 +14,28 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo import cli, runs
+from hpo.cli import main
+from hpo.controller import Controller
+from hpo.core.failures import ObjectiveError
+from hpo.core.objective import Event, Request
 from hpo.executors import processes
 from hpo.executors.pool import Pool
 from hpo.executors.processes import Process, local_pool
-from hpo.failures import ObjectiveError
-from hpo.launch import Launch
-from hpo.spec import Event, Request
-from hpo.study import Controller
-from hpo.worker import plain_result
+from hpo.executors.worker import plain_result
+from hpo.storage import run_folder
+from hpo.study_files import StudyRequest
 from tests.hpo.toy_objective import ToyObjective, spec
 
 ROOT = Path(__file__).parents[3]
+
+
 HEAD = """
 from pathlib import Path
 from tests.hpo.toy_objective import *
 HERE = Path(__file__).parent
 """
+
+
 SLOW = """
 import os, time
 class Slow(ToyObjective):
@@ -46,6 +51,8 @@ class Slow(ToyObjective):
         return super().evaluate(requests, on_event)
 STUDY = spec(objective=Slow(), trials=3)
 """
+
+
 REQUESTS = [Request(params={"pretrain.lr": lr}, fidelity=1.0, seed=0) for lr in (0.01, 0.02)]
 
 
@@ -66,7 +73,7 @@ def pool(folder: Path) -> Iterator[Callable[..., Pool]]:
 
     def make(text: str, workers: int = 1) -> Pool:
         write(text)
-        launch = Launch(study="mine.py", store="store", device="cpu")
+        launch = StudyRequest(study="mine.py", store="store", device="cpu")
         made.append(local_pool(launch, folder / "run", workers))
         return made[0]
 
@@ -130,7 +137,7 @@ STUDY = spec(objective=ToyObjective(before=ask))
 
 
 def start(*more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hpo.cli", "run", "mine.py", "--executor", "processes"]
+    command = [sys.executable, "-m", "hpo.cli.main", "run", "mine.py", "--executor", "processes"]
     Path("slow").touch()
     process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
     wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
@@ -156,15 +163,15 @@ def test_a_signal_reaches_the_workers_which_keep_what_they_have(folder: Path) ->
     assert Path("kept").exists()
     assert not psutil.pid_exists(worker)
     Path("slow").unlink()
-    assert cli.main(["run", "mine.py"]) == 0
-    place = runs.find_place("toy", Path("runs"), None)
-    assert runs.read(place).trials == Controller(spec(trials=3), "sqlite://").run().trials
+    assert main.main(["run", "mine.py"]) == 0
+    place = run_folder.find_run("toy", Path("runs"), None)
+    assert run_folder.read(place).trials == Controller(spec(trials=3), "sqlite://").run().trials
 
 
 CONTROLLER = """
 from pathlib import Path
 from hpo.executors.processes import local_pool
-from hpo.launch import Launch
+from hpo.study_files import StudyRequest
 pool = local_pool(Launch(study="mine.py", store="store", device="cpu"), Path("run"), 1)
 request = {"params": {"pretrain.lr": 0.01}, "fidelity": 1.0, "seed": 0}
 pool.submit([request], lambda event: None).result()
@@ -188,14 +195,16 @@ def test_each_worker_has_a_gpu_of_those_that_may_be_used(
 ) -> None:
     monkeypatch.setattr(processes, "DEVICES", "print(2)")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    launch = Launch(study="mine.py", store="store")
+    launch = StudyRequest(study="mine.py", store="store")
     found = [link.environment["CUDA_VISIBLE_DEVICES"] for link in local_pool(launch, folder).links]  # type: ignore[attr-defined]
     assert found == ["5", "7"]
     more = local_pool(launch, folder, workers=3).links
     assert [link.name for link in more] == [
         "worker 0 on GPU 5", "worker 1 on GPU 7", "worker 2 on GPU 5",
     ]  # fmt: skip
-    on_cpu = local_pool(Launch(study="mine.py", store="store", device="cpu"), folder, workers=2)
+    on_cpu = local_pool(
+        StudyRequest(study="mine.py", store="store", device="cpu"), folder, workers=2
+    )
     assert [link.name for link in on_cpu.links] == ["worker 0", "worker 1"]
 
 
@@ -207,7 +216,7 @@ def test_a_worker_of_trials_on_several_gpus_has_as_many(
 ) -> None:
     monkeypatch.setattr(processes, "DEVICES", f"print({gpus})")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    launch = Launch(study="mine.py", store="store", devices=2)
+    launch = StudyRequest(study="mine.py", store="store", devices=2)
     found = [link.environment["CUDA_VISIBLE_DEVICES"] for link in local_pool(launch, folder).links]  # type: ignore[attr-defined]
     assert found == groups
 
@@ -227,7 +236,7 @@ def test_a_single_worker_has_the_threads_of_this_process(
     """Another number would move the last digits of what it measures."""
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    launch = Launch(study="mine.py", store="store", device="cpu")
+    launch = StudyRequest(study="mine.py", store="store", device="cpu")
     (link,) = local_pool(launch, folder, workers=1).links
     assert isinstance(link, Process)
     assert link.environment["OMP_NUM_THREADS"] == "7"

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo import cli
-from hpo.executors import on_ray
+from hpo.cli import main
+from hpo.executors import ray_actors
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def complaint(study: Path, code: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What `hpo run` complains of where Ray's start is this code."""
     (study.parent / "ray.py").write_text(f"def init(**given):\n    {code}\n")
-    assert cli.main(["run", "mine.py", "--executor", "ray"]) == 1
+    assert main.main(["run", "mine.py", "--executor", "ray"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "take --executor processes" in line
     assert "ray" not in sys.modules
@@ -54,7 +54,7 @@ def test_a_ray_that_cannot_start_is_one_sentence_and_a_failure(
 def test_a_ray_that_hangs_is_ended_with_what_it_has_started(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(on_ray, "START_S", 3.0)
+    monkeypatch.setattr(ray_actors, "START_S", 3.0)
     code = (
         "import subprocess, time, os; child = subprocess.Popen(['sleep', '60']); "
         "open('started', 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(60)"

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from objectives import models, tasks, train
-from objectives.checkpoints import Base
-from objectives.jobs import Job
-from objectives.probes.subject import Group, Subject
-from objectives.recipe import BuiltinTask, Finetune, Recipe
+from objectives.config.data import BuiltinTask
+from objectives.config.recipe import Recipe
+from objectives.config.training import Finetune
+from objectives.data import tasks
+from objectives.models import causal_lm
+from objectives.pretraining.checkpoints import BaseModel
+from objectives.pretraining.job import PretrainJob
+from objectives.probes.types import ProbeBatch, ProbedModel
+from objectives.training import loop
 from tests.objectives import toy
 
 
@@ -33,26 +37,26 @@ def recipe(folder: Path, run: Sequence[str], family: str = "llama", **settings: 
     return whole.with_params({**changes, "model.config": str(folder / family)})
 
 
-def group(folder: Path, run: Sequence[str], lanes: int, **settings: Any) -> Group:
+def group(folder: Path, run: Sequence[str], lanes: int, **settings: Any) -> ProbeBatch:
     """Bases of different seeds."""
     found = recipe(folder, run, **settings)
     corpus = toy.prepared(folder)
-    config = models.build_config(found.model, corpus.vocab_size)
+    config = causal_lm.build_config(found.model, corpus.vocab_size)
     losses = np.random.default_rng(0).normal(3, 0.01, toy.STEPS)
     subjects = []
     for seed in range(lanes):
-        job = Job(found, seed, toy.STEPS)
-        drawn = models.initial_parameters(found.model, config, seed)
+        job = PretrainJob(found, seed, toy.STEPS)
+        drawn = causal_lm.initial_parameters(found.model, config, seed)
         params = {name: p.clone() for name, p in drawn.items()}
-        base = Base(
+        base = BaseModel(
             key=job.key(corpus, job.steps),
             params=params,
             losses=losses,
             validation=[],
             curve_tokens=0,
-            lost_at=train.NEVER,
+            lost_at=loop.NEVER,
             device_s=0.0,
         )
-        subjects.append(Subject(job, base, 6.0))
+        subjects.append(ProbedModel(job, base, 6.0))
     loaded = tasks.load(found.finetune, corpus.tokenizer)
-    return Group(subjects, corpus, loaded, lambda event: None)
+    return ProbeBatch(subjects, corpus, loaded, lambda event: None)

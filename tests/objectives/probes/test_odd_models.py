@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from transformers.utils import logging
 
+from objectives.config.probes import ProbeName
 from objectives.probes.registry import PROBES
-from objectives.probes.stages import _measure
-from objectives.recipe import ProbeName
+from objectives.probes.runner import _measure
 from tests.objectives import tiny_configs, toy
 from tests.objectives.probes import subjects
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # of vmap in torch
+
+
 TYPES = ("mamba", "rwkv", "mixtral", "falcon_h1", "openai-gpt", "deepseek_v3", "gemma4_text")
 
 

@@ -10,12 +10,14 @@ from typing import Any, get_args
 
 import pytest
 
-from hpo.wording import UNITS
-from objectives import Execution, PlasticityObjective, Recipe, probes
-from objectives.probes import PROBES, Finding, Probed, stages
-from objectives.probes.subject import Group, Subject
-from objectives.recipe import ProbeName
-from objectives.store import Store
+from hpo.core.metrics import UNITS
+from objectives import Execution, PlasticityObjective, Recipe
+from objectives.config.probes import ProbeName
+from objectives.probes import runner
+from objectives.probes.registry import PROBES
+from objectives.probes.runner import CachedProbe
+from objectives.probes.types import ProbeBatch, ProbedModel, ProbeResult
+from objectives.store.store import Store
 from tests.objectives import toy
 from tests.objectives.probes.subjects import group, recipe
 
@@ -23,31 +25,31 @@ EVERY: list[str] = list(get_args(ProbeName))
 
 
 def measured(
-    one: Group, folder: Path, max_lanes: int | None = None, events: list[Any] | None = None
-) -> list[dict[ProbeName, Probed]]:
+    one: ProbeBatch, folder: Path, max_lanes: int | None = None, events: list[Any] | None = None
+) -> list[dict[ProbeName, CachedProbe]]:
     """The probes that the group's recipe names."""
     report = (lambda event: None) if events is None else events.append
-    return probes.measure(
+    return runner.measure(
         one.subjects, one.corpus, one.tasks, Store(folder), report, max_lanes=max_lanes
     )
 
 
 @pytest.fixture(scope="module")
-def every(toy_folder: Path) -> Group:
+def every(toy_folder: Path) -> ProbeBatch:
     """Three bases with all probes."""
     return group(toy_folder, EVERY, 3)
 
 
 @pytest.fixture(scope="module")
 def first(
-    every: Group, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[dict[ProbeName, Probed]]]:
+    every: ProbeBatch, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[ProbeName, CachedProbe]]]:
     """A store, and the findings that filled it."""
     folder = tmp_path_factory.mktemp("probes")
     return folder, measured(every, folder)
 
 
-First = tuple[Path, list[dict[ProbeName, Probed]]]
+First = tuple[Path, list[dict[ProbeName, CachedProbe]]]
 
 
 def test_the_registry_has_the_recipes_names_in_order() -> None:
@@ -79,7 +81,9 @@ def test_every_probe_runs_and_gives_the_metrics_that_are_documented(first: First
         json.dumps(findings, allow_nan=False)
 
 
-def test_as_lanes_and_one_by_one_give_the_same(every: Group, first: First, tmp_path: Path) -> None:
+def test_as_lanes_and_one_by_one_give_the_same(
+    every: ProbeBatch, first: First, tmp_path: Path
+) -> None:
     for alone, beside in zip(measured(every, tmp_path, max_lanes=1), first[1], strict=True):
         for name, probed in alone.items():
             finding, other = probed.finding, beside[name].finding
@@ -87,7 +91,7 @@ def test_as_lanes_and_one_by_one_give_the_same(every: Group, first: First, tmp_p
             assert finding.curves.keys() == other.curves.keys()
 
 
-def test_what_is_stored_is_not_measured_again(every: Group, first: First) -> None:
+def test_what_is_stored_is_not_measured_again(every: ProbeBatch, first: First) -> None:
     events: list[Any] = []
     again = measured(every, first[0], events=events)
     assert events == []
@@ -106,25 +110,25 @@ def test_a_twin_is_measured_once(toy_folder: Path, tmp_path: Path) -> None:
     assert found[0]["norms"].finding == found[1]["norms"].finding
 
 
-def changed(subject: Subject, **settings: Any) -> Subject:
+def changed(subject: ProbedModel, **settings: Any) -> ProbedModel:
     params = {f"probes.{name}": value for name, value in settings.items()}
     job = dataclasses.replace(subject.job, recipe=subject.job.recipe.with_params(params))
     return dataclasses.replace(subject, job=job)
 
 
-def test_a_stage_depends_on_the_base_its_own_settings_and_its_data(every: Group) -> None:
+def test_a_stage_depends_on_the_base_its_own_settings_and_its_data(every: ProbeBatch) -> None:
     one, other = every.subjects[:2]
     for name, probe in PROBES.items():
-        key = stages._key(name, one, every.tasks)
-        assert key != stages._key(name, other, every.tasks)
+        key = runner._key(name, one, every.tasks)
+        assert key != runner._key(name, other, every.tasks)
         for setting in ("tokens", "rows", "vectors", "noise_draws", "lost_batches", "tiny_frac"):
             value = getattr(every.recipe.probes, setting)
             other_value = value / 2 if isinstance(value, float) else value + 1
-            moved = stages._key(name, changed(one, **{setting: other_value}), every.tasks)
+            moved = runner._key(name, changed(one, **{setting: other_value}), every.tasks)
             assert (moved != key) == (setting in probe.settings), (name, setting)
-        fewer = stages._key(name, one, every.tasks[:1])
+        fewer = runner._key(name, one, every.tasks[:1])
         assert (fewer != key) == (name == "separability")
-    assert len({stages._key(name, one, every.tasks) for name in PROBES}) == len(PROBES)
+    assert len({runner._key(name, one, every.tasks) for name in PROBES}) == len(PROBES)
 
 
 def test_a_probe_that_does_not_fit_the_model_is_a_note(toy_folder: Path, tmp_path: Path) -> None:
@@ -138,11 +142,11 @@ def test_a_probe_that_does_not_fit_the_model_is_a_note(toy_folder: Path, tmp_pat
 
 
 def test_what_is_not_finite_is_a_note_and_no_metric() -> None:
-    finding = Finding(
+    finding = ProbeResult(
         metrics={"a": 1.0, "b": math.inf, "c": math.nan},
         curves={"d": [[0.0, math.nan], [1.0, 2.0]]},
     )
-    kept = stages._finite(finding)
+    kept = runner._finite(finding)
     assert (kept.metrics, kept.curves) == ({"a": 1.0}, {"d": [[1.0, 2.0]]})
     assert kept.notes == ["b is not finite", "c is not finite"]
 

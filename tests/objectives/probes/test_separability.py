@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from objectives.probes import separability
-from objectives.probes.subject import NotApplicableError
+from objectives.probes.types import NotApplicableError
 from tests.objectives import toy
 from tests.objectives.probes.subjects import group
 
 RNG = np.random.default_rng(0)
+
+
 LABELS = [str(each) for each in RNG.integers(0, 2, 400)]
 
 

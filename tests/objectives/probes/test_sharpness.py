@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from objectives import lanes, models
+from objectives.models import causal_lm
 from objectives.probes import sharpness
+from objectives.training import batch as lanes
+from objectives.training import lanes as training_lanes
 from tests.objectives import toy
 
 SIZE, STEP = 12, 1e-4
@@ -77,11 +79,11 @@ def slope(losses: sharpness.Losses, values_KP: Tensor) -> Tensor:
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_curvature_of_a_model_is_that_of_finite_differences(family: str, float64: None) -> None:
     config = toy.CONFIGS[family]
-    module = models.build_module(config, "cpu")
-    program = lanes.Program(module)
+    module = causal_lm.build_module(config, "cpu")
+    program = training_lanes.LaneModel(module)
     shapes = {name: p.shape for name, p in module.named_parameters()}
     values = lanes.join_rows([toy.initial(config, seed) for seed in (0, 1)], shapes)
-    batch = lanes.Batch(toy.ids(2, 9))
+    batch = lanes.TokenBatch(toy.ids(2, 9))
 
     def losses(values_KP: Tensor) -> Tensor:
         return program.losses(lanes.split_rows(shapes, values_KP), None, batch)

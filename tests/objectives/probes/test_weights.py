@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from objectives.probes.alphas import exponents
-from objectives.probes.spikes import WINDOW, rises
+from objectives.probes.loss_spikes import WINDOW, rises
+from objectives.probes.spectral_exponents import exponents
 
 
 def test_alpha_is_the_papers_formula_on_a_known_spectrum() -> None:

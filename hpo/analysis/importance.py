@@ -1,0 +1,126 @@
+"""How much each parameter matters for each goal: PED-ANOVA on the record (arXiv 2304.10255).
+
+Optuna's evaluator compares where the best trials lie with where all lie, parameter by parameter. It
+gets an in-memory study rebuilt from the record: the settings inside the space, each the mean over
+its seeds, each goal turned to be made small.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, create_trial
+
+from hpo.analysis.slices import settings
+from hpo.core.goals import Goal
+from hpo.core.trial import Run, Trial
+from hpo.front.losses import losses
+
+FEWEST_BEST = 5  # Optuna: "preferable to include at least 5 trials above target_quantile".
+
+
+BEST_FRAC = 0.1  # Optuna's default target_quantile.
+
+
+FEWEST = 20  # With FEWEST_BEST the best quarter; assumed.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Shares of the parameters in one goal, adding up to 1."""
+
+    goal: Goal
+    shares: dict[str, float]
+    """Path -> share, the greatest first; empty with too few settings."""
+    num_settings: int
+    """Inside the space and measured; seeds of one setting count once."""
+
+
+def importances(run: Run) -> tuple[Importance, ...]:
+    """One a goal; none without a searched space."""
+    if not run.space:
+        return ()
+    space = {path: _distribution(domain) for path, domain in run.space.items()}
+    inside = [trial for trial in settings(run) if _counts(trial, run, space)]
+    if len(inside) < FEWEST:
+        return tuple(
+            Importance(goal=goal, shares={}, num_settings=len(inside)) for goal in run.goals
+        )
+    # Not above: it brings scikit-learn and pandas, a second of every command's start.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    study = _study(run, inside, space)
+    evaluator = PedAnovaImportanceEvaluator(
+        target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))
+    )
+    found = []
+    for place, goal in enumerate(run.goals):
+        target = partial(_value, place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it takes small as good, as is meant
+            shares = get_param_importances(study, evaluator=evaluator, target=target)
+        ordered = dict(sorted(shares.items(), key=lambda each: -each[1]))
+        found.append(Importance(goal=goal, shares=ordered, num_settings=len(inside)))
+    return tuple(found)
+
+
+def _value(place: int, trial: FrozenTrial) -> float:
+    return float(trial.values[place])
+
+
+def _study(
+    run: Run, trials: Sequence[Trial], space: dict[str, BaseDistribution]
+) -> optuna.study.Study:
+    """The trials in memory, every goal to be made small."""
+    spoken = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(directions=["minimize"] * len(run.goals))
+    finally:
+        optuna.logging.set_verbosity(spoken)
+    values = losses(trials, run.goals)
+    study.add_trials(
+        [
+            create_trial(
+                params={path: trial.params[path] for path in space},
+                distributions=space,
+                values=[float(value) for value in row],
+            )
+            for trial, row in zip(trials, values, strict=True)
+        ]
+    )
+    return study
+
+
+def _distribution(domain: dict[str, object]) -> BaseDistribution:
+    if domain["kind"] == "choice":
+        return CategoricalDistribution(domain["options"])  # type: ignore[arg-type]
+    kind = FloatDistribution if domain["kind"] == "float" else IntDistribution
+    return kind(domain["low"], domain["high"], log=domain["log"])  # type: ignore[arg-type]
+
+
+def _counts(trial: Trial, run: Run, space: dict[str, BaseDistribution]) -> bool:
+    """Whether every goal is measured and every parameter inside the space."""
+    known = all(math.isfinite(trial.metrics.get(goal.metric, math.nan)) for goal in run.goals)
+    return known and all(
+        path in trial.params and _fits(distribution, trial.params[path])
+        for path, distribution in space.items()
+    )
+
+
+def _fits(distribution: BaseDistribution, value: object) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high

@@ -1,0 +1,41 @@
+"""What is printed cannot drive the terminal.
+
+Names, failures and a worker's last words come from study files, data and databases. A control
+character in them would move the cursor, set the title or hide text, and one that turns the writing
+direction shows another text than there is: they are shown as Python writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.segment import Segment
+
+from hpo.cli.streams import encodable
+from hpo.core.format import escape_controls
+
+
+def guarded(console: Console) -> Console:
+    """The console, which spells out control characters of all that it is given to print."""
+    console.push_render_hook(_Guard())
+    return console
+
+
+class _Guard(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Plain(each) for each in renderables]
+
+
+class _Plain:
+    """Something to print, plainly; what moves rich's own cursor is no text of it."""
+
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            text = segment.text
+            if not segment.control:
+                text = encodable(escape_controls(text), console.encoding)
+            yield Segment(text, segment.style, segment.control)

@@ -1,0 +1,110 @@
+"""`hpo plot`: a figure, or all of them, as pictures, pages, or data."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hpo.cli.options import DONE, command
+from hpo.core.format import escape_controls
+from hpo.core.trial import Run
+from hpo.report.plots import files, registry
+from hpo.report.plots.registry import Exhibit
+from hpo.storage import run_folder
+
+FORMAT = "png"
+
+
+def add(commands: Any) -> list[argparse.ArgumentParser]:
+    """`hpo plot`."""
+    added = command(commands, "plot", run, "a figure as picture, page or data")
+    added.add_argument("run", metavar="RUN", help="a run's name or folder")
+    added.add_argument("figure", metavar="FIGURE", nargs="?", help="without one they are listed")
+    added.add_argument("--all", action="store_true", help="every figure, into a folder")
+    added.add_argument(
+        "--to", type=Path, metavar="PATH", help="a file that ends in .png, .svg, .pdf, .html, "
+        ".csv, .parquet or .json, by default FIGURE.png; with --all a folder, by default "
+        "RUN-figures",
+    )  # fmt: skip
+    added.add_argument(
+        "--format", choices=list(files.WRITERS), help="of the files, without a --to FILE"
+    )
+    return [added]
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the figure and print its path, or list the figures there are."""
+    _check(arguments)
+    record = run_folder.read(run_folder.find_run(arguments.run, arguments.out, arguments.storage))
+    ending = arguments.format or FORMAT
+    if arguments.all:
+        name = _file_name(record.name)
+        _write_all(record, arguments.to or Path(f"{name}-figures"), ending)
+        return DONE
+    if arguments.figure is None:
+        console.print(_listed(registry.exhibits(record)))
+        return DONE
+    found = registry.exhibit(record, arguments.figure)
+    path = arguments.to or Path(f"{_file_name(arguments.figure)}.{ending}")
+    print(files.write(found, arguments.figure, path, record.name).absolute())
+    return DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError where options contradict each other."""
+    if arguments.all:
+        if arguments.figure is not None:
+            raise ValueError(
+                f"--all writes every figure; leave out {arguments.figure!r}, or --all."
+            )
+        if arguments.to is not None and _ending(arguments.to) in files.WRITERS:
+            raise ValueError(
+                f"--all writes into a folder, got --to {arguments.to}; give a folder, and "
+                f"--format {_ending(arguments.to)}."
+            )
+        return
+    if arguments.figure is None and (arguments.to is not None or arguments.format is not None):
+        raise ValueError("name a FIGURE to write, or give --all for every figure.")
+    if arguments.format is not None and arguments.to is not None:
+        raise ValueError("the ending of the file in --to is its format; leave out --format.")
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
+
+
+def _listed(found: Mapping[str, Exhibit]) -> Table:
+    table = Table("figure", "shows", title="Figures", title_justify="left")
+    for name, each in found.items():
+        table.add_row(Text(name), Text(each.what))
+    return table
+
+
+def _write_all(record: Run, folder: Path, ending: str) -> None:
+    """Every figure that has data, a line for each, and why the others are left out."""
+    found, taken = registry.exhibits(record), set[str]()
+    pictures = ending in files.PICTURES
+    with files.one_browser() if pictures else contextlib.nullcontext():
+        for name, each in found.items():
+            if not each.rows:
+                print(escape_controls(f"{name}: skipped, there is no data for it."))
+                continue
+            file = _file_name(name)
+            while file in taken:  # names that differ in what no file has in its name
+                file += "_"
+            taken.add(file)
+            print(files.write(each, name, folder / f"{file}.{ending}", record.name).absolute())
+    for name, reason in registry.missing(record, found).items():
+        print(f"{name}: skipped, {reason}")
+
+
+def _file_name(figure: str) -> str:
+    """The figure's name without what would lead out of the folder."""
+    return "".join(each if each.isalnum() or each in "-_." else "_" for each in figure).lstrip(".")

@@ -1,0 +1,1 @@
+"""What studies, trials, domains and papers are, and how values are written."""

@@ -1,0 +1,88 @@
+"""Names, units and standard errors of metrics.
+
+The only file that knows names such as gain, finetuned and `task.NAME.after`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from hpo.core.format import with_sem
+from hpo.core.trial import Run, Trial
+
+
+class HasMetrics(Protocol):
+    """A trial, or an answer of one."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+def sem(trial: HasMetrics, metric: str) -> float:
+    """Standard error of a trial's metric, in the metric's unit; NaN if it has none."""
+    return trial.metrics.get(f"{metric}_sem", math.nan)
+
+
+UNITS = {
+    "base_loss": "nats/token",
+    "base_bits_per_byte": "bits/byte",
+    "train_loss": "nats/token",
+    "mid_loss": "nats/token",
+    "forgetting_nats": "nats/token",
+    "training_loss": "nats/image",
+    "validation_loss": "nats/image",
+    "probe.noise.isotropic_nats": "nats/token",
+    "probe.noise.relative_nats": "nats/token",
+    "probe.sharpness.trace": "nats",
+    "probe.spikes.largest_rise_nats": "nats/token",
+    "probe.tiny_rate.drop_nats": "nats/token",
+    "probe.tiny_rate.loss_nats": "nats/token",
+}
+
+
+def measured(trial: Trial, metric: str) -> str:
+    """A trial's metric with its standard error."""
+    return with_sem(trial.metrics.get(metric, math.nan), sem(trial, metric))
+
+
+def named(metric: str) -> str:
+    """A metric's name with its unit."""
+    return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric
+
+
+def metric_names(run: Run) -> list[str]:
+    """Every metric some trial has, without standard errors: goals, plain ones, probes, tasks."""
+    seen = {name for trial in run.trials for name in trial.metrics}
+    plain = {name for name in seen if not name.endswith("_sem")}
+    first = [goal.metric for goal in run.goals]
+    first += [name for name in ("gain", "finetuned") if name in plain and name not in first]
+    last = {"probe": 1, "task": 2}
+    rest = sorted(plain - set(first), key=lambda name: (last.get(name.split(".")[0], 0), name))
+    return first + rest
+
+
+def score_names(run: Run) -> list[str]:
+    """The metrics of every table: the goals, and gain and the absolute score beside it."""
+    goals = [goal.metric for goal in run.goals]
+    return goals + [name for name in ("gain", "finetuned") if name not in goals]
+
+
+def param_names(run: Run, trials: Iterable[Trial]) -> dict[str, str]:
+    """Path -> its shortest unambiguous ending, for what is searched or set by these trials."""
+    paths = list(dict.fromkeys([*run.space, *(path for trial in trials for path in trial.params)]))
+    endings = Counter(end for path in paths for end in _endings(path))
+    return {path: next(e for e in _endings(path) if endings[e] == 1 or e == path) for path in paths}
+
+
+def task_names(run: Run) -> list[str]:
+    """The tasks that some trial was measured on."""
+    names = {name for trial in run.trials for name in trial.metrics if name.startswith("task.")}
+    return sorted({name.removeprefix("task.").rpartition(".")[0] for name in names})
+
+
+def _endings(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]

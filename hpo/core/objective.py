@@ -1,0 +1,211 @@
+"""The contract between a study and the thing it optimizes.
+
+Anything with the methods of `Objective` can be studied; nothing here knows how a trial is measured.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, Protocol, TypeAlias, TypedDict, runtime_checkable
+
+from hpo.core.checks import shown
+
+Value: TypeAlias = float | int | str | bool | None
+
+
+Params: TypeAlias = Mapping[str, Value]
+
+
+Event: TypeAlias = dict[str, Any]
+"""What an objective tells of its progress: any of the keys of `Progress`."""
+
+
+class Progress(TypedDict, total=False):
+    """The keys of an event that are shown; every one may be left out."""
+
+    stage: str
+    """What is done now, such as "pretrain"; an event without a stage is not shown."""
+    step: int
+    steps: int
+    """Of how many; 1 if not given."""
+    done_frac: float
+    """Share of the whole batch that is done, in [0, 1]; the time left is estimated by it."""
+    lanes: int
+    """Trials that are trained as one program."""
+    loss: float
+    """Training loss."""
+    tokens_per_s: float
+    images_per_s: float
+    preparing: bool
+    """Whether data is prepared, which has no steps; for workers that are taken to hang."""
+
+
+class Request(TypedDict):
+    """One trial to measure."""
+
+    params: dict[str, Value]
+    fidelity: float
+    """Share of the full pretraining horizon in (0, 1]."""
+    seed: int
+    base_only: NotRequired[bool]
+    """Only the metrics of `Objective.early` are wanted."""
+
+
+class Result(Protocol):
+    """What came of one request; everything JSON-able."""
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+    @property
+    def curves(self) -> dict[str, list[list[float]]]: ...
+    @property
+    def cost(self) -> dict[str, float]: ...
+    @property
+    def failure(self) -> str | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def labels(self) -> list[str]:
+        """Stand beside the trial's number wherever it is named."""
+
+
+class Exported(Protocol):
+    """What an objective wrote of one trial; everything JSON-able."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path below the folder -> what lies there."""
+
+    @property
+    def result(self) -> Result:
+        """What was measured for what was written, with the cost of having it again."""
+
+    @property
+    def lost(self) -> dict[str, list[str]]:
+        """File -> what of the recipe it cannot express, a sentence each."""
+
+
+class Objective(Protocol):
+    """What a study needs of the thing it optimizes."""
+
+    def check(self, params: Params) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+
+    def values(self) -> Mapping[str, Value]:
+        """The value of every hyperparameter where a request does not set it."""
+
+    def with_params(self, params: Params) -> Objective:
+        """The same objective with these values as its fixed ones."""
+
+    def configure(
+        self,
+        *,
+        device: str | None = None,
+        devices: int | None = None,
+        sharding: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
+        folder: str | None = None,
+    ) -> Objective:
+        """The same objective told where to compute and where to keep its stages.
+
+        A trial takes `devices` of the device, on which it lies by `sharding`; both are left out
+        where they are not asked for. The stages in the folder `store` take at most `store_gb` (1e9
+        bytes) while nobody uses them; `share` is a folder or URL where machines share them.
+        `folder` is where relative paths that the objective was given start, and those of later
+        requests; it is left out where the method does not have it.
+        """
+
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives; none where it makes no difference.
+
+        What a whole request costs beyond such a one shows in the `tokens` and `tokens_reused` of
+        results; an objective with early metrics gives them.
+        """
+
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's training, in [0, 1], that is done once `done` is measured.
+
+        A function of the two alone, so that decisions can be made again.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able: all that decides the results."""
+
+    def machine(self) -> dict[str, Any]:
+        """JSON-able: where it computes, for the record."""
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> Sequence[Result]:
+        """Measure a batch; one result a request, in order.
+
+        `on_event` is told of progress; an exception it raises stops the work at a safe point.
+        """
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> Exported:
+        """Write what came of one request, and its recipe, into an empty folder.
+
+        What is not kept any more is made again, with progress as in `evaluate`.
+
+        Raises:
+            ValueError: the request fails, or there is nothing to write.
+        """
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """An objective that knows before a trial what will be measured; `Objective` need not."""
+
+    def metrics(self) -> frozenset[str] | None:
+        """All metrics that a whole request at full fidelity may give; None if it cannot tell.
+
+        Goals and limits of a study are checked against them before anything is measured.
+        """
+
+
+@runtime_checkable
+class StatesConditions(Protocol):
+    """An objective that knows what its results depend on besides settings; it need not."""
+
+    def conditions(self) -> Mapping[str, str]:
+        """Name of each corpus, task or library -> a short text, equal exactly when the thing is.
+
+        Trials are compared only with those that were measured under equal conditions.
+        """
+
+
+METHODS = (
+    "check",
+    "values",
+    "with_params",
+    "configure",
+    "early",
+    "reused",
+    "describe",
+    "machine",
+    "evaluate",
+)
+"""Without these of `Objective` no study runs."""
+
+
+def check_objective(given: object) -> None:
+    """Raise ValueError if this is no objective."""
+    if inspect.isclass(given):
+        raise ValueError(
+            f"objective must be an object, got the class {given.__name__}; write "
+            f"objective={given.__name__}(...)."
+        )
+    missing = [name for name in METHODS if not callable(getattr(given, name, None))]
+    if missing:
+        raise ValueError(
+            f"objective must have the methods of hpo.core.spec.Objective, got {shown(given)} "
+            f"without "
+            f"{', '.join(missing)}; a recipe becomes one by PlasticityObjective(recipe)."
+        )

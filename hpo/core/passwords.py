@@ -1,0 +1,64 @@
+"""Passwords in storage URLs are never shown, logged or written down.
+
+Also where the URL is none: a slash, the colon or the host forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+
+SECRET = (
+    r"(?:[?&#;][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|odbc_connect)[\w.-]*"
+    r"|[?&#;]pass)="
+)
+"""An option of a URL whose value is nobody's business."""
+
+
+SETTING = r"((?:^|[\s'\"+]|%20)(?:pg)?(?:password|passwd|pwd|pass)\s*=\s*)(?!\*\*\*)"
+"""The same among words, as in libpq's `host=h password=p`; the value may be in quotes."""
+
+
+QUOTED_COLON = r"(://[^:/\s@]*(?:%3A|\uff1a))[^\s@]*@"
+"""USER: whose colon is no colon of a URL's."""
+
+
+FRAGMENT = r"((?<!sqlite)(?<!http)(?<!https)://[^\s#'\"]*#)(?!\*\*\*)[^\s'\"]+"
+"""What is after the `#` of a URL that is neither a file nor a page."""
+
+
+NO_HOST = r"((?:://?|//)[^\s:/@?#'\"\[\]]*:)(?!\*\*\*@|\d{1,5}(?:\W|$))[^\s/?#'\"]+"
+"""USER:PASSWORD at the place of HOST:PORT."""
+
+
+WHOLE = re.compile(r"://[^/\s]|sqlite(?:\+\w+)?:///")
+"""In a word that holds a URL as it should be, or the name of a file, which may be anything."""
+
+
+LOGIN = r"^((?:[^\s:/]*:?/+)?[^\s:/]*:)(?!\*\*\*@)"
+"""USER: in a word, after what may be half of SCHEME://."""
+
+
+def mask(text: str) -> str:
+    """The text with every password in a URL replaced, also one that holds an '@' unquoted.
+
+    One with white space in it can be told only where the URL stands alone: see `shown`.
+    """
+    text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
+    text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
+    text = re.sub(rf"(?i){SETTING}(?:'[^']*'|\"[^\"]*\"|[^&\s'\"]*)", r"\1***", text)
+    text = re.sub(f"(?i){QUOTED_COLON}", r"\1***@", text)
+    text = re.sub(FRAGMENT, r"\1***", text)
+    text = re.sub(NO_HOST, r"\1***", text)
+    return re.sub(r"\S+", _word, text) if "@" in text else text
+
+
+def shown(url: str) -> str:
+    """A URL, or a word that holds one, without its password, whatever that is made of."""
+    url = re.sub(r"(?s)(://[^:/]*:).*@", r"\1***@", url)
+    url = re.sub(rf"(?is)({SECRET})[^&]*", r"\1***", url)
+    return mask(url if WHOLE.search(url) else re.sub(f"(?s){LOGIN}.*@", r"\1***@", url))
+
+
+def _word(found: re.Match[str]) -> str:
+    word = found[0]
+    return word if WHOLE.search(word) else re.sub(rf"{LOGIN}\S*@", r"\1***@", word)

@@ -1,0 +1,1 @@
+"""Pareto mathematics, Gaussian processes and local regression: arrays in, arrays out."""

@@ -1,0 +1,303 @@
+"""How numbers, trials and findings read, the same in the terminal, in hover text and in the report.
+
+Everything returned here is plain text: whoever puts it into markup escapes it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hpo.analysis.headline import _STEP
+from hpo.analysis.paper_claims import Cell
+from hpo.core import format, metrics
+from hpo.core.conditions import difference
+from hpo.core.format import _listed, amount, number, percent, plural, title, with_sem
+from hpo.core.goals import Goal
+from hpo.core.metrics import UNITS, measured, named, sem
+from hpo.core.paper import Paper, Quantity
+from hpo.core.trial import Run
+from hpo.front.front import Comparison, Front, compare
+from hpo.front.significance import Difference, differences, from_baselines
+
+
+def price(run: Run, front: Front) -> str | None:
+    """What one end of the front pays for its lead over the other; None without two ends or goals.
+
+    The rate between them is a mean over the whole front, which is as a rule steeper at its ends.
+    """
+    if len(front.trials) < 2 or len(run.goals) != 2:
+        return None
+    first, second = run.goals
+    start, end = front.trials[0], front.trials[-1]
+    won, paid = (
+        abs(end.metrics[goal.metric] - start.metrics[goal.metric]) for goal in (second, first)
+    )
+    if not (0 < won < math.inf and paid < math.inf):
+        return None
+    error = math.hypot(*(sem(each, second.metric) for each in (start, end)))
+    unit = metrics.UNITS.get(first.metric, "")
+    return (
+        f"From one end of the front, {format.title(start)}, to the other, {format.title(end)}: "
+        f"{second.metric} is better by {format.with_sem(won, error)} "
+        f"({verdict(won, error)}) for {format.number(paid, 3)} of {first.metric}, which "
+        f"is {format.number(paid / won * _STEP, 2)}{f' {unit}' if unit else ''} for each "
+        f"{_STEP:g} of {second.metric}."
+    )
+
+
+ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.
+
+
+def progress(run: Run) -> str:
+    """How many of the planned trials are done."""
+    counts = run_counts(run)
+    confirmed = sum(trial.confirms and trial.fidelity == 1.0 for trial in run.complete())
+    text = f"{counts['complete'] - confirmed} of {plural(counts['planned'], 'trial')} complete"
+    text += "".join(f", {counts[s]} {s}" for s in ("failed", "running") if counts[s])
+    return text + (f", and {confirmed} confirming the front." if confirmed else ".")
+
+
+def other_groups(run: Run) -> list[str]:
+    """That trials of other groups are left out, and why."""
+    if not run.num_others:
+        return []
+    before = run.conditions[run.group - 1] if run.group else run.conditions[-1]
+    changed = difference(before, run.conditions[run.group])
+    groups = " or ".join(f"--group {n}" for n in range(len(run.conditions)) if n != run.group)
+    return [
+        f"{run.num_others} more trials were measured with other data or library versions "
+        f"({changed}) and are not compared with these; hpo show {run.name} {groups} shows them."
+    ]
+
+
+def run_counts(run: Run) -> dict[str, int]:
+    """Trials complete at full fidelity, failed, running, and planned."""
+    states = [trial.state for trial in run.trials]
+    return {
+        "complete": sum(trial.fidelity == 1.0 for trial in run.complete()),
+        "failed": states.count("failed"),
+        "running": states.count("running"),
+        "planned": run.planned,
+    }
+
+
+def summary(run: Run, front: Front) -> list[str]:
+    """The findings in sentences with numbers."""
+    if not front.trials:
+        return [progress(run), *other_groups(run), "No complete trial counts for the front yet."]
+    compared = [compare(run, goal) for goal in run.goals]
+    lines = [progress(run), *other_groups(run)]
+    lines += (_finding(each, run) for each in compared if each is not None)
+    if None in compared:
+        lines.append("No baseline is complete, so nothing says what the search has won.")
+    lines += [_front_sentence(front), _knee_sentence(front), *certainty(run, front)]
+    lines += [text for text in [work(run)] if text is not None]
+    if any(each is not None and each.best is not each.baseline for each in compared):
+        lines.append(
+            f"{_error_source(front)}; those of a difference are taken as independent. The best of "
+            f"{len(front.points)} points was "
+            "chosen after the fact, so its lead is on average smaller than it looks."
+        )
+    return lines
+
+
+def certainty(run: Run, front: Front) -> list[str]:
+    """How sure the front is: who may belong to it, where its knee may lie, what is told apart."""
+    if not front.points:
+        return []
+    if front.draws is None:
+        names = [goal.metric for goal in front.goals]
+        return [
+            f"How sure this front is, is unknown: no trial is repeated at another seed, so nothing "
+            f"tells the noise of {' and '.join(names)} between pretraining runs."
+        ]
+    lines = [_undecided_sentence(front), _expected_sentence(front)]
+    lines += [_knee_region(front), _not_told_apart(front)]
+    lines += [_against_baseline(each, front) for each in from_baselines(front)]
+    lines += [_confirmed_sentence(front, number) for number in front.confirmed]
+    return [line for line in lines if line]
+
+
+def work(run: Run) -> str | None:
+    """What the run trained and what it found done or shared; None if its trials do not tell."""
+    costs = [trial.cost for trial in run.trials if "tokens" in trial.cost]
+    if not costs:
+        return None
+    names = ("tokens", "tokens_reused", "device_s", "device_s_saved")
+    trained, reused, seconds, saved = (sum(cost.get(name, 0.0) for cost in costs) for name in names)
+    text = f"Trained {amount(trained)} tokens in {number(seconds, 3)} s of the device"
+    if reused <= 0:
+        return text + "."
+    share = percent(reused / (trained + reused))
+    return (
+        f"{text}; {amount(reused)} more ({share}) were shared between trials or found in the "
+        f"store, which saved {number(saved, 3)} s."
+    )
+
+
+def paper_notes(paper: Paper) -> list[str]:
+    """What has to be said before a paper's numbers stand beside ours."""
+    lines = [
+        f"Paper and this study: arXiv {paper.arxiv}, {paper.scale}. Another scale: numbers are "
+        "shown side by side, only directions are compared.",
+        "± is one standard error over pretraining seeds, n of them in brackets. A direction counts "
+        "where it is beyond Student's 95 % range under the spread between seeds.",
+    ]
+    return [*lines, f"Ours: {paper.ours}"] if paper.ours else lines
+
+
+def beside(cell: Cell) -> tuple[str, str]:
+    """The paper's number and ours."""
+    paper = "" if cell.paper is None else number(cell.paper)
+    if not cell.seeds:
+        return paper, ""
+    return paper, f"{with_sem(cell.mean, cell.sem)} ({cell.seeds})"
+
+
+def column(quantity: Quantity) -> str:
+    """Our side's heading."""
+    apart = f", from the best of {len(quantity.best_of)}" if quantity.best_of else ""
+    return named(quantity.metric) + apart
+
+
+def verdict(difference: float, error: float) -> str:
+    """Whether a difference stands out of its standard error."""
+    if not error > 0:
+        return "no standard error known"
+    ratio = abs(difference) / error
+    return f"{ratio:.1f} standard errors" + ("" if ratio >= ENOUGH_SEMS else ", within noise")
+
+
+def _undecided_sentence(front: Front) -> str:
+    text = "Probability of belonging to the front"
+    named = [f"{title(t)} {percent(front.membership[t.number])}" for t in front.trials]
+    ranked = sorted(front.undecided, key=lambda t: -front.membership[t.number])
+    rest = [f"{title(t)} {percent(front.membership[t.number])}" for t in ranked]
+    return f"{text}: {_listed(named)}." + (
+        f" Not shown on it and not ruled out: {_listed(rest)}." if rest else ""
+    )
+
+
+def _expected_sentence(front: Front) -> str:
+    """What to count on instead of what was observed; nothing where the two are the same."""
+    if front.draws is None or len(front.draws) == 1:
+        return ""
+    every = []
+    for trial in front.trials:
+        found = front.estimates[trial.number]
+        values = [
+            f"{goal.metric} {with_sem(found[goal.metric], found[f'{goal.metric}_sem'])}"
+            for goal in front.goals
+        ]
+        every.append(f"{title(trial)} {', '.join(values)}")
+    return f"Expected true values, luck of the best taken off: {_listed(every, '; ')}."
+
+
+def _knee_region(front: Front) -> str:
+    if len(front.knee_region) < 2:
+        return ""
+    by_number = {trial.number: trial for trial in front.points}
+    places = [f"{title(by_number[number])} {percent(p)}" for number, p in front.knee_region]
+    return f"The knee may lie at {_listed(places)}."
+
+
+def _not_told_apart(front: Front) -> str:
+    pairs = differences(front)
+    if not pairs:
+        return ""
+    parts = []
+    for metric in dict.fromkeys(each.metric for each in pairs):
+        some = [each for each in pairs if each.metric == metric and not each.significant]
+        if some:
+            names = [
+                f"#{min(each.better, each.other)} and #{max(each.better, each.other)}"
+                for each in some
+            ]
+            parts.append(f"{metric} of {_listed(names)}")
+    if not parts:
+        return "All differences between points of the front are significant (95 %, Holm)."
+    return f"Not significant (95 %, Holm): differences in {'; in '.join(parts)}."
+
+
+def _against_baseline(each: Difference, front: Front) -> str:
+    by_number = {trial.number: trial for trial in front.points}
+    verdict = "significant" if each.significant else "not significant"
+    return (
+        f"Expected {each.metric} of {title(by_number[each.better])} against "
+        f"{title(by_number[each.other])}, the best baseline, luck of the best taken off: "
+        f"{with_sem(each.value, each.error, signed=True)}, {verdict} (95 %, Holm)."
+    )
+
+
+def _confirmed_sentence(front: Front, number: int) -> str:
+    fresh = front.confirmed[number]
+    by_number = {trial.number: trial for trial in front.points}
+    values = ", ".join(f"{goal.metric} {measured(fresh, goal.metric)}" for goal in front.goals)
+    return f"{title(by_number[number])} again, at fresh seeds after it was chosen: {values}."
+
+
+def _error_source(front: Front) -> str:
+    if front.draws is None:
+        return "± is one standard error over fine-tuning seeds"
+    return "± is one standard error over pretraining seeds, their spread pooled over all points"
+
+
+def _finding(found: Comparison, run: Run) -> str:
+    metric = found.goal.metric
+    if found.best is found.baseline:
+        return (
+            f"Best {metric}: the baseline {title(found.baseline)} with "
+            f"{measured(found.baseline, metric)}; no searched trial is better."
+        )
+    difference, error = found.differences[metric], found.sems[metric]
+    text = (
+        f"Best {metric}: {title(found.best)} with {measured(found.best, metric)}, against "
+        f"{measured(found.baseline, metric)} of {title(found.baseline)}, the best baseline: "
+        f"{with_sem(difference, error, signed=True)} ({verdict(difference, error)})"
+    )
+    others = [goal for goal in run.goals if goal.metric != metric]
+    return text + "".join(f", {_price(found, goal)}" for goal in others) + "."
+
+
+def _price(found: Comparison, goal: Goal) -> str:
+    difference, error = found.differences[goal.metric], found.sems[goal.metric]
+    if difference == 0:
+        return f"at the same {goal.metric}"
+    worse = difference * goal.sign > 0
+    amount = with_sem(difference, error, signed=True)
+    unit = UNITS.get(goal.metric, "")
+    return f"{'paid with' if worse else 'and also better by'} {amount} {goal.metric}" + (
+        f" {unit}" if unit else ""
+    )
+
+
+def _front_sentence(front: Front) -> str:
+    text = (
+        f"The front holds {len(front.trials)} of the {plural(len(front.points), 'point')} that "
+        f"{'counts' if len(front.points) == 1 else 'count'}"
+    )
+    if front.reference is None:
+        return text + "."
+    corner = ", ".join(
+        f"{goal.metric} {number(value)}"
+        for goal, value in zip(front.goals, front.reference, strict=True)
+    )
+    size = number(front.hypervolume)
+    if front.hypervolume_range is not None and not math.isnan(front.hypervolume_range[0]):
+        size += " (95 %: " + " to ".join(map(number, front.hypervolume_range)) + ")"
+    return f"{text}; hypervolume {size} against the worst seen ({corner})."
+
+
+def _knee_sentence(front: Front) -> str:
+    if len(front.trials) == 1 and not front.undecided:
+        return f"{title(front.trials[0])} is best by every goal, so there is nothing to trade."
+    if len(front.trials) == 1:
+        return (
+            f"{title(front.trials[0])} alone is sure enough to be reported; whether it can be "
+            "traded for another is undecided, and more seeds would decide it."
+        )
+    if front.knee is None:
+        return "The front has no knee: no trial lies below the line between its two ends."
+    values = ", ".join(f"{goal.metric} {measured(front.knee, goal.metric)}" for goal in front.goals)
+    meaning = "where a little of one goal stops buying much of another"
+    return f"Knee, {meaning}: {title(front.knee)}, {values}."

@@ -1,0 +1,182 @@
+"""The report's sections on parameters and on mechanism: figures of all trials, and their words."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from hpo.analysis import importance, probes
+from hpo.analysis import slices as parameters
+from hpo.analysis.importance import Importance
+from hpo.analysis.probes import Association
+from hpo.analysis.slices import FEWEST_FOR_A_TREND, Interaction, Slice
+from hpo.core import format, metrics
+from hpo.core.trial import Run
+from hpo.report.html.markup import figure, grid, heading, note
+from hpo.report.plots import draw_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What is found over all trials, and the figures of it."""
+
+    figures: dict[str, go.Figure]
+    slices: tuple[Slice, ...]
+    interactions: tuple[Interaction, ...]
+    importances: tuple[Importance, ...]
+    mechanism: tuple[Slice, ...]
+    associations: tuple[tuple[Association, ...], ...]
+
+
+def analyse(run: Run) -> Analysis:
+    """Everything over all trials, drawn."""
+    names = metrics.param_names(run, run.trials)
+    slices = tuple(
+        found
+        for path in parameters.varied(run)
+        for goal in run.goals
+        if (found := parameters.slice_data(run, path, goal.metric)).trials
+    )
+    between = parameters.interactions(run)
+    important = importance.importances(run)
+    mechanisms = probes.mechanism_slices(run)
+    made = {
+        f"slice-{at}": draw_parameters.draw_slice(each, names[each.x])
+        for at, each in enumerate(slices)
+    }
+    made |= {
+        f"interaction-{at}": draw_parameters.draw_interaction(each)
+        for at, each in enumerate(between)
+    }
+    if any(each.shares for each in important):
+        made["importance"] = draw_parameters.draw_importance(important, names)
+    parallel = parameters.parallel_data(run)
+    if parallel.dimensions:
+        made["parallel"] = draw_parameters.draw_parallel(parallel)
+    made |= {
+        f"mechanism-{at}": draw_parameters.draw_slice(
+            each, names.get(each.x, metrics.named(each.x))
+        )
+        for at, each in enumerate(mechanisms)
+    }
+    return Analysis(
+        figures=made,
+        slices=slices,
+        interactions=between,
+        importances=important,
+        mechanism=mechanisms,
+        associations=probes.associations(run),
+    )
+
+
+def parameter_parts(run: Run, found: Analysis) -> list[str]:
+    """Slices, importance, interaction, parallel coordinates; nothing where nothing was varied."""
+    if not found.slices:
+        return []
+    parts = [
+        note(
+            "Each parameter against each goal over all trials at full length; other parameters are "
+            "as they happened to be, so a trend is no effect. The line is a local linear "
+            f"regression through the settings' means over their seeds with its 95 % band, from "
+            f"{FEWEST_FOR_A_TREND} settings on; a choice shows means ± one standard error over "
+            f"settings." + _left_out(found.slices)
+        ),
+        grid((f"slice-{at}", "") for at in range(len(found.slices))),
+    ]
+    parts += _importance_parts(found.importances)
+    if found.interactions:
+        parts += [
+            heading("Decay and rate together"),
+            note(
+                "Colour is the goal, bright is better. Along a dotted line the AdamW timescale "
+                "τ = 1 / (lr · decay) is the same (arXiv 2405.13698)."
+                + _left_out(found.interactions)
+            ),
+            grid((f"interaction-{at}", "") for at in range(len(found.interactions))),
+        ]
+    if "parallel" in found.figures:
+        parts += [heading("Parallel coordinates"), figure("parallel")]
+    return parts
+
+
+def mechanism_parts(found: Analysis) -> list[str]:
+    """The table of associations and the figures of the main measures."""
+    if not found.associations:
+        return []
+    parts = [
+        note(
+            "Kendall's tau of each measure with weight decay and with the goals over settings, "
+            "each the mean over its seeds: 1 is the same order, -1 the reverse. Full colour where "
+            "p < 0.05, each taken for itself: of twenty such, one is expected by chance."
+        ),
+        _associations(found.associations),
+    ]
+    if found.mechanism:
+        cells = (f"mechanism-{at}" for at in range(len(found.mechanism)))
+        parts.append(grid(((cell, "") for cell in cells), "small"))
+    return parts
+
+
+def _importance_parts(found: Sequence[Importance]) -> list[str]:
+    if not found:
+        return []
+    parts = [heading("Importance")]
+    few = [each for each in found if not each.shares]
+    if len(few) < len(found):
+        parts += [
+            note(
+                "PED-ANOVA (arXiv 2304.10255): how much a parameter decides whether a setting is "
+                "among the best, as shares of 1."
+            ),
+            figure("importance"),
+        ]
+    parts += [
+        note(
+            f"Importance for {each.goal.metric} needs {importance.FEWEST} measured settings inside "
+            f"the space; there are {each.num_settings}."
+        )
+        for each in few
+    ]
+    return parts
+
+
+def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:
+    numbers = sorted({number for each in found for number in each.left_out})
+    if not numbers:
+        return ""
+    most = 10
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    named = ", ".join(f"#{number}" for number in numbers[:most])
+    return f" At zero, so not on a logarithmic axis: {named}{more}."
+
+
+def _associations(rows: Sequence[Sequence[Association]]) -> str:
+    heads = ["measure", *(each.against for each in rows[0]), "settings"]
+    head = "".join(
+        f'<th class="plain{" number" if place else ""}">{html.escape(text)}</th>'
+        for place, text in enumerate(heads)
+    )
+    body = "".join(
+        f"<tr><td>{html.escape(row[0].measure)}</td>{''.join(map(_association, row))}"
+        f'<td class="number">{max(each.num_settings for each in row)}</td></tr>'
+        for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table class="associations"><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _association(found: Association) -> str:
+    if math.isnan(found.tau):
+        return '<td class="number">n/a</td>'
+    sure = " sure" if found.p < 0.05 else ""
+    way = "rises" if found.tau > 0 else "falls"
+    return (
+        f'<td class="number {way}{sure}" title="p = {format.number(found.p, 2)}">'
+        f"{found.tau:+.2f}</td>"
+    )

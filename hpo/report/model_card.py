@@ -1,0 +1,260 @@
+"""The model card of an exported trial: what it is, its evidence, how to check it, what limits it.
+
+Whatever a user named is escaped: no name becomes markup, a link or a new line of a table.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hpo.core import format
+from hpo.core import metrics as wording
+from hpo.core.metrics import sem
+from hpo.core.objective import Exported
+from hpo.core.trial import Run, Trial
+from hpo.front.front import Front, Standing, front, setting
+
+CHECK = """\
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+ids = load_file("evaluation/validation.safetensors")["ids"].long()
+model = AutoModelForCausalLM.from_pretrained("base").eval()
+nats = 0.0
+with torch.no_grad():
+    for rows in ids.split(16):
+        logits = model(input_ids=rows[:, :-1]).logits.float().flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, rows[:, 1:].flatten(), reduction="sum")
+        nats += loss.item()
+print(nats / ids[:, 1:].numel())
+"""
+"""Prints base_loss; run in the exported folder."""
+
+
+STANDINGS: dict[Standing, str] = {
+    "front": "on the front",
+    "undecided": "perhaps on the front",
+    "dominated": "dominated",
+    "replicate": "a further seed of another trial",
+    "outside limits": "outside the study's limits",
+    "not measured": "without a number for every goal",
+    "partial": "measured at a part of the horizon",
+    "pruned": "stopped on the way",
+    "failed": "failed",
+    "running": "not finished",
+}
+
+
+SAME = 1e-6
+"""Relative difference below which a metric counts as measured the same again; assumed: above the
+rounding of sums in float32, below any standard error."""
+
+
+def card(run: Run, trial: Trial, exported: Exported) -> str:
+    """The card in Markdown."""
+    found = front(run)
+    parts = [
+        "---\nlibrary_name: transformers\ntags:\n- plasticity-hpo\n---",
+        f"# {_text(run.name)}, trial {_text(format.title(trial))}",
+        _what(run, trial, found),
+        "## Evidence",
+        _metrics(run, trial, found),
+        _bullets(_evidence(run, trial, found)),
+        "## Recipe",
+        _table(("hyperparameter", "value"), _params(trial)),
+        "Everything else is in `recipe/recipe.json`, rate and decay of every step in "
+        "`recipe/course.csv`. What the files for other trainers cannot express:",
+        _bullets(_lost(exported)),
+        "## Check it",
+        f"The loss of the base on `evaluation/validation.safetensors` is "
+        f"{exported.result.metrics.get('base_loss', math.nan):.6f} nats a token:",
+        f"```python\n{CHECK}```",
+        *_harness(exported),
+        "## Limits",
+        _bullets(_limits(run, trial, exported)),
+        "## Made with",
+        _table(("what", "version"), sorted(_versions(run).items())),
+        "## Files",
+        _table(("file", "is"), sorted(exported.files.items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def differences(trial: Trial, exported: Exported) -> list[str]:
+    """Goals whose numbers, measured for these weights, are not those of the record."""
+    found = []
+    for name in ("base_loss", "finetuned"):
+        then, now = trial.metrics.get(name), exported.result.metrics.get(name)
+        if then is None or now is None or math.isclose(then, now, rel_tol=SAME):
+            continue
+        found.append(f"{name} is {now:.6g} for these weights, and {then:.6g} in the record")
+    return found
+
+
+def _what(run: Run, trial: Trial, found: Front) -> str:
+    knee = found.knee is not None and trial.number == found.knee.number
+    place = "the knee of the front" if knee else STANDINGS[found.standings[trial.number]]
+    text = (
+        f"A base model and its fine-tunes from a search over pretraining hyperparameters: {place} "
+        f"among {len(found.points)} settings that count. It is evidence for a recipe at small "
+        "scale, not a model to use."
+    )
+    return f"{text} {_text(run.description)}".strip()
+
+
+def _metrics(run: Run, trial: Trial, found: Front) -> str:
+    """This trial's setting beside the baselines, as the front shows them: means over seeds."""
+    own = setting(run, trial)
+    others = [
+        setting(run, each)
+        for each in found.points
+        if each.baseline is not None and each.number != own.trial.number
+    ]
+    columns = (own, *others)
+    names = [*wording.score_names(run), *(f"task.{name}.after" for name in wording.task_names(run))]
+    names += [name for name in ("base_loss", "forgetting_nats", "tau_frac", "tokens_per_param")
+              if name in trial.metrics and name not in names]  # fmt: skip
+    rows = [
+        (wording.named(name), *(wording.measured(each.trial, name) for each in columns))
+        for name in names
+    ]
+    rows.append(("pretraining seeds", *(str(len(each.seeds)) for each in columns)))
+    return _table(("metric", *(format.title(each.trial) for each in columns)), rows)
+
+
+def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
+    yield (
+        "the table shows means over pretraining seeds, as the front does; ± is one standard error "
+        "over seeds, and without it there is one seed, or all agree"
+    )
+    own = ", ".join(f"{goal.metric} {wording.measured(trial, goal.metric)}" for goal in run.goals)
+    yield (
+        f"these weights: pretraining seed {trial.seed}, fidelity {trial.fidelity:g} of the full "
+        f"horizon, {own}"
+    )
+    seeds = setting(run, trial).every
+    for goal in run.goals if len(seeds) > 1 else ():
+        shown = ", ".join(format.number(t.metrics.get(goal.metric, math.nan)) for t in seeds)
+        yield f"{goal.metric} over pretraining seeds: {shown} (n = {len(seeds)})"
+    yield (
+        f"compared: {len(found.points)} settings that count, {len(run.trials)} trials; goals "
+        + ", ".join(f"{goal.metric} {goal.direction}" for goal in run.goals)
+        + f"; sampler {run.reproduce.get('study', {}).get('sampler', 'unknown')}"
+    )
+    on_front = ", ".join(format.title(each) for each in found.trials)
+    yield f"front: {on_front or 'empty'}"
+    member = found.membership.get(setting(run, trial).trial.number, math.nan)
+    if math.isfinite(member):
+        yield f"probability of belonging to the front: {member:.2f}"
+    yield from trial.notes
+
+
+def _params(trial: Trial) -> list[tuple[str, str]]:
+    return [(path, format.setting(value)) for path, value in trial.params.items()]
+
+
+def _lost(exported: Exported) -> Iterable[str]:
+    files = [sentences for sentences in exported.lost.values() if sentences]
+    common = [each for each in (files[0] if files else []) if all(each in some for some in files)]
+    if common and len(files) > 1:
+        yield f"all of them: {'; '.join(common)}"
+    for name, sentences in exported.lost.items():
+        own = [each for each in sentences if len(files) < 2 or each not in common]
+        if own:
+            yield f"{name}: {'; '.join(own)}"
+
+
+def _harness(exported: Exported) -> Iterable[str]:
+    """How lm-evaluation-harness gives the scores again."""
+    tasks = [name for name in exported.files if re.fullmatch(r"evaluation/[\w-]+\.yaml", name)]
+    tuned = [name for name in exported.files if name.startswith(("adapters/", "finetuned/"))]
+    if not tasks or not tuned:
+        return
+    task = tasks[0].removeprefix("evaluation/").removesuffix(".yaml")
+    first = next((name for name in tuned if name.split("/")[1].startswith(f"{task}-")), tuned[0])
+    model = f"pretrained=base,peft={first}" if first.startswith("adapters/") else (
+        f"pretrained={first}"
+    )  # fmt: skip
+    yield (
+        "The scores of a fine-tune, by lm-evaluation-harness (each task's mean over its seeds is "
+        "its `after` above); where the folder has moved, mend data_files in evaluation/*.yaml:"
+    )
+    yield (
+        f"```sh\nlm_eval --model hf --model_args {model},dtype=float32 --tasks hpo_{task} "
+        "--include_path evaluation\n```"
+    )
+
+
+def _limits(run: Run, trial: Trial, exported: Exported) -> Iterable[str]:
+    yield (
+        "proxy scale: what is best here need not be best for a large model; hpo transfer says "
+        "what rules of the literature make of the decay"
+    )
+    if len(setting(run, trial).every) < 2:
+        yield "one pretraining seed: the spread between pretraining runs is not known"
+    if not math.isfinite(sem(trial, "gain")) and "gain" in trial.metrics:
+        yield "one fine-tuning seed: scores have no standard error"
+    settings = len(front(run).points)
+    if settings > 1:
+        yield (
+            f"chosen among {settings} settings after they were measured, so its lead is on average "
+            "smaller than it looks"
+        )
+    yield from (f"this base is {label}" for label in trial.labels)
+    tokens = exported.result.cost.get("tokens", 0.0)
+    if tokens:
+        yield (
+            f"weights were not in the store any more: {format.number(tokens, 3)} tokens were "
+            "trained again for this export"
+        )
+    yield from differences(trial, exported)
+
+
+def _versions(run: Run) -> dict[str, str]:
+    found = {str(name): str(value) for name, value in run.reproduce.get("versions", {}).items()}
+    found["code revision"] = str(run.reproduce.get("revision"))
+    found["machine"] = json.dumps(run.reproduce.get("machine", {}))
+    return found
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [_row(head), _row(["---"] * len(head), plain=True)]
+    return "\n".join([*lines, *(_row(row) for row in rows)])
+
+
+def _row(cells: Sequence[str], plain: bool = False) -> str:
+    return f"| {' | '.join(cell if plain else _text(cell) for cell in cells)} |"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {_text(line)}" for line in lines) or "- nothing"
+
+
+def _text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", plain)
+
+
+def as_json(run: Run, trial: Trial, exported: Exported) -> dict[str, Any]:
+    """What `hpo export --json` prints.
+
+    {"run": str, "trial": int, "files": {path: what}, "not_expressed": {file: [str]},
+     "metrics": {name: float}, "tokens_trained": float, "differences": [str]}
+    """
+    metrics: Mapping[str, float] = exported.result.metrics
+    return {
+        "run": run.name,
+        "trial": trial.number,
+        "files": dict(exported.files),
+        "not_expressed": {name: list(lost) for name, lost in exported.lost.items()},
+        "metrics": dict(metrics),
+        "tokens_trained": exported.result.cost.get("tokens", 0.0),
+        "differences": differences(trial, exported),
+    }

@@ -1,0 +1,1 @@
+"""Figures: their data, how they are drawn, and the files they are written to."""

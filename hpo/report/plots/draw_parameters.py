@@ -1,0 +1,298 @@
+"""Draws slices, interactions, importance, parallel coordinates and the training tree.
+
+As in `hpo.report.plots.draw`, points carry their trials' numbers in `customdata`, so that the
+report can mark a selection in every figure, and whatever a user named is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hpo.analysis.importance import Importance
+from hpo.analysis.slices import Interaction, Parallel, Slice, TauLine
+from hpo.analysis.training_tree import TrainingTree
+from hpo.core import format, metrics
+from hpo.report.plots.draw import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, layout, marker_size
+
+_HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
+
+
+Marks = Mapping[str, Collection[int]]
+"""Group -> trials that stand out; the report needs none, as it marks the selected ones."""
+
+
+NO_MARKS: Marks = {}
+
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "front": {"color": VERMILLION, "symbol": "circle", "size": 10},
+    "baseline": {"color": BLUE, "symbol": "diamond-open", "size": 13, "line": {"width": 2}},
+}
+
+
+_MOST_ROWS = 60
+"""Trials that the drawing of a tree names; assumed."""
+
+
+def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
+    """Points with their trend and its band, or with the means of a choice's options."""
+    drawn = layout(name, metrics.named(data.y))
+    figure = go.Figure(layout=drawn | {"hovermode": "closest"})
+    if data.trend is not None:
+        x = [10**place if data.log else place for place in data.trend.x]
+        figure.add_traces(_band(x, data))
+    figure.add_trace(
+        go.Scatter(
+            x=[escaped(each) if isinstance(each, str) else each for each in data.across],
+            y=list(data.values),
+            customdata=list(data.trials),
+            name=f"trials ({len(data.trials)})",
+            mode="markers",
+            marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": 0.75},
+            hovertemplate=_HOVER,
+        )
+    )
+    figure.add_traces([_marked(data, group, marks[group]) for group in marks if marks[group]])
+    if data.levels:
+        figure.add_trace(_levels(data))
+        names = [escaped(level.value) for level in data.levels]
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
+    elif data.log:
+        figure.update_xaxes(**_log_axis([x for x in data.across if not isinstance(x, str)]))
+    return figure
+
+
+def draw_interaction(data: Interaction) -> go.Figure:
+    """Decay over rate, the goal as colour (bright is better), lines of equal timescale."""
+    figure = go.Figure(layout=layout("learning rate", "weight decay") | {"hovermode": "closest"})
+    for line in data.lines:
+        figure.add_trace(_tau(line))
+    figure.add_trace(
+        go.Scatter(
+            x=list(data.rates),
+            y=list(data.decays),
+            customdata=list(data.trials),
+            text=[format.number(value) for value in data.values],
+            name=f"trials ({len(data.trials)})",
+            showlegend=False,
+            mode="markers",
+            marker={
+                "color": list(data.values),
+                "colorscale": "Cividis",
+                "reversescale": data.goal.sign > 0,
+                "size": marker_size(12, len(data.trials)),
+                "line": {"width": 1, "color": GREY},
+                "showscale": True,
+                "colorbar": {
+                    "title": {"text": escaped(data.goal.metric), "side": "right"},
+                    "thickness": 12,
+                    "outlinewidth": 0,
+                },
+            },
+            hovertemplate="#%{customdata}<br>%{text} at rate %{x}, decay %{y}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(**_log_axis(data.rates))
+    figure.update_yaxes(**_log_axis(data.decays))
+    return figure
+
+
+def draw_importance(found: Sequence[Importance], names: dict[str, str]) -> go.Figure:
+    """A bar for each parameter and goal."""
+    bars = [
+        go.Bar(
+            y=[escaped(names[path]) for path in each.shares],
+            x=list(each.shares.values()),
+            name=escaped(each.goal.metric),
+            orientation="h",
+            marker={"color": CYCLE[place % len(CYCLE)]},
+            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        )
+        for place, each in enumerate(found)
+        if each.shares
+    ]
+    figure = go.Figure(data=bars, layout=layout("share of the importance", ""))
+    figure.update_layout(barmode="group", showlegend=True, meta={"overview": True})
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def draw_parallel(data: Parallel, marks: Marks = NO_MARKS) -> go.Figure:
+    """A line a trial over axes of 0 to 1, in one trace; ticks stand beside each axis."""
+    count = len(data.dimensions)
+    places = list(range(count))
+    figure = go.Figure(layout=layout("", "") | {"hovermode": "closest"})
+    thin = {"opacity": 0.5, "line": {"color": GREY, "width": 1}}
+    figure.add_trace(_threads(data, "trials", data.trials, thin))
+    for group, numbers in marks.items():
+        if any(number in numbers for number in data.trials):
+            thick = {"line": {"color": _MARKS[group]["color"], "width": 2.5}}
+            figure.add_trace(_threads(data, group, numbers, thick))
+    ticks = [(at, *tick) for at, each in enumerate(data.dimensions) for tick in each.ticks]
+    notes: list[dict[str, Any]] = [
+        {"x": at, "y": y, "text": escaped(text), "showarrow": False, "xanchor": "left", "xshift": 4}
+        for at, y, text in ticks
+    ]
+    figure.update_layout(
+        annotations=notes,
+        shapes=[
+            {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": {"color": GREY}}
+            for at in places
+        ],
+    )
+    names = [escaped(dimension.name) for dimension in data.dimensions]
+    figure.update_xaxes(tickvals=places, ticktext=names, showgrid=False, range=[-0.35, count - 0.5])
+    figure.update_yaxes(visible=False, range=[-0.05, 1.05])
+    return figure
+
+
+def _threads(
+    data: Parallel, group: str, chosen: Collection[int], look: dict[str, Any]
+) -> go.Scatter:
+    """The lines of the chosen trials, in one trace."""
+    count = len(data.dimensions)
+    x: list[float | None] = []
+    y: list[float | None] = []
+    numbers: list[int] = []
+    for row, number in enumerate(data.trials):
+        if number in chosen:
+            x += [*range(count), None]
+            y += [*(dimension.places[row] for dimension in data.dimensions), None]
+            numbers += [number] * (count + 1)
+    return go.Scatter(
+        x=x, y=y, customdata=numbers, mode="lines", connectgaps=False,
+        name=f"{group} ({len(numbers) // (count + 1)})", meta={"lines": True},
+        hovertemplate="#%{customdata}<extra></extra>", **look,
+    )  # fmt: skip
+
+
+def draw_tree(data: TrainingTree) -> go.Figure:
+    """Steps across; a line is as thick as many trials share it, its tips are the trials."""
+    figure = go.Figure(layout=layout("step", "") | {"hovermode": "closest"})
+    named: set[str] = set()
+    for each in data.stretches:
+        many = len(each.trials)
+        bend = [] if each.parent is None else [(each.start, each.parent)]
+        kind = "training that several share" if many > 1 else "training of one trial"
+        points = [*bend, (each.start, each.row), (each.end, each.row)]
+        figure.add_trace(
+            go.Scatter(
+                x=[x for x, _ in points],
+                y=[y for _, y in points],
+                name=kind,
+                legendgroup=kind,
+                showlegend=kind not in named,
+                mode="lines",
+                line={
+                    "color": VERMILLION if many > 1 else GREY,
+                    "width": 1.5 + 1.5 * math.log2(many),
+                },
+                hovertemplate=f"{_trials(each.trials)}<br>to step %{{x}}<extra></extra>",
+            )
+        )
+        named.add(kind)
+    ends = {number: each for each in data.stretches for number in each.trials}
+    figure.add_trace(
+        go.Scatter(
+            x=[ends[number].end for number in data.rows],
+            y=list(range(len(data.rows))),
+            customdata=list(data.rows),
+            text=[f"#{number}" for number in data.rows],
+            name="trials",
+            mode="markers+text" if len(data.rows) <= _MOST_ROWS else "markers",
+            textposition="middle right",
+            marker={"color": BLUE, "size": 8},
+            cliponaxis=False,
+            hovertemplate="#%{customdata}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(visible=False, autorange="reversed")
+    return figure
+
+
+def _marked(data: Slice, group: str, numbers: Collection[int]) -> go.Scatter:
+    """The trials of a group over the points of all."""
+    rows = [row for row, number in enumerate(data.trials) if number in numbers]
+    across = [data.across[row] for row in rows]
+    return go.Scatter(
+        x=[escaped(each) if isinstance(each, str) else each for each in across],
+        y=[data.values[row] for row in rows],
+        customdata=[data.trials[row] for row in rows],
+        name=f"{group} ({len(rows)})",
+        mode="markers",
+        marker=_MARKS[group],
+        hovertemplate=_HOVER,
+    )
+
+
+def _band(x: list[float], data: Slice) -> list[go.Scatter]:
+    assert data.trend is not None
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    return [
+        go.Scatter(x=x, y=list(data.trend.low), name="band, lower end", showlegend=False, **edge),
+        go.Scatter(
+            x=x, y=list(data.trend.high), fill="tonexty", fillcolor="rgba(86,180,233,0.22)",
+            name="95 % band of the trend", **edge,
+        ),
+        go.Scatter(
+            x=x, y=list(data.trend.mean), mode="lines", hoverinfo="skip", name="trend",
+            line={"color": SKY, "width": 2},
+        ),
+    ]  # fmt: skip
+
+
+def _levels(data: Slice) -> go.Scatter:
+    return go.Scatter(
+        x=[escaped(level.value) for level in data.levels],
+        y=[level.mean for level in data.levels],
+        error_y={
+            "array": [level.sem for level in data.levels],
+            "color": SKY,
+            "thickness": 1.5,
+            "width": 6,
+        },
+        text=[f"mean of {level.num_settings}" for level in data.levels],
+        name="mean of the settings, ± one standard error",
+        mode="markers",
+        marker={"color": SKY, "symbol": "line-ew-open", "size": 22, "line": {"width": 2.5}},
+        hovertemplate="%{y}, %{text}<extra></extra>",
+    )
+
+
+def _tau(line: TauLine) -> go.Scatter:
+    share = "" if line.share is None else f", {format.number(line.share)} of the run"
+    label = f"τ = {_steps(line.tau_steps)} steps{share}"
+    return go.Scatter(
+        x=list(line.rates),
+        y=list(line.decays),
+        name=label,
+        showlegend=False,
+        mode="lines+text",
+        text=["", f"τ {_steps(line.tau_steps)}"],
+        textposition="top left",
+        line={"color": GREY, "dash": "dot", "width": 1},
+        hovertemplate=f"{label}<extra></extra>",
+    )
+
+
+def _log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with ticks at 1 and 3 times powers of ten, as plain numbers."""
+    if not values:
+        return {"type": "log"}
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 3)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _steps(tau: float) -> str:
+    return f"{tau:,.0f}" if tau >= 10 else f"{tau:.3g}"
+
+
+def _trials(numbers: Sequence[int], most: int = 8) -> str:
+    named = ", ".join(f"#{number}" for number in numbers[:most])
+    return named + (f" and {len(numbers) - most} more" if len(numbers) > most else "")

@@ -1,0 +1,280 @@
+"""Tables for the terminal and for programs: `hpo show` and `hpo show --json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hpo.analysis.paper_claims import Side, sentence, sides
+from hpo.analysis.rank_agreement import disagreements
+from hpo.core import format
+from hpo.core import metrics as wording
+from hpo.core.paper import Paper
+from hpo.core.trial import Run, Trial
+from hpo.front.front import Front, front
+from hpo.front.significance import differences, from_baselines
+from hpo.report import findings as report_findings
+from hpo.report import trial_tables
+
+
+def print_run(run: Run, console: Console) -> None:
+    """The front and how sure it is, a paper beside the run, the work and the failures."""
+    found = front(run)
+    console.print(front_table(run, found))
+    differing = trial_tables.difference_table(run, found)
+    if differing is not None:
+        console.print(differing)
+    for line in [
+        *trial_tables.remarks(run, found),
+        *report_findings.other_groups(run),
+        *report_findings.certainty(run, found),
+    ]:
+        console.print(Text(line))
+    for part in _paper_parts(run):
+        console.print(part)
+    work = report_findings.work(run)
+    if work is not None:
+        console.print(Text(work))
+    failed = failed_table(run)
+    if failed is not None:
+        console.print(failed)
+
+
+def _paper_parts(run: Run) -> Iterator[Table | Text]:
+    """What the paper found beside what this run did, and what follows from it."""
+    if run.paper is None:
+        return
+    for line in report_findings.paper_notes(run.paper):
+        yield Text(line)
+    for side in sides(run, run.paper):
+        yield paper_table(side)
+        for finding in side.findings:
+            yield Text(f"- {sentence(finding)}")
+
+
+def front_table(run: Run, found: Front) -> Table:
+    """The front, the best by the first goal first: scores ± standard error and parameters.
+
+    Below a rule, the baselines that are not on it.
+    """
+    below = [each for each in trial_tables.baselines(found) if each not in found.trials]
+    params = wording.param_names(run, [*found.trials, *below])
+    table = Table(title=Text(f"{run.name}: {report_findings.progress(run)}"), title_justify="left")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("point" if any(trial.point for trial in run.trials) else "baseline")
+    if found.draws is not None:
+        table.add_column("on the front", justify="right")
+    for metric in wording.score_names(run):
+        table.add_column(Text(metric), justify="right")
+    for short in params.values():
+        table.add_column(Text(short), justify="right")
+    for trial in found.trials:
+        table.add_row(*_cells(run, found, trial, list(params)))
+    table.add_section()
+    for trial in below:
+        table.add_row(*_cells(run, found, trial, list(params)))
+    if not found.trials:
+        table.caption = Text("No complete trial counts for the front yet.")
+    elif found.knee is not None:
+        table.caption = Text("* knee")
+    return table
+
+
+def failed_table(run: Run) -> Table | None:
+    """The failed trials with their reasons; None if none failed."""
+    failed = [trial for trial in run.trials if trial.state == "failed"]
+    if not failed:
+        return None
+    table = Table(title=Text(f"{len(failed)} failed"), title_justify="left")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("reason")
+    table.add_column("params")
+    for trial in failed:
+        params = ", ".join(f"{k}={format.setting(v)}" for k, v in trial.params.items())
+        table.add_row(
+            Text(format.title(trial)), Text(trial.failure or "no reason given"), Text(params)
+        )
+    return table
+
+
+def paper_table(side: Side) -> Table:
+    """A table of the paper: its numbers, and beside them ours."""
+    table = Table(title=Text(side.title), title_justify="left")
+    table.add_column("point", no_wrap=True)
+    for quantity in side.quantities:
+        if quantity.paper:
+            table.add_column(Text(f"paper: {quantity.paper_name}"), justify="right")
+        table.add_column(Text(report_findings.column(quantity)), justify="right")
+    failing = any(row.failed for row in side.rows)
+    if failing:
+        table.add_column("failed", justify="right")
+    for row in side.rows:
+        cells = [row.point]
+        for quantity, cell in zip(side.quantities, row.cells, strict=True):
+            paper, ours = report_findings.beside(cell)
+            cells += [paper, ours] if quantity.paper else [ours]
+        cells += [str(row.failed)] if failing else []
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """The run as JSON-able data; a number that is not finite is null.
+
+    {"name": str,
+     "goals": [{"metric": str, "direction": "down" | "up"}],
+     "limits": [{"metric": str, "low": float | null, "high": float | null}],
+     "group": int, of the trials below, "other_groups": int, trials of other groups,
+     "conditions": {name: str}, what these trials were measured with,
+     "trials": {"complete": int, "failed": int, "running": int, "planned": int},
+     "hypervolume": float, "reference": {goal metric: float} | null,
+     "knee": int | null,
+     "front": [TRIAL], the best by the first goal first,
+     "trials_all": [TRIAL], by number,
+     "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
+                      "top_by_gain": [int], "top_by_finetuned": [int]},
+     "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]},
+     "hypervolume_range": [float, float] | null, central 95 %,
+     "knee_region": [{"trial": int, "probability": float}], the most probable first,
+     "undecided": [int], points that are not reported and cannot be ruled out,
+     "differences": [DIFFERENCE], every pair of the front in every goal,
+     "from_baselines": [DIFFERENCE], the best by each goal against the best baseline by it}
+
+    DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
+                  "significant": bool, at 95 % for the whole list together}
+
+    TABLE = {"title": str, "quantities": [{"metric": str, "paper": str}],
+             "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,
+                       "mean": float | null, "sem": float | null, "seeds": int}]}],
+             "findings": [{"text": str, "paper": str, "ours": str, "value": float | null,
+                           "error": float | null, "verdict": see
+                           `hpo.analysis.paper_claims.Verdict`}]}
+
+    TRIAL = {"trial": int, "baseline": str | null, "point": str | null,
+             "state": see `hpo.core.trial.State`,
+             "standing": see `hpo.front.front.Standing`, "knee": bool, "params": {path: value},
+             "metrics": {name: float | null}, "cost": {name: float | null}, "failure": str | null,
+             "notes": [str], "labels": [str], "seed": int, "fidelity": float,
+             "replicate_of": int | null, "confirms": bool, "membership": float | null,
+             "estimates": null | {goal metric: float, its "..._sem": float},
+             "confirmed": null | {name: float | null}, metrics of the fresh seeds alone}
+
+    `complete` counts trials at full fidelity. The reference point is in the goals' own units. In
+    "front" metrics are means over a point's seeds, in "trials_all" each trial's own. Where the
+    noise is unknown, `membership` and `estimates` are null and what is made from them is empty.
+    """
+    found = front(run)
+    apart = disagreements(run)
+    reference = None
+    if found.reference is not None:
+        metrics = [goal.metric for goal in run.goals]
+        reference = dict(zip(metrics, found.reference, strict=True))
+    return {
+        "name": run.name,
+        "goals": [{"metric": goal.metric, "direction": goal.direction} for goal in run.goals],
+        "limits": [
+            {"metric": each.metric, "low": finite(each.low), "high": finite(each.high)}
+            for each in run.limits
+        ],
+        "group": run.group,
+        "other_groups": run.num_others,
+        "conditions": run.conditions[run.group] if run.conditions else {},
+        "trials": report_findings.run_counts(run),
+        "hypervolume": finite(found.hypervolume),
+        "reference": reference,
+        "knee": None if found.knee is None else found.knee.number,
+        "front": [_trial_json(trial, found) for trial in found.trials],
+        "trials_all": [_trial_json(trial, found) for trial in run.trials],
+        "disagreement": {
+            "num_trials": apart.num_trials,
+            "kendall_tau": finite(apart.tau),
+            "num_pairs": apart.num_pairs,
+            "top_by_gain": [trial.number for trial in apart.top_by_gain],
+            "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
+        },
+        "paper": None if run.paper is None else _paper_json(run, run.paper),
+        **_certainty_json(found),
+    }
+
+
+def _certainty_json(found: Front) -> dict[str, Any]:
+    lists = {"differences": differences(found), "from_baselines": from_baselines(found)}
+    return {
+        "hypervolume_range": finite(found.hypervolume_range),
+        "knee_region": [
+            {"trial": number, "probability": share} for number, share in found.knee_region
+        ],
+        "undecided": [trial.number for trial in found.undecided],
+        **{name: [finite(dataclasses.asdict(e)) for e in each] for name, each in lists.items()},
+    }
+
+
+def _paper_json(run: Run, paper: Paper) -> dict[str, Any]:
+    return {
+        "arxiv": paper.arxiv,
+        "scale": paper.scale,
+        "tables": [_side_json(side) for side in sides(run, paper)],
+    }
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    quantities = [{"metric": each.metric, "paper": each.paper_name} for each in side.quantities]
+    rows, findings = (
+        [finite(dataclasses.asdict(each)) for each in some] for some in (side.rows, side.findings)
+    )
+    return {"title": side.title, "quantities": quantities, "rows": rows, "findings": findings}
+
+
+def finite(value: Any) -> Any:
+    """The value with every number in it that JSON has no word for as None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
+
+
+def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
+    mark = "*" if _is_knee(trial, found) else ""
+    cells = [f"{trial.number}{mark}{format.tag(trial)}", trial.name or ""]
+    cells += [] if found.draws is None else [format.percent(found.membership[trial.number])]
+    cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
+    cells += [format.setting(trial.params[p]) if p in trial.params else "" for p in params]
+    return [Text(cell) for cell in cells]
+
+
+def _is_knee(trial: Trial, found: Front) -> bool:
+    return found.knee is not None and trial.number == found.knee.number
+
+
+def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
+    fresh = found.confirmed.get(trial.number)
+    return {
+        "trial": trial.number,
+        "baseline": trial.baseline,
+        "point": trial.point,
+        "state": trial.state,
+        "standing": found.standings[trial.number],
+        "knee": _is_knee(trial, found),
+        "params": finite(trial.params),
+        "metrics": finite(trial.metrics),
+        "cost": finite(trial.cost),
+        "failure": trial.failure,
+        "notes": list(trial.notes),
+        "labels": list(trial.labels),
+        "seed": trial.seed,
+        "fidelity": trial.fidelity,
+        "replicate_of": trial.replicate_of,
+        "confirms": trial.confirms,
+        "membership": finite(found.membership.get(trial.number)),
+        "estimates": finite(found.estimates.get(trial.number)),
+        "confirmed": None if fresh is None else finite(fresh.metrics),
+    }

@@ -1,0 +1,260 @@
+"""What to ask next by the model: a new point, a waiting trial's next rung, or a branch of a trial.
+
+Each option is worth its expected gain in hypervolume over its expected cost
+(hpo/search/cost_model.py): what it costs now, and what it costs to the end with the probability
+that there is a gain.
+
+A branch differs from a trial only in parameters that leave the beginning of its training as it is,
+such as how the rate falls in the end, or in fine-tuning; what the trial leaves in the store makes
+it cheap. It may be asked in full at once.
+
+Only the base is asked for where fine-tuning at a rung would cost more than it can save.
+
+What low rungs say of full fidelity is unknown until a trial was measured at both: as long as there
+is no front every new point promises as much as a waiting one, and none would ever go on. So one is
+sent to the end first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpo.core.domains import at, ends, inside
+from hpo.core.history import Begin, Continue, Entry, History
+from hpo.core.objective import Request, Value
+from hpo.core.spec import StudySpec
+from hpo.numerics import pareto
+from hpo.search import cost_model, initial_design, model
+from hpo.search.cost_model import StepCost
+from hpo.search.model import SurrogateModel
+from hpo.search.training_data import TrainingData
+from hpo.search.unit_cube import Array
+
+PRIOR_TRIALS = 10.0
+"""A prior multiplies a point's worth by its density to the power of this over the results: strong
+at first, gone in the end (the form of Hvarfner et al. 2022, piBO; the number is assumed)."""
+
+
+WEIGHED = 8
+"""Waiting trials, and branches, whose exact cost is looked at: the most promising; assumed."""
+
+
+WHOLE_LEAST = 1 / 3
+"""Share of the lowest rung's questions that are whole whatever they cost, so that late goals are
+learnt where the search goes, not only where it has been in full: without, a model that was sure of
+itself was seen to stay in one corner. The number is assumed."""
+
+
+ROOTS, VARIANTS = 8, 8
+"""Trials of which branches are looked at, and branches of each; assumed."""
+
+
+FIRST_FULL_AFTER = 6
+"""Results after which a trial is sent to the end if none was measured in full; assumed."""
+
+
+RECENT = 500
+"""Trials among which these are looked for, the latest."""
+
+
+Gain = Callable[[Array], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A question and its worth."""
+
+    worth: float
+    asked: Request
+    entry: Entry | None
+    """The waiting trial that it goes on with; None begins one."""
+
+
+class Market:
+    """All options at one moment."""
+
+    def __init__(
+        self, spec: StudySpec, memory: TrainingData, known: SurrogateModel, ledger: History
+    ) -> None:
+        self.spec, self.memory, self.known, self.ledger = spec, memory, known, ledger
+        self.coordinates = memory.coordinates
+        self.gain_of: Gain = known.gain()
+        self.scale_G = known.scale_G
+        self.prices = cost_model.learnt(ledger.entries)
+
+    def best(self, number: int, tails: Sequence[int]) -> Candidate:
+        """The option with the most worth, for trial `number`; `tails`: see `tail_places`."""
+        rng = np.random.default_rng([self.spec.seed, number])
+        new = self._new(rng)
+        branches = self._branches(tails, rng) if tails else []
+        waiting = self._waiting()
+        first = self._pioneer(waiting)
+        if first is not None:
+            return first
+        return max([*waiting, *branches, new], key=lambda option: option.worth)
+
+    def base_only(self, entry: Entry, fidelity: float) -> bool:
+        """Whether a trial that goes on is asked for its base alone."""
+        x_D = self.coordinates.of(entry.params)
+        _, chance = self.gain_of(x_D[None])
+        before = request_of(entry)
+        step = cost_model.step_cost(
+            self.spec.objective, self.prices, _request(entry, fidelity), before
+        )
+        return self._cost(x_D, float(chance[0]), step)[1]
+
+    def _new(self, rng: np.random.Generator) -> Candidate:
+        spec, first, price = self.spec, self.spec.rungs[0], self.prices
+        now = price.begun(first) + price.finetuning
+        rest = price.begun(1 - first) + (price.finetuning if first < 1 else 0.0)
+        weight = self._prior()
+
+        def worth(X_MD: Array) -> Array:
+            gain, chance = self.gain_of(X_MD)
+            return np.asarray(gain / (now + chance * rest) * weight(X_MD))
+
+        x_D, _ = model.search_best(self.coordinates, worth, self.known.seeds(), rng)
+        asked = Request(params=self.coordinates.values(x_D), fidelity=first, seed=spec.seed)
+        return self._option(asked, None, None)
+
+    def _pioneer(self, waiting: Sequence[Candidate]) -> Candidate | None:
+        """The waiting trial that is to be the first in full; None where one is, or on its way."""
+        entries, lowest = self.ledger.entries, self.spec.rungs[0]
+        results = [answer for entry in entries for answer in entry.results]
+        if len(results) < FIRST_FULL_AFTER or any(answer.fidelity == 1 for answer in results):
+            return None
+        if any(entry.flying and entry.asks[-1].fidelity > lowest for entry in entries):
+            return None
+        far = max((option.asked["fidelity"] for option in waiting), default=1.0)
+        ahead = [option for option in waiting if option.asked["fidelity"] == far]
+        return max(ahead, key=lambda option: option.worth) if ahead else None
+
+    def _waiting(self) -> list[Candidate]:
+        waiting = [entry for entry in self.ledger.entries if entry.waiting]
+        if not waiting:
+            return []
+        rungs, price = self.spec.rungs, self.prices
+        now = np.array([entry.answers[-1].fidelity for entry in waiting])
+        then = np.array([rungs[rungs.index(float(at)) + 1] for at in now])
+        gain, chance = self.gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
+        rest = np.where(then < 1, price.pretraining * (1 - then) + price.finetuning, 0.0)
+        values = gain / (price.pretraining * (then - now) + price.finetuning + chance * rest)
+        top = np.argsort(-values, kind="stable")[:WEIGHED]
+        return [
+            self._option(_request(waiting[i], float(then[i])), request_of(waiting[i]), waiting[i])
+            for i in top
+        ]
+
+    def _branches(self, tails: Sequence[int], rng: np.random.Generator) -> list[Candidate]:
+        """Variants of the trials that are believed best, at the lowest rung and in full."""
+        measured = [
+            entry for entry in self.ledger.entries
+            if entry.answers and entry.ended != "failed" and entry.seed == self.spec.seed
+            and inside(self.spec.space, entry.params)
+        ]  # fmt: skip
+        measured = measured[-RECENT:]
+        if not measured:
+            return []
+        X = np.stack([self.coordinates.of(entry.params) for entry in measured])
+        rank = pareto.ranks(self.known.losses(X)[0])
+        roots = np.lexsort((-np.arange(len(measured)), rank))[:ROOTS]
+        X = np.repeat(X[roots], VARIANTS, axis=0)
+        X[:, list(tails)] = rng.random((len(X), len(tails)))
+        X = self.coordinates.rounded(X)
+        gain, _ = self.gain_of(X)
+        space = list(self.spec.space)
+        asked_before = {tuple(e.params.get(p) for p in space) for e in self.ledger.entries}
+        found = []
+        for place in np.argsort(-gain, kind="stable")[:WEIGHED]:
+            values = self.coordinates.values(X[place])
+            if tuple(values[path] for path in space) in asked_before:
+                continue
+            before = request_of(measured[roots[place // VARIANTS]])
+            for fidelity in sorted({self.spec.rungs[0], 1.0}):
+                asked = Request(params=values, fidelity=fidelity, seed=self.spec.seed)
+                found.append(self._option(asked, before, None))
+        return found
+
+    def _option(self, asked: Request, before: Request | None, entry: Entry | None) -> Candidate:
+        x_D = self.coordinates.of(asked["params"])
+        gain, chance = (float(each[0]) for each in self.gain_of(x_D[None]))
+        step = cost_model.step_cost(self.spec.objective, self.prices, asked, before)
+        cost, base_only = self._cost(x_D, chance, step)
+        if base_only:
+            asked = {**asked, "base_only": True}
+        least = 1e-6 * (self.prices.pretraining + self.prices.finetuning)
+        weight = 1.0 if entry is not None else float(self._prior()(x_D[None])[0])
+        return Candidate(gain / max(cost, least) * weight, asked, entry)
+
+    def _cost(self, x_D: Array, chance: float, step: StepCost) -> tuple[float, bool]:
+        """Expected cost to the end, and whether it is less if only the base is asked for now.
+
+        A base that takes no training is as a rule another trial's, which is known: asked for alone
+        it would tell nothing.
+        """
+        whole, spec = step.whole(chance), self.spec
+        early = np.array([goal.metric in spec.objective.early() for goal in spec.goals])
+        always = spec.finetune_at_rungs == "always" or not early.any() or early.all()
+        due = step.request["fidelity"] == spec.rungs[0] and self._whole_is_due()
+        known = self.prices.separate
+        if not known or always or due or 0 in (step.now, step.finetuning, step.rest):
+            return whole, False
+        u = self.memory.u(step.request["fidelity"])
+        told_G = np.array([surface.told(x_D, u) for surface in self.known.goals]) / self.scale_G
+        shown = float(told_G[early].sum() / max(told_G.sum(), 1e-12))
+        alone = step.base_only(chance, shown)
+        return min(whole, alone), alone < whole
+
+    def _whole_is_due(self) -> bool:
+        lowest = self.spec.rungs[0]
+        low = [e.asks[0].base_only for e in self.ledger.entries if e.asks[0].fidelity == lowest]
+        return low.count(False) < WHOLE_LEAST * (len(low) + 1)
+
+    def _prior(self) -> Callable[[Array], Array]:
+        density = initial_design.density(self.spec, self.coordinates)
+        fade = PRIOR_TRIALS / (1 + self.ledger.num_answers)
+        return lambda X_MD: np.asarray(density(X_MD) ** fade)
+
+
+def branch_params(spec: StudySpec) -> list[int]:
+    """Places in the space of parameters that can leave the beginning of training as it is."""
+    defaults = spec.objective.values()
+    middle: dict[str, Value] = {
+        path: defaults.get(path, at(domain, 0.5)) for path, domain in spec.space.items()
+    }
+
+    def shared(path: str, one: Value, other: Value) -> bool:
+        asked, done = (
+            Request(params={**middle, path: value}, fidelity=1.0, seed=spec.seed)
+            for value in (one, other)
+        )
+        return spec.objective.reused(asked, done) > 0
+
+    return [
+        place
+        for place, (path, domain) in enumerate(spec.space.items())
+        if any(
+            shared(path, one, other)
+            for one in ends(domain) for other in ends(domain) if one != other
+        )
+    ]  # fmt: skip
+
+
+def decision(option: Candidate, number: int) -> Begin | Continue:
+    """The option as a decision."""
+    asked, base_only = option.asked, option.asked.get("base_only", False)
+    if option.entry is not None:
+        return Continue(option.entry.number, asked["fidelity"], base_only)
+    return Begin(number, asked["params"], asked["seed"], asked["fidelity"], base_only=base_only)
+
+
+def request_of(entry: Entry) -> Request:
+    """What a trial was last asked for."""
+    return _request(entry, entry.asks[-1].fidelity)
+
+
+def _request(entry: Entry, fidelity: float) -> Request:
+    return Request(params=dict(entry.params), fidelity=fidelity, seed=entry.seed)

@@ -1,0 +1,119 @@
+"""Where a search starts: Sobol points, expert priors, and the front of an earlier study.
+
+The earlier study's best trials come first, a half of the start-up points at most. Of the rest every
+other one is the Sobol point pushed through the priors' quantiles, so that those cover the priors as
+evenly as the others cover the space. In the model a prior multiplies what a point promises by its
+density to a power that falls with the number of results (Hvarfner et al. 2022, piBO).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import norm
+
+from hpo.core.domains import Choice, Domain, at, inside, share
+from hpo.core.objective import Value
+from hpo.core.spec import Prior, StudySpec
+from hpo.core.trial import Trial
+from hpo.front import losses as scoring
+from hpo.numerics import pareto
+from hpo.search.unit_cube import Array, Coordinates, sobol_point, sobol_units
+
+START_UP_PER_PARAMETER = 2
+"""Sobol points before a model is trusted, a parameter; assumed."""
+
+
+START_UP_LEAST = 4
+
+
+LEAST_DENSITY = 1e-3
+"""Of a prior against its centre's, so that none forbids anything; assumed."""
+
+
+def start_up(spec: StudySpec) -> int:
+    """Points before the model."""
+    return max(START_UP_LEAST, START_UP_PER_PARAMETER * len(spec.space))
+
+
+def start_point(spec: StudySpec, place: int) -> dict[str, Value]:
+    """The place-th point of the search."""
+    earlier = earlier_front(spec)
+    if place < len(earlier):
+        return earlier[place]
+    place -= len(earlier)
+    if not spec.priors or place % 2:
+        return sobol_point(spec.space, spec.seed, place)
+    units = sobol_units(len(spec.space), spec.seed, place)
+    return {
+        path: at(domain, drawn(domain, spec.priors.get(path), float(unit)))
+        for (path, domain), unit in zip(spec.space.items(), units, strict=True)
+    }
+
+
+def earlier_front(spec: StudySpec) -> list[dict[str, Value]]:
+    """The earlier study's front within this space, evenly thinned to half of the start-up."""
+    values = [{path: each.params.get(path) for path in spec.space} for each in spec.warm]
+    trials = [
+        Trial(number=place, state="complete", params=dict(point), metrics=dict(each.metrics))
+        for place, (each, point) in enumerate(zip(spec.warm, values, strict=True))
+        if inside(spec.space, point)
+    ]
+    trials = [trial for trial in trials if scoring.feasible(trial, spec.limits)]
+    if not trials or not spec.space:
+        return []
+    losses = scoring.losses(trials, spec.goals)
+    rows = np.flatnonzero(pareto.non_dominated(losses))
+    rows = rows[np.argsort(losses[rows, 0], kind="stable")]
+    most = min(len(rows), start_up(spec) // 2)
+    picked = (
+        rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))] if most else []
+    )
+    return [trials[row].params for row in picked]
+
+
+def drawn(domain: Domain, prior: Prior | None, unit: float) -> float:
+    """The share of the domain at this quantile of the prior; without one the quantile itself."""
+    if prior is None:
+        return unit
+    centre = share(domain, prior.centre)
+    if isinstance(domain, Choice):
+        num = len(domain.options)
+        place = domain.options.index(prior.centre)
+        if num == 1 or unit < 1 - prior.width:
+            return centre
+        other = min(int((unit - 1 + prior.width) / prior.width * (num - 1)), num - 2)
+        return (other + (other >= place) + 0.5) / num
+    width = _width(domain, prior)
+    low, high = norm.cdf([(0.0 - centre) / width, (1.0 - centre) / width])
+    return float(np.clip(centre + width * norm.ppf(low + unit * (high - low)), 0.0, 1.0))
+
+
+def density(spec: StudySpec, coordinates: Coordinates) -> Callable[[Array], Array]:
+    """A function of M points: the product of the priors' densities, 1 at their centres."""
+    paths = list(spec.space)
+
+    def function(X_MD: Array) -> Array:
+        found = np.ones(len(X_MD))
+        for path, prior in spec.priors.items():
+            domain, column = spec.space[path], X_MD[:, paths.index(path)]
+            centre = share(domain, prior.centre)
+            if isinstance(domain, Choice):
+                others = max(len(domain.options) - 1, 1)
+                odds = prior.width / others / (1 - prior.width)
+                found *= np.where(np.abs(column - centre) < 1e-9, 1.0, min(odds, 1.0))
+            else:
+                found *= np.exp(-0.5 * ((column - centre) / _width(domain, prior)) ** 2)
+        return np.maximum(found, LEAST_DENSITY)
+
+    return function
+
+
+def _width(domain: Domain, prior: Prior) -> float:
+    """A prior's standard deviation as a share of the domain."""
+    assert not isinstance(domain, Choice)
+    low, high = float(domain.low), float(domain.high)
+    span = math.log10(high / low) if domain.log else high - low
+    return prior.width / span if span > 0 else 1.0

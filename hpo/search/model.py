@@ -1,0 +1,249 @@
+"""What a study's results let one expect.
+
+1. Each goal and each limited metric has a surface over parameters and fidelity
+   (hpo/numerics/gaussian_process.py), learnt from the results of all rungs that have it: of a base
+   alone only the early metrics.
+2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
+   of those under way, as if they came out as expected.
+3. Of any point: the expected gain in hypervolume at full fidelity, times the probability of keeping
+   the limits, and the probability that there is a gain (hpo/search/candidates.py weighs both by the
+   cost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+from hpo.numerics import gaussian_process, hypervolume_improvement, pareto
+from hpo.numerics.gaussian_process import Array, Points, Surface
+from hpo.search.unit_cube import Coordinates
+
+CANDIDATES = 512
+"""Points at random, and half as many near the front, from which the search for the best begins."""
+
+
+ANYWHERE = 256
+"""Points at random that stand for the space."""
+
+
+ROUNDS = 4
+"""Rounds in which the best are perturbed, each half as far as the one before."""
+
+
+SURVIVORS = 8
+
+
+SEEDS = 16
+
+
+POLISHED = 3
+
+
+CLIMBS = 20
+
+
+STEP = 1e-5
+"""Of finite differences, in shares of a domain: the surfaces are exact to about 1e-10."""
+
+
+CHILDREN = 24
+
+
+@dataclass(frozen=True)
+class Results:
+    """N results; losses are made small, limits are kept at or below 0."""
+
+    X_ND: Array
+    u_N: Array
+    """0 at full fidelity, 1 at the lowest rung."""
+    loss_NG: Array
+    """NaN where only the base was asked for and the goal comes later; limits too."""
+    loss_sem_NG: Array
+    limit_NL: Array
+
+
+@dataclass(frozen=True)
+class SurrogateModel:
+    """Surfaces and the front to beat."""
+
+    space: Coordinates
+    goals: tuple[Surface, ...]
+    limits: tuple[Surface, ...]
+    full_FD: Array
+    """Points measured at full fidelity or taken to be."""
+    seen_ND: Array
+    """Points of all results, and of those under way."""
+
+    @property
+    def corner_G(self) -> Array:
+        """The reference point: behind the front of all measured points as they would be at full,
+        and no nearer in a goal than half of the space lies.
+
+        Behind the front alone, a first front that is short in a goal would stay so: whatever lies
+        beyond the reference adds nothing.
+        """
+        mean, _ = self.losses(self.seen_ND)
+        kept = self.chance(self.seen_ND) > 0.5
+        near = hypervolume_improvement.reference(mean[kept] if kept.any() else mean)
+        everywhere, _ = self.losses(self.space.sample(np.random.default_rng(0), ANYWHERE))
+        return np.asarray(np.maximum(near, np.median(everywhere, axis=0)))
+
+    @property
+    def scale_G(self) -> Array:
+        """From each goal's best to the reference point."""
+        best = self.losses(self.seen_ND)[0].min(axis=0)
+        return np.asarray(np.maximum(self.corner_G - best, 1e-12))
+
+    def losses(self, X_MD: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation at full fidelity, M x G each."""
+        points = Points(X_MD, np.zeros(len(X_MD)))
+        found = [surface.at(points) for surface in self.goals]
+        return np.stack([m for m, _ in found], axis=1), np.stack([s for _, s in found], axis=1)
+
+    def chance(self, X_MD: Array) -> Array:
+        """Probability of keeping all limits at full fidelity: M."""
+        points = Points(X_MD, np.zeros(len(X_MD)))
+        kept = np.ones(len(X_MD))
+        for surface in self.limits:
+            mean, sd = surface.at(points)
+            kept *= ndtr(-mean / sd)
+        return kept
+
+    def believing(self, X_PD: Array, u_P: Array) -> SurrogateModel:
+        """These beliefs if the points came out as expected and went on to full fidelity."""
+        points = Points(X_PD, u_P)
+        return SurrogateModel(
+            self.space,
+            tuple(surface.believing(points) for surface in self.goals),
+            tuple(surface.believing(points) for surface in self.limits),
+            np.vstack([self.full_FD, X_PD]),
+            np.vstack([self.seen_ND, X_PD]),
+        )
+
+    def seeds(self) -> Array:
+        """Points of the front as it is believed, at most SEEDS of them."""
+        X = self.seen_ND
+        mean, _ = self.losses(X)
+        rows = np.flatnonzero(pareto.non_dominated(mean))
+        rows = rows[np.argsort(mean[rows, 0], kind="stable")]
+        spread = np.unique(np.linspace(0, len(rows) - 1, SEEDS).round().astype(int))
+        return np.asarray(X[rows[spread]])
+
+    def gain(self) -> Callable[[Array], tuple[Array, Array]]:
+        """A function of M points: expected gain within the limits, and the chance of one."""
+        corner = self.corner_G
+        front = self.full_FD[self.chance(self.full_FD) > 0.5]
+        mean_FG = self.losses(front)[0] if len(front) else np.empty((0, len(self.goals)))
+        scale = self.scale_G
+        bounds = hypervolume_improvement.boxes(mean_FG / scale, corner / scale)
+
+        def function(X_MD: Array) -> tuple[Array, Array]:
+            mean, sd = self.losses(X_MD)
+            gain, chance = hypervolume_improvement.expected_gain(mean / scale, sd / scale, bounds)
+            kept = self.chance(X_MD)
+            return gain * kept, chance * kept
+
+        return function
+
+
+def search_best(
+    space: Coordinates, score: Callable[[Array], Array], seeds_SD: Array, rng: np.random.Generator
+) -> tuple[Array, float]:
+    """The point with the highest score that was found, and the score."""
+    X = space.sample(rng, CANDIDATES)
+    if len(seeds_SD):
+        X = np.vstack([X, space.near(rng, seeds_SD, 0.1, max(1, CANDIDATES // 2 // len(seeds_SD)))])
+    found = score(X)
+    width = 0.1
+    for _ in range(ROUNDS):
+        best = np.argsort(-found, kind="stable")[:SURVIVORS]
+        near = space.near(rng, X[best], width, CHILDREN)
+        X, found = np.vstack([X[best], near]), np.concatenate([found[best], score(near)])
+        width /= 2.5
+    for place in np.argsort(-found, kind="stable")[:POLISHED]:
+        x_D = polished(space, score, X[place])
+        X, found = np.vstack([X, x_D]), np.append(found, score(x_D[None]))
+    top = int(np.argmax(found))
+    return X[top], float(found[top])
+
+
+def polished(space: Coordinates, score: Callable[[Array], Array], x_D: Array) -> Array:
+    """A point moved uphill in its real coordinates, by L-BFGS-B on the score's logarithm."""
+    free = np.flatnonzero(space.is_real_D)
+    if not len(free):
+        return x_D
+
+    def climb(moved: Array) -> tuple[float, Array]:
+        X = np.repeat(x_D[None], len(free) + 1, axis=0)
+        X[:, free] = moved
+        steps = np.where(moved < 0.5, STEP, -STEP)
+        X[np.arange(1, len(X)), free] += steps
+        heights = -np.log(np.maximum(score(X), 1e-300))
+        return float(heights[0]), (heights[1:] - heights[0]) / steps
+
+    found = minimize(
+        climb,
+        x_D[free],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * len(free),
+        options={"maxiter": CLIMBS},
+    )
+    better = x_D.copy()
+    better[free] = np.clip(found.x, 0.0, 1.0)
+    return better
+
+
+def compress_bad_outliers(results: Results) -> Results:
+    """The results with what is worse than the front's ends drawn nearer, by a logarithm.
+
+    Losses behind the reference never add volume, yet a few large ones (a trial that diverged) would
+    set the scale and the lengths of a whole surface. The order stays, and so do all values that can
+    count.
+    """
+    Y = results.loss_NG
+    low = np.nanmin(Y, axis=0)
+    whole = Y[np.isfinite(Y).all(axis=1)]
+    corner = np.maximum(hypervolume_improvement.reference(whole), np.nanmedian(Y, axis=0))
+    span = np.maximum(corner - low, 1e-12)
+    past = np.maximum(Y - corner, 0.0) / span
+    drawn = np.where(past > 0, corner + span * np.log1p(past), Y)
+    return replace(results, loss_NG=drawn, loss_sem_NG=results.loss_sem_NG / (1 + past))
+
+
+def fit_hyperparameters(results: Results, space: Coordinates) -> list[Array]:
+    """Theta of each goal's and each limit's surface."""
+    thetas = []
+    for points, y, sem in _columns(results):
+        centre, spread = gaussian_process.standardised(y)
+        thetas.append(
+            gaussian_process.learn(points, space.is_choice_D, (y - centre) / spread, sem / spread)
+        )
+    return thetas
+
+
+def fit(results: Results, space: Coordinates, thetas: Sequence[Array]) -> SurrogateModel:
+    """What is believed after these results."""
+    surfaces = [
+        gaussian_process.condition(points, space.is_choice_D, y, sem, theta)
+        for (points, y, sem), theta in zip(_columns(results), thetas, strict=True)
+    ]
+    G = results.loss_NG.shape[1]
+    full = results.X_ND[results.u_N == 0]
+    return SurrogateModel(space, tuple(surfaces[:G]), tuple(surfaces[G:]), full, results.X_ND)
+
+
+def _columns(results: Results) -> list[tuple[Points, Array, Array]]:
+    """Goal by goal, then limit by limit: the points that have it, values and standard errors."""
+    goals = zip(results.loss_NG.T, results.loss_sem_NG.T, strict=True)
+    columns = [*goals, *((limit, np.zeros_like(limit)) for limit in results.limit_NL.T)]
+    return [
+        (Points(results.X_ND[there], results.u_N[there]), y[there], sem[there])
+        for y, sem in columns
+        for there in [~np.isnan(y)]
+    ]

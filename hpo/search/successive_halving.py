@@ -1,0 +1,75 @@
+"""Which trials of a rung go on, by what they have measured there: asynchronous successive halving.
+
+Trials of a rung are ranked by non-domination, those within the limits first, and within a rank by
+crowding distance (Deb et al. 2002, NSGA-II), the widest gaps first. Of n trials measured at a rung
+the best n / eta may go on, eta the ratio of the next rung to this one (Li et al. 2020, ASHA; for
+several goals Schmucker et al. 2021, arXiv 2106.12639). It is decided on what is there: no trial
+waits for another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpo.core.history import Answer, Entry
+from hpo.core.spec import StudySpec
+from hpo.front import losses as scoring
+from hpo.numerics import pareto
+
+
+def promotable(spec: StudySpec, entries: Sequence[Entry]) -> list[tuple[Entry, float]]:
+    """Waiting trials that may go on and to which fidelity; higher rungs and better trials first."""
+    found = []
+    for rung in reversed(range(len(spec.rungs) - 1)):
+        here, above = spec.rungs[rung], spec.rungs[rung + 1]
+        peers = [(entry, at) for entry in entries if (at := _at(entry, here)) is not None]
+        keep = math.floor(len(peers) * here / above + 1e-9)
+        order = ranked(spec, peers)[:keep]
+        found += [(entry, above) for entry in order if entry.waiting and _last(entry) == here]
+    return found
+
+
+def ranked(spec: StudySpec, peers: Sequence[tuple[Entry, Answer]]) -> list[Entry]:
+    """The trials of a rung, best first."""
+    if not peers:
+        return []
+    answers = [answer for _, answer in peers]
+    losses = scoring.losses(answers, spec.goals)
+    kept = np.array([scoring.feasible(answer, spec.limits) for answer in answers])
+    rank = np.empty(len(peers), dtype=np.int64)
+    rank[kept] = pareto.ranks(losses[kept]) if kept.any() else 0
+    rank[~kept] = len(peers) + (pareto.ranks(losses[~kept]) if not kept.all() else 0)
+    crowd = np.empty(len(peers))
+    for level in np.unique(rank):
+        crowd[rank == level] = crowding(losses[rank == level])
+    numbers = np.array([entry.number for entry, _ in peers])
+    order = np.lexsort((numbers, -crowd, rank))
+    return [peers[place][0] for place in order]
+
+
+def crowding(losses_NG: pareto.Losses) -> pareto.Losses:
+    """Crowding distance of each of N rows; infinite at the ends of every goal."""
+    found = np.zeros(len(losses_NG))
+    for column in losses_NG.T:
+        order = np.argsort(column, kind="stable")
+        values = column[order]
+        span = values[-1] - values[0]
+        gaps = np.full(len(values), np.inf)
+        if len(values) > 2 and np.isfinite(span):
+            gaps[1:-1] = (values[2:] - values[:-2]) / span if span > 0 else 0.0
+        found[order] += gaps
+    return found
+
+
+def _at(entry: Entry, fidelity: float) -> Answer | None:
+    """A searched trial's answer at a rung."""
+    if entry.kind != "searched" or entry.ended == "failed":
+        return None
+    return next((each for each in entry.answers if each.fidelity == fidelity), None)
+
+
+def _last(entry: Entry) -> float:
+    return entry.answers[-1].fidelity

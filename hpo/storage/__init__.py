@@ -1,0 +1,1 @@
+"""The record of a study in a database, the lease on it, and run folders."""

@@ -1,0 +1,74 @@
+"""A study's history, read from Optuna's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.core import rows
+from hpo.core.history import Answer, Ask, Ended, Entry, History
+from hpo.core.spec import StudySpec
+
+
+def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:
+    """The ledger from Optuna's record; a trial without questions was cut off before its first.
+
+    Raises:
+        DamagedRow: a row has another shape than this program writes.
+    """
+    return History([_entry(each, spec) for each in frozen])
+
+
+def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
+    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
+    ended: dict[TrialState, Ended] = {
+        TrialState.COMPLETE: "complete",
+        TrialState.FAIL: "failed",
+        TrialState.PRUNED: "pruned",
+    }
+    number = frozen.number
+    state = ended.get(frozen.state)
+    # Records from before there were rungs say nothing of waves; what ran then is decided again.
+    old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
+    asks = tuple(_ask(*each) for each in attrs.get("asked", old))
+    answers = [
+        Answer(
+            each["fidelity"],
+            each["order"],
+            rows.numbers(each["metrics"]),
+            rows.numbers(each["cost"]),
+            ask.base_only,
+        )
+        for each, ask in zip(attrs.get("rungs", []), asks, strict=False)
+    ]
+    if state in ("complete", "failed"):
+        step = attrs.get("step_cost", attrs.get("cost", {}))
+        order = attrs.get("order", number)
+        last, metrics = asks[-1], attrs.get("metrics", {})
+        answers.append(Answer(last.fidelity, order, metrics, step, last.base_only))
+    baseline, point = attrs.get("baseline"), attrs.get("point")
+    kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
+    # Confirmations may stand before planned trials that were added later, so names decide.
+    if baseline is not None or point is not None or (not attrs and number < len(spec.planned)):
+        kind = "planned"
+    return Entry(
+        number=number,
+        params=attrs.get("params", {}),
+        seed=attrs.get("seed", spec.seed),
+        asks=asks,
+        answers=tuple(answers),
+        ended=state,
+        stopped_at=attrs.get("stopped_at"),
+        kind="confirms" if attrs.get("confirms") else kind,
+        replicate_of=attrs.get("replicate_of"),
+        baseline=baseline,
+        point=point,
+        group=attrs.get("group", 0),
+        trial_id=frozen._trial_id,
+    )
+
+
+def _ask(wave: int, place: int, fidelity: float, seen: int, base_only: int = 0) -> Ask:
+    return Ask(wave, place, fidelity, seen, bool(base_only))

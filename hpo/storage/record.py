@@ -1,0 +1,381 @@
+"""The record: a study's trials in Optuna's own storage, read into plain data.
+
+Values that Optuna knows (params, goal values, constraints) are written where every Optuna tool
+finds them; the rest (all metrics, curves, cost, reasons) stands in user attributes. A password in a
+storage URL is never shown: `shown` stands between a URL, and `mask` between any other text, and
+everything a person reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpo.core import rows
+from hpo.core.domains import domain_data
+from hpo.core.failures import StorageError
+from hpo.core.goals import Goal, Limit
+from hpo.core.paper import Paper
+from hpo.core.passwords import mask, shown
+from hpo.core.rows import DamagedRow
+from hpo.core.spec import StudySpec
+from hpo.core.trial import Run, Rung, State, Trial
+from hpo.storage.addresses import Access, file_of, of_file
+from hpo.storage.database import Database, NoRecord
+
+DATABASE = "study.db"
+
+
+MARK = "hpo"
+"""The user attribute that every study of this program has from its first moment."""
+
+
+LEASE = "lease"
+"""The user attribute in which a controller says that it runs the study."""
+
+
+REMEDIES = {
+    ("malformed", "not a database", "no such table", "no such column"): "the file is damaged; "
+    "restore a copy of it, or move it away to measure again with what the store has",
+    ("unable to open", "readonly", "is a directory"): "check that this is a file, in a folder that "
+    "exists and may be written",
+    ("full", "disk I/O error"): "free some space on its disk",
+    ("locked", "busy"): "another program holds it; end that one",
+}
+"""Words of SQLite's errors -> what helps."""
+
+
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+}
+
+
+def url_of(folder: Path) -> str:
+    """The URL of the SQLite file in a run's folder."""
+    return of_file(folder / DATABASE)
+
+
+class ForeignStudy(ValueError):
+    """A study of this name that another program has made."""
+
+
+def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
+    """The study of this name, made if it is not there; one of another program is left alone.
+
+    A new study and the mark that it is of this program are one transaction, so that one that was
+    cut short right after is still known.
+
+    Raises:
+        ForeignStudy: another program has made it.
+        StorageError: the database cannot be reached.
+    """
+    directions = [goal.optuna_direction for goal in goals]
+    with guarded(url):
+        database = Database(url)
+
+        def make() -> None:
+            study_id = database.create_new_study(directions, name)
+            database.set_study_user_attr(study_id, MARK, True)
+
+        if name not in optuna.get_all_study_names(database):
+            with contextlib.suppress(DuplicatedStudyError):  # made by another at the same time
+                database.together(make)
+        study = optuna.load_study(storage=database, study_name=name)
+        check_own(study, url)
+        return study
+
+
+def check_own(study: Study, url: str) -> None:
+    """Raise ForeignStudy if another program has made the study.
+
+    A study from before there was the mark is known by its settings, or by its description where it
+    was cut short before those were written.
+    """
+    attrs = study.user_attrs
+    if MARK in attrs or "spec" in attrs:
+        return
+    if "description" in attrs and not study.get_trials(deepcopy=False):
+        return
+    raise ForeignStudy(
+        f"{shown(url)} has a study {study.study_name!r} that hpo did not start; give this run "
+        "another name with --name, or another database with --storage."
+    )
+
+
+def name_values(study: Study, metrics: Sequence[str]) -> None:
+    """Name the values of trials, for Optuna's dashboard and tables; those named already stay."""
+    if study.metric_names == list(metrics):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(metrics))
+
+
+def database_of(study: Study) -> Database:
+    """The database in which a study was opened."""
+    database = getattr(study._storage, "_backend", None)
+    assert isinstance(database, Database)
+    return database
+
+
+def load_study(url: str, name: str, access: Access = "write") -> Study:
+    """The study of this name; no database is made for it, and none is changed by "read".
+
+    Raises:
+        StorageError: it is not there, or the database cannot be reached.
+    """
+    with guarded(url):
+        try:
+            return optuna.load_study(storage=Database(url, access), study_name=name)
+        except (KeyError, NoRecord) as error:
+            reason = f" ({error})" if isinstance(error, NoRecord) else ""
+            raise StorageError(
+                f"the storage {shown(url)} holds no study {name!r}{reason}; check --storage and "
+                "the name."
+            ) from None
+
+
+def find_study(url: str, name: str) -> Study | None:
+    """The study of this name, None if there is none; neither file nor tables are made.
+
+    Raises:
+        StorageError: the database cannot be reached.
+    """
+    with guarded(url):
+        try:
+            return optuna.load_study(storage=Database(url, "write"), study_name=name)
+        except (KeyError, NoRecord):
+            return None
+
+
+def delete_study(study: Study) -> None:
+    """Delete a study with its trials; others in the same storage stay."""
+    database, study_id = database_of(study), study._study_id
+    database.again(lambda: database.delete_study(study_id))
+
+
+def copy_study(url: str, name: str, to_url: str) -> int:
+    """Copy a study into another storage, with every trial as it is; returns how many there are.
+
+    The copy has its name only once it is whole: what a copy that was cut short has left is made
+    anew.
+
+    Raises:
+        ValueError: there is one of that name already.
+        StorageError: a storage cannot be used.
+    """
+    source = load_study(url, name)
+    partial = f"{name} (being copied)"
+    with guarded(url):
+        attrs, trials = source.user_attrs, source.get_trials(deepcopy=False)
+        names_of_values = source.metric_names
+    with guarded(to_url):
+        database = Database(to_url)
+        names = optuna.get_all_study_names(database)
+        if name in names:
+            raise ValueError(
+                f"{shown(to_url)} has a study {name!r} already; choose another storage."
+            )
+        if partial in names:
+            optuna.delete_study(study_name=partial, storage=database)
+        target = optuna.create_study(
+            storage=database, study_name=partial, directions=source.directions
+        )
+        if names_of_values is not None:
+            name_values(target, names_of_values)
+        for key, value in attrs.items():
+            if key != LEASE:
+                target.set_user_attr(key, value)
+        target.add_trials(trials)
+        database.rename(target._study_id, name)
+    return len(trials)
+
+
+@contextlib.contextmanager
+def guarded(url: str) -> Iterator[None]:
+    """Turn what a database throws into one sentence without passwords."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise StorageError(
+            _damaged(f"the record in {shown(url)}", f"{error.msg} in a row")
+        ) from None
+    except DamagedRow as error:
+        raise StorageError(_damaged(f"the record in {shown(url)}", str(error))) from None
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        cause = error.__cause__ or error
+        reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])
+        remedy = "install that driver" if isinstance(error, ImportError) else _remedy(reason, url)
+        raise StorageError(
+            f"the storage {shown(url)} cannot be used ({reason}): {remedy}; then run the same "
+            "command to go on."
+        ) from None
+
+
+def _damaged(what: str, reason: str) -> str:
+    return (
+        f"{what} is damaged ({reason}); restore a copy of the database, or move it away and run "
+        "the study with --restart to measure again with what the store has."
+    )
+
+
+def _remedy(reason: str, url: str) -> str:
+    """What to do about a database that refuses; SQLite's words are those of its result codes."""
+    if file_of(url) is not None:
+        for signs, remedy in REMEDIES.items():
+            if any(sign in reason for sign in signs):
+                return remedy
+    return "check that it can be reached"
+
+
+def spec_data(spec: StudySpec) -> dict[str, Any]:
+    """What decides a study's proposals and results, JSON-able. Trial count and budget do not."""
+    return {
+        "objective": spec.objective.describe(),
+        "space": {path: domain_data(domain) for path, domain in spec.space.items()},
+        "goals": [[goal.metric, goal.direction] for goal in spec.goals],
+        "limits": [[limit.metric, _bound(limit.low), _bound(limit.high)] for limit in spec.limits],
+        "baselines": [[each.name, dict(each.params)] for each in spec.baselines],
+        **_grid_data(spec),
+        **_search_data(spec),
+        "wave": spec.wave,
+        "sampler": spec.sampler,
+        "seed": spec.seed,
+    }
+
+
+def _grid_data(spec: StudySpec) -> dict[str, Any]:
+    """Absent without a grid, as in records from before there were any."""
+    found: dict[str, Any] = {}
+    if spec.grid:
+        found["grid"] = [[each.name, dict(each.params)] for each in spec.grid]
+    if spec.replicates > 1:
+        found["replicates"] = spec.replicates
+    return found
+
+
+def _search_data(spec: StudySpec) -> dict[str, Any]:
+    """Absent where it is the default, as in records from before there was any."""
+    found: dict[str, Any] = {}
+    if len(spec.rungs) > 1:
+        found["rungs"] = list(spec.rungs)
+    if spec.finetune_at_rungs != "where it pays":
+        found["finetune_at_rungs"] = spec.finetune_at_rungs
+    if spec.priors:
+        found["priors"] = {path: [prior.centre, prior.width] for path, prior in spec.priors.items()}
+    if spec.replicate_share:
+        found["replicate_share"] = spec.replicate_share
+    return found
+
+
+def _bound(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None
+
+
+def read_run(study: Study, group: int | None = None) -> Run:
+    """All that a study has recorded of a group of trials; None is the one measured last.
+
+    Raises:
+        StorageError: the study was not started by this program, or not to the end, or its record is
+            damaged.
+    """
+    try:
+        return _read_run(study, group)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = str(error) if isinstance(error, DamagedRow) else type(error).__name__
+        raise StorageError(_damaged(f"the record of study {study.study_name!r}", reason)) from error
+
+
+def _read_run(study: Study, group: int | None) -> Run:
+    attrs = rows.checked(study.user_attrs, rows.OF_STUDY)
+    everything = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    if "spec" not in attrs:
+        raise StorageError(
+            f"the storage holds no settings of study {study.study_name!r}; run the study again."
+        )
+    data = attrs["spec"]
+    known = attrs.get("conditions", [])
+    if group is None:
+        group = attrs.get("group", 0)
+    elif not 0 <= group < max(1, len(known)):
+        raise ValueError(
+            f"study {study.study_name!r} has no group {group} of trials; its groups are 0 to "
+            f"{max(1, len(known)) - 1}."
+        )
+    trials = [trial for trial in everything if trial.group == group]
+    return Run(
+        name=study.study_name,
+        description=attrs.get("description", ""),
+        goals=tuple(Goal(metric=metric, direction=way) for metric, way in data["goals"]),
+        limits=tuple(
+            Limit(
+                metric=metric,
+                low=float("-inf") if low is None else low,
+                high=float("inf") if high is None else high,
+            )
+            for metric, low, high in data["limits"]
+        ),
+        trials=trials,
+        planned=attrs.get("planned", len(trials)),
+        conditions=known,
+        group=group,
+        num_others=len(everything) - len(trials),
+        paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
+        space=data["space"],
+        reproduce={"study": data, **attrs.get("reproduce", {})},
+    )
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
+    return Trial(
+        number=frozen.number,
+        state=STATES[frozen.state],
+        params=attrs.get("params", frozen.params),
+        baseline=attrs.get("baseline"),
+        point=attrs.get("point"),
+        metrics=attrs.get("metrics", {}),
+        curves=attrs.get("curves", {}),
+        cost=attrs.get("cost", {}),
+        failure=attrs.get("failure"),
+        notes=attrs.get("notes", []),
+        rungs=_rungs(attrs),
+        replicate_of=attrs.get("replicate_of"),
+        confirms=attrs.get("confirms", False),
+        group=attrs.get("group", 0),
+        labels=attrs.get("labels", []),
+        seed=attrs.get("seed", 0),
+        fidelity=attrs.get("fidelity", 1.0),
+    )
+
+
+def _rungs(attrs: Mapping[str, Any]) -> list[Rung]:
+    """What lies below the highest fidelity that was measured."""
+    return [
+        Rung(
+            fidelity=each["fidelity"],
+            metrics=rows.numbers(each["metrics"]),
+            cost=rows.numbers(each.get("cost", {})),
+        )
+        for each in attrs.get("rungs", [])
+        if each["fidelity"] < attrs.get("fidelity", 1.0)
+    ]
+
+
+def json_roundtrip(data: Any) -> Any:
+    """JSON-able data as it comes back from the storage (tuples as lists)."""
+    return json.loads(json.dumps(data))

@@ -1,0 +1,276 @@
+"""Runs on disk: one folder a run, with what is needed to find its record again."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpo.core import files
+from hpo.core.failures import StorageError
+from hpo.core.passwords import shown
+from hpo.core.trial import Run
+from hpo.storage.addresses import checked, is_inside
+from hpo.storage.record import DATABASE, guarded, load_study, read_run, url_of
+
+NOTE = "run.json"
+
+
+STORE = "store"
+
+
+STORAGE_ENV = "HPO_STORAGE"
+"""The environment's name for a storage URL: unlike an option, no list of processes shows it."""
+
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The study that a run is of."""
+
+    study: str
+    """A name among those that ship, or the absolute path of a file."""
+    setting: str | None
+    params: dict[str, Any]
+    """Hyperparameters fixed from the command line."""
+    folder: str | None = None
+    """Where relative paths among them start; None where there are no params."""
+    device: str | None = None
+    """Where it was told to compute; stages of other devices are others."""
+    devices: int | None = None
+    sharding: str | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the name and storage of its study."""
+
+    folder: Path
+    name: str
+    url: str = field(repr=False)
+
+    @property
+    def report(self) -> Path:
+        """Where the report goes."""
+        return self.folder / REPORT
+
+
+def make_run_folder(out: Path, name: str, url: str | None, default: str | None = None) -> RunFolder:
+    """The run's folder, made and noted; without a URL the storage noted before, or the default's.
+
+    Raises:
+        ValueError: the URL is none, the folder cannot be written, or the noted storage has to be
+            given.
+        StorageError: the disk is full.
+    """
+    place = place_of(out, name, url, default)
+    if url is None and (place.folder / NOTE).is_file():
+        return place
+    url = default if url is None else url
+    _write_note(place.folder, {"name": name, "storage": None if url is None else shown(url)})
+    return place
+
+
+def place_of(out: Path, name: str, url: str | None, default: str | None = None) -> RunFolder:
+    """The place that `make_place` gives, without making anything.
+
+    Raises:
+        ValueError: the noted storage has to be given.
+    """
+    if name == STORE:
+        raise ValueError(f"a study cannot be named {STORE!r}: stages are kept there; rename it.")
+    folder = out / name
+    if url is None and (folder / NOTE).is_file():
+        return _read_place(folder, None, default, missing=True, anywhere=True)
+    return RunFolder(folder, name, _given(url, default) or url_of(folder))
+
+
+def was_recorded(place: RunFolder, url: str | None) -> bool:
+    """Whether the run's folder notes that its study was recorded in this storage.
+
+    `url`: the storage that was asked for, which may be another than the one noted.
+    """
+    if not (place.folder / NOTE).is_file():
+        return False
+    note = _read_note(place.folder)
+    return "origin" in note and (url is None or note["storage"] == shown(url))
+
+
+def note_origin(place: RunFolder, origin: Origin) -> None:
+    """Write beside the run which study it is of, in place of what was noted before.
+
+    Raises:
+        ValueError: the folder cannot be written.
+        StorageError: the disk is full.
+    """
+    note = _read_note(place.folder)
+    changed = note | {"origin": dataclasses.asdict(origin)}
+    if changed != note:
+        _write_note(place.folder, changed)
+
+
+def read_origin(place: RunFolder) -> Origin | None:
+    """Which study the run is of; None for one from before this was noted."""
+    noted = _read_note(place.folder).get("origin")
+    try:
+        return None if noted is None else Origin(**noted)
+    except TypeError:
+        raise ValueError(
+            f"{place.folder / NOTE} cannot be read; delete it and run the study again."
+        ) from None
+
+
+def load(
+    run: str, out: str | Path = "runs", storage: str | None = None, group: int | None = None
+) -> Run:
+    """A run's record by its name in the output folder, or by its path; a notebook shows its front.
+
+    Raises:
+        ValueError: there is no such run, or its storage has to be given.
+        StorageError: it cannot be read.
+    """
+    return read(find_run(run, Path(out), storage), group)
+
+
+def find_run(run: str, out: Path, url: str | None) -> RunFolder:
+    """A run by its name in the output folder, or by its path, to be read.
+
+    Raises:
+        ValueError: there is no such run, or its storage has to be given: a record outside of the
+            run's folder is not opened because a note names it, which anybody may have written.
+    """
+    return _find(run, out, url, missing=False)
+
+
+def find_any(run: str, out: Path, url: str | None) -> RunFolder:
+    """As `find_place`, also where the run's record is not there any more."""
+    return _find(run, out, url, missing=True)
+
+
+def _find(run: str, out: Path, url: str | None, *, missing: bool) -> RunFolder:
+    url = _given(url, None)
+    for folder in (out / run, Path(run)):
+        if (folder / NOTE).is_file():
+            return _read_place(folder, url, os.environ.get(STORAGE_ENV), missing=missing)
+    known = [place.name for place in all_runs(out)]
+    hint = f"runs there are {', '.join(known)}" if known else "there are none; start one: hpo run"
+    raise ValueError(f"no run {run!r} in {out}; {hint}.")
+
+
+def all_runs(out: Path) -> list[RunFolder]:
+    """Runs in the output folder whose record is known."""
+    return [place for _, place in listed(out) if isinstance(place, RunFolder)]
+
+
+def listed(out: Path, url: str | None = None) -> list[tuple[str, RunFolder | str]]:
+    """Every run in the output folder by its folder's name, or why its record cannot be read.
+
+    `url`: a storage that may be opened where a run's note names it.
+    """
+    found: list[tuple[str, RunFolder | str]] = []
+    for note in sorted(out.glob(f"*/{NOTE}")):
+        default = os.environ.get(STORAGE_ENV) if url is None else url
+        try:
+            found.append((note.parent.name, _read_place(note.parent, None, default)))
+        except ValueError as error:
+            found.append((note.parent.name, str(error)))
+    return found
+
+
+def read(place: RunFolder, group: int | None = None) -> Run:
+    """A run's record, of a group of its trials (`hpo.core.conditions`); None is the last.
+
+    Nothing of it is changed.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with guarded(place.url):
+        return read_run(load_study(place.url, place.name, "read"), group)
+
+
+def fork_names(name: str) -> Iterator[str]:
+    """name, name-2, name-3, ..."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+def forks_in(out: Path, name: str) -> list[str]:
+    """Names of forks that have a folder, in the order of their numbers."""
+    start = f"{name}-"
+    found = [note.parent.name for note in out.glob(f"*/{NOTE}")]
+    numbers = [each.removeprefix(start) for each in found if each.startswith(start)]
+    return [f"{start}{each}" for each in sorted(filter(str.isdecimal, numbers), key=int)]
+
+
+def _given(url: str | None, default: str | None) -> str | None:
+    """The URL of the option, or of the environment, if it can be one."""
+    if url is not None:
+        return checked(url, "--storage")
+    return None if default is None else checked(default, STORAGE_ENV)
+
+
+def _read_place(
+    folder: Path,
+    url: str | None,
+    default: str | None,
+    *,
+    missing: bool = False,
+    anywhere: bool = False,
+) -> RunFolder:
+    """A run's place. `missing`: its record need not be there; `anywhere`: nor in its folder.
+
+    `default`: a URL that is taken if it is the one that was noted, maybe without its password.
+    """
+    note = _read_note(folder)
+    name, stored = note["name"], note["storage"]
+    if url is not None:
+        return RunFolder(folder, name, url)
+    if stored is not None and default is not None and shown(default) == shown(stored):
+        return RunFolder(folder, name, default)
+    found = url_of(folder) if stored is None else stored
+    if "***" in found or not (anywhere or is_inside(found, folder)):
+        raise ValueError(
+            f"this run's record is in {shown(found)}; give it with --storage, or in the "
+            f"environment as {STORAGE_ENV}."
+        )
+    if stored is None and not missing and not (folder / DATABASE).is_file():
+        raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
+    return RunFolder(folder, name, found)
+
+
+def _read_note(folder: Path) -> dict[str, Any]:
+    try:
+        if not (folder / NOTE).is_file():  # opening a FIFO would wait for a writer
+            raise TypeError
+        note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        if not isinstance(note["name"], str) or not isinstance(note["storage"], str | None):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{folder / NOTE} cannot be read; delete it and run the study again."
+        ) from None
+    return note
+
+
+def _write_note(folder: Path, note: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(folder / NOTE, json.dumps(note))
+    except OSError as error:
+        if error.errno in files.FULL:
+            raise StorageError(
+                f"the disk of {folder} is full; free some space, then run the same command."
+            ) from None
+        raise ValueError(
+            f"cannot write to the output folder {folder} ({error.strerror}); choose another with "
+            "--out."
+        ) from None

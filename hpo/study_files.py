@@ -1,0 +1,321 @@
+"""What a command line asks of a study, as data: the same study loads here and in a worker."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import types
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hpo.core import checks
+from hpo.core.domains import ends
+from hpo.core.spec import Baseline, GridPoint, StudySpec
+from hpo.core.trial import Run
+from hpo.storage.record import json_roundtrip
+from hpo.storage.run_folder import Origin
+
+SPEC_OVERRIDES = ("trials", "budget_s", "seed", "max_flops", "patience", "confirm")
+"""Fields of a study that the command line sets under the same name."""
+
+
+DEVICE_OPTIONS = ("devices", "sharding")
+"""What an objective is told only where it is asked for; one may know a single device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """A study's name or file, and what differs from it."""
+
+    study: str
+    store: str
+    """The folder of finished stages."""
+    setting: str | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Hyperparameters that are fixed: path and value."""
+    trials: int | None = None
+    budget_s: float | None = None
+    max_flops: float | None = None
+    patience: int | None = None
+    confirm: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    devices: int | None = None
+    sharding: str | None = None
+    lanes: int | None = None
+    store_gb: float | None = None
+    share: str | None = None
+    folder: str = field(default_factory=os.getcwd)
+    """Where relative paths of the command line start."""
+
+    def spec(self) -> StudySpec:
+        """The study.
+
+        Raises:
+            ValueError: there is no such study, or an option does not fit it.
+        """
+        fixed = dict(self.settings)
+        spec = load_fixed(self.study, self.setting, fixed, Path(self.folder))
+        several = self._given(DEVICE_OPTIONS)
+        known = inspect.signature(spec.objective.configure).parameters
+        for name in several:
+            if name not in known:
+                raise ValueError(f"--{name} is not known to the study's objective; leave it out.")
+        return dataclasses.replace(
+            spec,
+            **self._given(SPEC_OVERRIDES),
+            objective=spec.objective.configure(
+                device=self.device,
+                **several,
+                lanes=self.lanes,
+                store=self.store,
+                store_gb=self.store_gb,
+                share=self.share,
+            ),
+        )
+
+    def message(self) -> dict[str, Any]:
+        """JSON-able, with the folder that relative paths start from."""
+        return {"launch": dataclasses.asdict(self), "folder": self.folder}
+
+    def _given(self, names: Sequence[str]) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def received(message: Mapping[str, Any]) -> StudyRequest:
+    """The launch in a message."""
+    data = dict(message["launch"])
+    settings = tuple((path, value) for path, value in data.pop("settings"))
+    return StudyRequest(**data, settings=settings)
+
+
+STUDY_NAME = "STUDY"
+
+
+SETTINGS = "SETTINGS"
+
+
+PointOrBaseline = TypeVar("PointOrBaseline", GridPoint, Baseline)
+
+
+def load(study: str, setting: str | None = None) -> StudySpec:
+    """The study of this name or file: its STUDY, or the one its SETTINGS have under this name.
+
+    Raises:
+        ValueError: there is none, or the file does not give one.
+    """
+    path = file_of(study)
+    module = _execute(path)
+    spec = getattr(module, STUDY_NAME, None) if setting is None else _settings(module).get(setting)
+    if isinstance(spec, StudySpec):
+        return _in_folder(spec, path.parent)
+    if setting is None:
+        raise ValueError(f"{path} defines no {STUDY_NAME}; {_remedy(module)}")
+    hint = checks.near(setting, _settings(module))
+    raise ValueError(f"{path} has no setting {setting!r} in its {SETTINGS}; {hint}")
+
+
+def file_of(study: str) -> Path:
+    """The file of the study of this name or path.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(study).absolute()
+    if study.endswith(".py"):
+        if path.is_file():
+            return path
+        beside = [each.name for each in path.parent.glob("*.py")]
+        found = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)
+        hint = f"did you mean {path.stem}?" if path.stem in shipped() else "check the path."
+        if found:
+            hint = f"did you mean {path.parent / found[0]}?"
+        raise ValueError(f"no study file {study!r}; {hint}")
+    if study in shipped():
+        return folder() / f"{study}.py"
+    if path.with_name(f"{path.name}.py").is_file():
+        raise ValueError(f"no study {study!r}; did you mean the file {study}.py?")
+    if path.is_dir():
+        raise ValueError(f"{study!r} is a folder, not a study; give a .py file, or a study's name.")
+    if path.exists():
+        raise ValueError(f"{study!r} is no study; a study's file is Python and ends in .py.")
+    hint = checks.near(study, shipped())
+    if not hint.endswith("?"):
+        hint = f"{hint.rstrip('.')}, or give a path ending in .py."
+    raise ValueError(f"no study {study!r}; {hint}")
+
+
+def _remedy(module: types.ModuleType) -> str:
+    """What to do in a file without a study."""
+    given = getattr(module, STUDY_NAME, None)
+    if given is not None:
+        return f"it is {checks.shown(given)} there, and must be a StudySpec."
+    names = [name for name, each in vars(module).items() if isinstance(each, StudySpec)]
+    if names:
+        return f"rename {names[0]} to {STUDY_NAME}."
+    return f"add a line {STUDY_NAME} = StudySpec(...)."
+
+
+def load_fixed(
+    study: str, setting: str | None, fixed: Mapping[str, Any], given_in: Path
+) -> StudySpec:
+    """`load` and `with_params`.
+
+    Relative paths of the study's file start from its folder, those of `fixed` from `given_in`.
+
+    Raises:
+        ValueError: as there.
+    """
+    spec = load(study, setting)
+    if not fixed:
+        return spec
+    given = _in_folder(with_params(spec, fixed), given_in)
+    return _in_folder(given, file_of(study).parent)
+
+
+def _in_folder(spec: StudySpec, folder: Path) -> StudySpec:
+    """The study with an objective that is told, where it asks for that, where paths start."""
+    if "folder" not in inspect.signature(spec.objective.configure).parameters:
+        return spec
+    objective = spec.objective.configure(folder=str(folder))
+    return dataclasses.replace(spec, objective=objective)
+
+
+def with_params(spec: StudySpec, fixed: Mapping[str, Any]) -> StudySpec:
+    """The study with hyperparameters fixed for all trials, and so taken out of its space.
+
+    Raises:
+        ValueError: one cannot be set, or is searched under another name.
+    """
+    if not fixed:
+        return spec
+    objective = spec.objective.with_params(fixed)
+    for path, domain in spec.space.items():
+        if path not in fixed:
+            spec.objective.check({**fixed, path: ends(domain)[0]})
+    return dataclasses.replace(
+        spec,
+        objective=objective,
+        space={path: domain for path, domain in spec.space.items() if path not in fixed},
+        priors={path: prior for path, prior in spec.priors.items() if path not in fixed},
+        baselines=tuple(_without(each, fixed) for each in spec.baselines),
+        grid=tuple(_without(each, fixed) for each in spec.grid),
+    )
+
+
+def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
+    """The baseline or grid point without the params that are fixed for all trials."""
+    params = {path: value for path, value in point.params.items() if path not in fixed}
+    return dataclasses.replace(point, params=params)
+
+
+def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin:
+    """What `load` and `with_params` need to give the same study again, from any folder."""
+    place = str(Path(study).absolute()) if study.endswith(".py") else study
+    given_in = os.getcwd() if params else None
+    return Origin(study=place, setting=setting, params=dict(params), folder=given_in)
+
+
+def reload(run: Run, origin: Origin) -> StudySpec:
+    """The study that a run was made from, with an objective that measures as it did then.
+
+    What decides the result of a recorded trial is compared: the objective's description, beside the
+    trial's own params, seed and fidelity. Space, goals, trials and budget may have changed.
+
+    Raises:
+        ValueError: it is not there any more, or its trials would give something else now.
+    """
+    given_in = Path.cwd() if origin.folder is None else Path(origin.folder)
+    spec = load_fixed(origin.study, origin.setting, origin.params, given_in)
+    if json_roundtrip(spec.objective.describe()) != run.reproduce["study"]["objective"]:
+        raise ValueError(
+            f"{origin.study} describes another objective than the one that run {run.name!r} was "
+            "measured by; undo the change, or give the unchanged file with --study."
+        )
+    return spec
+
+
+def shipped() -> dict[str, str]:
+    """Names of the studies that ship, and the first line of each one's docstring."""
+    found = {}
+    for path in sorted(folder().glob("*.py")):
+        if not path.stem.startswith("_"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found[path.stem] = text.split("\n")[0]
+    return found
+
+
+def folder() -> Path:
+    """Where the studies that ship lie."""
+    found = importlib.util.find_spec("studies")
+    if found is None or not found.submodule_search_locations:
+        raise ValueError("the package `studies` is not installed; run pip install -e . again.")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _settings(module: types.ModuleType) -> dict[str, StudySpec]:
+    found = getattr(module, SETTINGS, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _execute(path: Path) -> types.ModuleType:
+    name = f"_study_{path.stem}"
+    loaded = importlib.util.spec_from_file_location(name, path)
+    if loaded is None or loaded.loader is None:
+        raise ValueError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(loaded)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # as `python path` would: modules beside it are found
+    try:
+        loaded.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The error's kind, place in the file and first line."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    place = f"line {line}: " if line is not None else ""
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # a sentence of ours
+    return f"{place}{kind}{text}{_suggestion(error)}"
+
+
+def _suggestion(error: BaseException) -> str:
+    """The near one of the names that were there, after a name that was not."""
+    name, known = "", list[str]()
+    if isinstance(error, AttributeError):
+        name, known = error.name or "", dir(error.obj)
+    elif isinstance(error, NameError):
+        name, known = error.name or "", list(_names_at(error))
+    elif isinstance(error, ImportError) and error.name in sys.modules:
+        found = re.match(r"cannot import name '(\w+)'", str(error))
+        name, known = found[1] if found else "", dir(sys.modules[error.name])
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if name and near else ""
+
+
+def _names_at(error: BaseException) -> set[str]:
+    """The names that stood where the error was raised."""
+    trace, frame = error.__traceback__, None
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+    return set() if frame is None else {*frame.f_locals, *frame.f_globals, *dir(builtins)}

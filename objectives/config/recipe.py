@@ -1,0 +1,135 @@
+"""The recipe: everything one trial does, as one frozen tree of values.
+
+A hyperparameter's name is its dotted path in this tree (`pretrain.schedule.decay_frac`), and there
+is no second name but the short forms. `Recipe.with_params` sets paths, `to_dict` and `from_dict`
+make the JSON round trip. Types and ranges are checked by pydantic on every construction from
+outside, strictly: a string is never taken for a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+from objectives.config import paths
+from objectives.config.config_class import config_class
+from objectives.config.data import Corpus
+from objectives.config.paths import Value
+from objectives.config.probes import Probes
+from objectives.config.training import Finetune, Pretrain, _check_followed
+
+PresetName = Literal[
+    "llama-0.06m",
+    "llama-0.2m",
+    "llama-1m",
+    "llama-4m",
+    "llama-10m",
+    "llama-30m",
+    "llama-60m",
+    "llama-135m",
+    "llama-350m",
+    "llama-0.5b",
+    "llama-1b",
+    "llama-3.2-1b",
+    "gpt2-0.2m",
+    "gpt2-124m",
+]
+"""The keys of `objectives.models.causal_lm.PRESETS`."""
+
+
+@config_class
+class Model:
+    """A causal language model, from a preset's or a Hugging Face config's shape."""
+
+    preset: PresetName | None = "llama-0.2m"
+    """A name in `objectives.models.causal_lm.PRESETS`."""
+    config: str | None = None
+    """A Hugging Face config (hub name or folder) instead of a preset."""
+    weights: str | None = None
+    """Pretrained weights (hub name or folder) to continue from; None starts at random."""
+
+
+SHORT_FORMS = {"pretrain.weight_decay": "pretrain.weight_decay.value"}
+"""Subtrees that a number may stand for -> the path that it sets."""
+
+
+@config_class
+class Recipe:
+    """Everything one trial does."""
+
+    model: Model = field(default_factory=Model)
+    corpus: Corpus = field(default_factory=Corpus)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    finetune: Finetune = field(default_factory=Finetune)
+    probes: Probes = field(default_factory=Probes)
+
+    def __post_init__(self) -> None:
+        pre, fine = self.pretrain, self.finetune
+        if pre.batch_size % pre.accumulation:
+            raise ValueError(
+                f"pretrain.accumulation must divide pretrain.batch_size, got {pre.accumulation} "
+                f"and {pre.batch_size}; choose a divisor."
+            )
+        if (fine.steps is None) == (fine.epochs is None):
+            raise ValueError(
+                "exactly one of finetune.steps and finetune.epochs must be set, got "
+                f"{fine.steps} and {fine.epochs}; set the other to None."
+            )
+        if (self.model.preset is None) == (self.model.config is None):
+            raise ValueError(
+                "exactly one of model.preset and model.config must be set, got "
+                f"{self.model.preset!r} and {self.model.config!r}; set the other to None."
+            )
+        if fine.selection_seeds > fine.seeds:
+            raise ValueError(
+                f"finetune.selection_seeds must be at most finetune.seeds, got "
+                f"{fine.selection_seeds} and {fine.seeds}."
+            )
+        if pre.mid is not None and pre.schedule.decay == "merged":
+            raise ValueError(
+                "pretrain.schedule.decay must be 'trained' where pretrain.mid follows, got "
+                "'merged'; a mean of checkpoints has no AdamW memory to go on with, so merge "
+                "pretrain.mid.schedule, or set pretrain.mid to None."
+            )
+        _check_followed(pre)
+        if fine.schedule.decay == "merged":
+            raise ValueError(
+                "finetune.schedule.decay must be 'trained', got 'merged'; only a pretraining "
+                "schedule can be merged."
+            )
+        if len(set(fine.lrs)) < len(fine.lrs):
+            raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")
+        if len(set(self.probes.run)) < len(self.probes.run):
+            raise ValueError(f"probes.run must name each probe once, got {self.probes.run}.")
+        names = [task.name for task in fine.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-able data."""
+        return paths.to_dict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Recipe:
+        """The recipe from `to_dict`'s data.
+
+        Raises:
+            ValueError: an unknown path, a wrong type, a value out of range.
+        """
+        return paths.from_dict(Recipe, data, SHORT_FORMS)
+
+    def paths(self) -> dict[str, Value]:
+        """Every hyperparameter: dotted path -> value."""
+        return paths.paths(self)
+
+    def with_params(self, params: Mapping[str, Any]) -> Recipe:
+        """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
+
+        A number for `pretrain.weight_decay` sets its `value` and leaves the fields beside it.
+
+        Raises:
+            ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
+                hyperparameter by two names.
+        """
+        return paths.with_params(self, params, SHORT_FORMS)

@@ -1,0 +1,1 @@
+"""Text to documents to token files; tasks to encoded rows."""

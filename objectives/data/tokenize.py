@@ -1,0 +1,219 @@
+"""From documents to token files: the split, the tokenizer, and what is written.
+
+Each document falls into train or validation by its hash; a byte-level BPE is trained on the
+training documents, or a Hugging Face tokenizer is used; each document is written as its tokens and
+the end mark.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from objectives.config import data
+from objectives.data import bpe, sources
+from objectives.data.bpe import END
+from objectives.data.sources import Counts
+from objectives.models import hub, huggingface
+from objectives.store.entries import write_json
+from objectives.waiting import in_thread
+
+VALIDATION = "validation"
+
+
+TOKENIZER_BYTES = 20_000_000
+"""Training text that the BPE sees at most; assumed: merges hardly change beyond."""
+
+
+ENDS = (END, "<eos>", "</s>", "<|end_of_text|>", "<|im_end|>")
+"""Special tokens taken for the end of a text where a tokenizer does not name its own."""
+
+
+CHUNK_DOCUMENTS, CHUNK_CHARS = 256, 2_000_000
+"""A chunk of documents that are tokenized together ends at the first of these; assumed."""
+
+
+REPORT_S = 0.5
+"""Seconds between two reports of how far the tokenizer's text is read."""
+
+
+Split = Literal["train", "validation"]
+
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def _split_of(text: str, validation_frac: float) -> Split:
+    # Salted: sources order documents by their plain hash, and a first part of that order must not
+    # be one split.
+    digest = hashlib.sha256(b"split" + text.encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return "validation" if share < validation_frac else "train"
+
+
+def train_tokenizer(corpus: data.Corpus, folder: Path, report: Report) -> None:
+    """Write a byte-level BPE of the training documents into the folder."""
+    told_at = -math.inf
+
+    def tell(chars: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= REPORT_S:
+            stage = f"train the tokenizer, {chars / 1e6:.0f} MB read"
+            report({"stage": stage, "step": 0, "steps": 1})
+            told_at = time.monotonic()
+
+    tokenizer = bpe.train(_training_text(corpus), corpus.vocab_size, tell)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _training_text(corpus: data.Corpus) -> Iterator[str]:
+    """Training documents, the sources in turn, up to TOKENIZER_BYTES of each."""
+    for source in corpus.sources:
+        left = TOKENIZER_BYTES
+        for text in sources.documents(source):
+            if _split_of(text, corpus.validation_frac) == "train":
+                yield text
+                left -= len(text)
+            if left <= 0:
+                break
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A Hugging Face tokenizer by hub name, folder or tokenizer.json.
+
+    Raises:
+        ValueError: it cannot be read, or has no end-of-text token.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        tokenizer = _of_file(path, name)
+    else:
+        local = path.exists() or hub.why_unreachable(name) is not None
+        place = str(path) if path.exists() else name
+        tokenizer = huggingface.open_tokenizer(place, local=local)
+    if tokenizer.eos_token_id is None:
+        _name_end(tokenizer, name)
+    return tokenizer
+
+
+def _of_file(path: Path, name: str) -> PreTrainedTokenizerBase:
+    try:
+        return PreTrainedTokenizerFast(tokenizer_file=str(path))
+    except Exception as error:  # of whatever kind: tokenizers raise bare ones
+        raise ValueError(
+            f"corpus.tokenizer {name!r} cannot be read ({huggingface.reason(error)}); give a "
+            "tokenizer.json, or None to train one."
+        ) from None
+
+
+def _name_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Take a usual end-of-text token for the tokenizer's own."""
+    known = tokenizer.get_vocab()
+    end = next((token for token in ENDS if token in known), None)
+    if end is None:
+        raise ValueError(
+            f"tokenizer {name!r} has no end-of-text token; name one as eos_token in its "
+            f"tokenizer_config.json, or choose one that has any of {', '.join(ENDS)}."
+        )
+    tokenizer.eos_token = end
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without marks."""
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def write_tokens(
+    corpus: data.Corpus,
+    owner: str,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    report: Report,
+) -> None:
+    """Write the tokens of each source and of validation, and what else there is to know of them."""
+    counts = [Counts() for _ in corpus.sources]
+    documents = [0] * (len(corpus.sources) + 1)
+    validation_bytes = 0
+    with (folder / f"{VALIDATION}.bin").open("wb") as validation:
+        for index, source in enumerate(corpus.sources):
+            with (folder / f"train-{index}.bin").open("wb") as train:
+                files: dict[Split, BinaryIO] = {"train": train, "validation": validation}
+                found = sources.documents(source, counts[index])
+                frac = corpus.validation_frac
+                written, number = _write_source(found, frac, tokenizer, files, report)
+            if not sum(written.values()):
+                raise ValueError(
+                    f"{owner}.sources.{index} ({source.kind}) holds no text; give documents that "
+                    "are not empty."
+                )
+            documents[index] = number["train"]
+            documents[-1] += number["validation"]
+            validation_bytes += written["validation"]
+    info = {
+        "dtype": dtype_of(tokenizer).name,
+        "validation_bytes": validation_bytes,
+        "documents": documents,
+        "counts": [dataclasses.astuple(each) for each in counts],
+    }
+    write_json(folder / "info.json", info)
+
+
+def _write_source(
+    documents: Iterable[str],
+    validation_frac: float,
+    tokenizer: PreTrainedTokenizerBase,
+    files: Mapping[Split, BinaryIO],
+    report: Report,
+) -> tuple[dict[Split, int], dict[Split, int]]:
+    """Write documents as tokens; returns bytes of text and documents of each split."""
+    written: dict[Split, int] = {"train": 0, "validation": 0}
+    number: dict[Split, int] = {"train": 0, "validation": 0}
+
+    def tell() -> None:
+        megabytes = sum(written.values()) / 1e6
+        report({"stage": f"tokenize, {megabytes:.0f} MB done", "step": 0, "steps": 1})
+
+    for texts in _chunks(documents):
+        for text, ids in zip(texts, _encode_chunk(tokenizer, texts, tell), strict=True):
+            split = _split_of(text, validation_frac)
+            np.array([*ids, tokenizer.eos_token_id], dtype_of(tokenizer)).tofile(files[split])
+            written[split] += len(text.encode())
+            number[split] += 1
+        tell()
+    return written, number
+
+
+def _encode_chunk(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], tell: Callable[[], None]
+) -> list[list[int]]:
+    """As `encode`; what takes long is done beside this thread, so that signals are heard."""
+    if sum(map(len, texts)) < CHUNK_CHARS:
+        return encode(tokenizer, texts)
+    return in_thread(lambda: encode(tokenizer, texts), tell)
+
+
+def dtype_of(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
+    """What a token is stored as."""
+    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+
+
+def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in documents:
+        chunk.append(text)
+        size += len(text)
+        if len(chunk) == CHUNK_DOCUMENTS or size >= CHUNK_CHARS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

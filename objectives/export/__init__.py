@@ -1,0 +1,1 @@
+"""Weights, evaluation files and the configuration of other trainers."""

@@ -1,0 +1,192 @@
+"""Fine-tuning of several bases on several tasks, and the choice of the learning rate.
+
+1. For each base and task the learning rate is chosen on validation (least completion loss over the
+   selection seeds) from a grid that grows by its own ratio while the best rate lies at its edge.
+   Bases differ in the rate that suits them; one shared rate would favour some (arXiv 2603.16127
+   sweeps it for each base).
+2. The other seeds run at the chosen rate only.
+3. Base and fine-tuned models are scored on test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.config.training import Finetune
+from objectives.data.tasks import Task
+from objectives.finetuning.checkpoints import FinetuneResult
+from objectives.finetuning.trainer import FinetuneTrainer
+from objectives.pretraining.checkpoints import Parameters
+from objectives.pretraining.sweep import MOST_LANES
+from objectives.training import evaluation
+
+CURVE_POINTS = 40
+
+
+@dataclass
+class Outcome:
+    """One base's fine-tunes on one task, at the chosen learning rate."""
+
+    lr: float
+    """NaN where every rate diverged, or the chosen one with a further seed; then no scores after
+    fine-tuning are filled."""
+    tried: dict[float, float]
+    """Learning rate -> validation completion loss, mean over seeds; inf where it diverged."""
+    before: float
+    """The task's metric of the base itself."""
+    loss_before: float
+    after: list[float] = field(default_factory=list)
+    """The task's metric; one a seed."""
+    loss_after: list[float] = field(default_factory=list)
+    base_loss_after: list[float] = field(default_factory=list)
+    """Nats a token on the pretraining sample, if one was given; one a seed."""
+    curve: list[list[float]] = field(default_factory=list)
+    """[step, training loss], mean over seeds."""
+    stages: list[str] = field(default_factory=list)
+    """Keys of the stored fine-tunes; their seeds in order are the seeds of the lists above."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able data."""
+        return dataclasses.asdict(self) | {"tried": [list(item) for item in self.tried.items()]}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Outcome:
+        """The inverse of `to_dict`."""
+        return Outcome(**{**data, "tried": dict(data["tried"])})
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the chosen rate is the least or greatest that was tried."""
+        return self.lr in (min(self.tried), max(self.tried))
+
+
+class Finetuner:
+    """Tasks to fine-tune bases on."""
+
+    def __init__(self, arms: FinetuneTrainer, tasks: Sequence[Task], seed: int) -> None:
+        """`seed` is the trial's; each fine-tuning seed is drawn from it."""
+        self.arms, self.fine, self.tasks = arms, arms.fine, list(tasks)
+        self.seeds = finetuning_seeds(self.fine, seed)
+
+    def run(
+        self,
+        bases: Sequence[tuple[str, Parameters]],
+        sample: NDArray[np.int64] | None = None,
+    ) -> list[list[Outcome]]:
+        """Fine-tune each base (key, parameters) on each task; [bases][tasks].
+
+        `sample` [N, T + 1] measures forgetting.
+        """
+        self.arms.open(bases, self.tasks[0].validation)
+        by_task = [self._on_task(task, len(bases), sample) for task in self.tasks]
+        return [list(outcomes) for outcomes in zip(*by_task, strict=True)]
+
+    def _on_task(self, task: Task, bases: int, sample: NDArray[np.int64] | None) -> list[Outcome]:
+        tried: list[dict[float, float]] = [{} for _ in range(bases)]
+        best: dict[int, FinetuneResult] = {}
+
+        def choose(base: int, rate: float, tuned: FinetuneResult) -> None:
+            tried[base][rate] = tuned.validation_loss
+            if math.isfinite(tuned.validation_loss) and chosen_rate(tried[base]) == rate:
+                best[base] = tuned
+
+        def add(base: int, rate: float, tuned: FinetuneResult) -> None:
+            if math.isfinite(tuned.validation_loss):
+                best[base] = best[base].with_seeds(tuned)
+            else:
+                del best[base]
+
+        selecting, others = (
+            self.seeds[: self.fine.selection_seeds],
+            self.seeds[self.fine.selection_seeds :],
+        )
+        for extension in range(self.fine.max_extensions + 1):
+            wanted = {
+                base: next_rates(self.fine.lrs, rates, extension)
+                for base, rates in enumerate(tried)
+            }
+            self.arms.tune(task, wanted, selecting, choose)
+        if others:
+            chosen = {base: [chosen_rate(tried[base])] for base in sorted(best)}
+            self.arms.tune(task, chosen, others, add)
+        return self._score(task, tried, best, sample)
+
+    def _score(
+        self,
+        task: Task,
+        tried: Sequence[dict[float, float]],
+        best: Mapping[int, FinetuneResult],
+        sample: NDArray[np.int64] | None,
+    ) -> list[Outcome]:
+        """Score all bases on the task's test rows, before and after."""
+        outcomes: list[Outcome] = []
+        width = max(1, (self.arms.max_lanes or MOST_LANES) // len(self.seeds))
+        for start in range(0, len(tried), width):
+            members = range(start, min(start + width, len(tried)))
+            before, loss = evaluation.task_scores(self.arms.plain_lanes(members), task)
+            for row, base in enumerate(members):
+                lr = chosen_rate(tried[base]) if base in best else math.nan
+                outcomes.append(Outcome(lr, tried[base], float(before[row]), float(loss[row])))
+            alive = [base for base in members if base in best]
+            if alive:
+                self._score_after(task, {base: best[base] for base in alive}, outcomes, sample)
+            self.arms.report({"stage": f"score {task.name}", "step": 1, "steps": 1})
+        return outcomes
+
+    def _score_after(
+        self,
+        task: Task,
+        tuned: Mapping[int, FinetuneResult],
+        outcomes: Sequence[Outcome],
+        sample: NDArray[np.int64] | None,
+    ) -> None:
+        params = [each for one in tuned.values() for each in one.params]
+        scored = self.arms.tuned_lanes(list(tuned), params)
+        shape = (len(tuned), len(self.seeds))
+        score, loss = (each.reshape(shape) for each in evaluation.task_scores(scored, task))
+        for row, (base, one) in enumerate(tuned.items()):
+            outcome = outcomes[base]
+            outcome.after, outcome.loss_after = score[row].tolist(), loss[row].tolist()
+            outcome.curve = curve(np.mean(one.losses, axis=0), CURVE_POINTS)
+            outcome.stages = list(one.stages)
+        if sample is not None:
+            kept = evaluation.mean_loss(scored, sample).reshape(shape)
+            for row, base in enumerate(tuned):
+                outcomes[base].base_loss_after = kept[row].tolist()
+
+
+def finetuning_seeds(fine: Finetune, seed: int) -> list[int]:
+    """The seeds of a trial's fine-tunes, from its own."""
+    return [seed * 1000 + index for index in range(fine.seeds)]
+
+
+def chosen_rate(tried: Mapping[float, float]) -> float:
+    """The rate with the least validation loss; the smaller one of two equals."""
+    return min(tried, key=lambda rate: (tried[rate], rate))
+
+
+def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: int) -> list[float]:
+    """The grid at first; then one rate beyond the edge at which the best one lies."""
+    ordered = sorted(grid)
+    if extension == 0:
+        return ordered
+    if len(ordered) < 2:
+        return []
+    best = chosen_rate(tried)
+    if best == max(tried) and math.isfinite(tried[best]):
+        return [best * ordered[-1] / ordered[-2]]
+    return [best * ordered[0] / ordered[1]] if best == min(tried) else []
+
+
+def curve(losses: NDArray[np.float64], points: int) -> list[list[float]]:
+    """[step, mean loss of the steps since the last point] at about this many points."""
+    ends = np.unique(np.linspace(0, len(losses), min(points, len(losses)) + 1).round().astype(int))
+    return [[float(end), float(losses[start:end].mean())] for start, end in pairwise(ends)]

@@ -1,0 +1,174 @@
+"""The only doors to Hugging Face's configs, tokenizers, weights and model classes.
+
+A folder or a hub repository is data. Nothing in it may run as code, choose an implementation of
+attention or of experts (which transformers would fetch from the hub as a binary), or lead to files
+outside it. Whatever is wrong with it is one short ValueError that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from objectives.models import hub
+
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""Without it transformers asks on stdin whether to run a repository's Python."""
+
+
+LONGEST_REASON = 160
+"""Characters of another library's message that are shown."""
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The config of a causal language model; of a multimodal wrapper, that of its text model.
+
+    Raises:
+        ValueError: it cannot be read, or is of another kind of model.
+    """
+    with one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            name, local_files_only=hub.only_local(name), **NO_CODE
+        )
+        text = text_model(config)
+    if text is None:
+        raise ValueError(
+            f"model.config {name!r} is of type {config.model_type}, which transformers has no "
+            "causal language model for; take the config of one."
+        )
+    _clear(text)
+    return text
+
+
+def text_model(config: PreTrainedConfig) -> PreTrainedConfig | None:
+    """The config itself or the text model's inside it; None if neither is a causal model's."""
+    try:
+        inner = config.get_text_config(decoder=True)
+    except NotImplementedError:  # a model without such parts
+        inner = config
+    # of an encoder and a decoder in one config it makes a copy
+    inside = [] if type(inner) is type(config) else [inner]
+    return next((c for c in (*inside, config) if type(c) in MODEL_FOR_CAUSAL_LM_MAPPING), None)
+
+
+def open_tokenizer(name: str, *, local: bool) -> PreTrainedTokenizerBase:
+    """A tokenizer of a folder or, unless `local`, of the hub.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    remedy = "give a folder with tokenizer.json, or None to train one"
+    with one_sentence(f"corpus.tokenizer {name!r} cannot be read", remedy):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, local_files_only=local, **NO_CODE
+        )
+        if not len(tokenizer):
+            raise ValueError("it has no tokens")
+    return tokenizer
+
+
+def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
+    """Pretrained weights in the default precision, whatever they are stored in.
+
+    Raises:
+        ValueError: they cannot be read, or are another model's.
+    """
+    remedy = "give a folder with model.safetensors"
+    with one_sentence(f"model.weights {name!r} cannot be read", remedy):
+        _check_weight_files(Path(name))
+        module, found = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=copy.deepcopy(config),
+            dtype=torch.get_default_dtype(),
+            attn_implementation="eager",
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            local_files_only=hub.only_local(name),
+            **NO_CODE,
+        )
+        if getattr(module, "_hf_peft_config_loaded", False):
+            raise ValueError("it holds an adapter beside the model; merge it first")
+    unfit = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if unfit:
+        raise ValueError(
+            f"model.weights {name!r} do not fit the model: {unfit[0]} is missing or has another "
+            "shape; give their own config, and their tokenizer as corpus.tokenizer."
+        )
+    loaded: nn.Module = module
+    return loaded
+
+
+def new_module(config: PreTrainedConfig, attention: str = "eager") -> nn.Module:
+    """The model of a config, its weights drawn from torch's generator, in the default precision."""
+    module: nn.Module = AutoModelForCausalLM.from_config(
+        copy.deepcopy(config),
+        attn_implementation=attention,
+        dtype=torch.get_default_dtype(),
+        **NO_CODE,
+    )
+    return module
+
+
+def reason(error: BaseException) -> str:
+    """Another library's message in one short line of printable characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in text or "custom code" in text:
+        return "it needs Python code of its own, which is never run"
+    text = "".join(each if each.isprintable() else "?" for each in text).rstrip(".")
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
+
+
+@contextlib.contextmanager
+def one_sentence(problem: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a library raises over a broken file into a ValueError.
+
+    Any exception: a damaged config, tokenizer or weights file has been seen to raise KeyError,
+    IndexError, TypeError, RecursionError and the libraries' own.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{problem} ({reason(error)}); {remedy}.") from None
+
+
+def _clear(config: PreTrainedConfig) -> None:
+    """Forget what a file may not decide: implementations, code, what a forward pass returns.
+
+    Also how its weights were quantized: they are trained in full precision.
+    """
+    config._attn_implementation = None
+    config._experts_implementation = None
+    for name in ("auto_map", "custom_pipelines", "quantization_config"):
+        if hasattr(config, name):
+            delattr(config, name)
+    config.output_hidden_states = False
+    config.output_attentions = False
+    config.return_dict = True
+
+
+def _check_weight_files(folder: Path) -> None:
+    """Raise ValueError if an index leads out of the folder; a hub's name is no folder."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    if not all(isinstance(file, str) and Path(file).name == file for file in files):
+        raise ValueError(f"{index.name} names files outside the folder")

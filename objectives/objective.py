@@ -1,0 +1,305 @@
+"""What objectives have in common: a recipe, where it is computed, and one trial or many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from objectives import conditions, metric_names, results, turns
+from objectives.config.execution import Execution, check_device
+from objectives.config.locations import located
+from objectives.config.paths import Value
+from objectives.config.recipe import SHORT_FORMS, Recipe
+from objectives.export import bundle
+from objectives.export.bundle import ExportSummary
+from objectives.pipeline import Pipeline
+from objectives.preflight import checks, estimates
+from objectives.pretraining.data_cache import DataCache
+from objectives.pretraining.job import job_of
+from objectives.pretraining.reuse import reused
+from objectives.progress import Event, Progress
+from objectives.results import TrialFailed
+from objectives.store.store import Store
+from objectives.training import device_memory, lr_schedule
+from objectives.types import Request, Result
+
+
+class Tree(Protocol):
+    """A tree of hyperparameters."""
+
+    def with_params(self, params: Mapping[str, Value]) -> Self:
+        """A copy with these paths set."""
+
+    def paths(self) -> dict[str, Value]:
+        """Every path and its value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+
+
+T = TypeVar("T", bound=Tree)
+
+
+class Objective(ABC, Generic[T]):
+    """Measures recipes of one kind."""
+
+    kind: ClassVar[str]
+    recipe_kind: ClassVar[type[Any]]
+
+    def __init__(self, recipe: T, execution: Execution | None = None) -> None:
+        if not isinstance(recipe, self.recipe_kind):
+            raise ValueError(
+                f"{type(self).__name__} needs a {self.recipe_kind.__name__}, got {recipe!r:.80}; "
+                f"make one, such as {self.recipe_kind.__name__}()."
+            )
+        self.recipe = recipe
+        self.execution = execution or Execution()
+        self.located: T = located(recipe, self.execution.folder)
+        """The recipe that is read: its relative paths start where they were given."""
+
+    def __call__(
+        self, params: Mapping[str, Value], *, fidelity: float = 1.0, seed: int = 0
+    ) -> Result:
+        """Measure one trial.
+
+        Raises:
+            TrialFailed: it has no metrics, such as where training diverged; `evaluate` returns such
+                a result instead.
+            ValueError: params that cannot be set, or what `evaluate` raises.
+        """
+        (result,) = self.evaluate([Request(params=dict(params), fidelity=fidelity, seed=seed)])
+        if result.failure is not None:
+            raise TrialFailed(result)
+        return result
+
+    @abstractmethod
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[Result]:
+        """Measure a batch; one result a request, in order."""
+
+    @abstractmethod
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives; none where it makes no difference."""
+
+    @abstractmethod
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's training that is done once `done` is, if nothing is dropped."""
+
+    def check(self, params: Mapping[str, Value]) -> None:
+        """Raise ValueError, in one sentence, if these params cannot be set."""
+        self.recipe.with_params(params)
+
+    def with_params(self, params: Mapping[str, Value]) -> Self:
+        """The same objective with these values as its fixed ones."""
+        return self._changed(
+            self.recipe.with_params(params), self.located.with_params(params), self.execution
+        )
+
+    def configure(
+        self,
+        *,
+        device: str | None = None,
+        devices: int | None = None,
+        sharding: str | None = None,
+        lanes: int | None = None,
+        store: str | None = None,
+        store_gb: float | None = None,
+        share: str | None = None,
+        folder: str | None = None,
+    ) -> Self:
+        """The same objective told where to compute and where to keep its stages.
+
+        Relative paths that were given so far start from `folder`, and so do those of requests.
+
+        Raises:
+            ValueError: a device is not there, or there is no such kind of sharding or shared store.
+        """
+        execution = self.execution.changed(
+            device=device,
+            devices=devices,
+            sharding=sharding,
+            lanes=lanes,
+            store=store,
+            store_gb=store_gb,
+            share=share,
+            folder=folder,
+        )
+        return self._changed(self.recipe, located(self.located, execution.folder), execution)
+
+    def _changed(self, recipe: T, read: T, execution: Execution) -> Self:
+        changed = type(self)(recipe, execution)
+        changed.located = read
+        return changed
+
+    def values(self) -> dict[str, Value]:
+        """The value of every hyperparameter where a request does not set it, short forms too."""
+        paths = self.recipe.paths()
+        return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
+
+    def machine(self) -> dict[str, Any]:
+        """Where it computes."""
+        return self.execution.machine()
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the results, JSON-able."""
+        return {"objective": self.kind, "recipe": self.recipe.to_dict()}
+
+
+class PlasticityObjective(Objective[Recipe]):
+    """Measures recipes: base loss, and what fine-tuning makes of the base."""
+
+    kind = "plasticity"
+    recipe_kind = Recipe
+
+    def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
+        super().__init__(recipe, execution)
+        _check_schedules(recipe)
+        self._prepared = DataCache()
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[Result]:
+        """Measure a batch; one result a request, in order.
+
+        `on_event` is told of progress after every step; an exception it raises stops the work
+        there, with all that is finished kept in the store. Threads of one process take turns
+        (`objectives.turns`), so each gets what it would get alone.
+
+        Raises:
+            ValueError: a request that cannot be understood, or a corpus, task or model that cannot
+                be had.
+            StoreError: the store cannot be written.
+        """
+        with turns.turn(on_event) as tell:
+            return self._evaluate(requests, tell)
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Check all that can be checked of these requests before a token is read.
+
+        Raises:
+            ValueError: something is not there or does not go together.
+        """
+        with turns.turn(None):
+            checks.check(self.located, requests, self.execution)
+
+    def estimate(
+        self, requests: Sequence[Request], *, together: int = 1, timed: bool = True
+    ) -> dict[str, Any]:
+        """What these requests would cost; see `objectives.preflight.estimates`.
+
+        `together`: how many are measured at once; `timed`: measure a training step.
+
+        Raises:
+            ValueError: a request that cannot be understood, or data that cannot be read.
+        """
+        with turns.turn(None):
+            return estimates.estimate(
+                self.located, requests, self.execution, together=together, timed=timed
+            )
+
+    def early(self) -> frozenset[str]:
+        """Metrics that a request with `base_only` gives."""
+        return results.EARLY
+
+    def metrics(self) -> frozenset[str]:
+        """All metrics that a whole request may give."""
+        return metric_names.of_recipe(self.recipe)
+
+    def conditions(self) -> dict[str, str]:
+        """What results depend on beyond the recipe; see `objectives.conditions`.
+
+        Raises:
+            ValueError: data that cannot be read.
+        """
+        with turns.turn(None):
+            if not conditions.asks_hub(self.located):
+                return conditions.of_recipe(self.located)
+            store = self.execution.open_store()
+            try:
+                return conditions.of_recipe(self.located, store)
+            finally:
+                store.close()
+
+    def reused(self, request: Request, done: Request) -> float:
+        """Share of the request's pretraining that is done once `done` is, if nothing is dropped."""
+        try:
+            return reused(*(job_of(self.located, each, self.execution) for each in (request, done)))
+        except ValueError:  # such as a warmup longer than the horizon: it fails without training
+            return 0.0
+
+    def export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+    ) -> ExportSummary:
+        """Write a request's weights and recipe into the folder; see `objectives.export.bundle`.
+
+        What the store does not hold any more is trained again, with the progress of `evaluate`. The
+        text of the corpus is not needed where its tokens and the weights are stored.
+
+        Raises:
+            ValueError: the request failed, or cannot be understood.
+            StoreError: the store cannot be written.
+        """
+        no_probes: dict[str, Any] = {"probes.run": []}
+        bare = self.with_params(no_probes)
+        asked = Request(
+            params={k: v for k, v in request["params"].items() if k != "probes.run"},
+            fidelity=request["fidelity"],
+            seed=request["seed"],
+        )
+        job = job_of(bare.located, asked, bare.execution)
+        bare._prepared = DataCache(weights_of=lambda text: job.key(text, job.first_steps))
+        with turns.turn(on_event) as tell:
+            return bare._export(asked, folder, tell)
+
+    def _evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None]
+    ) -> list[Result]:
+        check_device(self.execution.device_name)
+        store = self.execution.open_store()
+        try:
+            for stage, key in self._prepared.stages():
+                store.use(stage, key)
+            return self._batch(requests, store, on_event).run()
+        finally:
+            store.close(keep=self._prepared.stages())
+            device_memory.trim_malloc()
+
+    def _export(
+        self, request: Request, folder: Path, on_event: Callable[[Event], None]
+    ) -> ExportSummary:
+        (result,) = self._evaluate([request], on_event)
+        if result.failure is not None:
+            raise ValueError(f"the trial has no weights to export: {result.failure}.")
+        store = self.execution.open_store()
+        try:
+            batch = self._batch([request], store, on_event)
+            report, lanes = Progress(on_event, 0), self.execution.lanes
+            return bundle.write(folder, batch.trained(report), result, store, lanes, report)
+        finally:
+            store.close(keep=self._prepared.stages())
+            device_memory.trim_malloc()
+
+    def _batch(
+        self, requests: Sequence[Request], store: Store, on_event: Callable[[Event], None]
+    ) -> Pipeline:
+        return Pipeline(
+            recipe=self.located,
+            prepared=self._prepared,
+            requests=requests,
+            store=store,
+            execution=self.execution,
+            on_event=on_event,
+        )
+
+
+def _check_schedules(recipe: Recipe) -> None:
+    """Raise ValueError if a warmup is longer than the whole run, so that it fits no shorter one."""
+    pre, fine = recipe.pretrain, recipe.finetune
+    lr_schedule.check(pre.schedule, pre.steps, "pretrain.schedule")
+    if pre.mid is not None:
+        lr_schedule.check(pre.mid.schedule, pre.mid.steps, "pretrain.mid.schedule")
+    if fine.steps is not None:
+        lr_schedule.check(fine.schedule, fine.steps, "finetune.schedule")

@@ -1,0 +1,1 @@
+"""Pretraining jobs, their keys, checkpoints and processes."""

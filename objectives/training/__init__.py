@@ -1,0 +1,1 @@
+"""K lanes as one program: the loop, optimizers, schedules, decay, evaluation."""

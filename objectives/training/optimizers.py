@@ -1,0 +1,181 @@
+"""AdamW over lanes: each lane has its own rate, decay and clipping norm.
+
+    m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
+    w <- w - lr wd w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+the decoupled form of torch.optim.AdamW, to which it is equal. With coupled decay g is g + wd w and
+the second line lacks its decay: torch.optim.Adam. Either comes after clipping, as it does in torch.
+wd may differ from parameter to parameter (`objectives.training.weight_decay_policies`).
+
+Gradient descent is m <- b1 m + g, w <- w - lr m instead: torch.optim.SGD with momentum b1.
+
+K lanes, P parameters of a lane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from objectives.config.training import Optimization
+from objectives.training import weight_decay_policies
+from objectives.training.sharding import REPLICATED, Sharding
+from objectives.training.weight_decay_policies import UNIFORM, Rule, Update
+
+
+@dataclass
+class Moments:
+    """AdamW's memory and the decay policy's; of K lanes, or of one without the axis K."""
+
+    first: Tensor
+    """[K, P]"""
+    second: Tensor
+    """[K, P]; [K, 0] for gradient descent."""
+    policy: Tensor
+    """[K, D]; D is 0 where the policy remembers nothing."""
+
+    @staticmethod
+    def zeros_like(values_KP: Tensor, policy_size: int = 0, *, sgd: bool = False) -> Moments:
+        """The memory before the first step."""
+
+        def zeros(size: int) -> Tensor:
+            return values_KP.new_zeros((*values_KP.shape[:-1], size))
+
+        parameters = values_KP.shape[-1]
+        return Moments(zeros(parameters), zeros(0 if sgd else parameters), zeros(policy_size))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All of it."""
+        return self.first, self.second, self.policy
+
+    def lane(self, place: int) -> Moments:
+        """One lane's."""
+        return Moments(*(part[place] for part in self.parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """What stays the same over a run; per lane where shape [K, 1] is given."""
+
+    beta1: Tensor
+    """[K, 1]"""
+    beta2: Tensor
+    """[K, 1]"""
+    eps: Tensor
+    """[K, 1]"""
+    clip: Tensor
+    """[K, 1]; inf leaves the gradient as it is."""
+    decay: Rule = UNIFORM
+    """How decay is spread over the parameters."""
+    sgd: bool = False
+    """Gradient descent with momentum beta1 instead of AdamW."""
+    sharding: Sharding = REPLICATED
+    """How the parameters lie on devices."""
+
+
+def constants(
+    lanes: int,
+    device: str,
+    *,
+    beta1: float | Sequence[float] = 0.9,
+    beta2: float | Sequence[float] = 0.95,
+    eps: float | Sequence[float] = 1e-8,
+    clip: float | Sequence[float] = math.inf,
+    decay: Rule = UNIFORM,
+    sgd: bool = False,
+    sharding: Sharding = REPLICATED,
+) -> Constants:
+    """Constants for K lanes, from one value for all or one a lane."""
+
+    def column(value: float | Sequence[float]) -> Tensor:
+        filled = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device)
+        return filled.expand(lanes)[:, None].clone()
+
+    return Constants(
+        beta1=column(beta1),
+        beta2=column(beta2),
+        eps=column(eps),
+        clip=column(clip),
+        decay=decay,
+        sgd=sgd,
+        sharding=sharding,
+    )
+
+
+def of_recipes(
+    pres: Sequence[Optimization], module: nn.Module, device: str, sharding: Sharding = REPLICATED
+) -> Constants:
+    """Constants for lanes of one program, one a recipe.
+
+    Raises:
+        ValueError: the decay's policy does not fit the module.
+    """
+    return constants(
+        len(pres),
+        device,
+        beta1=[pre.beta1 for pre in pres],
+        beta2=[pre.beta2 for pre in pres],
+        eps=[pre.eps for pre in pres],
+        clip=[math.inf if pre.clip_norm is None else pre.clip_norm for pre in pres],
+        decay=weight_decay_policies.rule(module, pres, device, sharding),
+        sgd=pres[0].optimizer == "sgd",
+        sharding=sharding,
+    )
+
+
+@torch.no_grad()
+def step_(
+    values_KP: Tensor,
+    grads_KP: Tensor,
+    moments: Moments,
+    constants: Constants,
+    *,
+    t: int,
+    lr_K1: Tensor,
+    decay_K1: Tensor,
+) -> None:
+    """Update `values_KP` and `moments` in place; t counts from 1; `grads_KP` is used up."""
+    c, rule, memory = constants, constants.decay, moments.policy
+    clip_(grads_KP, c.clip, c.sharding)
+    if rule.coupled:
+        update = Update(t, values_KP, grads_KP, memory, lr_K1)
+        grads_KP.add_(rule.scaled(decay_K1, update) * values_KP)
+    step_KP = (_descend if c.sgd else _adam)(grads_KP, moments, c, t, lr_K1)
+    if not rule.coupled:
+        mean_square_K1 = _mean_square(moments, c, t) if rule.needs_moments else None
+        update = Update(t, values_KP, grads_KP, memory, lr_K1, step_KP, mean_square_K1)
+        values_KP.mul_(1 - lr_K1 * rule.scaled(decay_K1, update))
+    values_KP.sub_(step_KP)
+
+
+def _adam(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
+    """Renew the moments; returns what to subtract from the weights."""
+    moments.first.lerp_(grads_KP, 1 - c.beta1)
+    moments.second.mul_(c.beta2).addcmul_(grads_KP, grads_KP * (1 - c.beta2))
+    denominator = moments.second.sqrt().div_((1 - c.beta2**t).sqrt()).add_(c.eps)
+    return (lr_K1 / (1 - c.beta1**t)) * moments.first / denominator
+
+
+def _descend(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
+    """The same for gradient descent."""
+    return lr_K1 * moments.first.mul_(c.beta1).add_(grads_KP)
+
+
+def _mean_square(moments: Moments, c: Constants, t: int) -> Tensor:
+    """Mean over the parameters of the bias-corrected second moment; [K, 1]."""
+    return c.sharding.mean(moments.second) / (1 - c.beta2**t)
+
+
+def clip_(grads_KP: Tensor, norm_K1: Tensor, sharding: Sharding = REPLICATED) -> Tensor:
+    """Scale each lane's gradient to at most its norm, in place; returns the norms before.
+
+    [K, 1].
+    """
+    total = sharding.norm(grads_KP)[:, None]
+    grads_KP.mul_((norm_K1 / (total + 1e-6)).clamp(max=1.0))
+    return total

@@ -1,0 +1,123 @@
+"""How trained parameters lie on devices, and what that asks of a step.
+
+    replicate  every rank holds all of them; gradients of the ranks' rows are averaged
+    fsdp       every rank holds a part of each, see `objectives.training.fsdp`
+
+The loop and the optimizer work on rows of parameters and ask only here for what reaches over all of
+a lane's parameters: a norm, a whole matrix, the place of a matrix in the row.
+
+K lanes, P parameters of a lane that lie here, Q all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from objectives.training.process_group import ALONE, ProcessGroup
+
+
+class Sharding(Protocol):
+    """Where the parameters of a lane are."""
+
+    @property
+    def ranks(self) -> ProcessGroup:
+        """The processes that hold them."""
+
+    def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
+        """Of what lies here, by the shapes of whole parameters."""
+
+    def hold(self, values: Sequence[Tensor]) -> None:
+        """Compute with these values, [K, ...] a parameter, from here on."""
+
+    def add_gradient(
+        self, loss: Tensor, values: Sequence[Tensor], grads: Sequence[Tensor], *, first: bool
+    ) -> None:
+        """Write the gradient of a loss, or add it where it is not the first of a step."""
+
+    def reduced(self, loss_K: Tensor, grads_KP: Tensor) -> Tensor:
+        """Make the step's gradients those of all ranks' rows; returns their mean losses."""
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of what was summed over the parameters here."""
+
+    def norm(self, x_KP: Tensor) -> Tensor:
+        """Over all parameters; [K]."""
+
+    def mean(self, x_KP: Tensor) -> Tensor:
+        """Over all parameters; [K, 1]."""
+
+    def here(self, x_Q: Tensor) -> Tensor:
+        """What lies here of rows [..., Q]; [..., P]."""
+
+    def place(self, span: slice) -> slice:
+        """Where in P a parameter is that has this place in Q."""
+
+    def whole(self, x_KP: Tensor, span: slice) -> Tensor:
+        """All of the parameter that has this place in Q; [K, n]."""
+
+    def gathered(self, x_P: Tensor) -> Tensor | None:
+        """A whole row [Q] on the CPU, for the rank that writes; None for the others."""
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """All parameters are here."""
+
+    ranks: ProcessGroup = ALONE
+
+    def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
+        """As they are."""
+        return dict(shapes)
+
+    def hold(self, values: Sequence[Tensor]) -> None:
+        """The values are given to each pass."""
+
+    def add_gradient(
+        self, loss: Tensor, values: Sequence[Tensor], grads: Sequence[Tensor], *, first: bool
+    ) -> None:
+        """See `Sharding.add_gradient`."""
+        found = torch.autograd.grad(loss, list(values))
+        write = torch._foreach_copy_ if first else torch._foreach_add_
+        write(list(grads), found)
+
+    def reduced(self, loss_K: Tensor, grads_KP: Tensor) -> Tensor:
+        """See `Sharding.reduced`. Ranks have equally many rows."""
+        self.ranks.mean_(grads_KP)
+        return self.ranks.mean_(loss_K)
+
+    def total(self, x: Tensor) -> Tensor:
+        """As it is."""
+        return x
+
+    def norm(self, x_KP: Tensor) -> Tensor:
+        """See `Sharding.norm`."""
+        found: Tensor = torch.linalg.vector_norm(x_KP, dim=1)
+        return found
+
+    def mean(self, x_KP: Tensor) -> Tensor:
+        """See `Sharding.mean`."""
+        return x_KP.mean(1, keepdim=True)
+
+    def here(self, x_Q: Tensor) -> Tensor:
+        """All of it."""
+        return x_Q
+
+    def place(self, span: slice) -> slice:
+        """The same."""
+        return span
+
+    def whole(self, x_KP: Tensor, span: slice) -> Tensor:
+        """See `Sharding.whole`."""
+        return x_KP[:, span]
+
+    def gathered(self, x_P: Tensor) -> Tensor | None:
+        """See `Sharding.gathered`."""
+        return x_P.detach().cpu() if self.ranks.first else None
+
+
+REPLICATED = Replicated()

@@ -1,0 +1,264 @@
+"""Output that cannot be encoded or written costs neither a table nor a study."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.cli import main, streams
+from hpo.core import files
+from hpo.storage import run_folder
+
+ROOT = Path(__file__).parents[3]
+
+
+HEAD = (
+    "from pathlib import Path; HERE = Path(__file__).parent\n"
+    "from tests.hpo.toy_objective import *\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a study file whose scores have standard errors."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(HEAD + "STUDY = spec(trials=5)\n")
+    return tmp_path
+
+
+def start(*words: str, out: Any = subprocess.PIPE, **environment: str) -> subprocess.Popen[bytes]:
+    """`hpo WORDS` in a process of its own."""
+    known = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-P", "-m", "hpo.cli.main", *words]
+    return subprocess.Popen(command, env=known, stdout=out, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "cp1252"},
+    ],
+    ids=lambda given: " ".join(given.values()),
+)
+def test_a_terminal_of_another_encoding_gets_the_table_and_the_report(
+    environment: dict[str, str], folder: Path
+) -> None:
+    out = "runs" if "LC_ALL" in environment else "r\u00fcns"
+    process = start("run", "mine.py", "--out", out, **environment)
+    said, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    text = said.decode(environment.get("PYTHONIOENCODING", "ascii"))
+    ascii_only = "latin" not in str(environment) and "1252" not in str(environment)
+    assert ("0.290 +-0.010" if ascii_only else "0.290 ± 0.010") in text
+    rows = {len(line) for line in text.splitlines() if line.startswith(("|", "+-"))}
+    assert len(rows) == 1  # the borders stand one below the other
+    assert (folder / out / "toy" / "report.html").is_file()
+    assert b"Traceback" not in complaint
+
+
+def test_a_folder_that_the_locale_cannot_name_is_one_sentence(folder: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = start("run", "mine.py", "--out", "r\u00fcns", **environment)
+    _, complaint = process.communicate()
+    assert process.returncode == 2
+    assert complaint.count(b"\n") == 1
+    assert b"set PYTHONUTF8=1" in complaint
+    assert not (folder / "r\u00fcns").exists()
+
+
+def test_every_sign_of_tables_and_findings_has_a_spelling_in_ascii() -> None:
+    inner = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with streams.lasting():
+        stream = streams.Stream(inner)
+        stream.write("1 ± 2 ≤ ∞, τ\u00fc\udcff\U0001f600")
+    stream.flush()
+    found = inner.buffer.getvalue()  # type: ignore[attr-defined]
+    assert found == b"1 +- 2 <= inf, tau\\xfc\\udcff\\U0001f600"
+
+
+def test_a_reader_that_leaves_costs_no_study(folder: Path) -> None:
+    read, write = os.pipe()
+    process = start("run", "mine.py", out=write)
+    os.close(write)
+    os.close(read)
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    assert complaint.decode().splitlines() == [
+        "hpo: the output cannot be written (Broken pipe); the rest of it is dropped."
+    ]
+    assert (folder / "runs" / "toy" / "report.html").is_file()
+    assert len(run_folder.load("toy").trials) == 5
+
+
+def test_a_reader_that_leaves_ends_a_reading_command_without_a_word(folder: Path) -> None:
+    assert main.main(["run", "mine.py"]) == 0
+    read, write = os.pipe()
+    os.close(read)
+    process = start("show", "toy", "--json", out=write)
+    os.close(write)
+    _, complaint = process.communicate()
+    assert (process.returncode, complaint) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("command", "code"), [(["run", "mine.py"], 0), (["show", "toy"], 1)])
+def test_a_full_disk_below_the_output_is_told_and_fails_only_what_prints(
+    command: list[str], code: int, folder: Path
+) -> None:
+    assert main.main(["run", "mine.py", "--trials", "2"]) == 0
+    with Path("/dev/full").open("wb") as full:
+        process = start(*command, out=full)
+        _, complaint = process.communicate()
+    assert process.returncode == code
+    (line,) = complaint.decode().splitlines()
+    assert line.startswith("hpo: the output cannot be written (No space left on device)")
+
+
+STOPPING = "STUDY = spec(trials=8, objective=ToyObjective(before=Once(1, HERE, stop)))\n"
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTERM"])
+def test_a_signal_stops_a_run_that_goes_on_after_the_same_command(name: str, folder: Path) -> None:
+    stop = f"stop = lambda: os.kill(os.getpid(), signal.{name})\n"
+    Path("mine.py").write_text(HEAD + stop + STOPPING)
+    process = start("run", "mine.py")
+    said, complaint = process.communicate()
+    assert process.returncode == 130, complaint
+    assert said.decode().endswith("To continue:\nhpo run mine.py\n")
+    assert [each.state for each in run_folder.load("toy").trials] == ["complete"] * 3 + [
+        "running"
+    ] * 3
+    assert main.main(["run", "mine.py"]) == 0
+    assert len(run_folder.load("toy").complete()) == 8
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
+def test_a_signal_before_anything_is_measured_stops_too(name: str, folder: Path) -> None:
+    Path("mine.py").write_text(HEAD + f"os.kill(os.getpid(), signal.{name})\nSTUDY = spec()\n")
+    process = start("run", "mine.py")
+    said, complaint = process.communicate()
+    assert process.returncode == 130, complaint
+    assert said.decode().endswith("To continue:\nhpo run mine.py\n")
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(folder: Path) -> None:
+    stop = "stop = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+    Path("mine.py").write_text(HEAD + stop + STOPPING)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        process = start("run", "mine.py")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    assert len(run_folder.load("toy").complete()) == 8
+
+
+CLOSED = """
+import os, sys
+os.setsid()
+import fcntl, termios
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+from hpo.cli import main as cli
+sys.exit(cli.main(["run", "mine.py"]))
+"""
+
+
+def test_a_terminal_that_is_closed_stops_a_run_with_its_state_kept(folder: Path) -> None:
+    """The kernel sends SIGHUP, and whatever is printed from then on fails with EIO."""
+    wait = (
+        "import time\n"
+        "def stop():\n"
+        "    Path('measuring').touch()\n"
+        "    deadline = time.monotonic() + 60\n"
+        "    while not signal_came() and time.monotonic() < deadline:\n"
+        "        time.sleep(0.01)\n"
+        "def signal_came():\n"
+        "    return os.getpgid(0) and not terminal()\n"
+        "def terminal():\n"
+        "    try:\n"
+        "        return os.write(1, b'.')\n"
+        "    except OSError:\n"
+        "        return 0\n"
+    )
+    Path("mine.py").write_text(HEAD + wait + STOPPING)
+    near, far = pty.openpty()
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", CLOSED], env=environment, stdin=far, stdout=far, stderr=far
+    )
+    os.close(far)
+    while not Path("measuring").exists() and process.poll() is None:
+        os.read(near, 4096)
+    os.close(near)
+    assert process.wait() == 130
+    assert [each.state for each in run_folder.load("toy").trials] == ["complete"] * 3 + [
+        "running"
+    ] * 3
+    assert main.main(["run", "mine.py"]) == 0
+
+
+def test_a_worker_outlives_a_closed_terminal_until_its_controller_asks(folder: Path) -> None:
+    stop = (
+        "def stop(requests):\n"
+        "    for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):\n"
+        "        os.kill(os.getpid(), each)\n"
+    )
+    Path("mine.py").write_text(
+        HEAD + stop + "STUDY = spec(trials=3, objective=ToyObjective(before=stop))\n"
+    )
+    assert main.main(["run", "mine.py", "--executor", "processes", "--workers", "1"]) == 0
+    assert len(run_folder.load("toy").complete()) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("suffix", [".html", ".csv", ".md"])
+def test_what_cannot_be_written_is_one_sentence_and_costs_no_trial(
+    number: int,
+    suffix: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The report at the end of a run and alone, a plot, the card of an export."""
+    write = files._write
+
+    def refuse(path: Path, content: str | bytes) -> None:
+        if path.suffix == suffix:
+            raise OSError(number, os.strerror(number), str(path.with_name(".partial")))
+        write(path, content)
+
+    monkeypatch.setattr(files, "_write", refuse)
+    says = "free some space" if number in files.FULL else "cannot be used"
+    reports = suffix == ".html"
+    assert main.main(["run", "mine.py"]) == (1 if reports else 0)
+    said = capsys.readouterr()
+    assert "toy: 5 of 5 trials complete." in " ".join(said.out.split())
+    if reports:
+        assert main.main(["report", "toy"]) == 1
+        lines = said.err.splitlines() + capsys.readouterr().err.splitlines()
+        assert "the report is not written, all trials are kept" in lines[0]
+        assert len(lines) == 2
+    elif suffix == ".csv":
+        code = 1 if number in files.FULL else 2
+        assert main.main(["plot", "toy", "front", "--to", "front.csv"]) == code
+        says = says if number in files.FULL else "cannot write to front.csv"
+        lines = capsys.readouterr().err.splitlines()
+    else:
+        assert main.main(["export", "toy", "--trial", "0", "--to", "best"]) == 1
+        lines = capsys.readouterr().err.splitlines()
+    assert all(says in line and os.strerror(number) in line for line in lines)
+    assert all(".partial" not in line and "Error" not in line for line in lines)
+    assert len(run_folder.load("toy").complete()) == 5

@@ -1,0 +1,227 @@
+"""The report in headless Chromium: no request, no error, linked selection, sorting, safe names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpo.core.trial import Run
+from hpo.report.html.page import write_report
+from tests import browser
+from tests.hpo import toy
+from tests.hpo.report.test_report import hostile
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browser.chromium() is None, reason="no Chromium on the path"),
+]
+
+
+DRAWN = (
+    "(async () => { const wait = () => new Promise((done) => setTimeout(done, 20));"
+    " await wait(); while (drawing || [...visible].some((id) => stale.has(id))) await wait();"
+    " await wait(); })()"
+)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[browser.Page]:
+    with browser.page() as opened:
+        opened.size(1280, 900)
+        yield opened
+
+
+def show(page: browser.Page, folder: Path, run: Run, refresh_s: float | None = None) -> None:
+    page.open(write_report(run, folder / "report.html", refresh_s).as_uri())
+    page.run(DRAWN)
+
+
+def scroll(page: browser.Page, section: str) -> None:
+    page.run(f"document.getElementById('{section}').scrollIntoView()")
+    page.run("new Promise((done) => setTimeout(done, 100))")
+    page.run(DRAWN)
+
+
+def column(page: browser.Page, place: int) -> list[str]:
+    found: list[str] = page.run(
+        f"[...table.tBodies[0].rows].map((r) => r.cells[{place}].innerText)"
+    )
+    return found
+
+
+def ink(page: browser.Page, figure: str, layer: str = "over") -> int:
+    """Pixels painted over a figure."""
+    found: int = page.run(
+        f"(() => {{ const canvas = document.querySelector('#{figure} .{layer}');"
+        " const pen = canvas.getContext('2d');"
+        " return pen.getImageData(0, 0, canvas.width, canvas.height).data"
+        ".filter((value, place) => place % 4 === 3 && value > 0).length; })()"
+    )
+    return found
+
+
+def test_it_loads_without_request_or_error_at_every_width_and_theme(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    show(page, tmp_path, toy.mixed())
+    assert page.requests == [(tmp_path / "report.html").as_uri()]
+    for width, dark, printed in ((1280, False, False), (390, True, False), (1280, False, True)):
+        page.size(width, 900, phone=width < 600)
+        page.media(dark=dark, printed=printed)
+        page.run("drawAll(); drawRest()")
+        page.run(DRAWN)
+        assert page.run("document.documentElement.scrollWidth") <= width
+    page.size(1280, 900)
+    page.media()
+    assert page.errors == []
+    assert len(page.requests) == 1
+    drawn = page.run(
+        "boxes.filter((box) => !box.querySelector('.plot-container')).map((b) => b.id)"
+    )
+    assert drawn == []
+
+
+def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.mixed())
+    page.run("document.getElementById('select-none').click()")
+    page.run(DRAWN)
+    assert page.run("document.getElementById('count').textContent") == "0 of 10 trials selected"
+    assert ink(page, "front", "under") == 0
+    page.run(
+        "document.getElementById('front').emit('plotly_click', { points: [{ customdata: 4 }] })"
+    )
+    assert ink(page, "front", "under") > 0
+    assert page.run("document.querySelector('input[data-trial=\"4\"]').checked") is True
+    assert page.run("document.querySelector('#bar .key').innerText.trim()") == "#4"
+    scroll(page, "parameters")
+    assert ink(page, "slice-0") > 0
+    scroll(page, "curves")
+    names = "document.getElementById('curve-1').data.map((trace) => trace.name).filter(Boolean)"
+    assert page.run(names) == ["#4"]
+    page.run("document.querySelector('input[data-trial=\"2\"]').click()")
+    page.run(DRAWN)
+    assert page.run(names) == ["#4", "#2"]
+    assert page.errors == []
+
+
+def test_a_dragged_box_selects_what_is_in_it(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.mixed())
+    script = "document.getElementById('front').emit('plotly_selected', {{ range: {0} }})"
+    page.run(script.format("{ x: [3.4, 3.52], y: [0.1, 0.25] }"))
+    assert page.run("[...selected]") == [2, 0]
+    scroll(page, "parameters")
+    assert page.run("[...document.getElementById('slice-0').shown.at(-1).x]")[:2] == [0.01, 0.02]
+    page.run(script.replace("'front'", "'slice-0'").format("{ x: [0.015, 0.035], y: [3, 4] }"))
+    assert page.run("[...selected]") == [1, 2]
+
+
+def test_on_paper_plotly_draws_what_is_painted_on_the_screen(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    show(page, tmp_path, toy.large(400))
+    modes = "document.getElementById('slice-0').data.map((trace) => trace.mode)"
+    scroll(page, "parameters")
+    assert page.run(modes).count("none") == 1
+    page.run("select([1, 2]); onPaper(true)")
+    assert page.run(modes).count("none") == 0
+    printed = page.run("document.getElementById('slice-0').data.at(-1).x.filter(Boolean).length")
+    assert printed == 2
+    page.run("onPaper(false)")
+    page.run(DRAWN)
+    assert page.run(modes).count("none") == 1
+    assert page.errors == []
+
+
+def test_points_of_a_choice_are_ringed_where_they_are(page: browser.Page, tmp_path: Path) -> None:
+    trials = [
+        toy.trial(n, 3.5 + n / 10, 0.2, params={"shape": ("0.25", "1")[n % 2]}) for n in range(4)
+    ]
+    show(page, tmp_path, toy.run(trials, space={}))
+    scroll(page, "parameters")
+    script = (
+        "(() => {{ const box = document.getElementById('slice-0'); const {{ xaxis, yaxis }} ="
+        " box._fullLayout; return position(box.shown[0], {0}, xaxis, yaxis)[0] - xaxis._offset -"
+        " xaxis.l2p({1}); }})()"
+    )
+    assert page.run(script.format(0, 0)) == pytest.approx(0)
+    assert page.run(script.format(1, 1)) == pytest.approx(0)
+
+
+def test_columns_sort_both_ways_with_missing_values_last(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    show(page, tmp_path, toy.mixed())
+    click = "document.querySelectorAll('#trial-table th button')[{}].click()"
+    page.run(click.format(4))  # gain
+    assert column(page, 5)[:3] == ["0.100 ± 0.010", "0.150 ± 0.010", "0.200 ± 0.010"]
+    assert column(page, 5)[-3:] == ["n/a"] * 3
+    page.run(click.format(4))
+    assert column(page, 1)[:3] == ["8", "4", "3"]
+    assert column(page, 5)[-3:] == ["n/a"] * 3
+    page.run(click.format(1))  # standing
+    assert column(page, 2)[0] == "dominated"
+
+
+def test_finding_and_selected_only_shorten_the_table(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.large(150))
+    assert len(column(page, 1)) == 100
+    page.run("document.getElementById('more').click()")
+    assert len(column(page, 1)) == 150
+    page.run("select([7, 9]); document.getElementById('only').click()")
+    assert sorted(column(page, 1)) == ["7", "9"]
+    page.run("document.getElementById('only').click()")
+    page.run("const box = document.getElementById('find'); box.value = 'baseline 2'; showRows()")
+    assert column(page, 3) == ["baseline 2"]
+
+
+def test_axes_change_to_any_metric_or_parameter(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.mixed())
+    page.run(
+        "const menu = document.getElementById('axis-x'); menu.value = 'pretrain.weight_decay';"
+        " menu.dispatchEvent(new Event('change'))"
+    )
+    page.run(DRAWN)
+    layout = page.run("(({ xaxis }) => [xaxis.title.text, xaxis.type])(front.layout)")
+    assert layout == ["pretrain.weight_decay", "log"]
+    assert page.run("front.data[0].x") == [0.02, 0.06]
+
+
+def test_a_trials_page_tells_everything(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.mixed())
+    page.run("document.querySelector('#trial-table [data-open=\"6\"]').click()")
+    assert "failed: loss is not finite at step 40" in page.run("dialog.innerText")
+    page.run("openTrial(3)")
+    page.run("new Promise((done) => setTimeout(done, 500))")
+    text: str = page.run("dialog.innerText.replace(/\\s+/g, ' ')")
+    for said in ("front, knee", "pretrain.weight_decay 0.04", "gain 0.3 ± 0.01",
+                 "arithmetic.after 0.5 ± 0.01", "time_s 12.5"):  # fmt: skip
+        assert said in text
+    assert page.run("dialog.querySelectorAll('.plot-container').length") == 4
+    assert page.errors == []
+
+
+def test_hostile_names_stay_text(page: browser.Page, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.html"
+    path.write_text(hostile(), encoding="utf-8")
+    page.open(path.as_uri())
+    page.run("window.alert = () => { throw new Error('hostile'); }; drawRest()")
+    page.run(DRAWN)
+    page.run("openTrial(0); front.data.forEach((trace) => trace.customdata?.map(hover))")
+    page.run("new Promise((done) => setTimeout(done, 300))")
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert toy.HOSTILE in page.run("dialog.innerText")
+    assert page.errors == []
+    assert len(page.requests) == 1
+
+
+def test_a_live_page_loads_itself_anew_and_keeps_the_selection(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    show(page, tmp_path, toy.mixed(), refresh_s=2)
+    page.run("select([5])")
+    page.wait_for_load()
+    assert page.run("[...selected]") == [5]
+    show(page, tmp_path, toy.mixed())
+    assert page.run("[...selected]") == [0, 1, 2, 3, 4]

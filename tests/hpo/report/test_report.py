@@ -1,0 +1,281 @@
+"""The report as a file: whole, offline, and safe against what users name things."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from hpo.core.goals import Limit
+from hpo.core.trial import Rung, Trial
+from hpo.report.html.cards import budget_rows
+from hpo.report.html.page import in_script, render, write_report
+from hpo.report.html.page_data import MOST_POINTS, most_points, thinned
+from tests.hpo import noisy, toy
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts.append(data)
+        elif self.cdata_elem is None:
+            self.text += data
+
+    def data(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.scripts[0])
+        return parsed
+
+
+def hostile() -> str:
+    name = toy.HOSTILE
+    metrics = {f"task.{name}.{key}": 0.3 for key in ("before", "after", "chance")} | {name: 1.0}
+    trials = [
+        toy.trial(0, 3.5, 0.2, baseline=name, params={name: name}, metrics=metrics, notes=[name]),
+        toy.trial(1, 3.4, 0.1, curves={name: [[0, 1.0]]}),
+        toy.trial(2, math.nan, math.nan, state="failed", failure=name, params={name: name}),
+    ]
+    limits = (Limit(metric=name, low=0),)
+    run = toy.run(
+        [*trials, *toy.beside_paper(name, name).trials],
+        limits=limits,
+        name=name,
+        description=name,
+        reproduce={name: name},
+        space={name: {"kind": "choice", "options": [name, "b"]}},
+        paper=toy.beside_paper(name, name).paper,
+    )
+    return render(run)
+
+
+def test_report_is_written_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "report.html"
+    assert write_report(toy.mixed(), path) == path
+    first = path.read_text(encoding="utf-8")
+    assert first.rstrip().endswith("</html>")
+    write_report(toy.run([]), path)
+    assert path.read_text(encoding="utf-8") != first
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_report_that_cannot_be_placed_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(OSError, match=r"report\.html"):
+        write_report(toy.run([]), tmp_path / "report.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_label_stands_beside_the_number_and_is_escaped() -> None:
+    trial = toy.trial(0, 3.5, 0.2, labels=["merged", "<b>x"], notes=["merged, not trained: why"])
+    page = Page(render(toy.run([trial])))
+    assert page.text.count("0 (merged, <b>x)") >= 2
+    assert "merged, not trained: why" in page.text
+
+
+def test_hostile_names_stay_text() -> None:
+    page = Page(hostile())
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert page.text.count(toy.HOSTILE) > 10
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 3
+    assert len(page.scripts) == 3
+
+
+def test_hostile_names_reach_plotly_escaped() -> None:
+    figures = json.dumps(Page(hostile()).data()["figures"])
+    assert "<img" not in figures
+    assert "&lt;img" in figures
+
+
+def test_data_in_a_script_cannot_end_it_and_parses_back() -> None:
+    data = {toy.HOSTILE: [toy.HOSTILE, "<!--<script>", "\u2028", math.nan, math.inf, 1.5]}
+    text = in_script(data)
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {toy.HOSTILE: [*data[toy.HOSTILE][:3], None, None, 1.5]}
+
+
+def test_report_makes_no_request() -> None:
+    html = render(toy.mixed())
+    page = Page(html)
+    assert html.count(get_plotlyjs()) == 1
+    requesting = {"link", "img", "iframe", "object", "embed", "base", "form", "source"}
+    assert not requesting & {tag for tag, _ in page.tags}
+    assert not [attrs for _, attrs in page.tags if "src" in attrs]
+    links = [attrs["href"] or "" for _, attrs in page.tags if "href" in attrs]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    own = html.replace(get_plotlyjs(), "")
+    namespace = "http://www.w3.org/2000/svg"
+    assert re.findall(r"https?://[^\"']*|url\(|@import", own) == [namespace]
+    policy = next(a["content"] for t, a in page.tags if "Content-Security-Policy" in a.values())
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_summary_says_what_the_search_won_and_what_it_costs() -> None:
+    text = Page(render(toy.mixed())).text
+    assert "7 of 12 trials complete, 1 failed, 1 running." in text
+    assert (
+        "Best gain: #4 with 0.330 ± 0.010, against 0.220 ± 0.010 of #1 constant rate, the best "
+        "baseline: +0.110 ± 0.014 (7.8 standard errors), paid with +0.100 base_loss nats/token."
+    ) in text
+    assert "Knee, where a little of one goal stops buying much of another: #3" in text
+    assert "loss is not finite at step 40" in text
+
+
+@pytest.mark.parametrize("trials", [[], [toy.trial(0, math.nan, math.nan, curves={})]])
+def test_a_run_without_a_front_has_a_report(trials: list[Any]) -> None:
+    assert "No complete trial counts for the front yet." in Page(render(toy.run(trials))).text
+
+
+def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
+    page = Page(render(toy.beside_paper()))
+    assert "Paper and this study: arXiv 0000.00000, a large model. Another scale" in page.text
+    assert "Ours: a toy" in page.text
+    assert "here +0.105 ± 0.005 gain over 2 seeds: same direction." in page.text
+    assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not told" in page.text
+    assert "b is above a: the paper" in page.text
+    assert "Paper and this study" not in Page(render(toy.mixed())).text
+    assert drawn(page) == places(page)
+    assert {"paper-0", "paper-1", "paper-2"} < places(page)
+
+
+def places(page: Page) -> set[str | None]:
+    """Where figures are drawn."""
+    return {a["id"] for _, a in page.tags if "figure" in (a.get("class") or "").split()}
+
+
+def drawn(page: Page) -> set[str]:
+    """What there is to draw in those places."""
+    data = page.data()
+    return {*data["figures"], *data["layouts"], *(["gain-by-task"] if data["gain"] else [])}
+
+
+def test_every_figure_has_its_place_and_every_trial_its_row() -> None:
+    page = Page(render(toy.mixed()))
+    assert drawn(page) == places(page)
+    rows = [attrs["data-trial"] for _, attrs in page.tags if "data-trial" in attrs]
+    assert rows == ["2", "0", "3", "4", "1", "5", "6", "7", "8", "9"]
+    assert page.data()["selected"] == [0, 1, 2, 3, 4]
+
+
+def test_columns_and_details_hold_what_was_recorded() -> None:
+    run = toy.mixed()
+    data = Page(render(run)).data()
+    assert data["columns"]["base_loss"][:3] == [3.5, 3.7, 3.45]
+    assert data["columns"]["base_loss"][6] is None
+    assert data["columns"]["gain_sem"][0] == 0.01
+    assert data["columns"]["pretrain.weight_decay"][:2] == [0.01, 0.02]
+    details = data["details"]
+    assert details["standing"][3] == "front, knee"
+    assert details["cost"]["time_s"][0] == 12.5
+    assert details["params"]["pretrain.lr"][0] == "0.003"
+    assert details["said"]["6"] == ["failed: loss is not finite at step 40"]
+
+
+def test_rungs_and_replicates_are_told_of_a_trial() -> None:
+    rung = Rung(fidelity=0.25, metrics={"base_loss": 4.0})
+    trials = [toy.trial(0, 3.5, 0.2, rungs=[rung]), toy.trial(1, 3.5, 0.2, replicate_of=0)]
+    details = Page(render(toy.run(trials))).data()["details"]
+    assert details["rungs"] == {"0": [[0.25, {"base_loss": 4.0}]]}
+    assert details["said"]["1"] == ["measures #0 at another seed"]
+
+
+def test_curves_store_equal_steps_once() -> None:
+    run = toy.run(
+        [toy.trial(0, 3.5, 0.2), toy.trial(1, 3.6, 0.2), toy.trial(2, 3.7, 0.2, curves={})]
+    )
+    (curve,) = [each for each in Page(render(run)).data()["curves"] if each["name"] == "val_loss"]
+    assert curve["steps"] == [[0, 20, 40, 60]]
+    assert curve["of"] == [0, 0, None]
+    assert curve["values"][0] == [float(f"{v:.6g}") for _, v in run.trials[0].curves["val_loss"]]
+    assert curve["values"][2] is None
+
+
+def test_curves_are_thinned_evenly_only_where_they_do_not_fit() -> None:
+    curve = [[float(step), 0.0] for step in range(100)]
+    assert thinned(curve, None) == thinned(curve, 100) == curve
+    assert [point[0] for point in thinned(curve, 4)] == [0, 33, 66, 99]
+    few, many = toy.run([toy.trial(0, 3.5, 0.2)]), toy.large(1500, points=60)
+    assert most_points(few) is None
+    # Three curves of 60 points a trial, and validation's 30, which all fit.
+    assert most_points(many) == (MOST_POINTS - 1500 * 30) // (1500 * 3)
+
+
+def test_a_live_report_loads_itself_anew() -> None:
+    page = Page(render(toy.mixed(), refresh_s=10.0))
+    assert page.data()["refresh_s"] == 10
+    assert "Live: this page" in page.text
+    still = Page(render(toy.mixed()))
+    assert still.data()["refresh_s"] is None
+    assert "Live: this page" not in still.text
+
+
+def test_budget_adds_up_by_state() -> None:
+    cost = {"tokens": 100.0, "tokens_reused": 50.0, "device_s": 2.0, "device_s_saved": 1.0}
+    trials = [toy.trial(n, 3.5, 0.2, cost=cost) for n in range(2)]
+    pruned = toy.trial(2, 3.5, 0.2, cost=cost, state="pruned")
+    assert budget_rows(toy.run([*trials, pruned])) == [
+        ("complete", "2", "200", "100", "4", "2"),
+        ("pruned", "1", "100", "50", "2", "1"),
+        ("all", "3", "300", "150", "6", "3"),
+    ]
+
+
+def test_few_trials_are_said_to_be_too_few_for_importance() -> None:
+    text = Page(render(toy.mixed())).text
+    assert "Importance for gain needs 20 measured settings inside the space; there are 6." in text
+
+
+def test_five_hundred_trials_fit_and_keep_every_point() -> None:
+    html = render(toy.large(500))
+    assert len(html) - len(get_plotlyjs()) < 3e6
+    (curve,) = [each for each in Page(html).data()["curves"] if each["name"] == "train_loss"]
+    assert [len(values) for values in curve["values"]] == [40] * 500
+
+
+def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known() -> None:
+    page = Page(render(noisy.curve(0.05, seeds=2, num_points=4)))
+    assert "on the front" in page.text
+    membership = page.data()["details"]["membership"]
+    assert all(share.endswith("%") for share in membership[:4])
+    assert membership[4:] == [None] * 4
+    mean = page.data()["columns"]["a"][0]
+    run = noisy.curve(0.05, seeds=2, num_points=4)
+    both = [run.trials[number].metrics["a"] for number in (0, 4)]
+    assert mean == pytest.approx(sum(both) / 2, rel=1e-5)
+    unknown = Page(render(toy.mixed()))
+    assert set(unknown.data()["details"]["membership"]) == {None}
+
+
+def test_a_figure_without_data_is_left_out_of_the_page() -> None:
+    """Scores before fine-tuning, and none after it."""
+    trials = [
+        Trial(
+            number=n, state="complete", params={"x": 0.1 * n},
+            metrics={
+                "base_loss": 3.0 + n, "gain": 0.1, "task.a.before": 0.2, "task.a.after": math.nan,
+            },
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    page = render(toy.run(trials))
+    assert 'id="gain-by-task"' not in page
+    assert 'id="gain-by-task"' in render(toy.mixed())

@@ -1,0 +1,112 @@
+"""What questions cost: found from answers, and weighed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from hpo.core.history import Answer, Entry
+from hpo.core.objective import Request
+from hpo.search import cost_model
+from hpo.search.cost_model import CostModel, StepCost
+
+
+def entry(*answers: tuple[float, bool, dict[str, float]]) -> Entry:
+    return Entry(
+        number=0,
+        params={},
+        seed=0,
+        answers=tuple(
+            Answer(fidelity, place, {}, cost, base_only)
+            for place, (fidelity, base_only, cost) in enumerate(answers)
+        ),
+    )
+
+
+@pytest.mark.parametrize("p", [1.0, 3e5, 1e12])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 10.0])
+@pytest.mark.parametrize("reused", [0.0, 0.3, 1.0])
+def test_both_prices_are_found_whatever_was_reused(p: float, ratio: float, reused: float) -> None:
+    f = ratio * p
+
+    def cost(fidelity: float, *, base_only: bool) -> dict[str, float]:
+        whole = p * fidelity + (0.0 if base_only else f)
+        return {"tokens": whole * (1 - reused), "tokens_reused": whole * reused}
+
+    asked = [(1 / 9, False), (1 / 9, True), (1.0, False)]
+    found = cost_model.learnt([entry(*((s, b, cost(s, base_only=b)) for s, b in asked))])
+    assert found.pretraining == pytest.approx(p, rel=1e-3)
+    assert found.finetuning == pytest.approx(f, rel=1e-3, abs=1e-3 * p)
+
+
+@pytest.mark.parametrize("answers", [(), ((1.0, False, {}),), ((0.5, False, {"time_s": 3.0}),)])
+def test_without_tokens_a_trial_costs_its_fidelity(
+    answers: tuple[tuple[float, bool, dict[str, float]], ...],
+) -> None:
+    assert cost_model.learnt([entry(*answers)]) == CostModel(1.0, 0.0)
+
+
+def test_a_trial_that_failed_before_its_fine_tuning_does_not_make_that_cheap() -> None:
+    done = entry((0.5, False, {"tokens": 9.0}), (1.0, False, {"tokens": 14.0}))
+    died = dataclasses.replace(entry((1.0, False, {"tokens": 3.0})), ended="failed")
+    assert cost_model.learnt([done, died]) == cost_model.learnt([done])
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.8, 2.0])
+@pytest.mark.parametrize("fidelity", [1 / 9, 1.0])
+def test_prices_are_not_split_before_answers_tell_them_apart(ratio: float, fidelity: float) -> None:
+    def answer(fidelity: float) -> tuple[float, bool, dict[str, float]]:
+        return (fidelity, False, {"tokens": fidelity + ratio})
+
+    alike = [entry(*[answer(fidelity)] * 6)]
+    found = cost_model.learnt(alike)
+    assert not found.separate
+    assert found.finetuning == 0
+    assert found.begun(fidelity) == pytest.approx(fidelity + ratio)
+    known = cost_model.learnt([*alike, entry(answer(1 / 3))])
+    assert known.separate
+    assert known.finetuning / known.pretraining == pytest.approx(ratio)
+
+
+def test_answers_that_are_all_alike_give_some_price() -> None:
+    found = cost_model.learnt(
+        [entry((1.0, False, {"tokens": 10.0}), (1.0, False, {"tokens": 10.0}))]
+    )
+    assert found.pretraining > 0
+    assert found.pretraining + found.finetuning == pytest.approx(10.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shown", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("finetuning", "rest"), [(0.0, 1.0), (2.0, 1.0), (1.0, 10.0)])
+def test_fine_tuning_pays_where_it_saves_more_than_it_costs(
+    chance: float, shown: float, finetuning: float, rest: float
+) -> None:
+    step = StepCost(Request(params={}, fidelity=0.5, seed=0), 1.0, finetuning, rest)
+    saved = (1 - shown) * (1 - chance) * rest
+    gained = step.base_only(chance, shown) - step.whole(chance)
+    assert gained == pytest.approx(saved - finetuning, abs=1e-9)
+
+
+def test_a_base_that_shows_all_costs_less_and_one_that_shows_nothing_the_way_to_the_end() -> None:
+    step = StepCost(Request(params={}, fidelity=0.5, seed=0), 1.0, 2.0, 5.0)
+    assert step.base_only(0.2, 1.0) == pytest.approx(step.whole(0.2) - 2.0)
+    assert step.base_only(0.2, 0.0) == 6.0
+
+
+class Half:
+    """Half of any training is there once anything was trained."""
+
+    def reused(self, request: Request, done: Request) -> float:
+        return 0.5
+
+
+def test_a_step_costs_what_is_not_there_and_leaves_the_rest() -> None:
+    price = CostModel(pretraining=10.0, finetuning=2.0)
+    low = Request(params={}, fidelity=0.4, seed=0)
+    full = Request(params={}, fidelity=1.0, seed=0)
+    fresh = cost_model.step_cost(Half(), price, low, None)  # type: ignore[arg-type]
+    assert (fresh.now, fresh.finetuning, fresh.rest) == (4.0, 2.0, 7.0)
+    branch = cost_model.step_cost(Half(), price, full, low)  # type: ignore[arg-type]
+    assert (branch.now, branch.finetuning, branch.rest) == (5.0, 2.0, 0.0)

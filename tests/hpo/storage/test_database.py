@@ -1,0 +1,161 @@
+"""A database that goes away: the record is what it would have been, nothing twice."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.orm import Session
+
+from hpo.controller import Controller
+from hpo.core.failures import StorageError
+from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
+from hpo.storage import database, lease
+from hpo.storage.database import ConnectionLost
+from hpo.storage.record import database_of, load_study, open_study, read_run
+from tests import postgres
+from tests.hpo.cutting import counted
+from tests.hpo.toy_objective import Once, ToyObjective, spec
+
+
+def study(**fields: Any) -> StudySpec:
+    return spec(sampler="random", **fields)
+
+
+@functools.cache
+def undisturbed() -> list[Trial]:
+    return Controller(study(), "sqlite://").run().trials
+
+
+@pytest.mark.parametrize(
+    ("heard", "every"), [(False, 5), (True, 2)], ids=["lost before", "lost after the commit"]
+)
+def test_a_connection_lost_at_any_commit_records_nothing_twice(
+    heard: bool, every: int, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, commits = Session.commit, 0
+
+    def losing(self: Session) -> None:
+        nonlocal commits
+        commits += 1
+        if commits % every:
+            return commit(self)
+        if heard:
+            commit(self)
+        raise ConnectionLost("the server closed the connection")
+
+    controller = Controller(study(), url)
+    monkeypatch.setattr(database, "FIRST_PAUSE_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "commit", losing)
+        run = controller.run()
+    assert run.trials == undisturbed()
+    assert run.trials == read_run(load_study(url, "toy")).trials
+
+
+def test_a_server_that_restarts_under_a_study_does_not_change_it(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    url = server.database("restarted")
+    restarts = Once(1, tmp_path, server.restart)
+    run = Controller(study(objective=ToyObjective(before=restarts)), url).run()
+    assert run.trials == undisturbed()
+
+
+def test_a_database_that_stays_away_is_told_and_the_study_goes_on_later(
+    server: postgres.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.database("stopped")
+    monkeypatch.setattr(database, "RETRY_S", 0.0)
+    monkeypatch.setattr(lease, "LEASE_S", 0.0)  # it cannot be given back, and its process lives
+
+    def stop() -> None:
+        server.control("stop")
+
+    stopped = study(objective=ToyObjective(before=Once(1, tmp_path, stop)))
+    with pytest.raises(StorageError, match=r"cannot be used .* run the same command to go on"):
+        Controller(stopped, url).run()
+    server.restart()
+    assert Controller(stopped, url).run().trials == undisturbed()
+
+
+def test_an_error_that_is_an_answer_is_not_retried(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    Controller(study(), f"sqlite:///{path}").run()
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 9000)
+    with pytest.raises(StorageError, match="malformed"):
+        Controller(study(), f"sqlite:///{path}")
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
+    calls = 0
+
+    def locked() -> int:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ConnectionLost("database is locked")
+        return calls
+
+    found: Callable[..., Any] = database.Database(f"sqlite:///{tmp_path / 'study.db'}").again
+    assert found(locked) == 3
+
+
+def test_many_that_open_a_new_database_at_once_all_come_in(url: str) -> None:
+    start, opened = threading.Barrier(6), []
+
+    def reach() -> None:
+        start.wait()
+        opened.append(open_study(url, "toy", study().goals).study_name)
+
+    threads = [threading.Thread(target=reach) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["toy"] * 6
+
+
+def test_what_is_written_together_is_written_whole_or_not_at_all(url: str) -> None:
+    found = open_study(url, "toy", study().goals)
+    storage, base = found._storage, database_of(found)
+    trial_id = storage.create_new_trial(found._study_id)
+    number = FloatDistribution(0.0, 1.0)
+
+    def write(*acts: Callable[[], object]) -> None:
+        for act in (lambda: storage.set_trial_user_attr(trial_id, "a", 1), *acts):
+            act()
+
+    with counted() as writes, pytest.raises(ZeroDivisionError):
+        base.together(lambda: write(lambda: 1 / 0))
+    assert (writes.statements, writes.commits) == (1, 0)
+    refused = [lambda: storage.set_trial_param(trial_id, "x", 0.5, number)] * 2
+    with pytest.raises(StorageInternalError, match="refused a part"):  # Optuna passes over it
+        base.together(lambda: write(*refused))
+    assert (storage.get_trial(trial_id).user_attrs, storage.get_trial(trial_id).params) == ({}, {})
+    with counted() as writes:
+        base.together(lambda: write(refused[0], lambda: base.together(lambda: None)))
+    assert writes.commits == 1
+    assert storage.get_trial(trial_id).user_attrs == {"a": 1}
+    assert storage.get_trial(trial_id).params == {"x": 0.5}
+
+
+def test_a_read_within_sees_what_was_written_before(url: str) -> None:
+    found = open_study(url, "toy", study().goals)
+    storage, seen = found._storage, []
+    trial_id = storage.create_new_trial(found._study_id)
+
+    def write() -> None:
+        for value in (1, 2):
+            storage.set_trial_user_attr(trial_id, "a", value)
+            seen.append(storage.get_trial(trial_id).user_attrs)
+
+    database_of(found).together(write)
+    assert seen == [{"a": 1}, {"a": 2}]
