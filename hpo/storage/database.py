@@ -18,6 +18,8 @@ say because its machine slept, so cannot write a word, however late it wakes.
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import sqlite3
 import threading
@@ -37,6 +39,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from hpo.core.passwords import mask
+from hpo.core.rows import DamagedRow
 from hpo.storage import timeouts
 from hpo.storage.addresses import Access, opened
 
@@ -68,6 +71,8 @@ STUDIES = table("studies", column("study_id"), column("study_name"))
 TRIALS = table("trials", column("study_id"))
 
 
+NOT_THERE = "Record does not exist"
+"""Of Optuna's KeyError for a study or trial that is not in the database."""
 log = logging.getLogger("hpo")
 
 
@@ -312,10 +317,27 @@ def _retried(name: str, *, writes: bool) -> Callable[..., Any]:
     """The storage's method of this name, which may be done twice without harm."""
 
     def method(self: Database, *given: Any, **named: Any) -> Any:
-        return self.again(lambda: getattr(RDBStorage, name)(self, *given, **named), writes=writes)
+        call = functools.partial(getattr(RDBStorage, name), self, *given, **named)
+        return self.again(call if writes else lambda: _decoded(call), writes=writes)
 
     method.__name__ = name
     return method
+
+
+def _decoded(read: Callable[[], Found]) -> Found:
+    """What Optuna reads; rows that it cannot decode are damage and not a fault of the program.
+
+    Raises:
+        DamagedRow: an unknown word in a column of few words, a null, JSON of another shape.
+    """
+    try:
+        return read()
+    except json.JSONDecodeError:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, KeyError) and NOT_THERE in str(error):
+            raise
+        raise DamagedRow(f"{type(error).__name__} while a row was decoded") from error
 
 
 for _name in ("create_new_study", "set_study_user_attr", "set_study_system_attr",

@@ -170,3 +170,22 @@ def test_a_domain_in_the_record_beyond_64_bits_is_drawn_as_any_other(
         )
     made.close()
     assert main.main(["show", "toy"]) == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trials SET state = 'DONE'",
+        "UPDATE study_directions SET direction = 'UP'",
+        "UPDATE trial_user_attributes SET value_json = NULL WHERE key = 'metrics'",
+        "UPDATE trial_params SET distribution_json = '{}'",
+        f"UPDATE trial_params SET distribution_json = '{'[' * 100_000}'",
+    ],
+)
+@pytest.mark.parametrize("words", [("show", "toy"), ("run", "mine.py", "--trials", "5")])
+def test_a_row_that_optuna_cannot_decode_is_damage(
+    statement: str, words: tuple[str, ...], finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(DATABASE) as opened:
+        opened.execute(statement)
+    assert "is damaged" in complaint(capsys, *words)
