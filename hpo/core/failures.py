@@ -44,7 +44,7 @@ class ObjectiveError(RuntimeError):
         trace: str,
         *,
         fatal: bool | None = None,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         """`fatal`: whether it is no trial's fault; None goes by its kind."""
         super().__init__(text if kind in (*SENTENCES, "ResultsError") else f"{kind}: {text}")
@@ -59,7 +59,7 @@ class ObjectiveError(RuntimeError):
         return said if len(said) <= MOST_REASON else f"{said[:MOST_REASON]}..."
 
 
-def raised(error: Exception) -> ObjectiveError:
+def raised(error: BaseException) -> ObjectiveError:
     """An exception that came out of an objective."""
     kind = type(error).__name__
     said = " ".join(text(error).split()) or kind

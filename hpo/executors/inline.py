@@ -36,7 +36,7 @@ class Inline:
 
         try:
             future.set_result(results(self.objective.evaluate(requests, tell), len(requests)))
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:  # an interruption is no failure
             future.set_exception(ours[0] if ours else raised(error))
         return future
 

@@ -166,12 +166,13 @@ def test_an_interruption_keeps_what_was_recorded(tmp_path: Path, undisturbed: Ru
 
 
 ERRORS = (ValueError("no such corpus"), TypeError("x"), KeyError("gain"), RuntimeError("a\nb"),
-          ZeroDivisionError(), FileNotFoundError(2, "No such file", "a.jsonl"))  # fmt: skip
+          ZeroDivisionError(), FileNotFoundError(2, "No such file", "a.jsonl"),
+          SystemExit(5))  # fmt: skip
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_an_objective_raises_fails_the_trial_that_caused_it_and_no_other(
-    error: Exception, undisturbed: Run
+    error: BaseException, undisturbed: Run
 ) -> None:
     rate = undisturbed.trials[4].params["pretrain.lr"]
     assert isinstance(rate, float)

@@ -224,7 +224,7 @@ def explode() -> None:
 class Stumbles:
     """Raises before a batch that holds one of these rates; without any, before every batch."""
 
-    error: Exception
+    error: BaseException
     rates: tuple[float, ...] = ()
 
     def __call__(self, requests: Sequence[Request]) -> None:

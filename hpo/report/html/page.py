@@ -95,7 +95,8 @@ def _data(run: Run, found: Front, shown: sections.Shown, refresh_s: float | None
 
 def _last(run: Run, name: str) -> float:
     """The last step or layer of a curve."""
-    return max(points[-1][0] for trial in run.trials if (points := trial.curves.get(name)))
+    curves = [trial.curves.get(name) for trial in run.trials]
+    return max((points[-1][0] for points in curves if points), default=0.0)
 
 
 def _gain(run: Run, found: Front) -> dict[str, Any] | None:

@@ -279,3 +279,10 @@ def test_a_figure_without_data_is_left_out_of_the_page() -> None:
     page = render(toy.run(trials))
     assert 'id="gain-by-task"' not in page
     assert 'id="gain-by-task"' in render(toy.mixed())
+
+
+def test_a_curve_without_points_ends_no_report() -> None:
+    trials = [
+        toy.trial(n, 3.5 + n, 0.2, curves={"val_loss": [], "train_loss": []}) for n in range(2)
+    ]
+    assert "<h1>toy</h1>" in render(toy.run(trials))
