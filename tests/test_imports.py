@@ -28,6 +28,7 @@ LAYERS = {
         "study_files": {"core", "storage"},
         "executors": {"core", "study_files"},
         "report": {"core", "front", "analysis"},
+        "spec": {"core"},
         "recording": {"core", "front", "storage"},
         "controller": {"core", "front", "search", "storage", "executors", "recording"},
         "notebook": {"core", "front", "storage", "report"},

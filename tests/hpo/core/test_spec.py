@@ -355,3 +355,12 @@ def test_a_study_has_both_goals_unless_told_otherwise() -> None:
     assert toy_objective.spec().goals == (BASE_LOSS_DOWN, GAIN_UP)
     one = toy_objective.spec(goals=(Goal(metric="finetuned", direction="up"),))
     assert [goal.metric for goal in one.goals] == ["finetuned"]
+
+
+def test_study_files_may_import_from_the_earlier_path() -> None:
+    import hpo
+    from hpo import spec as earlier
+
+    assert earlier.StudySpec is hpo.StudySpec
+    assert earlier.Point is hpo.GridPoint
+    assert all(hasattr(earlier, name) for name in earlier.__all__)
