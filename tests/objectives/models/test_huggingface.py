@@ -17,7 +17,7 @@ from objectives.data.tokenize import load_tokenizer
 from objectives.models import causal_lm, huggingface
 from tests.objectives import toy
 
-ROOT = Path(causal_lm.__file__).parent.parent
+ROOT = Path(causal_lm.__file__).parents[2]
 
 
 DOOR = re.compile(

@@ -155,13 +155,12 @@ def test_a_superseded_entry_goes_unless_another_process_uses_it(tmp_path: Path) 
     assert there(one) == []
 
 
+ROOT = Path(maintenance.__file__).parents[2]
 HOLDER = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("shelf", sys.argv[1])
-shelf = sys.modules["shelf"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(shelf)
+import sys
 from pathlib import Path
-lease = shelf.Lease(Path(sys.argv[2]))
+from objectives.store.maintenance import Lease
+lease = Lease(Path(sys.argv[1]))
 lease.use("tune/a")
 print("holds", flush=True)
 sys.stdin.read()
@@ -174,8 +173,9 @@ def test_a_process_holds_what_it_uses_for_as_long_as_it_lives(
 ) -> None:
     put(store, "a", 1.0)
     put(store, "b", 1.0)
-    command = [sys.executable, "-c", HOLDER, str(maintenance.__file__), str(store.root)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", HOLDER, str(store.root)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"holds\n"
         maintenance.shrink(store.root, 0.0)
@@ -239,9 +239,9 @@ def test_processes_that_shrink_one_store_never_take_what_another_one_holds(tmp_p
 
 
 def asked(*words: str) -> list[dict[str, object]]:
-    """What the file says when it runs by itself."""
-    line = [sys.executable, "-W", "error", str(maintenance.__file__), *words]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    """What the command of the store prints."""
+    line = [sys.executable, "-W", "error", "-m", "objectives.store", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)
     found: list[dict[str, object]] = json.loads(done.stdout)
     return found
 
