@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from objectives.config import recipe
-from objectives.models import huggingface
+from objectives.models import draws, huggingface
 
 ADAPTER = "default"
 
@@ -181,7 +181,8 @@ def _problem(module: nn.Module, names: Iterable[str]) -> str | None:
     adapted = copy.deepcopy(module)
     config = LoraConfig(r=1, target_modules=wanted, fan_in_fan_out=stored_transposed(module))
     try:
-        inject_adapter_in_model(config, adapted, ADAPTER)
+        with draws.seeded(0):  # what is drawn is not kept
+            inject_adapter_in_model(config, adapted, ADAPTER)
     except Exception as error:  # PEFT's own checks, and what breaks where it has none
         return huggingface.reason(error)
     found = {

@@ -22,7 +22,7 @@ from objectives.models import causal_lm
 from objectives.pretraining import run as parallel
 from objectives.pretraining.job import PretrainJob, check_length, job_of
 from objectives.store.remote import Mirror, Unreachable
-from objectives.store.store import key_of
+from objectives.store.store import StoreError, key_of
 from objectives.training import lr_schedule
 from objectives.types import Request
 
@@ -105,9 +105,9 @@ def check_execution(execution: Execution) -> None:
             "--out."
         ) from None
     if free < LEAST_FREE:
-        raise ValueError(
+        raise StoreError(
             f"the disk of {there} has {free / 1e6:.0f} MB left, and stages need more; free some "
-            "space or choose another folder with --out."
+            "space or choose another folder with --out, then run the same command to go on."
         )
     if execution.share is not None:
         try:

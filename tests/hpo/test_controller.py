@@ -142,7 +142,7 @@ import os, sys
 from pathlib import Path
 from hpo.storage.record import url_of
 from hpo.controller import Controller
-from tests.hpo.test_study import study
+from tests.hpo.test_controller import study
 from tests.hpo.toy_objective import Once, ToyObjective, kill
 folder = Path(sys.argv[1])
 Controller(study(objective=ToyObjective(before=Once(2, folder, kill))), url_of(folder)).run()

@@ -14,7 +14,7 @@ from hpo.analysis import run_comparison
 from hpo.cli import main
 from hpo.core.goals import BASE_LOSS_DOWN, Goal
 from hpo.core.trial import Run
-from hpo.front import front, significance
+from hpo.front import front
 from hpo.storage import run_folder
 from tests.hpo import noisy, toy
 from tests.hpo.cli.test_main import complaint
@@ -199,7 +199,6 @@ def test_each_run_is_fitted_once_however_many_are_compared(
         return front.front(run)
 
     monkeypatch.setattr(run_comparison, "front", counting)
-    monkeypatch.setattr(significance, "front", counting)
     runs = {
         name: dataclasses.replace(noisy.curve(noise=0.05, draw=draw), name=name)
         for draw, name in enumerate("abcd")

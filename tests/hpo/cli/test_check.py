@@ -53,7 +53,7 @@ def test_an_estimate_is_printed_for_the_trials_that_are_left(
     printed = words(capsys)
     assert "toy, continued" in printed
     assert "4 to measure of 6" in printed
-    assert "4e6 tokens" in printed
+    assert "4M tokens" in printed
     assert "about 4m00s (50000 tokens/s in a measured step)" in printed
     assert printed.endswith("3 at once.")
 
@@ -119,7 +119,7 @@ def test_a_study_on_text_is_estimated_by_a_real_step(
 ) -> None:
     small = TOY | small_inputs(folder)
     Path("lm.py").write_text(
-        "from hpo.core.spec import *\nfrom objectives import *\n"
+        "from hpo import *\nfrom objectives import *\n"
         f"STUDY = StudySpec(name='lm', objective=PlasticityObjective(Recipe().with_params({small!r}"
         ")), space={'pretrain.lr': Float(low=1e-3, high=1e-2)}, trials=2)"
     )

@@ -57,7 +57,7 @@ def test_errors_and_the_log_of_an_error_are_plain(
         f"def fail(requests): raise ValueError({HOSTILE!r})\n"
         "STUDY = spec(objective=ToyObjective(before=fail))"
     )
-    assert main.main(["run", str(study), "--out", str(tmp_path / "runs")]) == 2
+    assert main.main(["run", str(study), "--out", str(tmp_path / "runs")]) == 1
     said = "".join(capfd.readouterr())
     assert "title" in said
     assert "\x1b" not in said + (tmp_path / "runs" / "toy" / "error.log").read_text()

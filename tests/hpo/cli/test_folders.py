@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
         "probes.run": [],
     }
     (folder / "lm.py").write_text(
-        "from hpo.core.spec import *\nfrom objectives import *\n"
+        "from hpo import *\nfrom objectives import *\n"
         f"STUDY = StudySpec(name='lm', objective=PlasticityObjective(Recipe().with_params("
         f"{settings!r})), space={{'pretrain.lr': Float(low=1e-3, high=1e-2)}}, trials=1)"
     )

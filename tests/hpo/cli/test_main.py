@@ -521,7 +521,7 @@ OPTIONS = {
     "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
     "dashboard": ["-h --help", "run", "--port", "--writable", "--out", "--storage"],
     "compare": ["-h --help", "run", "--json", "--out", "--storage"],
-    "plot": ["-h --help", "run", "figure", "--to", "--out", "--storage"],
+    "plot": ["-h --help", "run", "figure", "--all", "--to", "--format", "--out", "--storage"],
     "export": [
         "-h --help", "run", "--trial", "--to", "--study", "--setting", "--device", "--share",
         "--json", "--out", "--storage",

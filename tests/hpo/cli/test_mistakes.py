@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 HEAD = (
-    "import math; import numpy as np; from hpo.core.spec import *; from objectives import *\n"
+    "import math; import numpy as np; from hpo import *; from objectives import *\n"
     "from tests.hpo.toy_objective import SPACE, BASELINES, ToyObjective\n"
     "class Never(ToyObjective):\n"
     "    def evaluate(self, *given, **named):\n"

@@ -18,7 +18,8 @@ from hpo.core.history import Answer, Ask, Entry, History
 from hpo.core.objective import Request
 from hpo.core.spec import StudySpec
 from hpo.front.front import front
-from hpo.search import candidates, model, strategy, training_data
+from hpo.numerics import gaussian_process
+from hpo.search import candidates, strategy, training_data
 from hpo.search.candidates import Market
 from hpo.storage import history
 from hpo.storage.record import load_study, read_run, url_of
@@ -211,10 +212,10 @@ def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:
     for surface in known.goals:
         for u in (0.0, 0.5, 1.0):
             x_D = np.array([0.37, 0.61])
-            at_full = model.surrogate.Points(x_D[None], np.zeros(1))
+            at_full = gaussian_process.Points(x_D[None], np.zeros(1))
             before = float(surface.at(at_full)[1][0])
             noisy = dataclasses.replace(surface)
-            asked = model.surrogate.Points(x_D[None], np.array([u]))
+            asked = gaussian_process.Points(x_D[None], np.array([u]))
             after = float(noisy.believing(asked).at(at_full)[1][0])
             told = surface.told(x_D, u)
             assert 0 <= told <= before

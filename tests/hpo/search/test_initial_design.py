@@ -87,7 +87,7 @@ def test_the_density_is_one_at_the_centre_and_never_nothing() -> None:
     ],
 )
 def test_a_prior_needs_its_parameter(bad: dict[str, Prior]) -> None:
-    with pytest.raises(ValueError, match="needs a parameter of the space"):
+    with pytest.raises(ValueError, match="the prior of"):
         spec(space=FULL_SPACE, priors=bad)
 
 

@@ -81,7 +81,7 @@ def test_a_mistake_in_a_recipe_is_found_before_a_token(
 ) -> None:
     small = TOY | small_inputs(folder)
     Path("lm.py").write_text(
-        "from hpo.core.spec import *\nfrom objectives import *\n"
+        "from hpo import *\nfrom objectives import *\n"
         f"STUDY = StudySpec(name='lm', objective=PlasticityObjective(Recipe().with_params({small!r}"
         ")), space={'pretrain.lr': Float(low=1e-3, high=1e-2)}, trials=2, rungs=(0.5, 1.0))"
     )
