@@ -54,7 +54,7 @@ def test_an_estimate_is_printed_for_the_trials_that_are_left(
     assert "toy, continued" in printed
     assert "4 to measure of 6" in printed
     assert "4M tokens" in printed
-    assert "about 4m00s (50000 tokens/s in a measured step)" in printed
+    assert "about 4m00s (50k tokens/s in a measured step)" in printed
     assert printed.endswith("3 at once.")
 
 

@@ -188,7 +188,7 @@ class Trains(ToyObjective):
         return super().evaluate(requests)
 
 
-STUDY = """from tests.hpo.test_live import Trains
+STUDY = """from tests.hpo.cli.test_live import Trains
 from tests.hpo.toy_objective import *
 STUDY = spec(trials=3, objective=Trains())
 """
