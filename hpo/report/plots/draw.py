@@ -98,6 +98,7 @@ def draw_curves(curves: Iterable[Curve], name: str, last: float | None = None) -
     if across == "layer":
         steps = [step for curve in curves for step in curve.steps]
         last = max(steps, default=0) if last is None else last
+        last = last if math.isfinite(last) else 0.0  # a record may hold any number
         figure.update_xaxes(tick0=0, dtick=max(1, math.ceil(last / _MOST_TICKS)), tickformat="d")
     return figure
 

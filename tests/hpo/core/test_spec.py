@@ -89,7 +89,7 @@ LR, LAYERS = "pretrain.lr", "model.layers"
         (lambda: Baseline(name="a", params={1: 2}), "keys of params .* must be strings, got 1"),
         (lambda: Baseline(name="a", params=[(LR, 1)]), "params of Baseline 'a' must be a dict"),
         (lambda: Baseline(name="a", params=None), "params of Baseline 'a' must be a dict"),
-        (lambda: GridPoint(name=3, params={}), "name of Point must be a text"),
+        (lambda: GridPoint(name=3, params={}), "name of GridPoint must be a text"),
         (lambda: Baseline({}), "Baseline needs params"),
         (lambda: WarmStartTrial(params=3, metrics={}), "params of Earlier must be a dict"),
         (

@@ -109,7 +109,7 @@ from objectives.training import device_memory as memory
 try:
     torch.empty(2**60, dtype=torch.uint8)
 except RuntimeError as error:
-    assert memory.ran_out(error), error
+    assert memory.is_out_of_memory(error), error
 else:
     raise AssertionError("there is room")
 """
