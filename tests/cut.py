@@ -83,15 +83,18 @@ class Network:
         """A connection's bytes, both ways, until an end closes it or it is forgotten."""
         family = socket.AF_UNIX if isinstance(self.server, Path) else socket.AF_INET
         address = str(self.server) if isinstance(self.server, Path) else self.server
-        with near, socket.socket(family) as far, contextlib.suppress(OSError, ValueError):
+        with near, socket.socket(family) as far, contextlib.suppress(OSError):
             while not self.up.wait(TICK_S):
                 if self.over.is_set():
                     return
             far.connect(address)
             wire = (near, far)
             self.wires.append(wire)
+            poll = select.poll()  # `select.select` knows only the first 1,024 descriptors
+            for end in wire:
+                poll.register(end, select.POLLIN)
             while not self.over.is_set():
-                ready, _, _ = select.select(wire, [], [], TICK_S)  # ValueError: closed by a reset
+                ready = [near if at == near.fileno() else far for at, _ in poll.poll(TICK_S * 1000)]
                 if not self.up.is_set():
                     self.over.wait(TICK_S)
                     continue

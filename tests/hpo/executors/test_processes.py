@@ -172,7 +172,7 @@ CONTROLLER = """
 from pathlib import Path
 from hpo.executors.processes import local_pool
 from hpo.study_files import StudyRequest
-pool = local_pool(Launch(study="mine.py", store="store", device="cpu"), Path("run"), 1)
+pool = local_pool(StudyRequest(study="mine.py", store="store", device="cpu"), Path("run"), 1)
 request = {"params": {"pretrain.lr": 0.01}, "fidelity": 1.0, "seed": 0}
 pool.submit([request], lambda event: None).result()
 """
