@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from objectives import conditions, metric_names, results, turns
+from objectives.config import reference
 from objectives.config.execution import Execution, check_device
 from objectives.config.locations import located
 from objectives.config.paths import Value
@@ -138,6 +139,10 @@ class Objective(ABC, Generic[T]):
         """The value of every hyperparameter where a request does not set it, short forms too."""
         paths = self.recipe.paths()
         return paths | {short: paths[full] for short, full in SHORT_FORMS.items()}
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """Every hyperparameter as JSON-able data, in the form of `objectives.config.reference`."""
+        return reference.as_json(reference.parameters(self.recipe, SHORT_FORMS))
 
     def machine(self) -> dict[str, Any]:
         """Where it computes."""

@@ -25,6 +25,7 @@ from hpo.cli import (
     doctor,
     export,
     listing,
+    params,
     parsing,
     plot,
     run,
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     top = parsing.top("Searches pretraining hyperparameters for plasticity.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     with_storage = [*run.add(commands), *check.add(commands)]
+    params.add(commands)
     commands_on_runs = [
         *listing.add(commands),
         *show.add(commands),

@@ -181,6 +181,30 @@ class StatesConditions(Protocol):
         """
 
 
+class Parameter(TypedDict):
+    """One hyperparameter, as `hpo params` lists it."""
+
+    path: str
+    owner: str
+    """The class that has it; may be empty."""
+    type: str
+    unit: str
+    """Empty for a plain number."""
+    default: Any
+    """Its value where a request does not set it; "required" where there is none."""
+    allowed: str
+    """Values or range in words; empty where the type says all."""
+    meaning: str
+
+
+@runtime_checkable
+class ListsParameters(Protocol):
+    """An objective that can describe its hyperparameters; `Objective` need not."""
+
+    def parameters(self) -> Sequence[Parameter]:
+        """Every hyperparameter, also those that only a whole subtree or list can set."""
+
+
 METHODS = (
     "check",
     "values",

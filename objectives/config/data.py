@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from objectives.config.config_class import config_class
-from objectives.config.paths import Count, Positive, Several, Whole
+from objectives.config.paths import Count, Positive, Several, Unit, Whole
 
 
 @config_class
@@ -15,7 +15,7 @@ class Stdlib:
     """Text that ships with the running Python: documentation topics, docstrings and source."""
 
     kind: Literal["stdlib"] = "stdlib"
-    max_bytes: Count = 8_000_000
+    max_bytes: Annotated[Count, Unit("bytes")] = 8_000_000
     """Documents are taken in hash order until this many bytes of UTF-8."""
     weight: Positive = 1.0
     """Share of the training sequences, relative to the other sources."""
@@ -32,9 +32,13 @@ class Files:
 
     kind: Literal["files"] = "files"
     paths: Annotated[tuple[str, ...], Several]
+    """Files, folders or glob patterns."""
     text_field: str = "text"
-    max_bytes: Count | None = None
+    """Field of a row that has the text."""
+    max_bytes: Annotated[Count, Unit("bytes")] | None = None
+    """Documents are taken until this many bytes of UTF-8; None takes all."""
     weight: Positive = 1.0
+    """Share of the training sequences, relative to the other sources."""
 
 
 @config_class
@@ -43,13 +47,21 @@ class HubDataset:
 
     kind: Literal["hub"] = "hub"
     name: str
+    """Name on the hub, or a folder."""
     config: str | None = None
+    """Configuration of the dataset."""
     split: str = "train"
+    """Split of the dataset."""
     revision: str | None = None
+    """Commit, tag or branch on the hub."""
     text_field: str = "text"
+    """Field of a row that has the text."""
     streaming: bool = True
-    max_bytes: Count | None = 100_000_000
+    """Read as it is needed, instead of a download of the whole split first."""
+    max_bytes: Annotated[Count, Unit("bytes")] | None = 100_000_000
+    """Documents are taken until this many bytes of UTF-8; None takes all."""
     weight: Positive = 1.0
+    """Share of the training sequences, relative to the other sources."""
 
 
 Source: TypeAlias = Annotated[Stdlib | Files | HubDataset, Field(discriminator="kind")]
@@ -60,11 +72,12 @@ class Corpus:
     """Pretraining text, its split and its tokenizer."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1), Several] = (Stdlib(),)
+    """Where the text comes from."""
     tokenizer: str | None = None
     """A Hugging Face tokenizer (hub name or folder); None trains a byte-level BPE on the corpus."""
-    vocab_size: Annotated[int, Field(ge=257, le=2**53), Whole] = 1024
+    vocab_size: Annotated[int, Field(ge=257, le=2**53), Whole, Unit("tokens")] = 1024
     """Size of the trained BPE; not used with `tokenizer`."""
-    validation_frac: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    validation_frac: Annotated[float, Field(gt=0, lt=1), Unit("share of documents")] = 0.05
     """Share of documents, picked by their hash, that are held out."""
 
 
@@ -80,6 +93,7 @@ class BuiltinTask:
 
     kind: Literal["builtin"] = "builtin"
     name: BuiltinTaskName
+    """The task."""
 
 
 @config_class
@@ -91,15 +105,19 @@ class FileTask:
 
     kind: Literal["file"] = "file"
     name: str
+    """Name of the task in metrics, such as `task.NAME.after`."""
     train: str
+    """File with the training rows."""
     validation: str | None = None
-    """None holds out a tenth of train, picked by the row's hash."""
+    """File with the validation rows. None holds out a tenth of train, picked by the row's hash."""
     test: str
+    """File with the test rows."""
     prompt: str = "{prompt}"
     """A `str.format` template over the row's fields, such as "Review: {text}\\nSentiment:"."""
     completion: str = "{completion}"
     """Another one, such as " {sentiment}"."""
     label_field: str | None = "label"
+    """Field with the label; None where the task has none."""
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
     """auto: accuracy where most rows have a label (the others are left out) and each label has one
     text; else exact match. The result's notes say which."""
@@ -111,17 +129,27 @@ class HubTask:
 
     kind: Literal["hub"] = "hub"
     name: str
+    """Name of the task in metrics, such as `task.NAME.after`."""
     dataset: str
+    """Name on the hub, or a folder."""
     config: str | None = None
+    """Configuration of the dataset."""
     revision: str | None = None
+    """Commit, tag or branch on the hub."""
     prompt: str
     """A `str.format` template over the row's fields, such as "Review: {text}\\nSentiment:"."""
     completion: str
+    """Another template, such as " {sentiment}"."""
     label_field: str | None = None
+    """Field with the label; None where the task has none."""
     train_split: str = "train"
+    """Split with the training rows."""
     validation_split: str | None = None
+    """Split with the validation rows; None holds out a tenth of train."""
     test_split: str = "test"
+    """Split with the test rows."""
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
+    """auto: accuracy where rows have labels, else exact match."""
 
 
 Task: TypeAlias = Annotated[BuiltinTask | FileTask | HubTask, Field(discriminator="kind")]

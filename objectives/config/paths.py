@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -22,6 +23,13 @@ def _several(given: Any) -> Any:
     if given is None or isinstance(given, tuple):
         return given
     return tuple(given) if isinstance(given, list | Iterator) else (given,)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a field, in its annotation: what a count counts, what a share is of."""
+
+    name: str
 
 
 Whole = BeforeValidator(_whole)

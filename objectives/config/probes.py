@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from objectives.config.config_class import config_class
-from objectives.config.paths import Count, CountOrZero, Positive, Several
+from objectives.config.paths import Count, CountOrZero, Positive, Several, Unit
 
 ProbeName = Literal[
     "norms",
@@ -33,23 +33,23 @@ class Probes:
 
     run: Annotated[tuple[ProbeName, ...], Several] = ("norms", "ranks", "spikes")
     """The probes; the cheap ones by default. Each runs once for a base and its settings."""
-    forgetting_tokens: CountOrZero = 8192
+    forgetting_tokens: Annotated[CountOrZero, Unit("tokens")] = 8192
     """Tokens on which the base loss after fine-tuning is compared with before; 0 leaves it out."""
-    tokens: Count = 2048
+    tokens: Annotated[Count, Unit("tokens")] = 2048
     """Tokens of the fixed sample for norms, units, heads, sharpness and noise."""
-    rows: Count = 256
+    rows: Annotated[Count, Unit("rows")] = 256
     """separability: training rows of each labelled task."""
-    vectors: Count = 16
+    vectors: Annotated[Count, Unit("vectors")] = 16
     """sharpness: random vectors; arXiv 2603.16127 takes 50."""
-    noise_draws: Count = 8
+    noise_draws: Annotated[Count, Unit("draws")] = 8
     """noise: random draws a scale."""
     noise_isotropic: Positive = 0.003
     """noise: standard deviation where it is the same for every weight."""
-    noise_relative: Positive = 0.05
+    noise_relative: Annotated[Positive, Unit("of the root mean square")] = 0.05
     """noise: standard deviation over each tensor's root mean square."""
     tiny_rate: Positive = 5e-5
     """tiny_rate: the constant rate; our default peak / 60 as in arXiv 2310.04415, 1e-5 at 6e-4."""
-    tiny_frac: Annotated[float, Field(gt=0, le=1)] = 0.2
+    tiny_frac: Annotated[float, Field(gt=0, le=1), Unit("share of the run")] = 0.2
     """tiny_rate: further steps over the run's; 10,000 of 50,000 in arXiv 2310.04415."""
-    lost_batches: Count = 32
+    lost_batches: Annotated[Count, Unit("batches")] = 32
     """lost_updates: training batches from which AdamW's memory is gathered."""

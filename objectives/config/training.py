@@ -17,6 +17,7 @@ from objectives.config.paths import (
     NonNegative,
     Positive,
     Several,
+    Unit,
 )
 from objectives.config.weight_decay import EffectiveLrOf, ShortWeightDecay, WeightDecay
 
@@ -33,14 +34,17 @@ class Schedule:
     Without `warmup_steps` and `warmup_frac` there is no warmup.
     """
 
-    warmup_steps: CountOrZero | None = None
+    warmup_steps: Annotated[CountOrZero, Unit("steps")] | None = None
     """The same at every length of the run, so that a longer run can go on from a shorter one."""
-    warmup_frac: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    warmup_frac: (
+        Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), Unit("share of the run")] | None
+    ) = None
     """Share of the run, whatever its length. A path that sets one of the two unsets the other."""
-    decay_frac: Fraction = 1.0
+    decay_frac: Annotated[Fraction, Unit("share of the run")] = 1.0
     """Share of the run in which the rate decays; 0 is Warmup-Stable-Only, 1 decays from warmup."""
     shape: Shape = "cosine"
-    floor_ratio: Fraction = 0.1
+    """The curve of the decay; a shape `drop` is at the floor at once."""
+    floor_ratio: Annotated[Fraction, Unit("of the peak rate")] = 0.1
     """Final rate over peak rate."""
     decay: Literal["trained", "merged"] = "trained"
     """merged: the rate stays at its peak, and checkpoints on the way are averaged to what the decay
@@ -61,7 +65,7 @@ class MidTraining:
     sources: Annotated[tuple[Source, ...], Field(min_length=1), Several]
     """Its text; tokenizer and held-out share are those of the corpus, so that a document which is
     in both is held out of both or of none."""
-    steps: Count
+    steps: Annotated[Count, Unit("steps")]
     """At fidelity 1; other fidelities shorten both phases by as much."""
     schedule: Schedule = field(default_factory=lambda: Schedule(shape="linear", floor_ratio=0.0))
     """Its peak is the first phase's last rate (arXiv 2603.16127, section 3: linear, and floor_ratio
@@ -74,11 +78,11 @@ class MidTraining:
 class Pretrain:
     """Pretraining of the base model."""
 
-    steps: Count = 400
+    steps: Annotated[Count, Unit("steps")] = 400
     """Optimizer steps at fidelity 1, the full horizon; those of `mid` come on top."""
-    batch_size: Count = 16
+    batch_size: Annotated[Count, Unit("sequences")] = 16
     """Sequences a step."""
-    seq_len: Count = 64
+    seq_len: Annotated[Count, Unit("tokens")] = 64
     """Tokens a sequence."""
     lr: Positive = 3e-3
     """Peak learning rate."""
@@ -92,24 +96,27 @@ class Pretrain:
     optimizer: Optimizer = "adamw"
     """sgd: gradient descent with momentum `beta1`, as torch's SGD; it has no beta2 and eps."""
     beta1: Beta = 0.9
+    """Adam's decay of the gradient's mean; momentum of sgd."""
     beta2: Beta = 0.95
+    """Adam's decay of the squared gradient's mean."""
     eps: Positive = 1e-8
+    """Added to Adam's denominator."""
     clip_norm: Positive | None = 1.0
     """Gradient norm at which a step is clipped; None leaves it."""
-    accumulation: Count = 1
+    accumulation: Annotated[Count, Unit("micro-batches")] = 1
     """Micro-batches a step; divides batch_size."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: weights in fp32, matrix products under bf16 autocast."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
-    eval_tokens: Count = 32_768
+    eval_tokens: Annotated[Count, Unit("tokens")] = 32_768
     """Tokens of the fixed validation sample, and of the fixed training sample."""
-    evals: Count = 8
+    evals: Annotated[Count, Unit("points")] = 8
     """Points of the validation curve."""
-    curve_tokens: Count = 4096
+    curve_tokens: Annotated[Count, Unit("tokens")] = 4096
     """Tokens of the sample for the validation curve; the curve is for looking at, and would else
     cost as much as a short training."""
-    merge_points: Count = 32
+    merge_points: Annotated[Count, Unit("checkpoints")] = 32
     """Evenly spaced ones of `steps`, at which weights are kept for a merged decay; assumed."""
     keep_trunk: bool = False
     """Keep weights and AdamW's memory at all these steps while the rate is at its peak: decays that
@@ -141,9 +148,12 @@ class Optimization(Protocol):
 class Lora:
     """Low-rank adapters by PEFT."""
 
-    rank: Count = 8
+    rank: Annotated[Count, Unit("dimensions")] = 8
+    """Rank of the adapters."""
     alpha: Positive = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1), Unit("probability")] = 0.0
+    """Probability that an adapter's input is dropped in training."""
     targets: Annotated[tuple[str, ...], Several] = ("all-linear",)
     """Module names as PEFT takes them, or "all-linear"."""
 
@@ -158,32 +168,43 @@ class Finetune:
         BuiltinTask(name="list_ops"),
         BuiltinTask(name="commands"),
     )
+    """Tasks to fine-tune on, each on its own."""
     method: Literal["lora", "full"] = "lora"
+    """Low-rank adapters on a frozen base, or all weights."""
     lora: Lora = field(default_factory=Lora)
     lrs: Annotated[tuple[Positive, ...], Field(min_length=1), Several] = (3e-3, 1e-2, 3e-2)
     """Learning rates tried for each base and task; the best on validation loss is reported."""
-    max_extensions: CountOrZero = 3
+    max_extensions: Annotated[CountOrZero, Unit("extensions")] = 3
     """How often the grid grows by its own ratio while the best rate lies at its edge."""
-    steps: Count | None = 100
+    steps: Annotated[Count, Unit("steps")] | None = 100
     """Optimizer steps; None asks for `epochs`."""
-    epochs: Positive | None = None
-    batch_size: Count = 16
-    seeds: Count = 2
+    epochs: Annotated[Positive, Unit("epochs")] | None = None
+    """Passes over the training rows, instead of `steps`."""
+    batch_size: Annotated[Count, Unit("rows")] = 16
+    """Rows a step."""
+    seeds: Annotated[Count, Unit("seeds")] = 2
     """Adapter initialisations and data orders; metrics are means over them."""
-    selection_seeds: Count = 1
+    selection_seeds: Annotated[Count, Unit("seeds")] = 1
     """How many of the seeds the learning rate is chosen with; the others run at that rate only."""
     weight_decay: NonNegative = 0.0
+    """AdamW's decay of what is trained."""
     beta1: Beta = 0.9
+    """Adam's decay of the gradient's mean."""
     beta2: Beta = 0.999
+    """Adam's decay of the squared gradient's mean."""
     schedule: Schedule = field(
         default_factory=lambda: Schedule(warmup_frac=0.1, shape="linear", floor_ratio=0.0)
     )
     clip_norm: Positive | None = 1.0
-    max_length: Count = 256
+    """Gradient norm at which a step is clipped; None leaves it."""
+    max_length: Annotated[Count, Unit("tokens")] = 256
     """Rows longer than this many tokens are left out, and counted in the result."""
-    train_rows: Count | None = None
-    validation_rows: Count = 64
-    test_rows: Count = 128
+    train_rows: Annotated[Count, Unit("rows")] | None = None
+    """Training rows that are used, the first ones; None takes all."""
+    validation_rows: Annotated[Count, Unit("rows")] = 64
+    """Validation rows, on which the learning rate is chosen."""
+    test_rows: Annotated[Count, Unit("rows")] = 128
+    """Test rows, which give the scores."""
 
 
 def _check_followed(pre: Pretrain) -> None:

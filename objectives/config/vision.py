@@ -22,6 +22,7 @@ from objectives.config.paths import (
     NonNegative,
     Positive,
     Several,
+    Unit,
     Value,
     Whole,
 )
@@ -38,7 +39,7 @@ class Digits:
     """Scikit-learn's handwritten digits: 1,797 images of 8 x 8, ten classes; nothing is read."""
 
     kind: Literal["digits"] = "digits"
-    train_rows: Count | None = None
+    train_rows: Annotated[Count, Unit("images")] | None = None
     """The first so many training images; None takes all."""
 
 
@@ -48,7 +49,9 @@ class Cifar10:
 
     kind: Literal["cifar10"] = "cifar10"
     folder: str
-    train_rows: Count | None = None
+    """Folder with the files."""
+    train_rows: Annotated[Count, Unit("images")] | None = None
+    """The first so many training images; None takes all."""
 
 
 @config_class
@@ -57,13 +60,21 @@ class HubImages:
 
     kind: Literal["hub"] = "hub"
     name: str
+    """Name on the hub, or a folder."""
     config: str | None = None
+    """Configuration of the dataset."""
     revision: str | None = None
+    """Commit, tag or branch on the hub."""
     train_split: str = "train"
+    """Split with the training images."""
     validation_split: str = "test"
+    """Split with the validation images."""
     image_field: str = "img"
+    """Field of a row that has the image."""
     label_field: str = "label"
-    train_rows: Count | None = None
+    """Field of a row that has the class."""
+    train_rows: Annotated[Count, Unit("images")] | None = None
+    """The first so many training images; None takes all."""
 
 
 Images: TypeAlias = Annotated[Digits | Cifar10 | HubImages, Field(discriminator="kind")]
@@ -73,21 +84,26 @@ Images: TypeAlias = Annotated[Digits | Cifar10 | HubImages, Field(discriminator=
 class ResNet:
     """A ResNet of transformers' config, with the stem of small images; see `classifier`."""
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1), Several] = (8, 16, 32)
+    widths: Annotated[tuple[Count, ...], Field(min_length=1), Several, Unit("channels")] = (
+        8,
+        16,
+        32,
+    )
     """Channels of each stage; each but the first halves the image's side. The stem has those of
     the first."""
-    depths: Annotated[tuple[Count, ...], Field(min_length=1), Several] = (1, 1, 1)
+    depths: Annotated[tuple[Count, ...], Field(min_length=1), Several, Unit("blocks")] = (1, 1, 1)
     """Blocks of each stage; (2, 2, 2, 2) with widths 64, 128, 256, 512 is ResNet-18."""
     layer: Literal["basic", "bottleneck"] = "basic"
+    """Kind of block."""
 
 
 @config_class
 class Training:
     """Training of the classifier. Defaults of the optimizer are arXiv 2310.04415's: plain SGD."""
 
-    steps: Count = 1000
+    steps: Annotated[Count, Unit("steps")] = 1000
     """Optimizer steps at fidelity 1."""
-    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole] = 64
+    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole, Unit("images")] = 64
     """Images a step; two at least, or batch normalisation has nothing to normalise by."""
     lr: Positive = 0.1
     """Peak learning rate."""
@@ -97,16 +113,20 @@ class Training:
         default_factory=lambda: Schedule(decay_frac=0.5, shape="drop", floor_ratio=0.001)
     )
     optimizer: Optimizer = "sgd"
+    """sgd: gradient descent with momentum `beta1`; adamw has beta2 and eps."""
     beta1: Beta = 0.0
     """Momentum of sgd."""
     beta2: Beta = 0.999
+    """Adam's decay of the squared gradient's mean."""
     eps: Positive = 1e-8
+    """Added to Adam's denominator."""
     clip_norm: Positive | None = None
-    statistics_rows: Count = 2048
+    """Gradient norm at which a step is clipped; None leaves it."""
+    statistics_rows: Annotated[Count, Unit("images")] = 2048
     """Training images over which the statistics of batch normalisation are taken for evaluation."""
-    evals: Count = 8
+    evals: Annotated[Count, Unit("points")] = 8
     """Points of the curves of validation loss, error and norms."""
-    eval_rows: Count | None = None
+    eval_rows: Annotated[Count, Unit("images")] | None = None
     """Images of each of the two fixed samples, training and validation; None takes all."""
 
 
@@ -118,15 +138,16 @@ class VisionProbes:
     """What is measured along training besides losses and errors."""
 
     run: Annotated[tuple[ProbeName, ...], Several] = ("norms", "sharpness")
-    points: Count = 4
+    """The probes that are run."""
+    points: Annotated[Count, Unit("steps")] = 4
     """sharpness: evenly spaced steps at which it is measured, the last step among them."""
-    vectors: Count = 16
+    vectors: Annotated[Count, Unit("vectors")] = 16
     """sharpness: random vectors."""
-    rows: Count = 512
+    rows: Annotated[Count, Unit("images")] = 512
     """sharpness: training images; the paper's 5,000 are of CIFAR-10."""
-    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole] = 128
+    batch_size: Annotated[int, Field(ge=2, le=2**53), Whole, Unit("images")] = 128
     """sharpness: images normalised together; the paper's is 50."""
-    flow_steps: CountOrZero = 100
+    flow_steps: Annotated[CountOrZero, Unit("steps")] = 100
     """sharpness: steps at `flow_rate` without decay that a copy of the model takes before it is
     measured, the gradient flow of arXiv 2310.04415; 0 measures where training stands."""
     flow_rate: NonNegative = 1e-3
@@ -139,6 +160,7 @@ class VisionRecipe:
 
     model: ResNet = field(default_factory=ResNet)
     images: Images = field(default_factory=Digits)
+    """Where the images come from."""
     pretrain: Training = field(default_factory=Training)
     probes: VisionProbes = field(default_factory=VisionProbes)
 

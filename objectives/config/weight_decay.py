@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, ValidationInfo
 
 from objectives.config.config_class import config_class
-from objectives.config.paths import Count, NonNegative, Positive
+from objectives.config.paths import Count, NonNegative, Positive, Unit
 
 Coupling = Literal["decoupled", "independent", "l2"]
 
@@ -51,11 +51,13 @@ class Multipliers:
     attn_vo: NonNegative = 1.0
     """Value and output projections."""
     mlp: NonNegative = 1.0
+    """Feed-forward layers."""
     embed: NonNegative = 1.0
     """Embeddings, and a head tied to them."""
     head: NonNegative = 1.0
     """An output layer of its own."""
     norm: NonNegative = 1.0
+    """Normalisation layers."""
 
 
 @config_class
@@ -68,11 +70,11 @@ class ModuleScores:
     """The linear map's factor of the smallest score; 0.6666 and 5 are the paper's AdamW scripts."""
     high: NonNegative = 5.0
     """The linear map's factor of the largest score."""
-    every: Count = 500
+    every: Annotated[Count, Unit("steps")] = 500
     """Steps between two looks at the modules, the first before the first step; the paper's."""
     preserve_mean: bool = False
     """Rescale so that the mean factor, weighted by parameters, is 1; ours, not the paper's."""
-    min_eigenvalues: Count = 50
+    min_eigenvalues: Annotated[Count, Unit("eigenvalues")] = 50
     """Modules with fewer keep the plain decay; the paper's code."""
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ class WeightDecay:
 
     value: NonNegative | None = 0.1
     """Strength, in the coupling's own unit; None where `tau_frac` gives it."""
-    tau_frac: Positive | None = None
+    tau_frac: Annotated[Positive, Unit("share of the run")] | None = None
     """Strength by its timescale 1 / (peak lr * value), a share of the run (arXiv 2405.13698)."""
     coupling: Coupling = "decoupled"
     """decoupled: weights shrink by lr_t * value (torch's AdamW). independent: by s_t * value with
@@ -102,12 +104,13 @@ class WeightDecay:
     course: Course = "constant"
     """Strength over the run: constant; linear to `final_ratio`; times the schedule's shape;
     or 1 / (1 + t / (timescale_frac * steps)), which nears omega / t (arXiv 2602.05298)."""
-    final_ratio: NonNegative = 0.0
+    final_ratio: Annotated[NonNegative, Unit("of value")] = 0.0
     """Of the linear course: strength at the last step over `value`."""
-    timescale_frac: Positive = 0.1
+    timescale_frac: Annotated[Positive, Unit("share of the run")] = 0.1
     """Of inverse_time, share of the run; omega = value * timescale_frac * steps, and 0.1 is the
     paper's code."""
     policy: Policy = "uniform"
+    """The rule by which the strength differs between weights or steps."""
     scores: ModuleScores = field(default_factory=ModuleScores)
 
     def __post_init__(self) -> None:
@@ -141,7 +144,7 @@ class EffectiveLrOf:
 
     value: NonNegative | None = None
     """That run's `pretrain.weight_decay.value`."""
-    tau_frac: Positive | None = None
+    tau_frac: Annotated[Positive, Unit("share of the run")] | None = None
     """Or its `pretrain.weight_decay.tau_frac`."""
 
     def __post_init__(self) -> None:
