@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpo.core.domains import Choice, Float, Int
     from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
-    from hpo.core.objective import Event, Params, Request, Value
+    from hpo.core.objective import Compute, Event, Params, Request, Value
     from hpo.core.spec import Baseline, GridPoint, Prior, StudySpec, WarmStartTrial
     from hpo.notebook import load_run
     from hpo.search.plasticity_sampler import PlasticitySampler
@@ -22,6 +22,7 @@ __all__ = [
     "GAIN_UP",
     "Baseline",
     "Choice",
+    "Compute",
     "Event",
     "Float",
     "Goal",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 _HOMES = {
     "hpo.core.domains": ("Choice", "Float", "Int"),
-    "hpo.core.objective": ("Event", "Params", "Request", "Value"),
+    "hpo.core.objective": ("Compute", "Event", "Params", "Request", "Value"),
     "hpo.core.goals": ("BASE_LOSS_DOWN", "GAIN_UP", "Goal", "Limit"),
     "hpo.core.spec": ("Baseline", "GridPoint", "Prior", "StudySpec", "WarmStartTrial"),
     "hpo.search.plasticity_sampler": ("PlasticitySampler",),

@@ -2,7 +2,7 @@
 
 from hpo.core.domains import Choice, Domain, Float, Int, ends
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
-from hpo.core.objective import Event, Exported, Objective, Params, Request, Result, Value
+from hpo.core.objective import Compute, Event, Exported, Objective, Params, Request, Result, Value
 from hpo.core.spec import Baseline, GridPoint, Prior, StudySpec, WarmStartTrial
 
 Point = GridPoint
@@ -13,6 +13,7 @@ __all__ = [
     "GAIN_UP",
     "Baseline",
     "Choice",
+    "Compute",
     "Domain",
     "Earlier",
     "Event",

@@ -7,7 +7,6 @@ import builtins
 import dataclasses
 import difflib
 import importlib.util
-import inspect
 import os
 import re
 import sys
@@ -28,7 +27,7 @@ SPEC_OVERRIDES = ("trials", "budget_s", "seed", "max_flops", "patience", "confir
 """Fields of a study that the command line sets under the same name."""
 
 
-DEVICE_OPTIONS = ("devices", "sharding")
+COMPUTE_OPTIONS = ("device", "devices", "sharding", "lanes", "store", "store_gb", "share")
 """What an objective is told only where it is asked for; one may know a single device."""
 
 
@@ -65,23 +64,9 @@ class StudyRequest:
         """
         fixed = dict(self.settings)
         spec = load_fixed(self.study, self.setting, fixed, Path(self.folder))
-        several = self._given(DEVICE_OPTIONS)
-        known = inspect.signature(spec.objective.configure).parameters
-        for name in several:
-            if name not in known:
-                raise ValueError(f"--{name} is not known to the study's objective; leave it out.")
-        return dataclasses.replace(
-            spec,
-            **self._given(SPEC_OVERRIDES),
-            objective=spec.objective.configure(
-                device=self.device,
-                **several,
-                lanes=self.lanes,
-                store=self.store,
-                store_gb=self.store_gb,
-                share=self.share,
-            ),
-        )
+        compute: Any = self._given(COMPUTE_OPTIONS)
+        objective = spec.objective.configure(compute)
+        return dataclasses.replace(spec, **self._given(SPEC_OVERRIDES), objective=objective)
 
     def message(self) -> dict[str, Any]:
         """JSON-able, with the folder that relative paths start from."""
@@ -184,11 +169,8 @@ def load_fixed(
 
 
 def _in_folder(spec: StudySpec, folder: Path) -> StudySpec:
-    """The study with an objective that is told, where it asks for that, where paths start."""
-    if "folder" not in inspect.signature(spec.objective.configure).parameters:
-        return spec
-    objective = spec.objective.configure(folder=str(folder))
-    return dataclasses.replace(spec, objective=objective)
+    """The study whose objective reads relative paths from this folder."""
+    return dataclasses.replace(spec, objective=spec.objective.configure({"folder": str(folder)}))
 
 
 def with_params(spec: StudySpec, fixed: Mapping[str, Any]) -> StudySpec:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from objectives import conditions, metric_names, results, turns
 from objectives.config import reference
-from objectives.config.execution import Execution, check_device
+from objectives.config.execution import Compute, Execution, check_device
 from objectives.config.locations import located
 from objectives.config.paths import Value
 from objectives.config.recipe import SHORT_FORMS, Recipe
@@ -99,35 +99,15 @@ class Objective(ABC, Generic[T]):
             self.recipe.with_params(params), self.located.with_params(params), self.execution
         )
 
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        devices: int | None = None,
-        sharding: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-        folder: str | None = None,
-    ) -> Self:
-        """The same objective told where to compute and where to keep its stages.
+    def configure(self, compute: Compute) -> Self:
+        """A copy that computes and keeps its stages as `compute` says; the rest stays as it is.
 
         Relative paths that were given so far start from `folder`, and so do those of requests.
 
         Raises:
             ValueError: a device is not there, or there is no such kind of sharding or shared store.
         """
-        execution = self.execution.changed(
-            device=device,
-            devices=devices,
-            sharding=sharding,
-            lanes=lanes,
-            store=store,
-            store_gb=store_gb,
-            share=share,
-            folder=folder,
-        )
+        execution = self.execution.changed(compute)
         return self._changed(self.recipe, located(self.located, execution.folder), execution)
 
     def _changed(self, recipe: T, read: T, execution: Execution) -> Self:

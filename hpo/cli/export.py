@@ -51,14 +51,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     record = run_folder.read(place)
     trial = trial_names.pick(record, arguments.trial)
     origin = _origin(arguments, place)
-    several = {"devices": origin.devices, "sharding": origin.sharding}
-    given: dict[str, Any] = {name: value for name, value in several.items() if value is not None}
-    objective = study_files.reload(record, origin).objective.configure(
-        device=arguments.device or origin.device,
-        **given,
-        store=str(place.folder.parent / run_folder.STORE),
-        share=arguments.share,
-    )
+    given = {
+        "device": arguments.device or origin.device,
+        "devices": origin.devices,
+        "sharding": origin.sharding,
+        "store": str(place.folder.parent / run_folder.STORE),
+        "share": arguments.share,
+    }
+    compute: Any = {name: value for name, value in given.items() if value is not None}
+    objective = study_files.reload(record, origin).objective.configure(compute)
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
     shown = Console(stderr=True) if arguments.json else console
     display = Display(shown, len(record.trials), trial.number)

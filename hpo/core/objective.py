@@ -53,6 +53,28 @@ class Request(TypedDict):
     """Only the metrics of `Objective.early` are wanted."""
 
 
+class Compute(TypedDict, total=False):
+    """Where an objective computes and keeps its stages; what is left out stays as it is."""
+
+    device: str
+    """Such as cpu or cuda."""
+    devices: int
+    """How many of them a trial takes."""
+    sharding: str
+    """How a trial is distributed over several devices."""
+    lanes: int
+    """Trials that are trained as one program."""
+    store: str
+    """Folder of finished stages."""
+    store_gb: float
+    """Size (1e9 bytes) within which stages that nobody uses are kept."""
+    share: str
+    """Folder or URL where machines share stages."""
+    folder: str
+    """Where relative paths start: those that the objective was given, and those of requests. Given
+    for every study; an objective without paths ignores it."""
+
+
 class Result(Protocol):
     """What came of one request; everything JSON-able."""
 
@@ -99,25 +121,11 @@ class Objective(Protocol):
     def with_params(self, params: Params) -> Objective:
         """The same objective with these values as its fixed ones."""
 
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        devices: int | None = None,
-        sharding: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-        folder: str | None = None,
-    ) -> Objective:
-        """The same objective told where to compute and where to keep its stages.
+    def configure(self, compute: Compute) -> Objective:
+        """A copy that computes and keeps its stages as `compute` says.
 
-        A trial takes `devices` of the device, on which it lies by `sharding`; both are left out
-        where they are not asked for. The stages in the folder `store` take at most `store_gb` (1e9
-        bytes) while nobody uses them; `share` is a folder or URL where machines share them.
-        `folder` is where relative paths that the objective was given start, and those of later
-        requests; it is left out where the method does not have it.
+        Raises:
+            ValueError: it cannot do that, such as train one trial on several devices.
         """
 
     def early(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 
@@ -18,6 +18,25 @@ from objectives.store.remote import Mirror
 from objectives.store.store import Store
 
 DEFAULT_STORE = Path("runs") / "store"
+
+
+Compiling = Literal["auto", "on", "off"]
+
+
+Kind = Literal["replicate", "fsdp"]
+
+
+class Compute(TypedDict, total=False):
+    """Fields of `Execution` that a study sets; equal to `hpo.core.objective.Compute`."""
+
+    device: str
+    devices: int
+    sharding: str
+    lanes: int
+    store: str
+    store_gb: float
+    share: str
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +78,8 @@ class Execution:
         if not isinstance(self.store, str | os.PathLike):
             raise ValueError(f"store must be a folder, got {self.store!r}; give its path.")
         self._take("store", Path(self.store))
+        if self.folder is not None:
+            self._take("folder", Path(self.folder))
         if self.share is not None:
             if not isinstance(self.share, str | os.PathLike):
                 raise ValueError(
@@ -81,39 +102,17 @@ class Execution:
             return self.device
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def changed(
-        self,
-        *,
-        device: str | None,
-        devices: int | None,
-        sharding: str | None,
-        lanes: int | None,
-        store: str | None,
-        store_gb: float | None,
-        share: str | None,
-        folder: str | None = None,
-    ) -> Execution:
-        """A copy with what is given; None leaves a field as it is.
+    def changed(self, compute: Compute) -> Execution:
+        """A copy with what is given.
 
         Raises:
             ValueError: a device is not there, or there is no such kind of sharding or shared store.
         """
-        if device is not None:
-            check_device(device)
-        if share is not None:
-            Mirror(share)
-        changes = {
-            "device": device,
-            "devices": devices,
-            "sharding": sharding,
-            "lanes": lanes,
-            "store": None if store is None else Path(store),
-            "store_gb": store_gb,
-            "share": share,
-            "folder": None if folder is None else Path(folder),
-        }
-        given = {name: value for name, value in changes.items() if value is not None}
-        return dataclasses.replace(self, **given)  # type: ignore[arg-type]
+        if "device" in compute:
+            check_device(compute["device"])
+        if "share" in compute:
+            Mirror(compute["share"])
+        return dataclasses.replace(self, **compute)  # type: ignore[arg-type]
 
     def machine(self) -> dict[str, Any]:
         """Where it computes; JSON-able."""
@@ -166,9 +165,3 @@ def check_device(device: str) -> None:
         raise ValueError(
             f"device {device!r} cannot be used ({reason}); use cpu, or leave it to the default."
         ) from None
-
-
-Compiling = Literal["auto", "on", "off"]
-
-
-Kind = Literal["replicate", "fsdp"]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.core.domains import Float
-from hpo.core.objective import Event, Params, Request, Value
+from hpo.core.objective import Compute, Event, Params, Request, Value
 from hpo.numerics import pareto
 
 Array = npt.NDArray[np.float64]
@@ -152,15 +152,7 @@ class Analytic:
     def with_params(self, params: Params) -> Analytic:
         raise ValueError("an analytic problem has no fixed params; leave --set out.")
 
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-    ) -> Analytic:
+    def configure(self, compute: Compute) -> Analytic:
         return self
 
     def early(self) -> frozenset[str]:

@@ -41,7 +41,7 @@ def test_own_optuna_tells_the_study_what_was_measured(
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * 2
     assert capsys.readouterr().out.count("base loss") == len(study.best_trials)
     last = study.trials[-1]
-    objective = PlasticityObjective(recipe).configure(store=str(tmp_path))
+    objective = PlasticityObjective(recipe).configure({"store": str(tmp_path)})
     metrics = objective(last.params).metrics
     assert last.values == pytest.approx([metrics["base_loss"], metrics["gain"]])
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpo.core.domains import Choice, Float, Int
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
-from hpo.core.objective import Event, Params, Request, Value
+from hpo.core.objective import Compute, Event, Params, Request, Value
 from hpo.core.spec import Baseline, StudySpec
 
 DEFAULTS: dict[str, Value] = {
@@ -100,17 +100,12 @@ class ToyObjective:
         self.check(params)
         return replace(self, fixed={**self.fixed, **params})
 
-    def configure(
-        self,
-        *,
-        device: str | None = None,
-        lanes: int | None = None,
-        store: str | None = None,
-        store_gb: float | None = None,
-        share: str | None = None,
-    ) -> ToyObjective:
-        if device not in (None, "cpu"):
+    def configure(self, compute: Compute) -> ToyObjective:
+        device = compute.get("device", "cpu")
+        if device != "cpu":
             raise ValueError(f"device {device!r} cannot be used; use cpu.")
+        if "devices" in compute:
+            raise ValueError("the toy objective does not know devices; leave it out.")
         return self
 
     def early(self) -> frozenset[str]:

@@ -353,7 +353,7 @@ def test_a_shared_store_of_no_kind_is_refused_before_anything_is_computed(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="the shared store abacus://x cannot be used"):
-        objective(recipe, tmp_path).configure(share="abacus://x")
+        objective(recipe, tmp_path).configure({"share": "abacus://x"})
 
 
 def test_the_objective_describes_itself_as_json(recipe: Recipe, tmp_path: Path) -> None:
@@ -363,11 +363,11 @@ def test_the_objective_describes_itself_as_json(recipe: Recipe, tmp_path: Path) 
     json.dumps(one.machine())
     assert one.values()["pretrain.lr"] == 1e-2
     assert one.with_params({"pretrain.lr": 0.5}).values()["pretrain.lr"] == 0.5
-    moved = one.configure(store=str(tmp_path / "x"), lanes=3, device="cpu")
+    moved = one.configure({"store": str(tmp_path / "x"), "lanes": 3, "device": "cpu"})
     assert moved.execution.store == tmp_path / "x"
     assert moved.execution.lanes == 3
     with pytest.raises(ValueError, match=r"device .*'tpu9'"):
-        one.configure(device="tpu9")
+        one.configure({"device": "tpu9"})
     assert Store(tmp_path / "y").root.is_dir()
     assert torch.get_default_dtype() == torch.float32
 

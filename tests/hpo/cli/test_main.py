@@ -150,7 +150,7 @@ def test_seed_changes_the_proposals_and_the_request(folder: Path) -> None:
     [
         (["--set", "pretrain.weight_decy=1"], "did you mean ['pretrain.weight_decay'"),
         (["--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
-        (["--devices", "2"], "--devices is not known to the study's objective; leave it out"),
+        (["--devices", "2"], "the toy objective does not know devices; leave it out"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--out", "mine.py/runs"], "cannot write to the output folder mine.py/runs/toy"),
     ],

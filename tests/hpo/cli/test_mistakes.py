@@ -219,7 +219,7 @@ LINES = [
     ([*RUN, "--seed", str(2**32)], "from 0 to 4294967295"),
     ([*RUN, "--lanes", "0"], "argument --lanes: must be a whole number of at least 1"),
     ([*RUN, "--devices", "two"], "argument --devices: must be a whole number"),
-    ([*RUN, "--devices", "2"], "--devices is not known to the study's objective"),
+    ([*RUN, "--devices", "2"], "the toy objective does not know devices; leave it out."),
     ([*RUN, "--device", "gpu"], "device 'gpu' cannot be used"),
     ([*RUN, "--workers", "0"], "argument --workers: must be a whole number of at least 1"),
     ([*RUN, "--worker-gpus", "-1"], "argument --worker-gpus: must be a number of at least 0"),

@@ -85,10 +85,10 @@ def test_the_whole_recipe_is_walked_once_and_nothing_changes_again(tmp_path: Pat
 
 def test_an_objective_reads_from_where_each_path_was_given(tmp_path: Path) -> None:
     recipe = dataclasses.replace(Recipe(), corpus=Corpus(sources=(Files(paths=("a.txt",)),)))
-    one = PlasticityObjective(recipe, Execution(store=tmp_path)).configure(folder="/study")
+    one = PlasticityObjective(recipe, Execution(store=tmp_path)).configure({"folder": "/study"})
     task = {"kind": "file", "name": "t", "train": "x", "test": "/y"}
     given: dict[str, Any] = {"finetune.tasks": [task]}
-    both = one.with_params(given).configure(folder="/typed").configure(folder="/study")
+    both = one.with_params(given).configure({"folder": "/typed"}).configure({"folder": "/study"})
     asked: dict[str, Any] = {"corpus.sources.0.paths": ["b.txt"]}
     request = Request(params=asked, fidelity=1.0, seed=0)
     read = job_of(both.located, request, both.execution).recipe

@@ -433,11 +433,11 @@ def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> No
         ({"sharding": "fsdp"}, "sharding fsdp needs devices of at least 2, got 1."),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_sentence(given: dict[str, Any], says: str) -> None:
+def test_what_cannot_be_is_refused_in_one_sentence(given: Any, says: str) -> None:
     with pytest.raises(ValueError, match=f"^{says}$"):
         Where(**given)
     with pytest.raises(ValueError, match=f"^{says}$"):
-        PlasticityObjective(Recipe()).configure(**given)
+        PlasticityObjective(Recipe()).configure(given)
 
 
 @pytest.mark.parametrize(
@@ -483,4 +483,4 @@ def test_devices_that_are_not_there_are_refused(
 
 def test_images_stay_on_one_device() -> None:
     with pytest.raises(ValueError, match=r"^images are trained on one device, got devices 2; "):
-        VisionObjective(VisionRecipe()).configure(devices=2)
+        VisionObjective(VisionRecipe()).configure({"devices": 2})
