@@ -14,10 +14,10 @@ from pathlib import Path
 
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
-from hpo.front.front import front
 from hpo.report import findings
 from hpo.report.plots import draw, figure_data
 from hpo.report.plots.figure_data import FrontData, Point
+from hpo.report.results import Results
 from hpo.storage import run_folder
 
 WIDTH, HEIGHT = 720, 400
@@ -34,7 +34,7 @@ class NotebookRun(Run):
     """A run that a notebook shows by its findings and front."""
 
     def _repr_html_(self) -> str:
-        return shown(self)
+        return shown(Results(self))
 
 
 def load_run(
@@ -56,13 +56,13 @@ def load_run(
     return NotebookRun(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 
-def shown(run: Run) -> str:
+def shown(results: Results) -> str:
     """The run as HTML."""
-    found = front(run)
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(run, found))
+    run, found = results.run, results.front
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(results))
     parts = [f"<h3>{html.escape(run.name)}</h3>", f"<ul>{lines}</ul>"]
     if found.trials:
-        parts += [_plane(figure_data.front_data(run, found, *figure_data.plane(run)))]
+        parts += [_plane(figure_data.front_data(results, *figure_data.plane(run)))]
         parts += [_table(run, found.trials)]
     return "".join(parts)
 

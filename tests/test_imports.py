@@ -151,6 +151,36 @@ def test_a_layer_imports_only_those_below(top: str) -> None:
     assert wrong == set()
 
 
+PRESENTERS = ("report", "notebook.py", "cli")
+COMPUTES = {"report/results.py", "cli/transfer.py", "cli/compare.py"}
+"""A run's results, and the commands that compare it with a large run and with other runs."""
+WORDS = {"sentence"}
+"""Functions of the analysis that only write a value in words."""
+
+
+def computing_imports(path: Path) -> Iterator[str]:
+    """What of front/ and analysis/ a file imports besides types and constants, which begin with a
+    capital letter."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("hpo.front", "hpo.analysis")
+        ):
+            names = {name.name for name in node.names} - WORDS
+            yield from (f"{node.module}.{name}" for name in names if not name[0].isupper())
+
+
+def test_what_shows_a_run_reads_its_results_and_computes_nothing_of_them() -> None:
+    files = [
+        path
+        for path in sources("hpo")
+        if path.relative_to(ROOT / "hpo").parts[0] in PRESENTERS
+        and str(path.relative_to(ROOT / "hpo")) not in COMPUTES
+    ]
+    assert len(files) > 30
+    assert {f"{path}: {name}" for path in files for name in computing_imports(path)} == set()
+    assert [*computing_imports(ROOT / "hpo" / "report" / "results.py")]
+
+
 @pytest.mark.parametrize("top", LAYERS)
 def test_every_layer_is_in_the_table(top: str) -> None:
     assert {layer(path) for path in sources(top)} - {"__init__", "__main__"} == set(LAYERS[top])

@@ -51,7 +51,8 @@ def headline(run: Run, front: Front) -> tuple[Line, ...]:
     )
 
 
-_STEP = 0.01
+STEP = 0.01
+"""Of a goal, for which the price is told; assumed."""
 
 
 def _differences(run: Run, trial: Trial, standard: Trial | None) -> dict[str, tuple[float, float]]:

@@ -22,6 +22,7 @@ from hpo.core.objective import Exported, Request
 from hpo.core.trial import Run, Trial
 from hpo.executors.interrupts import Interrupted, interrupts
 from hpo.report import model_card
+from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 from hpo.storage import run_folder
 from hpo.storage.run_folder import Origin, RunFolder
@@ -48,8 +49,9 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Write the folder; what the store does not hold any more is trained again."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    record = run_folder.read(place)
-    trial = trial_names.pick(record, arguments.trial)
+    results = Results(run_folder.read(place))
+    record = results.run
+    trial = trial_names.pick(results, arguments.trial)
     origin = _origin(arguments, place)
     given = {
         "device": arguments.device or origin.device,
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 {"wave": [trial.number], "trials": len(record.trials), "finished": trial.number}
             )
             exported = objective.export(request, arguments.to, lambda event: display(clean(event)))
-            files.write(arguments.to / CARD, model_card.card(record, trial, exported))
+            files.write(arguments.to / CARD, model_card.card(results, trial, exported))
     except (Interrupted, KeyboardInterrupt):
         console.print(Text("Stopped; what was trained is kept, the same command goes on."))
         return INTERRUPTED

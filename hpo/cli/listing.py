@@ -15,8 +15,7 @@ from hpo.cli.options import DONE, command
 from hpo.core import format
 from hpo.core.failures import StorageError
 from hpo.core.trial import Run
-from hpo.front.front import counted
-from hpo.front.losses import losses
+from hpo.report.results import Results
 from hpo.storage import lease, run_folder
 from hpo.storage.record import DATABASE, guarded, load_study, read_run
 
@@ -73,11 +72,10 @@ def _changed(place: run_folder.RunFolder) -> str:
 
 def _best(record: Run) -> str:
     """The best value of each goal."""
-    trials = counted(record)
-    if not trials:
-        return ""
-    best = [trials[int(losses(trials, [goal])[:, 0].argmin())] for goal in record.goals]
+    results = Results(record)
+    best = ((goal.metric, results.best(goal)) for goal in record.goals)
     return ", ".join(
-        f"{goal.metric} {format.number(trial.metrics[goal.metric])}"
-        for goal, trial in zip(record.goals, best, strict=True)
+        f"{metric} {format.number(trial.metrics[metric])}"
+        for metric, trial in best
+        if trial is not None
     )

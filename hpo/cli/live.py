@@ -21,6 +21,7 @@ from hpo.core.objective import Event
 from hpo.report.html import running
 from hpo.report.html.page import render
 from hpo.report.html.running import Curve, Lane
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from hpo.storage.run_folder import RunFolder
 
@@ -125,7 +126,7 @@ class Following:
         started = self.clock()
         record = run_folder.read(self.place)
         self.trials = self.trials or record.planned
-        before, mark, after = render(record, PERIOD_S).partition(running.MARK)
+        before, mark, after = render(Results(record), PERIOD_S).partition(running.MARK)
         assert mark
         self.page, self.stale = (before, after), False
         self.next_render_s = self.clock() + (self.clock() - started) / MOST_SHARE

@@ -42,6 +42,7 @@ from hpo.core.failures import ObjectiveError, StorageError
 from hpo.core.passwords import mask, shown
 from hpo.executors.interrupts import Interrupted
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from hpo.storage import run_folder
 
 OUT = "runs"
@@ -127,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    print(write_report(run_folder.read(place, arguments.group), place.report).absolute())
+    results = Results(run_folder.read(place, arguments.group))
+    print(write_report(results, place.report).absolute())
     return DONE
 
 

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from hpo.cli.options import DONE, command
 from hpo.core.format import escape_controls
-from hpo.core.trial import Run
 from hpo.report.plots import files, registry
 from hpo.report.plots.registry import Exhibit
+from hpo.report.results import Results
 from hpo.storage import run_folder
 
 FORMAT = "png"
@@ -42,18 +42,19 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Write the figure and print its path, or list the figures there are."""
     _check(arguments)
-    record = run_folder.read(run_folder.find_run(arguments.run, arguments.out, arguments.storage))
+    place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
+    results = Results(run_folder.read(place))
     ending = arguments.format or FORMAT
     if arguments.all:
-        name = _file_name(record.name)
-        _write_all(record, arguments.to or Path(f"{name}-figures"), ending)
+        name = _file_name(results.run.name)
+        _write_all(results, arguments.to or Path(f"{name}-figures"), ending)
         return DONE
     if arguments.figure is None:
-        console.print(_listed(registry.exhibits(record)))
+        console.print(_listed(registry.exhibits(results)))
         return DONE
-    found = registry.exhibit(record, arguments.figure)
+    found = registry.exhibit(results, arguments.figure)
     path = arguments.to or Path(f"{_file_name(arguments.figure)}.{ending}")
-    print(files.write(found, arguments.figure, path, record.name).absolute())
+    print(files.write(found, arguments.figure, path, results.run.name).absolute())
     return DONE
 
 
@@ -87,9 +88,9 @@ def _listed(found: Mapping[str, Exhibit]) -> Table:
     return table
 
 
-def _write_all(record: Run, folder: Path, ending: str) -> None:
+def _write_all(results: Results, folder: Path, ending: str) -> None:
     """Every figure that has data, a line for each, and why the others are left out."""
-    found, taken = registry.exhibits(record), set[str]()
+    found, taken = registry.exhibits(results), set[str]()
     pictures = ending in files.PICTURES
     with files.one_browser() if pictures else contextlib.nullcontext():
         for name, each in found.items():
@@ -100,8 +101,8 @@ def _write_all(record: Run, folder: Path, ending: str) -> None:
             while file in taken:  # names that differ in what no file has in its name
                 file += "_"
             taken.add(file)
-            print(files.write(each, name, folder / f"{file}.{ending}", record.name).absolute())
-    for name, reason in registry.missing(record, found).items():
+            print(files.write(each, name, folder / f"{file}.{ending}", results.run.name).absolute())
+    for name, reason in registry.missing(results.run, found).items():
         print(f"{name}: skipped, {reason}")
 
 

@@ -34,6 +34,7 @@ from hpo.executors import EXECUTORS, Options
 from hpo.executors.interrupts import Interrupted, interrupts
 from hpo.report import terminal_tables
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from hpo.search import preflight
 from hpo.storage import run_folder
 from hpo.study_files import StudyRequest
@@ -160,11 +161,12 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
             controller.log(getattr(error, "trace", "") + traceback.format_exc())
         if arguments.live:  # nothing runs any more, so that the page need not reload
             with contextlib.suppress(OSError, StorageError):
-                write_report(run_folder.read(place), place.report)
+                write_report(Results(run_folder.read(place)), place.report)
         raise
-    unwritten = _report(record, place)  # before anything is printed, which may fail
+    results = Results(record)
+    unwritten = _report(results, place)  # before anything is printed, which may fail
     console.print(Text(_ending(record, finished, display, controller)), soft_wrap=True)
-    terminal_tables.print_run(record, console)
+    terminal_tables.print_run(results, console)
     if unwritten is not None:
         raise StorageError(f"the report is not written, all trials are kept: {unwritten}")
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
@@ -178,10 +180,10 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     return DONE if any(trial.state == "complete" for trial in record.trials) else FAILED
 
 
-def _report(record: Run, place: run_folder.RunFolder) -> str | None:
+def _report(results: Results, place: run_folder.RunFolder) -> str | None:
     """Write the report; why that cannot be done, if so."""
     try:
-        write_report(record, place.report)
+        write_report(results, place.report)
     except OSError as error:
         return files.sentence(error)
     return None

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hpo.cli.options import DONE, command
 from hpo.report import terminal_tables, trial_tables
+from hpo.report.results import Results
 from hpo.storage import run_folder
 
 
@@ -32,11 +33,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         option = "--top" if arguments.sort is None else "--sort"
         raise ValueError(f"--json prints every trial, by number; leave out {option}, or --json.")
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    record = run_folder.read(place, arguments.group)
+    results = Results(run_folder.read(place, arguments.group))
     if arguments.json:
-        print(json.dumps(terminal_tables.run_json(record), indent=1, allow_nan=False))
+        print(json.dumps(terminal_tables.run_json(results), indent=1, allow_nan=False))
     elif arguments.all or arguments.sort or arguments.top:
-        trial_tables.print_trials(record, console, arguments.sort, arguments.top)
+        trial_tables.print_trials(results, console, arguments.sort, arguments.top)
     else:
-        terminal_tables.print_run(record, console)
+        terminal_tables.print_run(results, console)
     return DONE

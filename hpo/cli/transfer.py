@@ -18,8 +18,7 @@ from hpo.cli import trial_names
 from hpo.cli.options import DONE, command
 from hpo.cli.values import count, rate
 from hpo.core import format, metrics
-from hpo.core.trial import Run
-from hpo.front.front import front, setting
+from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 from hpo.storage import run_folder
 
@@ -58,19 +57,19 @@ def add(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print what each rule says of the trial, or of every trial of the front."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    record = run_folder.read(place)
+    results = Results(run_folder.read(place))
     batch = _tokens_a_step(arguments)
     if batch > arguments.tokens:
         raise ValueError(
             f"--tokens must be at least a step's, got {arguments.tokens:g} with {batch:g} a step."
         )
     target = Scale(params=arguments.params, tokens=arguments.tokens, batch=batch, lr=arguments.lr)
-    trials = trial_names.picks(record, arguments.trial)
-    proxies = [transfer.read_proxy(record, trial) for trial in trials]
+    trials = trial_names.picks(results, arguments.trial)
+    proxies = [transfer.read_proxy(results.run, trial) for trial in trials]
     if arguments.json:
-        print(json.dumps(finite(as_json(record, proxies, target)), indent=1, allow_nan=False))
+        print(json.dumps(finite(as_json(results, proxies, target)), indent=1, allow_nan=False))
     else:
-        _print(record, proxies, target, console)
+        _print(results, proxies, target, console)
     return DONE
 
 
@@ -93,7 +92,7 @@ def _tokens_a_step(arguments: argparse.Namespace) -> float:
     return float(arguments.batch)
 
 
-def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]:
+def as_json(results: Results, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]:
     """What `--json` prints; a timescale without end, as without decay, is null.
 
     {"run": str, "target": SCALE, "rules": {rule: what it rests on},
@@ -107,15 +106,14 @@ def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]
     SCALE = {"params": float, "tokens": float, "batch": float, "lr": float}, batch in tokens.
     `weight_decay` is torch's: a step shrinks weights by lr times it.
     """
-    knee = _knee(run)
     return {
-        "run": run.name,
+        "run": results.run.name,
         "target": dataclasses.asdict(target),
         "rules": {name: rule.rests_on for name, rule in transfer.RULES.items()},
         "trials": [
             {
                 "trial": proxy.trial.number,
-                "knee": proxy.trial.number == knee,
+                "knee": results.is_knee(proxy.trial),
                 "proxy": dataclasses.asdict(proxy.scale),
                 "weight_decay": proxy.decay,
                 "tau_frac": proxy.tau,
@@ -134,8 +132,8 @@ def as_json(run: Run, proxies: Sequence[Proxy], target: Scale) -> dict[str, Any]
     }
 
 
-def _print(run: Run, proxies: Sequence[Proxy], target: Scale, console: Console) -> None:
-    console.print(_table(run, proxies, target))
+def _print(results: Results, proxies: Sequence[Proxy], target: Scale, console: Console) -> None:
+    console.print(_table(results, proxies, target))
     for name, rule in transfer.RULES.items():
         console.print(Text(f"- {name}: {rule.rests_on}"), soft_wrap=True)
     for proxy in proxies:
@@ -146,9 +144,9 @@ def _print(run: Run, proxies: Sequence[Proxy], target: Scale, console: Console) 
     console.print(_reach(proxies[0], target))
 
 
-def _table(run: Run, proxies: Sequence[Proxy], target: Scale) -> Table:
+def _table(results: Results, proxies: Sequence[Proxy], target: Scale) -> Table:
     """A row a trial: the proxy's decay, and what each rule makes of it."""
-    knee = _knee(run)
+    run = results.run
     table = Table(
         title=Text(f"{run.name}: weight decay (and timescale as a share of the run)"),
         title_justify="left",
@@ -160,15 +158,15 @@ def _table(run: Run, proxies: Sequence[Proxy], target: Scale) -> Table:
     for name in ("proxy", *transfer.RULES):
         table.add_column(name, justify="right")
     for proxy in proxies:
-        mark = "*" if proxy.trial.number == knee else ""
+        mark = "*" if results.is_knee(proxy.trial) else ""
         cells = [f"{format.title(proxy.trial)}{mark}"]
-        point = setting(run, proxy.trial)
+        point = results.setting(proxy.trial)
         cells += [metrics.measured(point.trial, goal.metric) for goal in run.goals]
         cells.append(str(len(point.seeds)))
         cells.append(_cell(proxy.decay, proxy.tau))
         cells += [_cell(each.decay, each.tau) for each in transfer.advise(proxy, target)]
         table.add_row(*(Text(cell) for cell in cells))
-    if any(proxy.trial.number == knee for proxy in proxies):
+    if any(results.is_knee(proxy.trial) for proxy in proxies):
         table.caption = Text("* knee")
     return table
 
@@ -206,8 +204,3 @@ def _schedule(proxy: Proxy, target: Scale) -> str:
 
 def _warmup(proxy: Proxy, target: Scale) -> int:
     return round(proxy.schedule.warmup_frac * target.steps)
-
-
-def _knee(run: Run) -> int | None:
-    found = front(run).knee
-    return None if found is None else found.number

@@ -3,62 +3,61 @@
 from __future__ import annotations
 
 from hpo.core.trial import Run, Trial
-from hpo.front.front import counted, front
-from hpo.front.losses import losses
+from hpo.report.results import Results
 
 KNEE, FRONT, BEST = "knee", "front", "best:"
 
 
-def pick(run: Run, word: str) -> Trial:
+def pick(results: Results, word: str) -> Trial:
     """The trial that is meant, measured to its end.
 
     Raises:
         ValueError: there is none, or it was not measured to its end.
     """
     if word == KNEE:
-        return _knee(run)
+        return _knee(results)
     if word.startswith(BEST):
-        return _best(run, word.removeprefix(BEST))
+        return _best(results, word.removeprefix(BEST))
     if not word.isdecimal():
-        goals = " or ".join(f"{BEST}{goal.metric}" for goal in run.goals)
+        goals = " or ".join(f"{BEST}{goal.metric}" for goal in results.run.goals)
         raise ValueError(f"--trial is a trial's number, {KNEE}, {goals}; got {word!r}.")
-    return _numbered(run, int(word))
+    return _numbered(results.run, int(word))
 
 
-def picks(run: Run, word: str) -> list[Trial]:
+def picks(results: Results, word: str) -> list[Trial]:
     """The same, or all of the front.
 
     Raises:
         ValueError: there is none, or it was not measured to its end.
     """
     if word != FRONT:
-        return [pick(run, word)]
-    found = front(run).trials
+        return [pick(results, word)]
+    found = results.front.trials
     if not found:
-        raise ValueError(f"no trial of run {run.name!r} counts for the front yet.")
-    return [_of_record(run, trial) for trial in found]
+        raise ValueError(f"no trial of run {results.run.name!r} counts for the front yet.")
+    return results.recorded(found)
 
 
-def _knee(run: Run) -> Trial:
-    found = front(run)
+def _knee(results: Results) -> Trial:
+    found = results.front
     if found.knee is None:
         there = ", ".join(str(trial.number) for trial in found.trials) or "none yet"
         raise ValueError(
-            f"the front of run {run.name!r} has no knee; name a trial by its number, on the front "
-            f"are {there}."
+            f"the front of run {results.run.name!r} has no knee; name a trial by its number, "
+            f"on the front are {there}."
         )
-    return _of_record(run, found.knee)
+    return results.recorded([found.knee])[0]
 
 
-def _best(run: Run, metric: str) -> Trial:
+def _best(results: Results, metric: str) -> Trial:
+    run = results.run
     goals = [goal.metric for goal in run.goals]
     if metric not in goals:
         raise ValueError(f"run {run.name!r} has no goal {metric!r}; its goals are {goals}.")
-    trials = counted(run)
-    if not trials:
+    trial = results.best(run.goals[goals.index(metric)])
+    if trial is None:
         raise ValueError(f"no trial of run {run.name!r} counts for the front yet.")
-    column = losses(trials, run.goals)[:, goals.index(metric)]
-    return _of_record(run, trials[int(column.argmin())])
+    return results.recorded([trial])[0]
 
 
 def _numbered(run: Run, number: int) -> Trial:
@@ -74,8 +73,3 @@ def _numbered(run: Run, number: int) -> Trial:
             f"trial {number} is {trial.state}, not measured to its end; name one that is complete."
         )
     return trial
-
-
-def _of_record(run: Run, trial: Trial) -> Trial:
-    """The trial as it was recorded, where the front may show it by a mean over its seeds."""
-    return next(each for each in run.trials if each.number == trial.number)

@@ -6,8 +6,9 @@ Everything returned here is plain text: whoever puts it into markup escapes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from hpo.analysis.headline import _STEP
+from hpo.analysis.headline import STEP
 from hpo.analysis.paper_claims import Cell
 from hpo.core import format, metrics
 from hpo.core.conditions import difference
@@ -16,15 +17,17 @@ from hpo.core.goals import Goal
 from hpo.core.metrics import UNITS, measured, named, sem
 from hpo.core.paper import Paper, Quantity
 from hpo.core.trial import Run
-from hpo.front.front import Comparison, Front, compare
-from hpo.front.significance import Difference, differences, from_baselines
+from hpo.front.front import Comparison, Front
+from hpo.front.significance import Difference
+from hpo.report.results import Results
 
 
-def price(run: Run, front: Front) -> str | None:
+def price(results: Results) -> str | None:
     """What one end of the front pays for its lead over the other; None without two ends or goals.
 
     The rate between them is a mean over the whole front, which is as a rule steeper at its ends.
     """
+    run, front = results.run, results.front
     if len(front.trials) < 2 or len(run.goals) != 2:
         return None
     first, second = run.goals
@@ -40,8 +43,8 @@ def price(run: Run, front: Front) -> str | None:
         f"From one end of the front, {format.title(start)}, to the other, {format.title(end)}: "
         f"{second.metric} is better by {format.with_sem(won, error)} "
         f"({verdict(won, error)}) for {format.number(paid, 3)} of {first.metric}, which "
-        f"is {format.number(paid / won * _STEP, 2)}{f' {unit}' if unit else ''} for each "
-        f"{_STEP:g} of {second.metric}."
+        f"is {format.number(paid / won * STEP, 2)}{f' {unit}' if unit else ''} for each "
+        f"{STEP:g} of {second.metric}."
     )
 
 
@@ -81,16 +84,17 @@ def run_counts(run: Run) -> dict[str, int]:
     }
 
 
-def summary(run: Run, front: Front) -> list[str]:
+def summary(results: Results) -> list[str]:
     """The findings in sentences with numbers."""
+    run, front = results.run, results.front
     if not front.trials:
         return [progress(run), *other_groups(run), "No complete trial counts for the front yet."]
-    compared = [compare(run, goal) for goal in run.goals]
+    compared = results.comparisons
     lines = [progress(run), *other_groups(run)]
     lines += (_finding(each, run) for each in compared if each is not None)
     if None in compared:
         lines.append("No baseline is complete, so nothing says what the search has won.")
-    lines += [_front_sentence(front), _knee_sentence(front), *certainty(run, front)]
+    lines += [_front_sentence(front), _knee_sentence(front), *certainty(results)]
     lines += [text for text in [work(run)] if text is not None]
     if any(each is not None and each.best is not each.baseline for each in compared):
         lines.append(
@@ -101,8 +105,9 @@ def summary(run: Run, front: Front) -> list[str]:
     return lines
 
 
-def certainty(run: Run, front: Front) -> list[str]:
+def certainty(results: Results) -> list[str]:
     """How sure the front is: who may belong to it, where its knee may lie, what is told apart."""
+    front = results.front
     if not front.points:
         return []
     if front.draws is None:
@@ -112,8 +117,8 @@ def certainty(run: Run, front: Front) -> list[str]:
             f"tells the noise of {' and '.join(names)} between pretraining runs."
         ]
     lines = [_undecided_sentence(front), _expected_sentence(front)]
-    lines += [_knee_region(front), _not_told_apart(front)]
-    lines += [_against_baseline(each, front) for each in from_baselines(front)]
+    lines += [_knee_region(front), _not_told_apart(results.differences)]
+    lines += [_against_baseline(each, front) for each in results.from_baselines]
     lines += [_confirmed_sentence(front, number) for number in front.confirmed]
     return [line for line in lines if line]
 
@@ -201,8 +206,7 @@ def _knee_region(front: Front) -> str:
     return f"The knee may lie at {_listed(places)}."
 
 
-def _not_told_apart(front: Front) -> str:
-    pairs = differences(front)
+def _not_told_apart(pairs: Sequence[Difference]) -> str:
     if not pairs:
         return ""
     parts = []

@@ -17,7 +17,8 @@ from hpo.core import metrics as wording
 from hpo.core.metrics import sem
 from hpo.core.objective import Exported
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, Standing, front, setting
+from hpo.front.front import Standing
+from hpo.report.results import Results
 
 CHECK = """\
 import torch
@@ -56,16 +57,16 @@ SAME = 1e-6
 rounding of sums in float32, below any standard error."""
 
 
-def card(run: Run, trial: Trial, exported: Exported) -> str:
+def card(results: Results, trial: Trial, exported: Exported) -> str:
     """The card in Markdown."""
-    found = front(run)
+    run = results.run
     parts = [
         "---\nlibrary_name: transformers\ntags:\n- plasticity-hpo\n---",
         f"# {_text(run.name)}, trial {_text(format.title(trial))}",
-        _what(run, trial, found),
+        _what(results, trial),
         "## Evidence",
-        _metrics(run, trial, found),
-        _bullets(_evidence(run, trial, found)),
+        _metrics(results, trial),
+        _bullets(_evidence(results, trial)),
         "## Recipe",
         _table(("hyperparameter", "value"), _params(trial)),
         "Everything else is in `recipe/recipe.json`, rate and decay of every step in "
@@ -77,7 +78,7 @@ def card(run: Run, trial: Trial, exported: Exported) -> str:
         f"```python\n{CHECK}```",
         *_harness(exported),
         "## Limits",
-        _bullets(_limits(run, trial, exported)),
+        _bullets(_limits(results, trial, exported)),
         "## Made with",
         _table(("what", "version"), sorted(_versions(run).items())),
         "## Files",
@@ -97,8 +98,8 @@ def differences(trial: Trial, exported: Exported) -> list[str]:
     return found
 
 
-def _what(run: Run, trial: Trial, found: Front) -> str:
-    knee = found.knee is not None and trial.number == found.knee.number
+def _what(results: Results, trial: Trial) -> str:
+    run, found, knee = results.run, results.front, results.is_knee(trial)
     place = "the knee of the front" if knee else STANDINGS[found.standings[trial.number]]
     text = (
         f"A base model and its fine-tunes from a search over pretraining hyperparameters: {place} "
@@ -108,12 +109,12 @@ def _what(run: Run, trial: Trial, found: Front) -> str:
     return f"{text} {_text(run.description)}".strip()
 
 
-def _metrics(run: Run, trial: Trial, found: Front) -> str:
+def _metrics(results: Results, trial: Trial) -> str:
     """This trial's setting beside the baselines, as the front shows them: means over seeds."""
-    own = setting(run, trial)
+    run, own = results.run, results.setting(trial)
     others = [
-        setting(run, each)
-        for each in found.points
+        results.setting(each)
+        for each in results.front.points
         if each.baseline is not None and each.number != own.trial.number
     ]
     columns = (own, *others)
@@ -128,7 +129,8 @@ def _metrics(run: Run, trial: Trial, found: Front) -> str:
     return _table(("metric", *(format.title(each.trial) for each in columns)), rows)
 
 
-def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
+def _evidence(results: Results, trial: Trial) -> Iterable[str]:
+    run, found = results.run, results.front
     yield (
         "the table shows means over pretraining seeds, as the front does; ± is one standard error "
         "over seeds, and without it there is one seed, or all agree"
@@ -138,7 +140,7 @@ def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
         f"these weights: pretraining seed {trial.seed}, fidelity {trial.fidelity:g} of the full "
         f"horizon, {own}"
     )
-    seeds = setting(run, trial).every
+    seeds = results.setting(trial).every
     for goal in run.goals if len(seeds) > 1 else ():
         shown = ", ".join(format.number(t.metrics.get(goal.metric, math.nan)) for t in seeds)
         yield f"{goal.metric} over pretraining seeds: {shown} (n = {len(seeds)})"
@@ -149,7 +151,7 @@ def _evidence(run: Run, trial: Trial, found: Front) -> Iterable[str]:
     )
     on_front = ", ".join(format.title(each) for each in found.trials)
     yield f"front: {on_front or 'empty'}"
-    member = found.membership.get(setting(run, trial).trial.number, math.nan)
+    member = found.membership.get(results.setting(trial).trial.number, math.nan)
     if math.isfinite(member):
         yield f"probability of belonging to the front: {member:.2f}"
     yield from trial.notes
@@ -191,16 +193,16 @@ def _harness(exported: Exported) -> Iterable[str]:
     )
 
 
-def _limits(run: Run, trial: Trial, exported: Exported) -> Iterable[str]:
+def _limits(results: Results, trial: Trial, exported: Exported) -> Iterable[str]:
     yield (
         "proxy scale: what is best here need not be best for a large model; hpo transfer says "
         "what rules of the literature make of the decay"
     )
-    if len(setting(run, trial).every) < 2:
+    if len(results.setting(trial).every) < 2:
         yield "one pretraining seed: the spread between pretraining runs is not known"
     if not math.isfinite(sem(trial, "gain")) and "gain" in trial.metrics:
         yield "one fine-tuning seed: scores have no standard error"
-    settings = len(front(run).points)
+    settings = len(results.front.points)
     if settings > 1:
         yield (
             f"chosen among {settings} settings after they were measured, so its lead is on average "

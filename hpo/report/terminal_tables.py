@@ -11,32 +11,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo.analysis.paper_claims import Side, sentence, sides
-from hpo.analysis.rank_agreement import disagreements
+from hpo.analysis.paper_claims import Side, sentence
 from hpo.core import format
 from hpo.core import metrics as wording
-from hpo.core.paper import Paper
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, front
-from hpo.front.significance import differences, from_baselines
 from hpo.report import findings as report_findings
 from hpo.report import trial_tables
+from hpo.report.results import Results
 
 
-def print_run(run: Run, console: Console) -> None:
+def print_run(results: Results, console: Console) -> None:
     """The front and how sure it is, a paper beside the run, the work and the failures."""
-    found = front(run)
-    console.print(front_table(run, found))
-    differing = trial_tables.difference_table(run, found)
+    run = results.run
+    console.print(front_table(results))
+    differing = trial_tables.difference_table(results)
     if differing is not None:
         console.print(differing)
     for line in [
-        *trial_tables.remarks(run, found),
+        *trial_tables.remarks(results),
         *report_findings.other_groups(run),
-        *report_findings.certainty(run, found),
+        *report_findings.certainty(results),
     ]:
         console.print(Text(line))
-    for part in _paper_parts(run):
+    for part in _paper_parts(results):
         console.print(part)
     work = report_findings.work(run)
     if work is not None:
@@ -46,23 +43,24 @@ def print_run(run: Run, console: Console) -> None:
         console.print(failed)
 
 
-def _paper_parts(run: Run) -> Iterator[Table | Text]:
+def _paper_parts(results: Results) -> Iterator[Table | Text]:
     """What the paper found beside what this run did, and what follows from it."""
-    if run.paper is None:
+    if results.run.paper is None:
         return
-    for line in report_findings.paper_notes(run.paper):
+    for line in report_findings.paper_notes(results.run.paper):
         yield Text(line)
-    for side in sides(run, run.paper):
+    for side in results.paper_sides:
         yield paper_table(side)
         for finding in side.findings:
             yield Text(f"- {sentence(finding)}")
 
 
-def front_table(run: Run, found: Front) -> Table:
+def front_table(results: Results) -> Table:
     """The front, the best by the first goal first: scores ± standard error and parameters.
 
     Below a rule, the baselines that are not on it.
     """
+    run, found = results.run, results.front
     below = [each for each in trial_tables.baselines(found) if each not in found.trials]
     params = wording.param_names(run, [*found.trials, *below])
     table = Table(title=Text(f"{run.name}: {report_findings.progress(run)}"), title_justify="left")
@@ -75,10 +73,10 @@ def front_table(run: Run, found: Front) -> Table:
     for short in params.values():
         table.add_column(Text(short), justify="right")
     for trial in found.trials:
-        table.add_row(*_cells(run, found, trial, list(params)))
+        table.add_row(*_cells(results, trial, list(params)))
     table.add_section()
     for trial in below:
-        table.add_row(*_cells(run, found, trial, list(params)))
+        table.add_row(*_cells(results, trial, list(params)))
     if not found.trials:
         table.caption = Text("No complete trial counts for the front yet.")
     elif found.knee is not None:
@@ -124,7 +122,7 @@ def paper_table(side: Side) -> Table:
     return table
 
 
-def run_json(run: Run) -> dict[str, Any]:
+def run_json(results: Results) -> dict[str, Any]:
     """The run as JSON-able data; a number that is not finite is null.
 
     {"name": str,
@@ -169,8 +167,7 @@ def run_json(run: Run) -> dict[str, Any]:
     "front" metrics are means over a point's seeds, in "trials_all" each trial's own. Where the
     noise is unknown, `membership` and `estimates` are null and what is made from them is empty.
     """
-    found = front(run)
-    apart = disagreements(run)
+    run, found, apart = results.run, results.front, results.rank_agreement
     reference = None
     if found.reference is not None:
         metrics = [goal.metric for goal in run.goals]
@@ -189,8 +186,8 @@ def run_json(run: Run) -> dict[str, Any]:
         "hypervolume": finite(found.hypervolume),
         "reference": reference,
         "knee": None if found.knee is None else found.knee.number,
-        "front": [_trial_json(trial, found) for trial in found.trials],
-        "trials_all": [_trial_json(trial, found) for trial in run.trials],
+        "front": [_trial_json(trial, results) for trial in found.trials],
+        "trials_all": [_trial_json(trial, results) for trial in run.trials],
         "disagreement": {
             "num_trials": apart.num_trials,
             "kendall_tau": finite(apart.tau),
@@ -198,13 +195,14 @@ def run_json(run: Run) -> dict[str, Any]:
             "top_by_gain": [trial.number for trial in apart.top_by_gain],
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
-        "paper": None if run.paper is None else _paper_json(run, run.paper),
-        **_certainty_json(found),
+        "paper": _paper_json(results),
+        **_certainty_json(results),
     }
 
 
-def _certainty_json(found: Front) -> dict[str, Any]:
-    lists = {"differences": differences(found), "from_baselines": from_baselines(found)}
+def _certainty_json(results: Results) -> dict[str, Any]:
+    found = results.front
+    lists = {"differences": results.differences, "from_baselines": results.from_baselines}
     return {
         "hypervolume_range": finite(found.hypervolume_range),
         "knee_region": [
@@ -215,11 +213,14 @@ def _certainty_json(found: Front) -> dict[str, Any]:
     }
 
 
-def _paper_json(run: Run, paper: Paper) -> dict[str, Any]:
+def _paper_json(results: Results) -> dict[str, Any] | None:
+    paper = results.run.paper
+    if paper is None:
+        return None
     return {
         "arxiv": paper.arxiv,
         "scale": paper.scale,
-        "tables": [_side_json(side) for side in sides(run, paper)],
+        "tables": [_side_json(side) for side in results.paper_sides],
     }
 
 
@@ -242,8 +243,9 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text]:
-    mark = "*" if _is_knee(trial, found) else ""
+def _cells(results: Results, trial: Trial, params: list[str]) -> list[Text]:
+    run, found = results.run, results.front
+    mark = "*" if results.is_knee(trial) else ""
     cells = [f"{trial.number}{mark}{format.tag(trial)}", trial.name or ""]
     cells += [] if found.draws is None else [format.percent(found.membership[trial.number])]
     cells += [wording.measured(trial, metric) for metric in wording.score_names(run)]
@@ -251,11 +253,8 @@ def _cells(run: Run, found: Front, trial: Trial, params: list[str]) -> list[Text
     return [Text(cell) for cell in cells]
 
 
-def _is_knee(trial: Trial, found: Front) -> bool:
-    return found.knee is not None and trial.number == found.knee.number
-
-
-def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
+def _trial_json(trial: Trial, results: Results) -> dict[str, Any]:
+    found = results.front
     fresh = found.confirmed.get(trial.number)
     return {
         "trial": trial.number,
@@ -263,7 +262,7 @@ def _trial_json(trial: Trial, found: Front) -> dict[str, Any]:
         "point": trial.point,
         "state": trial.state,
         "standing": found.standings[trial.number],
-        "knee": _is_knee(trial, found),
+        "knee": results.is_knee(trial),
         "params": finite(trial.params),
         "metrics": finite(trial.metrics),
         "cost": finite(trial.cost),

@@ -13,8 +13,9 @@ from rich.text import Text
 from hpo.core import format, metrics
 from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, front
+from hpo.front.front import Front
 from hpo.report import findings
+from hpo.report.results import Results
 
 
 def baselines(found: Front) -> list[Trial]:
@@ -23,8 +24,9 @@ def baselines(found: Front) -> list[Trial]:
     return sorted(named, key=lambda trial: trial.number)
 
 
-def difference_table(run: Run, found: Front) -> Table | None:
+def difference_table(results: Results) -> Table | None:
     """What the front's trials differ by from the first baseline; None without one."""
+    run, found = results.run, results.front
     known = baselines(found)
     others = [trial for trial in found.trials if trial not in known[:1]]
     if not known or not others:
@@ -42,8 +44,9 @@ def difference_table(run: Run, found: Front) -> Table | None:
     return table
 
 
-def remarks(run: Run, found: Front) -> Iterator[str]:
+def remarks(results: Results) -> Iterator[str]:
     """How many trials are not shown, and notes of those that are."""
+    run, found = results.run, results.front
     dominated = sum(each == "dominated" for each in found.standings.values())
     if dominated:
         verb = "is" if dominated == 1 else "are"
@@ -57,13 +60,13 @@ def remarks(run: Run, found: Front) -> Iterator[str]:
         yield f"Note ({', '.join(trials)}): {note}"
 
 
-def print_trials(run: Run, console: Console, metric: str | None, top: int | None) -> None:
+def print_trials(results: Results, console: Console, metric: str | None, top: int | None) -> None:
     """Every trial, by number or the best by a metric first.
 
     Raises:
         ValueError: no trial has that metric.
     """
-    found = front(run)
+    run, found = results.run, results.front
     trials = run.trials if metric is None else _sorted(run, metric)
     shown = trials[:top]
     names = metrics.score_names(run)

@@ -19,9 +19,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo.front.front import front
 from hpo.report.html.page import write_report
 from hpo.report.plots import draw, figure_data
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from tests import browser as tests_browser
 from tests.bench.readme import where
@@ -42,7 +42,7 @@ CHROMIUM = [
 def front_figure(folder: Path) -> go.Figure:
     """The front of a run."""
     run = run_folder.read(run_folder.find_run(str(folder), folder.parent, None))
-    data = figure_data.front_data(run, front(run), *figure_data.plane(run))
+    data = figure_data.front_data(Results(run), *figure_data.plane(run))
     return draw.draw_front(data)
 
 
@@ -134,7 +134,7 @@ def photograph_report(folder: Path, out: Path) -> None:
     run = run_folder.read(run_folder.find_run(str(folder), folder.parent, None))
     with tempfile.TemporaryDirectory() as made, tests_browser.page() as page:
         page.size(*REPORT_SIZE)
-        page.open(write_report(run, Path(made) / "report.html").as_uri())
+        page.open(write_report(Results(run), Path(made) / "report.html").as_uri())
         page.run("new Promise((done) => setTimeout(done, 1500))")  # figures are drawn one a frame
         page.photograph(out)
 

@@ -21,6 +21,7 @@ import numpy as np
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
 from hpo.core.trial import Run, Trial
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from tests import browser
 from tests.bench.figures import Figure, Options, mean_of
 
@@ -85,7 +86,7 @@ def run(options: Options) -> dict[str, Figure]:
         seconds = []
         for _ in range(repeats):
             started = time.perf_counter()
-            write_report(study, path)
+            write_report(Results(study), path)
             seconds.append(time.perf_counter() - started)
         size = path.stat().st_size / 1e6
         options.say(f"made in {seconds[-1]:.1f} s, {size:.1f} MB")

@@ -5,75 +5,16 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
-from hpo.analysis import importance, probes
-from hpo.analysis import slices as parameters
-from hpo.analysis.importance import Importance
+from hpo.analysis.importance import FEWEST, Importance
 from hpo.analysis.probes import Association
 from hpo.analysis.slices import FEWEST_FOR_A_TREND, Interaction, Slice
-from hpo.core import format, metrics
-from hpo.core.trial import Run
+from hpo.core import format
 from hpo.report.html.markup import figure, grid, heading, note
-from hpo.report.plots import draw_parameters
+from hpo.report.results import Results
 
 
-@dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """What is found over all trials, and the figures of it."""
-
-    figures: dict[str, go.Figure]
-    slices: tuple[Slice, ...]
-    interactions: tuple[Interaction, ...]
-    importances: tuple[Importance, ...]
-    mechanism: tuple[Slice, ...]
-    associations: tuple[tuple[Association, ...], ...]
-
-
-def analyse(run: Run) -> Analysis:
-    """Everything over all trials, drawn."""
-    names = metrics.param_names(run, run.trials)
-    slices = tuple(
-        found
-        for path in parameters.varied(run)
-        for goal in run.goals
-        if (found := parameters.slice_data(run, path, goal.metric)).trials
-    )
-    between = parameters.interactions(run)
-    important = importance.importances(run)
-    mechanisms = probes.mechanism_slices(run)
-    made = {
-        f"slice-{at}": draw_parameters.draw_slice(each, names[each.x])
-        for at, each in enumerate(slices)
-    }
-    made |= {
-        f"interaction-{at}": draw_parameters.draw_interaction(each)
-        for at, each in enumerate(between)
-    }
-    if any(each.shares for each in important):
-        made["importance"] = draw_parameters.draw_importance(important, names)
-    parallel = parameters.parallel_data(run)
-    if parallel.dimensions:
-        made["parallel"] = draw_parameters.draw_parallel(parallel)
-    made |= {
-        f"mechanism-{at}": draw_parameters.draw_slice(
-            each, names.get(each.x, metrics.named(each.x))
-        )
-        for at, each in enumerate(mechanisms)
-    }
-    return Analysis(
-        figures=made,
-        slices=slices,
-        interactions=between,
-        importances=important,
-        mechanism=mechanisms,
-        associations=probes.associations(run),
-    )
-
-
-def parameter_parts(run: Run, found: Analysis) -> list[str]:
+def parameter_parts(found: Results) -> list[str]:
     """Slices, importance, interaction, parallel coordinates; nothing where nothing was varied."""
     if not found.slices:
         return []
@@ -98,12 +39,12 @@ def parameter_parts(run: Run, found: Analysis) -> list[str]:
             ),
             grid((f"interaction-{at}", "") for at in range(len(found.interactions))),
         ]
-    if "parallel" in found.figures:
+    if found.parallel.dimensions:
         parts += [heading("Parallel coordinates"), figure("parallel")]
     return parts
 
 
-def mechanism_parts(found: Analysis) -> list[str]:
+def mechanism_parts(found: Results) -> list[str]:
     """The table of associations and the figures of the main measures."""
     if not found.associations:
         return []
@@ -136,7 +77,7 @@ def _importance_parts(found: Sequence[Importance]) -> list[str]:
         ]
     parts += [
         note(
-            f"Importance for {each.goal.metric} needs {importance.FEWEST} measured settings inside "
+            f"Importance for {each.goal.metric} needs {FEWEST} measured settings inside "
             f"the space; there are {each.num_settings}."
         )
         for each in few

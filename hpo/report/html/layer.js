@@ -28,7 +28,7 @@ function isCloud(trace) {
 
 // Overlays that name or ring points of other traces are not marked again.
 function isMarked(trace) {
-  return trace.customdata !== undefined && !["baseline", "knee"].includes(trace.name);
+  return trace.customdata !== undefined && trace.meta?.overlay !== true;
 }
 
 // The same trace for plotly to hover over, without its marks.

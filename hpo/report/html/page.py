@@ -23,36 +23,34 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from hpo.core import files, format, metrics
-from hpo.core.trial import Run
-from hpo.front.front import Front, front
 from hpo.report.html import page_data, sections
 from hpo.report.plots import draw, figure_data
+from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 
 SCRIPTS = ("state.js", "layer.js", "draw.js", "table.js", "trial.js", "report.js")
 """In the order in which they run."""
 
 
-def write_report(run: Run, path: Path, refresh_s: float | None = None) -> Path:
+def write_report(results: Results, path: Path, refresh_s: float | None = None) -> Path:
     """Write the run's report, whole or not at all, and return its path.
 
     With `refresh_s` the page loads itself anew at that interval, for a run that is going on.
     """
-    page = render(run, refresh_s)
+    page = render(results, refresh_s)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, page)
     return path
 
 
-def render(run: Run, refresh_s: float | None = None) -> str:
+def render(results: Results, refresh_s: float | None = None) -> str:
     """The report's HTML."""
-    found = front(run)
-    shown = sections.make(run, found)
+    shown = sections.make(results)
     return Template(_asset("report.html")).substitute(
-        title=html.escape(f"{run.name}: report"),
+        title=html.escape(f"{results.run.name}: report"),
         style=_asset("report.css"),
-        body="\n".join(sections.body(run, found, shown, live=refresh_s is not None)),
-        data=in_script(_data(run, found, shown, refresh_s)),
+        body="\n".join(sections.body(results, shown, live=refresh_s is not None)),
+        data=in_script(_data(results, shown, refresh_s)),
         plotly=get_plotlyjs(),
         script="\n".join(_asset(name) for name in SCRIPTS),
     )
@@ -64,7 +62,8 @@ def in_script(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _data(run: Run, found: Front, shown: sections.Shown, refresh_s: float | None) -> dict[str, Any]:
+def _data(results: Results, shown: sections.Shown, refresh_s: float | None) -> dict[str, Any]:
+    run = results.run
     names = metrics.metric_names(run)
     most = page_data.most_points(run)
     curves = figure_data.curve_names(run)
@@ -74,41 +73,36 @@ def _data(run: Run, found: Front, shown: sections.Shown, refresh_s: float | None
         "figures": {name: _plotly(figure) for name, figure in shown.figures.items()},
         "curves": [{"name": name, **page_data.curves(run, name, most)} for name in curves],
         "layouts": {
-            f"curve-{place}": _plotly(draw.draw_curves((), name, _last(run, name)))["layout"]
-            for place, name in enumerate(curves)
+            f"curve-{index}": _plotly(shown.empty[f"curve-{index}"])["layout"]
+            for index in range(len(curves))
         },
-        "gain": _gain(run, found),
+        "gain": _gain(results, shown),
         "styles": {"colours": draw.CYCLE, "dashes": draw.DASHES},
         "axes": figure_data.plane(run),
         "titles": {name: draw.escaped(metrics.named(name)) for name in names}
         | {path: draw.escaped(path) for path in page_data.numeric(run)},
         "logs": [path for path, domain in run.space.items() if domain.get("log")],
         "units": {name: metrics.UNITS[name] for name in names if name in metrics.UNITS},
-        "columns": page_data.columns(run, found),
+        "columns": page_data.columns(results),
         "goals": [goal.metric for goal in run.goals],
         "trials": [trial.number for trial in run.trials],
         "labels": [format.title(trial) for trial in run.trials],
-        "details": page_data.details(run, found),
-        "selected": [trial.number for trial in run.trials if figure_data.shown(trial, found)],
+        "details": page_data.details(run, results.front),
+        "selected": [
+            trial.number for trial in run.trials if figure_data.shown(trial, results.front)
+        ],
     }
 
 
-def _last(run: Run, name: str) -> float:
-    """The last step or layer of a curve."""
-    curves = [trial.curves.get(name) for trial in run.trials]
-    return max((points[-1][0] for points in curves if points), default=0.0)
-
-
-def _gain(run: Run, found: Front) -> dict[str, Any] | None:
+def _gain(results: Results, shown: sections.Shown) -> dict[str, Any] | None:
     """Tasks and the empty figure of their scores; None where nothing was fine-tuned."""
-    data = figure_data.gain_data(run, found)
-    if not data.trials:
+    if "gain-by-task" not in shown.empty:
         return None
-    empty = figure_data.GainData(tasks=data.tasks, chance=data.chance, trials=())
+    tasks = metrics.task_names(results.run)
     return {
-        "tasks": data.tasks,
-        "names": [draw.escaped(task) for task in data.tasks],
-        **_plotly(draw.draw_gain(empty)),
+        "tasks": tasks,
+        "names": [draw.escaped(task) for task in tasks],
+        **_plotly(shown.empty["gain-by-task"]),
     }
 
 

@@ -14,6 +14,7 @@ from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
 from hpo.report.plots import figure_data
+from hpo.report.results import Results
 
 MOST_POINTS = 250_000  # About 2 MB; assumed.
 
@@ -69,12 +70,12 @@ def curves(run: Run, name: str, most: int | None) -> dict[str, Any]:
     return {"steps": [list(each) for each in steps], "of": of, "values": values}
 
 
-def columns(run: Run, front: Front) -> dict[str, list[float | None]]:
+def columns(results: Results) -> dict[str, list[float | None]]:
     """Metric -> a value a trial; standard errors as NAME_sem; parameters that are numbers.
 
     Of a point that was repeated these are the means and errors over its seeds.
     """
-    trials = figure_data.joined(run, front)
+    run, trials = results.run, figure_data.joined(results)
     names = metrics.metric_names(run)
     stored = [name for metric in names for name in (metric, f"{metric}_sem")]
     found = {name: [_rounded(trial.metrics.get(name)) for trial in trials] for name in stored}

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import html
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo.analysis import headline, training_tree
-from hpo.analysis.paper_claims import sentence, sides
-from hpo.analysis.rank_agreement import Disagreement, disagreements
+from hpo.analysis.paper_claims import sentence
+from hpo.analysis.rank_agreement import Disagreement
 from hpo.core import format, metrics
 from hpo.core.paper import Paper
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front
 from hpo.report import findings
 from hpo.report.html import cards, page_data, paper_section, running
-from hpo.report.html.analysis_sections import Analysis, analyse, mechanism_parts, parameter_parts
+from hpo.report.html.analysis_sections import mechanism_parts, parameter_parts
 from hpo.report.html.markup import figure, grid, heading, note, section, table
 from hpo.report.html.trial_table import trial_table
-from hpo.report.plots import draw, draw_parameters, figure_data
+from hpo.report.plots import figure_data, registry
+from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 
 
@@ -32,27 +32,44 @@ class Shown:
 
     figures: dict[str, go.Figure]
     """Element id -> figure of all trials."""
-    analysis: Analysis
-    tree: training_tree.TrainingTree
+    empty: dict[str, go.Figure]
+    """Element id -> figure without trials, of which the page draws the selected ones."""
 
 
-def make(run: Run, found: Front) -> Shown:
-    """Draw the figures of all trials."""
-    plane = figure_data.front_data(run, found, *figure_data.plane(run))
-    made: dict[str, go.Figure] = {"front": draw.draw_front(plane)}
-    analysis = analyse(run)
-    made |= analysis.figures
-    for place, dots in enumerate(figure_data.paper_dots(run)):
-        made[f"paper-{place}"] = draw.draw_dots(dots)
-    tree = training_tree.tree(run)
-    if tree.rows:
-        made["tree"] = draw_parameters.draw_tree(tree)
-    return Shown(figures=made, analysis=analysis, tree=tree)
+def make(results: Results) -> Shown:
+    """Draw the figures of the registry."""
+    found = registry.exhibits(results)
+    ids = element_ids(found)
+    return Shown(
+        figures={ids[name]: each.draw() for name, each in found.items() if each.empty is None},
+        empty={ids[name]: each.empty() for name, each in found.items() if each.empty is not None},
+    )
 
 
-def body(run: Run, found: Front, shown: Shown, *, live: bool) -> Iterable[str]:
+def element_ids(names: Iterable[str]) -> dict[str, str]:
+    """Name of a figure -> id of its element: its kind, numbered where there may be several."""
+    ids, counts = {}, Counter[str]()
+    for name in names:
+        kind = registry.kind(name)
+        ids[name] = SINGLE.get(name, f"{kind}-{counts[kind]}")
+        counts[kind] += 1
+    return ids
+
+
+SINGLE = {
+    "front": "front",
+    "gain": "gain-by-task",
+    "importance": "importance",
+    "parallel": "parallel",
+    "tree": "tree",
+}
+"""Ids of figures of which there is one."""
+
+
+def body(results: Results, shown: Shown, *, live: bool) -> Iterable[str]:
     """The page from top to bottom."""
-    sections = list(_sections(run, found, shown))
+    run = results.run
+    sections = list(_sections(results, shown))
     yield f"<header><h1>{html.escape(run.name)}</h1>"
     if run.description:
         yield f'<p class="soft">{html.escape(run.description)}</p>'
@@ -62,12 +79,11 @@ def body(run: Run, found: Front, shown: Shown, *, live: bool) -> Iterable[str]:
     yield f'</header><nav aria-label="contents">{links}</nav>'
     if live:
         yield running.MARK
-    said = findings.summary(run, found)
-    costs = findings.price(run, found)
+    said = findings.summary(results)
+    costs = findings.price(results)
     said[-1:-1] = [] if costs is None else [costs]
     items = "".join(f"<li>{html.escape(line)}</li>" for line in said)
-    lines = headline.headline(run, found)
-    yield f'<div class="summary">{cards.cards(run, lines)}<ul>{items}</ul></div>'
+    yield f'<div class="summary">{cards.cards(run, results.headline)}<ul>{items}</ul></div>'
     yield _BAR
     for key, name, parts in sections:
         yield section(key, name, *parts)
@@ -81,25 +97,26 @@ _BAR = (
 )
 
 
-def _sections(run: Run, found: Front, shown: Shown) -> Iterable[tuple[str, str, list[str]]]:
+def _sections(results: Results, shown: Shown) -> Iterable[tuple[str, str, list[str]]]:
     """Id, heading and parts of each section that has something to show."""
-    yield "the-front", "Front", [_axes(run), figure("front", "tall"), _front_note(run, found)]
+    run = results.run
+    yield "the-front", "Front", [_axes(run), figure("front", "tall"), _front_note(results)]
     if run.paper is not None:
-        yield "paper", "Paper and this study", list(_paper(run, run.paper))
-    yield "trials", "Trials", [trial_table(run, found)]
-    parts = parameter_parts(run, shown.analysis)
+        yield "paper", "Paper and this study", list(_paper(results, run.paper))
+    yield "trials", "Trials", [trial_table(results)]
+    parts = parameter_parts(results)
     if parts:
         yield "parameters", "Parameters", parts
     learning, probes = _curves(run)
     if learning:
         yield "curves", "Learning curves", [note(_of_selected(run)), grid(learning)]
     if any(trial.metrics for trial in run.trials) and metrics.task_names(run):
-        yield "gain", "Gain by task", list(_gain(run, found))
-    mechanism = mechanism_parts(shown.analysis)
+        yield "gain", "Gain by task", list(_gain(results, shown))
+    mechanism = mechanism_parts(results)
     if mechanism or probes:
         by_layer = [heading("By layer and step"), note(_of_selected(run)), grid(probes)]
         yield "mechanism", "Mechanism", [*mechanism, *(by_layer if probes else [])]
-    work = list(_work(run, shown))
+    work = list(_work(results))
     if work:
         yield "work", "Training shared, and budget", work
     failed = [trial for trial in run.trials if trial.state == "failed"]
@@ -121,14 +138,14 @@ def _of_selected(run: Run) -> str:
     return f"Of the selected trials. {kept}, six significant digits."
 
 
-def _paper(run: Run, found: Paper) -> Iterable[str]:
+def _paper(results: Results, found: Paper) -> Iterable[str]:
     """Tables, what follows from them, and a figure of every quantity."""
     yield from map(note, findings.paper_notes(found))
-    for side in sides(run, found):
+    for side in results.paper_sides:
         yield paper_section.table(side)
         said = "".join(f"<li>{html.escape(sentence(each))}</li>" for each in side.findings)
         yield f"<ul>{said}</ul>"
-    dots = enumerate(figure_data.paper_dots(run))
+    dots = enumerate(figure_data.paper_dots(results))
     yield grid((f"paper-{place}", paper_section.heading(each)) for place, each in dots)
 
 
@@ -147,11 +164,12 @@ def _axes(run: Run) -> str:
     return f'<div class="tools">{"".join(menus)}</div>'
 
 
-def _front_note(run: Run, found: Front) -> str:
+def _front_note(results: Results) -> str:
+    run, found = results.run, results.front
     ways = {"down": "lower", "up": "higher"}
     goals = "; ".join(f"{goal.metric}: {ways[goal.direction]} is better" for goal in run.goals)
     limits = "".join(f" Limit: {format.bounds(limit)}." for limit in run.limits)
-    missing = figure_data.front_data(run, found, *figure_data.plane(run)).missing
+    missing = figure_data.front_data(results, *figure_data.plane(run)).missing
     most = 20
     named = ", ".join(f"#{n}" for n in missing[:most])
     more = f" and {len(missing) - most} more" if len(missing) > most else ""
@@ -166,15 +184,16 @@ def _front_note(run: Run, found: Front) -> str:
     )
 
 
-def _gain(run: Run, found: Front) -> Iterable[str]:
-    if figure_data.gain_data(run, found).trials:
+def _gain(results: Results, shown: Shown) -> Iterable[str]:
+    run = results.run
+    if "gain-by-task" in shown.empty:
         yield note(
             "Of the selected trials: the score before fine-tuning (open) and after (full, ± one "
             "standard error); dashed is chance."
         )
         yield figure("gain-by-task", "tall")
     yield heading("Gain and fine-tuned score")
-    yield from _disagreement(disagreements(run))
+    yield from _disagreement(results.rank_agreement)
     forgotten = [t for t in run.trials if "forgetting_nats" in t.metrics]
     if forgotten:
         least = min(forgotten, key=lambda trial: trial.metrics["forgetting_nats"])
@@ -205,13 +224,14 @@ def _disagreement(found: Disagreement) -> Iterable[str]:
         yield note(f"Widest conflicts (more gain, worse after fine-tuning): {pairs}.")
 
 
-def _work(run: Run, shown: Shown) -> Iterable[str]:
-    if shown.tree.rows:
+def _work(results: Results) -> Iterable[str]:
+    run, tree = results.run, results.tree
+    if tree.rows:
         yield note(
             "One line is training that ran once. Where it splits, trials went apart; thick lines "
-            f"are shared by several. Trials that share no training: {shown.tree.alone}."
+            f"are shared by several. Trials that share no training: {tree.alone}."
         )
-        yield figure("tree", height_px=min(_TALLEST, _TREE + _TREE_ROW * len(shown.tree.rows)))
+        yield figure("tree", height_px=min(_TALLEST, _TREE + _TREE_ROW * len(tree.rows)))
     rows = cards.budget_rows(run)
     if rows:
         heads = ["trials", "number", "tokens trained", "tokens reused", "device s", "saved s"]

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from hpo.core import format, metrics
 from hpo.core.objective import Value
-from hpo.core.trial import Run, Trial
+from hpo.core.trial import Trial
 from hpo.front.front import Front
 from hpo.report.html import page_data
 from hpo.report.plots import figure_data
+from hpo.report.results import Results
 
 
-def trial_table(run: Run, found: Front) -> str:
+def trial_table(results: Results) -> str:
     """Tools and a row a trial, the front first; its number opens the trial's page."""
+    run, found = results.run, results.front
     params = metrics.param_names(run, run.trials)
     scores = metrics.score_names(run)
     numeric = {path: _numeric(trial.params.get(path) for trial in run.trials) for path in params}
@@ -26,7 +28,7 @@ def trial_table(run: Run, found: Front) -> str:
     heads += [_head("seconds", True), _head("seed", True), _head("failure and notes")]
     order = {trial.number: place for place, trial in enumerate(found.trials)}
     last = len(order)
-    every = figure_data.joined(run, found)
+    every = figure_data.joined(results)
     trials = sorted(every, key=lambda trial: (order.get(trial.number, last), trial.number))
     rows = "".join(_row(trial, found, scores, numeric, certain) for trial in trials)
     return (

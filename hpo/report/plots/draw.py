@@ -226,7 +226,8 @@ def _line(curve: Curve) -> go.Scatter:
 
 
 def _overlay(points: list[Point], name: str, marker: dict[str, Any]) -> go.Scatter:
-    return go.Scatter(**_places(points), name=name, mode="markers", marker=marker)
+    meta = {"overlay": True}
+    return go.Scatter(**_places(points), name=name, mode="markers", marker=marker, meta=meta)
 
 
 def _places(points: list[Point]) -> dict[str, Any]:

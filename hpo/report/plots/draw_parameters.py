@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import plotly.graph_objects as go
@@ -21,17 +22,30 @@ from hpo.report.plots.draw import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, l
 _HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
 
 
-Marks = Mapping[str, Collection[int]]
-"""Group -> trials that stand out; the report needs none, as it marks the selected ones."""
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Trials that stand out in every figure."""
+
+    front: Collection[int] = ()
+    baselines: Mapping[int, str] = field(default_factory=dict)
+    """Number of a trial -> name of its baseline."""
+
+    def groups(self) -> dict[str, Collection[int]]:
+        """Name of a group -> its trials, the baselines above the front."""
+        return {"front": self.front, "baseline": self.baselines}
 
 
-NO_MARKS: Marks = {}
+NO_MARKS = Marks()
 
 
 _MARKS: dict[str, dict[str, Any]] = {
-    "front": {"color": VERMILLION, "symbol": "circle", "size": 10},
+    "front": {"color": VERMILLION, "symbol": "circle", "size": 9},
     "baseline": {"color": BLUE, "symbol": "diamond-open", "size": 13, "line": {"width": 2}},
 }
+
+
+_MOST_NAMES = 4
+"""Baselines whose names are written beside their marks; assumed."""
 
 
 _MOST_ROWS = 60
@@ -56,7 +70,7 @@ def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
             hovertemplate=_HOVER,
         )
     )
-    figure.add_traces([_marked(data, group, marks[group]) for group in marks if marks[group]])
+    figure.add_traces(_marked(data.trials, data.across, data.values, marks))
     if data.levels:
         figure.add_trace(_levels(data))
         names = [escaped(level.value) for level in data.levels]
@@ -66,7 +80,7 @@ def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
     return figure
 
 
-def draw_interaction(data: Interaction) -> go.Figure:
+def draw_interaction(data: Interaction, marks: Marks = NO_MARKS) -> go.Figure:
     """Decay over rate, the goal as colour (bright is better), lines of equal timescale."""
     figure = go.Figure(layout=layout("learning rate", "weight decay") | {"hovermode": "closest"})
     for line in data.lines:
@@ -96,6 +110,7 @@ def draw_interaction(data: Interaction) -> go.Figure:
             hovertemplate="#%{customdata}<br>%{text} at rate %{x}, decay %{y}<extra></extra>",
         )
     )
+    figure.add_traces(_marked(data.trials, data.rates, data.decays, marks, only="baseline"))
     figure.update_xaxes(**_log_axis(data.rates))
     figure.update_yaxes(**_log_axis(data.decays))
     return figure
@@ -129,10 +144,10 @@ def draw_parallel(data: Parallel, marks: Marks = NO_MARKS) -> go.Figure:
     figure = go.Figure(layout=layout("", "") | {"hovermode": "closest"})
     thin = {"opacity": 0.5, "line": {"color": GREY, "width": 1}}
     figure.add_trace(_threads(data, "trials", data.trials, thin))
-    for group, numbers in marks.items():
+    for group, numbers in marks.groups().items():
         if any(number in numbers for number in data.trials):
             thick = {"line": {"color": _MARKS[group]["color"], "width": 2.5}}
-            figure.add_trace(_threads(data, group, numbers, thick))
+            figure.add_trace(_threads(data, group, numbers, thick, overlay=True))
     ticks = [(at, *tick) for at, each in enumerate(data.dimensions) for tick in each.ticks]
     notes: list[dict[str, Any]] = [
         {"x": at, "y": y, "text": escaped(text), "showarrow": False, "xanchor": "left", "xshift": 4}
@@ -152,7 +167,7 @@ def draw_parallel(data: Parallel, marks: Marks = NO_MARKS) -> go.Figure:
 
 
 def _threads(
-    data: Parallel, group: str, chosen: Collection[int], look: dict[str, Any]
+    data: Parallel, group: str, chosen: Collection[int], look: dict[str, Any], overlay: bool = False
 ) -> go.Scatter:
     """The lines of the chosen trials, in one trace."""
     count = len(data.dimensions)
@@ -166,12 +181,12 @@ def _threads(
             numbers += [number] * (count + 1)
     return go.Scatter(
         x=x, y=y, customdata=numbers, mode="lines", connectgaps=False,
-        name=f"{group} ({len(numbers) // (count + 1)})", meta={"lines": True},
+        name=f"{group} ({len(numbers) // (count + 1)})", meta={"lines": True, "overlay": overlay},
         hovertemplate="#%{customdata}<extra></extra>", **look,
     )  # fmt: skip
 
 
-def draw_tree(data: TrainingTree) -> go.Figure:
+def draw_tree(data: TrainingTree, marks: Marks = NO_MARKS) -> go.Figure:
     """Steps across; a line is as thick as many trials share it, its tips are the trials."""
     figure = go.Figure(layout=layout("step", "") | {"hovermode": "closest"})
     named: set[str] = set()
@@ -202,7 +217,7 @@ def draw_tree(data: TrainingTree) -> go.Figure:
             x=[ends[number].end for number in data.rows],
             y=list(range(len(data.rows))),
             customdata=list(data.rows),
-            text=[f"#{number}" for number in data.rows],
+            text=[_tip(number, marks) for number in data.rows],
             name="trials",
             mode="markers+text" if len(data.rows) <= _MOST_ROWS else "markers",
             textposition="middle right",
@@ -215,19 +230,43 @@ def draw_tree(data: TrainingTree) -> go.Figure:
     return figure
 
 
-def _marked(data: Slice, group: str, numbers: Collection[int]) -> go.Scatter:
-    """The trials of a group over the points of all."""
-    rows = [row for row, number in enumerate(data.trials) if number in numbers]
-    across = [data.across[row] for row in rows]
-    return go.Scatter(
-        x=[escaped(each) if isinstance(each, str) else each for each in across],
-        y=[data.values[row] for row in rows],
-        customdata=[data.trials[row] for row in rows],
-        name=f"{group} ({len(rows)})",
-        mode="markers",
-        marker=_MARKS[group],
-        hovertemplate=_HOVER,
-    )
+def _marked(
+    trials: Sequence[int],
+    across: Sequence[float | str],
+    values: Sequence[float],
+    marks: Marks,
+    only: str | None = None,
+) -> list[go.Scatter]:
+    """The trials of each group over the points of all, few baselines with their names."""
+    traces = []
+    for group, numbers in marks.groups().items():
+        rows = [row for row, number in enumerate(trials) if number in numbers]
+        if not rows or only not in (None, group):
+            continue
+        named = group == "baseline" and len(rows) <= _MOST_NAMES
+        names = [escaped(marks.baselines[trials[row]]) for row in rows] if named else None
+        xs = [across[row] for row in rows]
+        traces.append(
+            go.Scatter(
+                x=[escaped(each) if isinstance(each, str) else each for each in xs],
+                y=[values[row] for row in rows],
+                customdata=[trials[row] for row in rows],
+                name=f"{group} ({len(rows)})",
+                mode="markers+text" if named else "markers",
+                text=names,
+                textposition=[("top center", "bottom center")[row % 2] for row in range(len(rows))],
+                textfont={"size": 10},
+                marker=_MARKS[group],
+                meta={"overlay": True},
+                hovertemplate=_HOVER,
+            )
+        )
+    return traces
+
+
+def _tip(number: int, marks: Marks) -> str:
+    """How the drawing of a tree names a trial."""
+    return escaped(f"#{number} {marks.baselines.get(number, '')}".rstrip())
 
 
 def _band(x: list[float], data: Slice) -> list[go.Scatter]:

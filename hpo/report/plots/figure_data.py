@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from hpo.analysis.paper_claims import sides
 from hpo.core import format, metrics
 from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
 from hpo.report import findings
+from hpo.report.results import Results
 
 Group: TypeAlias = Literal[
     "front",
@@ -103,12 +103,10 @@ class Dots:
     errors: tuple[float | None, ...]
 
 
-def paper_dots(run: Run) -> tuple[Dots, ...]:
-    """Every quantity of the paper's tables: the paper's numbers where they are known, then ours."""
-    if run.paper is None:
-        return ()
+def paper_dots(results: Results) -> tuple[Dots, ...]:
+    """Every quantity of the paper's tables: the paper's numbers where known, then the study's."""
     found = []
-    for side in sides(run, run.paper):
+    for side in results.paper_sides:
         for place, quantity in enumerate(side.quantities):
             points = tuple(row.point for row in side.rows)
             cells = [row.cells[place] for row in side.rows]
@@ -145,10 +143,11 @@ def plane(run: Run) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
+def front_data(results: Results, x: str, y: str) -> FrontData:
     """Every trial that has both metrics, and what is known of it."""
+    run, front = results.run, results.front
     order = {trial.number: place for place, trial in enumerate(front.trials)}
-    trials = sorted(joined(run, front), key=lambda t: (order.get(t.number, -1), t.number))
+    trials = sorted(joined(results), key=lambda t: (order.get(t.number, -1), t.number))
     placed = [trial for trial in trials if _finite(trial, x) and _finite(trial, y)]
     placed = [trial for trial in placed if front.standings[trial.number] != "running"]
     numbers = {trial.number for trial in placed}
@@ -163,10 +162,10 @@ def front_data(run: Run, front: Front, x: str, y: str) -> FrontData:
     )
 
 
-def joined(run: Run, front: Front) -> list[Trial]:
+def joined(results: Results) -> list[Trial]:
     """The run's trials; one that stands for a point has the means and errors over its seeds."""
-    points = {trial.number: trial for trial in front.points}
-    return [points.get(trial.number, trial) for trial in run.trials]
+    points = {trial.number: trial for trial in results.front.points}
+    return [points.get(trial.number, trial) for trial in results.run.trials]
 
 
 def curve_names(run: Run) -> list[str]:
@@ -179,23 +178,30 @@ def curve_names(run: Run) -> list[str]:
     )
 
 
-def curve_data(run: Run, front: Front, name: str) -> tuple[Curve, ...]:
+def last_step(run: Run, name: str) -> float:
+    """The last step or layer of a curve over all trials."""
+    curves = [trial.curves.get(name) for trial in run.trials]
+    return max((points[-1][0] for points in curves if points), default=0.0)
+
+
+def curve_data(results: Results, name: str) -> tuple[Curve, ...]:
     """One curve of every trial that has it, all points kept."""
     return tuple(
         Curve(
             trial=trial.number,
             label=format.title(trial),
-            shown=shown(trial, front),
+            shown=shown(trial, results.front),
             steps=tuple(point[0] for point in trial.curves[name]),
             values=tuple(rounded(point[1]) for point in trial.curves[name]),
         )
-        for trial in run.trials
+        for trial in results.run.trials
         if trial.curves.get(name)
     )
 
 
-def gain_data(run: Run, front: Front) -> GainData:
+def gain_data(results: Results) -> GainData:
     """Before and after by task for every trial that has both."""
+    run, front = results.run, results.front
     tasks = tuple(metrics.task_names(run))
     levels = {
         task: trial.metrics[f"task.{task}.chance"]

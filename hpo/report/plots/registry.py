@@ -1,36 +1,30 @@
-"""Every figure of a run by its name, with the data behind it as the rows of a table.
+"""Every figure of a run by its name: the one list for the report, `hpo plot` and notebooks.
 
-A field that holds records gives a row for each, and tuples of numbers of one length side by side
-give a row for each place; all else of the record stands in every row.
+A name begins with the figure's kind, such as `curve.val_loss` and `slice.lr.gain`. Nothing is drawn
+or made into rows until it is asked for.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
 
 import plotly.graph_objects as go
 
-from hpo.analysis import importance, probes, slices, training_tree
-from hpo.analysis.importance import Importance
-from hpo.analysis.slices import Interaction, Parallel, Slice
-from hpo.analysis.training_tree import TrainingTree
-from hpo.core import format, metrics
+from hpo.analysis.importance import FEWEST
+from hpo.core import metrics
 from hpo.core.format import plural
 from hpo.core.trial import Run
-from hpo.front.front import front
 from hpo.report.plots import draw, draw_parameters, figure_data
+from hpo.report.plots import rows as tables
 from hpo.report.plots.draw_parameters import Marks
-from hpo.report.terminal_tables import finite
-
-Rows = list[dict[str, Any]]
-
+from hpo.report.plots.rows import Rows
+from hpo.report.results import Results
 
 NEEDS = {
-    "importance": f"{importance.FEWEST} complete trials of different settings",
+    "importance": f"{FEWEST} complete trials of different settings",
     "parallel": "complete trials that vary at least one parameter",
     "gain": "trials with scores before and after fine-tuning",
     "tree": "trials that share training",
@@ -43,99 +37,49 @@ class Exhibit:
     """A figure and its data."""
 
     what: str
-    rows: Rows
+    """What it shows, in a few words."""
+    make_rows: Callable[[], Rows]
     draw: Callable[[], go.Figure]
+    empty: Callable[[], go.Figure] | None = None
+    """The figure without a trial, where the report draws the selected trials itself."""
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The data behind the figure as a table."""
+        return self.make_rows()
 
 
-def exhibits(run: Run) -> dict[str, Exhibit]:
+Exhibits = dict[str, Exhibit]
+
+
+def exhibits(results: Results) -> Exhibits:
     """Name -> figure, for every figure that the run has data for."""
-    found = front(run)
-    x, y = figure_data.plane(run)
-    plane = figure_data.front_data(run, found, x, y)
-    shown = {
-        "front": Exhibit(
-            what=f"{x} against {y}",
-            rows=_front_rows(plane),
-            draw=lambda: draw.draw_front(plane),
-        )
-    }
-    for name in figure_data.curve_names(run):
-        shown[f"curve.{name}"] = _curves(figure_data.curve_data(run, found, name), name)
-    gain = figure_data.gain_data(run, found)
-    if gain.trials:
-        shown["gain"] = Exhibit(
-            what="scores by task, before and after fine-tuning",
-            rows=_gain_rows(gain),
-            draw=lambda: draw.draw_gain(gain),
-        )
-    for place, dots in enumerate(figure_data.paper_dots(run)):
-        shown[f"paper.{place}"] = _dots(dots)
-    marks = {
-        "front": [trial.number for trial in found.trials],
-        "baseline": [trial.number for trial in run.trials if trial.baseline is not None],
-    }
-    return shown | _parameters(run, marks) | _mechanism(run, marks) | _tree(run)
-
-
-def _parameters(run: Run, marks: Marks) -> dict[str, Exhibit]:
-    """Slices, importance, interaction and parallel coordinates."""
-    names = metrics.param_names(run, run.trials)
-    shown = {}
-    for path in slices.varied(run):
-        for goal in run.goals:
-            data = slices.slice_data(run, path, goal.metric)
-            if data.trials:
-                shown[f"slice.{names[path]}.{goal.metric}"] = _slice(data, names[path], marks)
-    for each in slices.interactions(run):
-        shown[f"interaction.{each.goal.metric}"] = _interaction(each)
-    shares = importance.importances(run)
-    if any(each.shares for each in shares):
-        shown["importance"] = Exhibit(
-            what="how much each parameter decides whether a trial is among the best (PED-ANOVA)",
-            rows=_importance_rows(shares),
-            draw=lambda: draw_parameters.draw_importance(shares, names),
-        )
-    parallel = slices.parallel_data(run)
-    if parallel.dimensions:
-        shown["parallel"] = Exhibit(
-            what="every trial over parameters and goals, each axis from 0 to 1",
-            rows=_parallel_rows(parallel),
-            draw=lambda: draw_parameters.draw_parallel(parallel, marks),
-        )
-    return shown
-
-
-def _mechanism(run: Run, marks: Marks) -> dict[str, Exhibit]:
-    """What probes measured, over decay and under the goals."""
-    names = metrics.param_names(run, run.trials)
+    marks = marked(results)
     return {
-        f"mechanism.{names.get(each.x, each.x)}.{each.y}": _slice(
-            each, names.get(each.x, metrics.named(each.x)), marks
-        )
-        for each in probes.mechanism_slices(run)
+        name: exhibit for figures in FIGURES for name, exhibit in figures(results, marks).items()
     }
 
 
-def _tree(run: Run) -> dict[str, Exhibit]:
-    """The training that trials share."""
-    tree = training_tree.tree(run)
-    if not tree.rows:
-        return {}
-    what = "training that ran once, and the trials that share it"
-    return {
-        "tree": Exhibit(
-            what=what, rows=_tree_rows(tree), draw=lambda: draw_parameters.draw_tree(tree)
-        )
-    }
+def kind(name: str) -> str:
+    """What a figure's name begins with."""
+    return name.split(".")[0]
 
 
-def exhibit(run: Run, name: str) -> Exhibit:
+def marked(results: Results) -> Marks:
+    """The trials that every figure marks: the front, and the baselines by name."""
+    return Marks(
+        front=tuple(trial.number for trial in results.front.trials),
+        baselines={t.number: t.baseline for t in results.run.trials if t.baseline is not None},
+    )
+
+
+def exhibit(results: Results, name: str) -> Exhibit:
     """One of them.
 
     Raises:
         ValueError: the run has no such figure.
     """
-    found = exhibits(run)
+    found, run = exhibits(results), results.run
     if name not in found:
         raise ValueError(f"run {run.name!r} has no figure {name!r}; {_why_not(run, name, found)}")
     return found[name]
@@ -163,120 +107,149 @@ def _why_not(run: Run, name: str, known: Iterable[str]) -> str:
     return f"`hpo plot {run.name}` lists those there are."
 
 
-def rows(data: Any) -> Rows:
-    """A figure's data as the rows of a table; a number that is not finite is None."""
-    records = data if isinstance(data, tuple) else (data,)
-    return [finite(row) for record in records for row in _rows(record)]
+def _front(results: Results, marks: Marks) -> Exhibits:
+    x, y = figure_data.plane(results.run)
+    plane = figure_data.front_data(results, x, y)
+    return {
+        "front": Exhibit(
+            what=f"{x} against {y}",
+            make_rows=partial(tables.front_rows, plane),
+            draw=partial(draw.draw_front, plane),
+        )
+    }
 
 
-def _rows(record: Any) -> Iterator[dict[str, Any]]:
-    items = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    children = {name: value for name, value in items.items() if _of_records(value)}
-    if children:
-        plain = {name: value for name, value in items.items() if not isinstance(value, tuple)}
-        for value in children.values():
-            yield from (plain | row for child in value for row in _rows(child))
-        return
-    columns = {name: value for name, value in items.items() if _of_numbers(value)}
-    lengths = {len(value) for value in columns.values()}
-    if len(lengths) != 1:
-        yield {name: _cell(value) for name, value in items.items()}
-        return
-    (count,) = lengths
-    columns |= {n: v for n, v in items.items() if isinstance(v, tuple) and len(v) == count}
-    plain = {name: _cell(value) for name, value in items.items() if name not in columns}
-    for place in range(count):
-        yield plain | {name: value[place] for name, value in columns.items()}
+def _curves(results: Results, marks: Marks) -> Exhibits:
+    return {f"curve.{name}": _curve(results, name) for name in figure_data.curve_names(results.run)}
 
 
-def _slice(data: Slice, name: str, marks: Marks) -> Exhibit:
-    return Exhibit(
-        what=f"{metrics.named(data.y)} over {name}",
-        rows=[
-            {"trial": trial, data.x: x, data.y: y}
-            for trial, x, y in zip(data.trials, data.across, data.values, strict=True)
-        ],
-        draw=lambda: draw_parameters.draw_slice(data, name, marks),
-    )
+def _curve(results: Results, name: str) -> Exhibit:
+    def data() -> tuple[figure_data.Curve, ...]:
+        return figure_data.curve_data(results, name)
 
-
-def _interaction(data: Interaction) -> Exhibit:
-    columns = (data.trials, data.rates, data.decays, data.values)
-    names = ("trial", slices.RATE, slices.DECAY, data.goal.metric)
-    return Exhibit(
-        what=f"{data.goal.metric} over decay and rate",
-        rows=[dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
-        draw=lambda: draw_parameters.draw_interaction(data),
-    )
-
-
-def _importance_rows(found: Sequence[Importance]) -> Rows:
-    return [
-        {"goal": each.goal.metric, "param": path, "share": share, "settings": each.num_settings}
-        for each in found
-        for path, share in each.shares.items()
-    ]
-
-
-def _parallel_rows(data: Parallel) -> Rows:
-    return [
-        {"trial": trial, **{each.name: each.places[row] for each in data.dimensions}}
-        for row, trial in enumerate(data.trials)
-    ]
-
-
-def _tree_rows(data: TrainingTree) -> Rows:
-    return [
-        {"start": each.start, "end": each.end, "trials": " ".join(map(str, each.trials)),
-         "row": each.row, "parent_row": each.parent}
-        for each in data.stretches
-    ]  # fmt: skip
-
-
-def _curves(curves: tuple[figure_data.Curve, ...], name: str) -> Exhibit:
+    last = figure_data.last_step(results.run, name)
     return Exhibit(
         what=f"{name} of each trial",
-        rows=rows(curves),
-        draw=lambda: draw.draw_curves(curves, name),
+        make_rows=lambda: tables.rows(data()),
+        draw=lambda: draw.draw_curves(data(), name),
+        empty=lambda: draw.draw_curves((), name, last),
     )
 
 
-def _dots(dots: figure_data.Dots) -> Exhibit:
-    side = "the paper's" if dots.paper else "this study's"
-    return Exhibit(
-        what=f"{dots.title}, {side} {dots.axis}",
-        rows=rows(dots),
-        draw=lambda: draw.draw_dots(dots),
-    )
+def _gain(results: Results, marks: Marks) -> Exhibits:
+    gain = figure_data.gain_data(results)
+    if not gain.trials:
+        return {}
+    none = figure_data.GainData(tasks=gain.tasks, chance=gain.chance, trials=())
+    return {
+        "gain": Exhibit(
+            what="scores by task, before and after fine-tuning",
+            make_rows=partial(tables.gain_rows, gain),
+            draw=partial(draw.draw_gain, gain),
+            empty=partial(draw.draw_gain, none),
+        )
+    }
 
 
-def _front_rows(data: figure_data.FrontData) -> Rows:
-    return [
-        {"trial": point.trial, "baseline": point.baseline, "standing": point.group,
-         "knee": point.trial == data.knee,
-         data.x: point.x, f"{data.x}_sem": point.x_error,
-         data.y: point.y, f"{data.y}_sem": point.y_error}
-        for point in data.points
-    ]  # fmt: skip
+def _paper(results: Results, marks: Marks) -> Exhibits:
+    return {
+        f"paper.{index}": Exhibit(
+            what=f"{dots.title}, {'the paper' if dots.paper else 'this study'}'s {dots.axis}",
+            make_rows=partial(tables.rows, dots),
+            draw=partial(draw.draw_dots, dots),
+        )
+        for index, dots in enumerate(figure_data.paper_dots(results))
+    }
 
 
-def _gain_rows(data: figure_data.GainData) -> Rows:
-    return [
-        {"trial": trial.number, "label": format.title(trial), **dataclasses.asdict(gain),
-         "chance": data.chance.get(gain.task)}
-        for trial, _, gains in data.trials
-        for gain in gains
-    ]  # fmt: skip
+def _slices(results: Results, marks: Marks) -> Exhibits:
+    """Every parameter under every goal."""
+    found = {}
+    for data in results.slices:
+        name = results.params[data.x]
+        found[f"slice.{name}.{data.y}"] = Exhibit(
+            what=f"{metrics.named(data.y)} over {name}",
+            make_rows=partial(tables.slice_rows, data),
+            draw=partial(draw_parameters.draw_slice, data, name, marks),
+        )
+    return found
 
 
-def _of_records(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(map(dataclasses.is_dataclass, value))
+def _interactions(results: Results, marks: Marks) -> Exhibits:
+    return {
+        f"interaction.{data.goal.metric}": Exhibit(
+            what=f"{data.goal.metric} over decay and rate",
+            make_rows=partial(tables.interaction_rows, data),
+            draw=partial(draw_parameters.draw_interaction, data, marks),
+        )
+        for data in results.interactions
+    }
 
 
-def _of_numbers(value: Any) -> bool:
-    kinds = (int, float, type(None))
-    return isinstance(value, tuple) and bool(value) and all(isinstance(v, kinds) for v in value)
+def _importance(results: Results, marks: Marks) -> Exhibits:
+    shares = results.importances
+    if not any(each.shares for each in shares):
+        return {}
+    return {
+        "importance": Exhibit(
+            what="how much each parameter decides whether a trial is among the best (PED-ANOVA)",
+            make_rows=partial(tables.importance_rows, shares),
+            draw=partial(draw_parameters.draw_importance, shares, results.params),
+        )
+    }
 
 
-def _cell(value: Any) -> Any:
-    return "; ".join(map(str, value)) if isinstance(value, tuple) else value
+def _parallel(results: Results, marks: Marks) -> Exhibits:
+    data = results.parallel
+    if not data.dimensions:
+        return {}
+    return {
+        "parallel": Exhibit(
+            what="every trial over parameters and goals, each axis from 0 to 1",
+            make_rows=partial(tables.parallel_rows, data),
+            draw=partial(draw_parameters.draw_parallel, data, marks),
+        )
+    }
+
+
+def _mechanism(results: Results, marks: Marks) -> Exhibits:
+    """What probes measured, over decay and under the goals."""
+    found = {}
+    for data in results.mechanism:
+        name = results.params.get(data.x)
+        across = name or metrics.named(data.x)
+        found[f"mechanism.{name or data.x}.{data.y}"] = Exhibit(
+            what=f"{metrics.named(data.y)} over {across}",
+            make_rows=partial(tables.slice_rows, data),
+            draw=partial(draw_parameters.draw_slice, data, across, marks),
+        )
+    return found
+
+
+def _tree(results: Results, marks: Marks) -> Exhibits:
+    """The training that trials share."""
+    tree = results.tree
+    if not tree.rows:
+        return {}
+    return {
+        "tree": Exhibit(
+            what="training that ran once, and the trials that share it",
+            make_rows=partial(tables.tree_rows, tree),
+            draw=partial(draw_parameters.draw_tree, tree, marks),
+        )
+    }
+
+
+FIGURES: tuple[Callable[[Results, Marks], Exhibits], ...] = (
+    _front,
+    _curves,
+    _gain,
+    _paper,
+    _slices,
+    _interactions,
+    _importance,
+    _parallel,
+    _mechanism,
+    _tree,
+)
+"""All figures there are, in the order in which they are listed."""

@@ -9,6 +9,7 @@ from hpo.core.goals import BASE_LOSS_DOWN
 from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.report.findings import price
+from hpo.report.results import Results
 from tests.hpo import toy
 
 
@@ -39,11 +40,11 @@ def test_one_trial_may_have_several_roles_and_there_may_be_no_standard() -> None
 
 def test_the_price_is_paid_from_one_end_of_the_front_to_the_other() -> None:
     run = toy.mixed()
-    assert price(run, front(run)) == (
+    assert price(Results(run)) == (
         "From one end of the front, #2, to the other, #4: gain is better by 0.180 ± 0.014 (12.7 "
         "standard errors) for 0.35 of base_loss, which is 0.019 nats/token for each 0.01 of gain."
     )
     alone = toy.run([toy.trial(0, 3.5, 0.2)])
-    assert price(alone, front(alone)) is None
+    assert price(Results(alone)) is None
     single = toy.run(run.trials, goals=(BASE_LOSS_DOWN,))
-    assert price(single, front(single)) is None
+    assert price(Results(single)) is None

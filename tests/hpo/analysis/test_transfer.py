@@ -17,6 +17,7 @@ from hpo.cli import transfer as transfer_command
 from hpo.core import metrics as wording
 from hpo.core.trial import Run
 from hpo.front.front import front
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from objectives import PlasticityObjective, Recipe
 from tests.hpo import toy
@@ -323,7 +324,7 @@ def test_the_table_shows_a_settings_means_over_seeds_as_the_front_does() -> None
     found = run(*seen)
     proxy = transfer.read_proxy(found, found.trials[0])
     table = transfer_command._table(
-        found, [proxy], Scale(params=1e9, tokens=2e10, batch=1e6, lr=1e-3)
+        Results(found), [proxy], Scale(params=1e9, tokens=2e10, batch=1e6, lr=1e-3)
     )
     cells = {str(each.header): str(next(iter(each.cells))) for each in table.columns}
     (point,) = [each for each in front(found).points if each.number == 0]

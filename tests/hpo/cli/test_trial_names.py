@@ -7,6 +7,7 @@ import re
 import pytest
 
 from hpo.cli import trial_names
+from hpo.report.results import Results
 from tests.hpo import toy
 
 
@@ -14,7 +15,7 @@ from tests.hpo import toy
     ("word", "number"), [("knee", 3), ("5", 5), ("best:base_loss", 2), ("best:gain", 4), ("8", 8)]
 )
 def test_a_trial_is_picked_by_number_knee_or_goal(word: str, number: int) -> None:
-    assert trial_names.pick(toy.mixed(), word).number == number
+    assert trial_names.pick(Results(toy.mixed()), word).number == number
 
 
 @pytest.mark.parametrize(
@@ -31,15 +32,20 @@ def test_a_trial_is_picked_by_number_knee_or_goal(word: str, number: int) -> Non
 )
 def test_what_is_not_there_is_said(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
-        trial_names.pick(toy.mixed(), word)
+        trial_names.pick(Results(toy.mixed()), word)
 
 
 @pytest.mark.parametrize("word", ["knee", "0", "front", "best:gain"])
 def test_an_empty_run_has_nothing_to_pick(word: str) -> None:
     with pytest.raises(ValueError, match=r"none yet|counts for the front yet"):
-        trial_names.picks(toy.run([]), word)
+        trial_names.picks(Results(toy.run([])), word)
 
 
 def test_front_is_all_of_it_in_its_order() -> None:
-    assert [trial.number for trial in trial_names.picks(toy.mixed(), "front")] == [2, 0, 3, 4]
-    assert [trial.number for trial in trial_names.picks(toy.mixed(), "knee")] == [3]
+    assert [trial.number for trial in trial_names.picks(Results(toy.mixed()), "front")] == [
+        2,
+        0,
+        3,
+        4,
+    ]
+    assert [trial.number for trial in trial_names.picks(Results(toy.mixed()), "knee")] == [3]

@@ -16,6 +16,7 @@ from hpo.core.spec import StudySpec
 from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.report import findings, terminal_tables
+from hpo.report.results import Results
 from hpo.storage.record import load_study, read_run, url_of
 from tests.hpo.toy_objective import ToyObjective, spec
 
@@ -111,8 +112,8 @@ def test_the_terminal_the_report_and_json_say_what_is_left_out(tmp_path: Path) -
     (sentence,) = findings.other_groups(record)
     assert "4 more trials" in sentence
     assert "corpus (wiki -> books)" in sentence
-    assert sentence in findings.summary(record, front(record))
-    data = json.loads(json.dumps(terminal_tables.run_json(record)))
+    assert sentence in findings.summary(Results(record))
+    data = json.loads(json.dumps(terminal_tables.run_json(Results(record))))
     assert (data["group"], data["other_groups"], data["conditions"]) == (1, 4, BOOKS)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from hpo.core import files
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from tests.hpo import toy
 
@@ -34,7 +35,7 @@ def test_a_file_has_the_mode_that_umask_says_and_no_trace_of_its_writing(
         files.write(tmp_path / "a.html", "first")
         files.write(tmp_path / "a.html", "text é")
         os.close(files.open_log(tmp_path / "log"))
-        write_report(toy.mixed(), tmp_path / "report.html")
+        write_report(Results(toy.mixed()), tmp_path / "report.html")
         run_folder.make_run_folder(tmp_path, "toy", None)
     finally:
         os.umask(before)
@@ -57,7 +58,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(
         (tmp_path / "run" / name).symlink_to(victim)
     (tmp_path / "run" / "run.json").unlink()
     run_folder.make_run_folder(tmp_path, "run", None)
-    write_report(toy.mixed(), tmp_path / "run" / "report.html")
+    write_report(Results(toy.mixed()), tmp_path / "run" / "report.html")
     files.write(tmp_path / "run" / "error.log", "trace")
     assert victim.read_text() == "letter"
     assert (tmp_path / "run" / "error.log").read_text() == "trace"

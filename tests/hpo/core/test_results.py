@@ -25,6 +25,7 @@ from hpo.front.front import front
 from hpo.report import terminal_tables
 from hpo.report.html.page import render
 from hpo.report.plots import registry
+from hpo.report.results import Results
 from hpo.storage import history
 from hpo.storage.record import load_study, read_run, url_of
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
@@ -184,9 +185,9 @@ class Odd(ToyObjective):
 
 def shown(run: Run) -> None:
     """All that reads a record."""
-    terminal_tables.run_json(run)
-    render(run)
-    for exhibit in registry.exhibits(run).values():
+    terminal_tables.run_json(Results(run))
+    render(Results(run))
+    for exhibit in registry.exhibits(Results(run)).values():
         exhibit.draw()
 
 
@@ -247,7 +248,7 @@ def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
     for key, kept in attrs.items():
         again.set_user_attr(key, kept)
     again.add_trials(old)
-    terminal_tables.run_json(read_run(load_study(url, "toy")))
+    terminal_tables.run_json(Results(read_run(load_study(url, "toy"))))
     run = Controller(spec(trials=9), url).run()
     shown(run)
     assert [trial.state for trial in run.trials] == ["complete"] * 9

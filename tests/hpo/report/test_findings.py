@@ -12,6 +12,7 @@ from hpo.core.goals import Limit
 from hpo.core.metrics import param_names, task_names
 from hpo.front.front import front
 from hpo.report.findings import certainty, summary, verdict, work
+from hpo.report.results import Results
 from tests.hpo import noisy, toy
 
 NAN = math.nan
@@ -80,7 +81,7 @@ def test_a_limit_reads_as_an_inequality(limit: Limit, expected: str) -> None:
 
 def test_summary_says_when_no_searched_trial_beats_the_baseline() -> None:
     run = toy.run([toy.trial(0, 3.4, 0.3, baseline="standard"), toy.trial(1, 3.5, 0.2)])
-    lines = summary(run, front(run))
+    lines = summary(Results(run))
     assert (
         "Best base_loss: the baseline #0 standard with 3.400; no searched trial is better." in lines
     )
@@ -97,15 +98,15 @@ def test_a_probability_is_round_only_where_it_is_sure(share: float, expected: st
 
 
 def test_a_front_whose_noise_is_unknown_says_so() -> None:
-    (line,) = certainty(toy.mixed(), front(toy.mixed()))
+    (line,) = certainty(Results(toy.mixed()))
     assert line.startswith("How sure this front is, is unknown")
-    assert line in summary(toy.mixed(), front(toy.mixed()))
-    assert certainty(toy.run([]), front(toy.run([]))) == []
+    assert line in summary(Results(toy.mixed()))
+    assert certainty(Results(toy.run([]))) == []
 
 
 def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> None:
     run = noisy.curve(noise=0.0)
-    lines = certainty(run, front(run))
+    lines = certainty(Results(run))
     assert lines == [
         "Probability of belonging to the front: #0 100 %, #2 100 %, #4 100 %, #6 100 %, "
         "#8 100 %, #10 100 %.",
@@ -116,7 +117,7 @@ def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> 
 def test_under_noise_the_front_is_told_by_its_expected_values() -> None:
     run = noisy.curve(noise=0.05)
     found = front(run)
-    (line,) = [each for each in certainty(run, found) if each.startswith("Expected true values")]
+    (line,) = [each for each in certainty(Results(run)) if each.startswith("Expected true values")]
     best = found.trials[0].number
     estimate = found.estimates[best]
     assert f"#{best} a {with_sem(estimate['a'], estimate['a_sem'])}, b " in line
@@ -130,7 +131,7 @@ def test_a_baseline_is_compared_with_the_luck_of_the_best_taken_off() -> None:
         dataclasses.replace(t, baseline="standard") if t.number in named else t for t in run.trials
     ]
     some = dataclasses.replace(run, trials=trials)
-    lines = [line for line in certainty(some, front(some)) if line.startswith("Expected a")]
+    lines = [line for line in certainty(Results(some)) if line.startswith("Expected a")]
     assert len(lines) == 1
     assert "#0 against #3 standard, the best baseline" in lines[0]
     assert lines[0].endswith(", significant (95 %, Holm).")
@@ -141,7 +142,7 @@ def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:
     fresh = noisy.trial(24, 0.0, 1.0, seed=9, replicate_of=0, confirms=True,
                         params=run.trials[0].params)  # fmt: skip
     some = dataclasses.replace(run, trials=[*run.trials, fresh])
-    assert certainty(some, front(some))[-1] == (
+    assert certainty(Results(some))[-1] == (
         "#0 again, at fresh seeds after it was chosen: a 0, b 1.000."
     )
 
@@ -149,19 +150,20 @@ def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:
 def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
     run = toy.run([toy.trial(0, 3.4, 0.3)])
     assert "No baseline is complete, so nothing says what the search has won." in summary(
-        run, front(run)
+        Results(Results(run))
     )
 
 
 def test_one_reported_point_is_best_by_all_only_where_nothing_else_may_belong() -> None:
     alone = toy.run([toy.trial(0, 3.4, 0.3), toy.trial(1, 3.5, 0.2)])
     found = front(alone)
-    assert "#0 is best by every goal, so there is nothing to trade." in summary(alone, found)
-    open_ = dataclasses.replace(found, undecided=(alone.trials[1],))
+    assert "#0 is best by every goal, so there is nothing to trade." in summary(Results(alone))
+    undecided = Results(alone)
+    vars(undecided)["front"] = dataclasses.replace(found, undecided=(alone.trials[1],))
     assert (
         "#0 alone is sure enough to be reported; whether it can be traded for another is "
         "undecided, and more seeds would decide it."
-    ) in summary(alone, open_)
+    ) in summary(Results(undecided))
 
 
 def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
@@ -187,4 +189,4 @@ def test_labels_stand_behind_the_name_wherever_a_trial_is_named() -> None:
     ]
     assert names == ["#3", "#3 (merged)", "#3 WSD (merged, x)"]
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline="WSD", labels=["merged"])])
-    assert any("#0 WSD (merged)" in line for line in summary(run, front(run)))
+    assert any("#0 WSD (merged)" in line for line in summary(Results(run)))

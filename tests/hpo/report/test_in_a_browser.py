@@ -9,6 +9,7 @@ import pytest
 
 from hpo.core.trial import Run
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from tests import browser
 from tests.hpo import toy
 from tests.hpo.report.test_report import hostile
@@ -34,7 +35,7 @@ def page() -> Iterator[browser.Page]:
 
 
 def show(page: browser.Page, folder: Path, run: Run, refresh_s: float | None = None) -> None:
-    page.open(write_report(run, folder / "report.html", refresh_s).as_uri())
+    page.open(write_report(Results(run), folder / "report.html", refresh_s).as_uri())
     page.run(DRAWN)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hpo.core import metrics
 from hpo.front.front import front, setting
 from hpo.report import model_card
+from hpo.report.results import Results
 from tests.hpo import toy
 from tests.hpo.toy_objective import ToyExported, ToyResult
 
@@ -39,7 +40,7 @@ def row(text: str, name: str) -> list[str]:
 @pytest.mark.parametrize("number", [2, 6])
 def test_the_card_shows_the_means_and_errors_of_the_front_and_how_many_seeds(number: int) -> None:
     """Also where the weights are those of a further seed."""
-    text = model_card.card(RUN, RUN.trials[number], EXPORTED).replace("\\", "")
+    text = model_card.card(Results(RUN), RUN.trials[number], EXPORTED).replace("\\", "")
     points = {point.number: point for point in front(RUN).points}
     for metric in ("gain", "finetuned"):
         expected = [metrics.measured(points[each], metric) for each in (2, 0)]

@@ -17,6 +17,7 @@ from hpo.core.trial import Rung, Trial
 from hpo.report.html.cards import budget_rows
 from hpo.report.html.page import in_script, render, write_report
 from hpo.report.html.page_data import MOST_POINTS, most_points, thinned
+from hpo.report.results import Results
 from tests.hpo import noisy, toy
 
 
@@ -62,15 +63,15 @@ def hostile() -> str:
         space={name: {"kind": "choice", "options": [name, "b"]}},
         paper=toy.beside_paper(name, name).paper,
     )
-    return render(run)
+    return render(Results(run))
 
 
 def test_report_is_written_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
-    assert write_report(toy.mixed(), path) == path
+    assert write_report(Results(toy.mixed()), path) == path
     first = path.read_text(encoding="utf-8")
     assert first.rstrip().endswith("</html>")
-    write_report(toy.run([]), path)
+    write_report(Results(toy.run([])), path)
     assert path.read_text(encoding="utf-8") != first
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
@@ -78,13 +79,13 @@ def test_report_is_written_whole_and_replaces_the_old_one(tmp_path: Path) -> Non
 def test_a_report_that_cannot_be_placed_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(OSError, match=r"report\.html"):
-        write_report(toy.run([]), tmp_path / "report.html")
+        write_report(Results(toy.run([])), tmp_path / "report.html")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_label_stands_beside_the_number_and_is_escaped() -> None:
     trial = toy.trial(0, 3.5, 0.2, labels=["merged", "<b>x"], notes=["merged, not trained: why"])
-    page = Page(render(toy.run([trial])))
+    page = Page(render(Results(toy.run([trial]))))
     assert page.text.count("0 (merged, <b>x)") >= 2
     assert "merged, not trained: why" in page.text
 
@@ -112,7 +113,7 @@ def test_data_in_a_script_cannot_end_it_and_parses_back() -> None:
 
 
 def test_report_makes_no_request() -> None:
-    html = render(toy.mixed())
+    html = render(Results(toy.mixed()))
     page = Page(html)
     assert html.count(get_plotlyjs()) == 1
     requesting = {"link", "img", "iframe", "object", "embed", "base", "form", "source"}
@@ -130,7 +131,7 @@ def test_report_makes_no_request() -> None:
 
 
 def test_summary_says_what_the_search_won_and_what_it_costs() -> None:
-    text = Page(render(toy.mixed())).text
+    text = Page(render(Results(toy.mixed()))).text
     assert "7 of 12 trials complete, 1 failed, 1 running." in text
     assert (
         "Best gain: #4 with 0.330 ± 0.010, against 0.220 ± 0.010 of #1 constant rate, the best "
@@ -142,17 +143,19 @@ def test_summary_says_what_the_search_won_and_what_it_costs() -> None:
 
 @pytest.mark.parametrize("trials", [[], [toy.trial(0, math.nan, math.nan, curves={})]])
 def test_a_run_without_a_front_has_a_report(trials: list[Any]) -> None:
-    assert "No complete trial counts for the front yet." in Page(render(toy.run(trials))).text
+    assert (
+        "No complete trial counts for the front yet." in Page(render(Results(toy.run(trials)))).text
+    )
 
 
 def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
-    page = Page(render(toy.beside_paper()))
+    page = Page(render(Results(toy.beside_paper())))
     assert "Paper and this study: arXiv 0000.00000, a large model. Another scale" in page.text
     assert "Ours: a toy" in page.text
     assert "here +0.105 ± 0.005 gain over 2 seeds: same direction." in page.text
     assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not told" in page.text
     assert "b is above a: the paper" in page.text
-    assert "Paper and this study" not in Page(render(toy.mixed())).text
+    assert "Paper and this study" not in Page(render(Results(toy.mixed()))).text
     assert drawn(page) == places(page)
     assert {"paper-0", "paper-1", "paper-2"} < places(page)
 
@@ -169,7 +172,7 @@ def drawn(page: Page) -> set[str]:
 
 
 def test_every_figure_has_its_place_and_every_trial_its_row() -> None:
-    page = Page(render(toy.mixed()))
+    page = Page(render(Results(toy.mixed())))
     assert drawn(page) == places(page)
     rows = [attrs["data-trial"] for _, attrs in page.tags if "data-trial" in attrs]
     assert rows == ["2", "0", "3", "4", "1", "5", "6", "7", "8", "9"]
@@ -178,7 +181,7 @@ def test_every_figure_has_its_place_and_every_trial_its_row() -> None:
 
 def test_columns_and_details_hold_what_was_recorded() -> None:
     run = toy.mixed()
-    data = Page(render(run)).data()
+    data = Page(render(Results(run))).data()
     assert data["columns"]["base_loss"][:3] == [3.5, 3.7, 3.45]
     assert data["columns"]["base_loss"][6] is None
     assert data["columns"]["gain_sem"][0] == 0.01
@@ -193,7 +196,7 @@ def test_columns_and_details_hold_what_was_recorded() -> None:
 def test_rungs_and_replicates_are_told_of_a_trial() -> None:
     rung = Rung(fidelity=0.25, metrics={"base_loss": 4.0})
     trials = [toy.trial(0, 3.5, 0.2, rungs=[rung]), toy.trial(1, 3.5, 0.2, replicate_of=0)]
-    details = Page(render(toy.run(trials))).data()["details"]
+    details = Page(render(Results(toy.run(trials)))).data()["details"]
     assert details["rungs"] == {"0": [[0.25, {"base_loss": 4.0}]]}
     assert details["said"]["1"] == ["measures #0 at another seed"]
 
@@ -202,7 +205,9 @@ def test_curves_store_equal_steps_once() -> None:
     run = toy.run(
         [toy.trial(0, 3.5, 0.2), toy.trial(1, 3.6, 0.2), toy.trial(2, 3.7, 0.2, curves={})]
     )
-    (curve,) = [each for each in Page(render(run)).data()["curves"] if each["name"] == "val_loss"]
+    (curve,) = [
+        each for each in Page(render(Results(run))).data()["curves"] if each["name"] == "val_loss"
+    ]
     assert curve["steps"] == [[0, 20, 40, 60]]
     assert curve["of"] == [0, 0, None]
     assert curve["values"][0] == [float(f"{v:.6g}") for _, v in run.trials[0].curves["val_loss"]]
@@ -220,10 +225,10 @@ def test_curves_are_thinned_evenly_only_where_they_do_not_fit() -> None:
 
 
 def test_a_live_report_loads_itself_anew() -> None:
-    page = Page(render(toy.mixed(), refresh_s=10.0))
+    page = Page(render(Results(toy.mixed()), refresh_s=10.0))
     assert page.data()["refresh_s"] == 10
     assert "Live: this page" in page.text
-    still = Page(render(toy.mixed()))
+    still = Page(render(Results(toy.mixed())))
     assert still.data()["refresh_s"] is None
     assert "Live: this page" not in still.text
 
@@ -240,19 +245,19 @@ def test_budget_adds_up_by_state() -> None:
 
 
 def test_few_trials_are_said_to_be_too_few_for_importance() -> None:
-    text = Page(render(toy.mixed())).text
+    text = Page(render(Results(toy.mixed()))).text
     assert "Importance for gain needs 20 measured settings inside the space; there are 6." in text
 
 
 def test_five_hundred_trials_fit_and_keep_every_point() -> None:
-    html = render(toy.large(500))
+    html = render(Results(toy.large(500)))
     assert len(html) - len(get_plotlyjs()) < 3e6
     (curve,) = [each for each in Page(html).data()["curves"] if each["name"] == "train_loss"]
     assert [len(values) for values in curve["values"]] == [40] * 500
 
 
 def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known() -> None:
-    page = Page(render(noisy.curve(0.05, seeds=2, num_points=4)))
+    page = Page(render(Results(noisy.curve(0.05, seeds=2, num_points=4))))
     assert "on the front" in page.text
     membership = page.data()["details"]["membership"]
     assert all(share.endswith("%") for share in membership[:4])
@@ -261,7 +266,7 @@ def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known(
     run = noisy.curve(0.05, seeds=2, num_points=4)
     both = [run.trials[number].metrics["a"] for number in (0, 4)]
     assert mean == pytest.approx(sum(both) / 2, rel=1e-5)
-    unknown = Page(render(toy.mixed()))
+    unknown = Page(render(Results(toy.mixed())))
     assert set(unknown.data()["details"]["membership"]) == {None}
 
 
@@ -276,13 +281,13 @@ def test_a_figure_without_data_is_left_out_of_the_page() -> None:
         )
         for n in range(3)
     ]  # fmt: skip
-    page = render(toy.run(trials))
+    page = render(Results(toy.run(trials)))
     assert 'id="gain-by-task"' not in page
-    assert 'id="gain-by-task"' in render(toy.mixed())
+    assert 'id="gain-by-task"' in render(Results(toy.mixed()))
 
 
 def test_a_curve_without_points_ends_no_report() -> None:
     trials = [
         toy.trial(n, 3.5 + n, 0.2, curves={"val_loss": [], "train_loss": []}) for n in range(2)
     ]
-    assert "<h1>toy</h1>" in render(toy.run(trials))
+    assert "<h1>toy</h1>" in render(Results(toy.run(trials)))

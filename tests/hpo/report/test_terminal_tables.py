@@ -13,6 +13,7 @@ from hpo.analysis.paper_claims import sides
 from hpo.core import format
 from hpo.core.goals import Limit
 from hpo.front.front import front
+from hpo.report.results import Results
 from hpo.report.terminal_tables import failed_table, front_table, paper_table, print_run, run_json
 from tests.hpo import noisy, toy
 
@@ -24,7 +25,7 @@ def text_of(table: Table) -> str:
 
 
 def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
-    text = text_of(front_table(toy.mixed(), front(toy.mixed())))
+    text = text_of(front_table(Results(toy.mixed())))
     rows = [line for line in text.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     assert cells == [
@@ -43,12 +44,16 @@ def test_a_label_stands_beside_the_number_in_tables_and_in_json() -> None:
     merged = toy.trial(0, 3.5, 0.2, labels=["merged"])
     lost = toy.trial(1, math.nan, math.nan, state="failed", failure="lost", labels=["merged"])
     run = toy.run([merged, lost, toy.trial(2, 3.4, 0.1)])
-    assert "0 (merged)" in text_of(front_table(run, front(run)))
-    assert "2 (merged)" not in text_of(front_table(run, front(run)))
+    assert "0 (merged)" in text_of(front_table(Results(run)))
+    assert "2 (merged)" not in text_of(front_table(Results(run)))
     failed = failed_table(run)
     assert failed is not None
     assert "#1 (merged)" in text_of(failed)
-    assert [row["labels"] for row in run_json(run)["trials_all"]] == [["merged"], ["merged"], []]
+    assert [row["labels"] for row in run_json(Results(run))["trials_all"]] == [
+        ["merged"],
+        ["merged"],
+        [],
+    ]
 
 
 def test_a_papers_table_puts_its_numbers_before_ours() -> None:
@@ -63,17 +68,17 @@ def test_a_papers_table_puts_its_numbers_before_ours() -> None:
     ]
     for word in ("b is above a", "paper: b is above a", "base_loss (nats/token)", "failed"):
         assert word in text
-    assert "point" in text_of(front_table(run, front(run)))
-    (table,) = run_json(run)["paper"]["tables"]
+    assert "point" in text_of(front_table(Results(run)))
+    (table,) = run_json(Results(run))["paper"]["tables"]
     assert table["quantities"][1] == {"metric": "gain", "paper": ""}
     assert table["rows"][1]["cells"][0]["paper"] == 2.4
     assert [each["verdict"] for each in table["findings"]] == ["agree", "not told apart"]
-    assert run_json(toy.mixed())["paper"] is None
+    assert run_json(Results(toy.mixed()))["paper"] is None
 
 
 def test_an_empty_front_says_so() -> None:
     assert "No complete trial counts for the front yet." in text_of(
-        front_table(toy.run([]), front(toy.run([])))
+        front_table(Results(toy.run([])))
     )
 
 
@@ -87,11 +92,11 @@ def test_failed_trials_are_listed_with_their_reasons() -> None:
 def test_names_that_look_like_console_markup_stay_text() -> None:
     name = "[bold red]x[/] [link=file:///]y"
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=name, params={name: name})])
-    assert text_of(front_table(run, front(run))).count(name) == 3
+    assert text_of(front_table(Results(run))).count(name) == 3
 
 
 def test_json_has_the_documented_shape() -> None:
-    data = run_json(toy.mixed())
+    data = run_json(Results(toy.mixed()))
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
@@ -120,26 +125,26 @@ def test_json_has_the_documented_shape() -> None:
 def test_the_table_says_how_probable_each_point_of_the_front_is() -> None:
     run = noisy.curve(noise=0.15)
     found = front(run)
-    text = text_of(front_table(run, found))
+    text = text_of(front_table(Results(run)))
     assert "on the front" in text
     rows = [line for line in text.splitlines() if line.startswith("│")]
     for trial, row in zip(found.trials, rows, strict=True):
         cells = [cell.strip() for cell in row.strip("│").split("│")]
         assert cells[0].rstrip("*") == str(trial.number)
         assert cells[2] == format.percent(found.membership[trial.number])
-    assert "on the front" not in text_of(front_table(toy.mixed(), front(toy.mixed())))
+    assert "on the front" not in text_of(front_table(Results(toy.mixed())))
 
 
 def test_what_is_printed_says_what_is_open_and_what_is_not_significant() -> None:
     out = io.StringIO()
-    print_run(noisy.curve(noise=0.15), Console(width=400, file=out))
+    print_run(Results(noisy.curve(noise=0.15)), Console(width=400, file=out))
     for words in ("Not shown on it and not ruled out", "The knee may lie at", "Not significant"):
         assert words in out.getvalue()
 
 
 def test_json_says_how_sure_the_front_is() -> None:
     run = noisy.curve(noise=0.15)
-    found, data = front(run), run_json(run)
+    found, data = front(run), run_json(Results(run))
     low, high = data["hypervolume_range"]
     assert low < data["hypervolume"] < high
     assert data["undecided"] == [trial.number for trial in found.undecided]
@@ -155,14 +160,14 @@ def test_json_says_how_sure_the_front_is() -> None:
     assert list(row["estimates"]) == ["a", "a_sem", "b", "b_sem"]
     again = data["trials_all"][12]
     assert (again["replicate_of"], again["standing"], again["membership"]) == (0, "replicate", None)
-    unknown = run_json(toy.mixed())
+    unknown = run_json(Results(toy.mixed()))
     assert (unknown["front"][0]["membership"], unknown["hypervolume_range"]) == (None, None)
     json.dumps(data, allow_nan=False)
 
 
 def test_numbers_that_json_cannot_say_become_null() -> None:
     trial = toy.trial(0, math.inf, math.nan, params={"x": math.nan}, cost={"time_s": math.inf})
-    data = run_json(toy.run([trial], limits=(Limit(metric="gain", low=0.1),)))
+    data = run_json(Results(toy.run([trial], limits=(Limit(metric="gain", low=0.1),))))
     parsed = json.loads(json.dumps(data, allow_nan=False))
     assert parsed["trials_all"][0]["metrics"]["gain"] is None
     assert parsed["trials_all"][0]["params"] == {"x": None}

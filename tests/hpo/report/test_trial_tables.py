@@ -7,22 +7,24 @@ import io
 import pytest
 from rich.console import Console
 
+from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.report import terminal_tables, trial_tables
+from hpo.report.results import Results
 from tests.hpo import toy
 
 
 def printed(metric: str | None = None, top: int | None = None) -> list[list[str]]:
     """Cells of the rows of every trial."""
     console = Console(file=io.StringIO(), width=300)
-    trial_tables.print_trials(toy.mixed(), console, metric, top)
+    trial_tables.print_trials(Results(toy.mixed()), console, metric, top)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
 
 
-def shown(run: object) -> str:
+def shown(run: Run) -> str:
     console = Console(file=io.StringIO(), width=300)
-    terminal_tables.print_run(run, console)  # type: ignore[arg-type]
+    terminal_tables.print_run(Results(run), console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 

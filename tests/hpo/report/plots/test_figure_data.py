@@ -11,11 +11,12 @@ from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal
 from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.report.plots import draw, figure_data
+from hpo.report.results import Results
 from tests.hpo import noisy, toy
 
 
 def plane_of(run: Run) -> figure_data.FrontData:
-    return figure_data.front_data(run, front(run), *figure_data.plane(run))
+    return figure_data.front_data(Results(run), *figure_data.plane(run))
 
 
 def test_front_data_places_every_measured_trial_with_its_errors() -> None:
@@ -75,14 +76,13 @@ def test_front_figure_names_groups_baselines_and_knee() -> None:
 
 def test_a_label_is_in_every_figure_that_names_the_trial() -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline="a" * 40, labels=["merged"])])
-    found = front(run)
     (point,) = plane_of(run).points
     assert point.hover[0].startswith(f"#0 {'a' * 40} (merged)")
     (text,) = next(t for t in draw.draw_front(plane_of(run)).data if t.name == "baseline").text
     assert text.endswith("… (merged)")
-    (curve,) = figure_data.curve_data(run, found, "train_loss")
+    (curve,) = figure_data.curve_data(Results(run), "train_loss")
     assert curve.label.endswith("(merged)")
-    (stroke, _) = draw.draw_gain(figure_data.gain_data(run, found)).data
+    (stroke, _) = draw.draw_gain(figure_data.gain_data(Results(run))).data
     assert stroke.name.endswith("(merged)")
 
 
@@ -90,12 +90,12 @@ def test_an_empty_run_draws_empty_figures() -> None:
     run = toy.run([])
     assert draw.draw_front(plane_of(run)).data == ()
     assert figure_data.curve_names(run) == []
-    assert draw.draw_gain(figure_data.gain_data(run, front(run))).data == ()
+    assert draw.draw_gain(figure_data.gain_data(Results(run))).data == ()
 
 
 def test_curves_keep_every_point_and_show_the_front_and_baselines_first() -> None:
     run = toy.mixed()
-    curves = figure_data.curve_data(run, front(run), "train_loss")
+    curves = figure_data.curve_data(Results(run), "train_loss")
     assert [curve.trial for curve in curves if curve.shown] == [0, 1, 2, 3, 4]
     assert [curve.trial for curve in curves if not curve.shown] == [5, 6, 7, 8, 9]
     assert [curve.label for curve in curves][:3] == ["#0 standard", "#1 constant rate", "#2"]
@@ -123,13 +123,13 @@ def test_curve_names_start_with_validation_and_end_with_probes() -> None:
 def test_a_diverged_curve_has_a_gap_where_it_is_not_finite() -> None:
     points = [[0, 5.0], [1, math.inf], [2, math.nan]]
     run = toy.run([toy.trial(0, 3.5, 0.2, curves={"train_loss": points})])
-    data = figure_data.curve_data(run, front(run), "train_loss")
+    data = figure_data.curve_data(Results(run), "train_loss")
     assert list(draw.draw_curves(data, "train_loss").data[0].y) == [5.0, None, None]
 
 
 def test_gain_by_task_goes_from_before_to_after_with_chance() -> None:
     run = toy.mixed()
-    data = figure_data.gain_data(run, front(run))
+    data = figure_data.gain_data(Results(run))
     assert data.tasks == toy.TASKS
     assert data.chance == {"arithmetic": 0.1, "grammar": 0.1}
     trial, shown, gains = data.trials[0]
@@ -142,7 +142,7 @@ def test_gain_by_task_goes_from_before_to_after_with_chance() -> None:
 
 def test_names_that_look_like_markup_are_escaped_in_figures() -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE, params={toy.HOSTILE: toy.HOSTILE})])
-    data = figure_data.curve_data(run, front(run), "val_loss")
+    data = figure_data.curve_data(Results(run), "val_loss")
     for figure in (draw.draw_front(plane_of(run)), draw.draw_curves(data, "val_loss")):
         text = figure.to_json()
         assert "<img" not in text.replace("\\u003c", "<")
@@ -150,7 +150,7 @@ def test_names_that_look_like_markup_are_escaped_in_figures() -> None:
 
 
 def test_a_quantity_of_a_paper_is_drawn_on_both_sides_where_both_are_known() -> None:
-    dots = figure_data.paper_dots(toy.beside_paper())
+    dots = figure_data.paper_dots(Results(toy.beside_paper()))
     assert [(each.paper, each.axis) for each in dots] == [
         (True, "b is above a"),
         (False, "base_loss (nats/token)"),
@@ -162,7 +162,7 @@ def test_a_quantity_of_a_paper_is_drawn_on_both_sides_where_both_are_known() -> 
     assert dots[1].errors == pytest.approx((0.05, 0.06))
     (drawn,) = draw.draw_dots(dots[1]).data
     assert drawn.x == ("a", "b")
-    assert figure_data.paper_dots(toy.mixed()) == ()
+    assert figure_data.paper_dots(Results(toy.mixed())) == ()
 
 
 def test_a_repeated_point_is_drawn_at_its_mean_with_its_membership() -> None:
@@ -175,7 +175,7 @@ def test_a_repeated_point_is_drawn_at_its_mean_with_its_membership() -> None:
         ]
     )
     found = front(run)
-    data = figure_data.front_data(run, found, "a", "b")
+    data = figure_data.front_data(Results(run), "a", "b")
     assert {(p.trial, p.group): (p.x, p.y) for p in data.points} == {
         (2, "replicate"): (1.2, 2.2),
         (3, "replicate"): (2.2, 1.2),

@@ -19,9 +19,9 @@ import pytest
 from hpo import notebook
 from hpo.cli import main
 from hpo.core.trial import Run
-from hpo.front.front import front
 from hpo.report.plots import figure_data, files, registry
 from hpo.report.plots.registry import Exhibit
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from tests.hpo import toy
 from tests.hpo.cli.test_main import complaint
@@ -40,7 +40,7 @@ def small() -> Run:
 
 @pytest.mark.parametrize("name", ["front", "curve.val_loss", "gain", "paper.1"])
 def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> None:
-    found = registry.exhibit(toy.beside_paper(), name)
+    found = registry.exhibit(Results(toy.beside_paper()), name)
     for ending in ("csv", "parquet", "json"):
         files.write(found, name, tmp_path / f"x.{ending}", "toy")
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == found.rows
@@ -57,7 +57,7 @@ def test_csv_parquet_and_json_hold_the_same_rows(name: str, tmp_path: Path) -> N
 
 def test_a_page_needs_no_network(tmp_path: Path) -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE)])
-    path = files.write(registry.exhibit(run, "front"), "front", tmp_path / "x.html", "toy")
+    path = files.write(registry.exhibit(Results(run), "front"), "front", tmp_path / "x.html", "toy")
     text = path.read_text()
     assert len(text) > 1e6
     assert "<img src=x" not in text
@@ -71,13 +71,15 @@ def test_a_page_needs_no_network(tmp_path: Path) -> None:
     ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")]
 )
 def test_pictures_are_drawn(ending: str, start: bytes, tmp_path: Path) -> None:
-    path = files.write(registry.exhibit(small(), "front"), "front", tmp_path / f"x.{ending}", "toy")
+    path = files.write(
+        registry.exhibit(Results(small()), "front"), "front", tmp_path / f"x.{ending}", "toy"
+    )
     assert path.read_bytes().startswith(start)
     assert path.stat().st_size > 2000
 
 
 def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
-    drawn = registry.exhibit(toy.mixed(), "curve.val_loss").draw()
+    drawn = registry.exhibit(Results(toy.mixed()), "curve.val_loss").draw()
     waiting = [trace.name for trace in drawn.data if trace.visible == "legendonly"]
     assert waiting
     figure = files.on_paper(drawn, "x")
@@ -86,9 +88,13 @@ def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
 
 
 def test_pages_are_titled_with_the_runs_name(tmp_path: Path) -> None:
-    figure = files.on_paper(go.Figure(), files.title(registry.exhibit(small(), "front"), "a<b"))
+    figure = files.on_paper(
+        go.Figure(), files.title(registry.exhibit(Results(small()), "front"), "a<b")
+    )
     assert figure.layout.title.text == "a&lt;b: base_loss against gain"
-    path = files.write(registry.exhibit(small(), "front"), "front", tmp_path / "x.html", "mine")
+    path = files.write(
+        registry.exhibit(Results(small()), "front"), "front", tmp_path / "x.html", "mine"
+    )
     assert "mine: base_loss against gain" in path.read_text(encoding="utf-8")
 
 
@@ -122,7 +128,7 @@ def test_plot_prints_the_path_and_lists_figures_without_one(
     assert capsys.readouterr().out.strip() == str(shown / "deep" / "x.CSV")
     assert main.main(["plot", "toy"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in registry.exhibits(toy.mixed()))
+    assert all(name in printed for name in registry.exhibits(Results(toy.mixed())))
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet", "html"])
@@ -131,7 +137,7 @@ def test_all_figures_are_written_into_a_folder_and_what_is_missing_is_said(
 ) -> None:
     assert main.main(["plot", "toy", "--all", "--to", "deep/all", "--format", ending]) == 0
     lines = capsys.readouterr().out.splitlines()
-    found = registry.exhibits(toy.mixed())
+    found = registry.exhibits(Results(toy.mixed()))
     written, skipped = lines[: len(found)], lines[len(found) :]
     assert written == [str(shown / f"deep/all/{name}.{ending}") for name in found]
     assert sorted(map(str, (shown / "deep/all").iterdir())) == sorted(written)
@@ -168,7 +174,7 @@ def test_all_pictures_are_drawn_by_one_browser(
     )
     assert main.main(["plot", "toy", "--all"]) == 0
     pictures = list((shown / "toy-figures").iterdir())
-    assert len(pictures) == len(registry.exhibits(toy.mixed()))
+    assert len(pictures) == len(registry.exhibits(Results(toy.mixed())))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert len(started) == 1
 
@@ -223,18 +229,18 @@ class Text(HTMLParser):
 
 def test_a_notebook_shows_findings_figure_and_table() -> None:
     parsed = Text()
-    parsed.feed(notebook.shown(toy.mixed()))
+    parsed.feed(notebook.shown(Results(toy.mixed())))
     assert {"h3", "li", "table", "svg"} <= set(parsed.tags)
     assert parsed.tags.count("tr") == 1 + 4
     run = toy.mixed()
-    points = figure_data.front_data(run, front(run), *figure_data.plane(run)).points
+    points = figure_data.front_data(Results(run), *figure_data.plane(run)).points
     assert parsed.tags.count("g") == len(points) > 4
     assert "0.300 ± 0.010" in parsed.text
     assert "Knee" in parsed.text
 
 
 def test_a_notebook_shows_a_run_in_few_bytes_and_without_script() -> None:
-    parsed, shown = Text(), notebook.shown(toy.mixed())
+    parsed, shown = Text(), notebook.shown(Results(toy.mixed()))
     parsed.feed(shown)
     assert len(shown) < 50_000
     assert "script" not in parsed.tags
@@ -263,7 +269,7 @@ def test_a_runs_repr_is_one_line() -> None:
 
 def test_a_notebook_shows_a_run_without_results() -> None:
     parsed = Text()
-    parsed.feed(notebook.shown(toy.run([])))
+    parsed.feed(notebook.shown(Results(toy.run([]))))
     assert "No complete trial counts for the front yet." in parsed.text
     assert "table" not in parsed.tags
 
@@ -271,7 +277,7 @@ def test_a_notebook_shows_a_run_without_results() -> None:
 def test_hostile_names_stay_text_in_a_notebook() -> None:
     one = toy.trial(0, 3.5, 0.2, baseline=toy.HOSTILE, params={toy.HOSTILE: toy.HOSTILE})
     parsed = Text()
-    parsed.feed(notebook.shown(toy.run([one], description=toy.HOSTILE)))
+    parsed.feed(notebook.shown(Results(toy.run([one], description=toy.HOSTILE))))
     assert "img" not in parsed.tags
     assert "<img src=x onerror=alert(1)>" in parsed.text
 
@@ -306,7 +312,7 @@ def test_a_run_is_loaded_from_python_by_its_name(
     ],
 )
 def test_no_cell_of_a_csv_file_is_a_formula_and_numbers_stay_numbers(value: Any, cell: str) -> None:
-    exhibit = Exhibit(what="x", rows=[{"plain": value, "=name": 1}], draw=go.Figure)
+    exhibit = Exhibit(what="x", make_rows=lambda: [{"plain": value, "=name": 1}], draw=go.Figure)
     names, row = csv.reader(io.StringIO(files._csv(exhibit, "x", "toy").decode(), newline=""))
     assert names == ["plain", "'=name"]
     assert row == [cell, "1"]

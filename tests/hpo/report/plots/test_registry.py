@@ -12,6 +12,8 @@ from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.report.plots import draw, registry
 from hpo.report.plots.figure_data import Curve
+from hpo.report.plots.rows import rows
+from hpo.report.results import Results
 from tests.hpo import toy
 from tests.hpo.analysis.test_probes import PROBE, probed
 from tests.hpo.analysis.test_slices import searched
@@ -23,16 +25,16 @@ def small() -> Run:
 
 
 def test_a_run_has_these_figures() -> None:
-    assert list(registry.exhibits(toy.beside_paper())) == [
+    assert list(registry.exhibits(Results(toy.beside_paper()))) == [
         "front", "curve.val_loss", "curve.train_loss", "curve.finetune.arithmetic",
         "curve.finetune.grammar", "gain", "paper.0", "paper.1", "paper.2",
         "slice.weight_decay.base_loss", "slice.weight_decay.gain", "parallel",
     ]  # fmt: skip
-    assert list(registry.exhibits(toy.run([]))) == ["front"]
+    assert list(registry.exhibits(Results(toy.run([])))) == ["front"]
 
 
 def test_the_fronts_rows_are_its_points() -> None:
-    first, second = registry.exhibit(small(), "front").rows
+    first, second = registry.exhibit(Results(small()), "front").rows
     assert first == {
         "trial": 0, "baseline": "standard", "standing": "dominated", "knee": False,
         "base_loss": 3.5, "base_loss_sem": None, "gain": 0.2, "gain_sem": 0.01,
@@ -41,7 +43,7 @@ def test_the_fronts_rows_are_its_points() -> None:
 
 
 def test_a_curve_has_a_row_for_each_trial_and_step() -> None:
-    found = registry.exhibit(small(), "curve.val_loss").rows
+    found = registry.exhibit(Results(small()), "curve.val_loss").rows
     run = small()
     assert [(row["trial"], row["steps"], row["values"]) for row in found] == [
         (trial.number, step, float(f"{value:.6g}"))
@@ -52,7 +54,7 @@ def test_a_curve_has_a_row_for_each_trial_and_step() -> None:
 
 
 def test_gain_has_a_row_for_each_trial_and_task() -> None:
-    found = registry.exhibit(small(), "gain").rows
+    found = registry.exhibit(Results(small()), "gain").rows
     assert found[0] == {
         "trial": 0, "label": "#0 standard", "task": "arithmetic", "before": 0.2, "after": 0.4,
         "error": 0.01, "chance": 0.1,
@@ -61,7 +63,7 @@ def test_gain_has_a_row_for_each_trial_and_task() -> None:
 
 
 def test_a_papers_figure_has_a_row_for_each_point() -> None:
-    paper, ours = (registry.exhibit(toy.beside_paper(), f"paper.{n}").rows for n in (0, 1))
+    paper, ours = (registry.exhibit(Results(toy.beside_paper()), f"paper.{n}").rows for n in (0, 1))
     assert [(row["points"], row["values"], row["paper"]) for row in paper] == [
         ("a", 2.5, True), ("b", 2.4, True)]  # fmt: skip
     assert [row["points"] for row in ours] == ["a", "b"]
@@ -85,7 +87,7 @@ class Stem:
 def test_rows_unfold_records_and_columns_of_one_length() -> None:
     leaf = Leaf("a", (1.0, 2.0), (3.0, None), ("u", "v"))
     assert (
-        registry.rows(Stem("t", (leaf, leaf)))
+        rows(Stem("t", (leaf, leaf)))
         == [
             {"title": "t", "name": "a", "x": 1.0, "y": 3.0, "words": "u"},
             {"title": "t", "name": "a", "x": 2.0, "y": None, "words": "v"},
@@ -93,11 +95,11 @@ def test_rows_unfold_records_and_columns_of_one_length() -> None:
         * 2
     )
     uneven = Leaf("b", (1.0,), (3.0, None), ())
-    assert registry.rows((uneven,)) == [{"name": "b", "x": "1.0", "y": "3.0; None", "words": ""}]
+    assert rows((uneven,)) == [{"name": "b", "x": "1.0", "y": "3.0; None", "words": ""}]
 
 
 def test_parameters_have_slices_interactions_and_parallel_coordinates() -> None:
-    found = registry.exhibits(searched())
+    found = registry.exhibits(Results(searched()))
     names = [name for name in found if name.startswith(("slice", "interaction", "parallel"))]
     assert names == [
         *(f"slice.{name}.{goal}" for name in ("weight_decay", "lr", "shape")
@@ -114,7 +116,7 @@ def test_parameters_have_slices_interactions_and_parallel_coordinates() -> None:
 
 
 def test_what_probes_measured_has_rows_over_decay_and_under_goals() -> None:
-    found = registry.exhibits(probed())
+    found = registry.exhibits(Results(probed()))
     assert found[f"mechanism.weight_decay.{PROBE}"].rows[2] == {
         "trial": 2, DECAY: 0.03, PROBE: 3.0,
     }  # fmt: skip
@@ -124,7 +126,7 @@ def test_what_probes_measured_has_rows_over_decay_and_under_goals() -> None:
 
 
 def test_the_tree_has_a_row_for_each_stretch() -> None:
-    found = registry.exhibits(run_of("aab", "aac", "z"))["tree"].rows
+    found = registry.exhibits(Results(run_of("aab", "aac", "z")))["tree"].rows
     assert found == [
         {"start": 0, "end": 20, "trials": "0 1", "row": 0.5, "parent_row": None},
         {"start": 20, "end": 30, "trials": "0", "row": 0, "parent_row": 0.5},
@@ -134,7 +136,7 @@ def test_the_tree_has_a_row_for_each_stretch() -> None:
 
 def test_every_figure_can_be_drawn() -> None:
     for run in (searched(), probed(), run_of("aab", "aac"), toy.beside_paper()):
-        for name, each in registry.exhibits(run).items():
+        for name, each in registry.exhibits(Results(run)).items():
             assert each.draw().data, name
 
 
@@ -146,21 +148,21 @@ RUNS = {
 
 @pytest.mark.parametrize("made", RUNS.values(), ids=RUNS)
 def test_every_trace_of_every_figure_has_a_name(made: Callable[[], Run]) -> None:
-    for name, each in registry.exhibits(made()).items():
+    for name, each in registry.exhibits(Results(made())).items():
         for trace in each.draw().data:
             assert trace.name, (name, trace)
 
 
 def test_no_two_entries_of_a_legend_are_the_same() -> None:
     for made in RUNS.values():
-        for name, each in registry.exhibits(made()).items():
+        for name, each in registry.exhibits(Results(made())).items():
             entries = [trace.name for trace in each.draw().data if trace.showlegend is not False]
             assert len(entries) == len(set(entries)), name
 
 
 def test_slices_and_parallel_lines_mark_the_front_and_the_baselines() -> None:
     run = toy.mixed()
-    found = registry.exhibits(run)
+    found = registry.exhibits(Results(run))
     wanted = {
         "front": {trial.number for trial in front(run).trials},
         "baseline": {trial.number for trial in run.trials if trial.baseline is not None},
@@ -183,7 +185,7 @@ def test_layers_are_counted_by_whole_numbers(layers: int, distance: int) -> None
 
 def test_titles_of_axes_keep_their_distance() -> None:
     for made in RUNS.values():
-        for each in registry.exhibits(made()).values():
+        for each in registry.exhibits(Results(made())).values():
             layout = each.draw().layout
             assert layout.yaxis.title.standoff > 0
             assert layout.yaxis.automargin

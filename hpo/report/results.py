@@ -1,0 +1,144 @@
+"""What a run found: computed once, and handed to everything that shows it.
+
+Terminal, JSON, report, notebook, model card and figures all read one `Results`, so that they agree
+and the model of the seed noise is fitted once. Each part is computed when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from hpo.analysis import headline, importance, paper_claims, probes, rank_agreement, slices
+from hpo.analysis import training_tree as trees
+from hpo.analysis.headline import Line
+from hpo.analysis.importance import Importance
+from hpo.analysis.paper_claims import Side
+from hpo.analysis.probes import Association
+from hpo.analysis.rank_agreement import Disagreement
+from hpo.analysis.slices import Interaction, Parallel, Slice
+from hpo.analysis.training_tree import TrainingTree
+from hpo.core import metrics
+from hpo.core.goals import Goal
+from hpo.core.trial import Run, Trial
+from hpo.front import significance
+from hpo.front.front import Comparison, Front, compare, counted, front, setting
+from hpo.front.losses import losses
+from hpo.front.replicates import Setting
+from hpo.front.significance import Difference
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """A run's record and everything that follows from it."""
+
+    run: Run
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Results({self.run!r})"
+
+    @cached_property
+    def front(self) -> Front:
+        """The best settings, given the noise."""
+        return front(self.run)
+
+    @cached_property
+    def counted(self) -> tuple[Trial, ...]:
+        """The settings that compete for the front, each the mean over its seeds, by number."""
+        return tuple(counted(self.run))
+
+    @cached_property
+    def params(self) -> dict[str, str]:
+        """Path -> short name of each parameter that is searched or set."""
+        return metrics.param_names(self.run, self.run.trials)
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison | None, ...]:
+        """By each goal, the best against the best baseline; None while no baseline counts."""
+        return tuple(compare(self.run, goal) for goal in self.run.goals)
+
+    @cached_property
+    def differences(self) -> tuple[Difference, ...]:
+        """Between every two settings of the front, in every goal."""
+        return significance.differences(self.front)
+
+    @cached_property
+    def from_baselines(self) -> tuple[Difference, ...]:
+        """The best by each goal against the best baseline by it, as expected."""
+        return significance.from_baselines(self.front)
+
+    @cached_property
+    def headline(self) -> tuple[Line, ...]:
+        """The standard recipe, the best by each goal, and the knee."""
+        return headline.headline(self.run, self.front)
+
+    @cached_property
+    def paper_sides(self) -> tuple[Side, ...]:
+        """Each table of the paper beside what this run measured; none without a paper."""
+        return () if self.run.paper is None else paper_claims.sides(self.run, self.run.paper)
+
+    @cached_property
+    def rank_agreement(self) -> Disagreement:
+        """How far the orders by gain and by the fine-tuned score agree."""
+        return rank_agreement.disagreements(self.run)
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """Every varied parameter against every goal."""
+        found = (
+            slices.slice_data(self.run, path, goal.metric)
+            for path in slices.varied(self.run)
+            for goal in self.run.goals
+        )
+        return tuple(each for each in found if each.trials)
+
+    @cached_property
+    def interactions(self) -> tuple[Interaction, ...]:
+        """Each goal over weight decay and learning rate together."""
+        return slices.interactions(self.run)
+
+    @cached_property
+    def parallel(self) -> Parallel:
+        """Every trial over all parameters and scores."""
+        return slices.parallel_data(self.run)
+
+    @cached_property
+    def importances(self) -> tuple[Importance, ...]:
+        """How much each parameter decides, by goal."""
+        return importance.importances(self.run)
+
+    @cached_property
+    def associations(self) -> tuple[tuple[Association, ...], ...]:
+        """How probes' measures agree with weight decay and the goals; none without probes."""
+        return probes.associations(self.run)
+
+    @cached_property
+    def mechanism(self) -> tuple[Slice, ...]:
+        """The main measures of probes over weight decay, and the goals over them."""
+        return probes.mechanism_slices(self.run) if self.associations else ()
+
+    @cached_property
+    def tree(self) -> TrainingTree:
+        """The training that trials share."""
+        return trees.tree(self.run)
+
+    def best(self, goal: Goal) -> Trial | None:
+        """The best setting by one goal as observed; None while none counts."""
+        if not self.counted:
+            return None
+        return self.counted[int(losses(self.counted, [goal])[:, 0].argmin())]
+
+    def setting(self, trial: Trial) -> Setting:
+        """The setting that a trial measures, with all its seeds."""
+        return setting(self.run, trial)
+
+    def is_knee(self, trial: Trial) -> bool:
+        """Whether the front's knee is at this trial."""
+        return self.front.knee is not None and trial.number == self.front.knee.number
+
+    def recorded(self, trials: Sequence[Trial]) -> list[Trial]:
+        """The same trials as recorded, where the front shows means over their seeds."""
+        by_number = {trial.number: trial for trial in self.run.trials}
+        return [by_number[trial.number] for trial in trials]
