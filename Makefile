@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test install clean
+.PHONY: demo test docs install clean
 
 install: $(VENV)/installed
 
@@ -20,6 +20,9 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+docs: install
+	$(BIN)/python -m tests.docs
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache

@@ -24,7 +24,7 @@ from hpo.report.plots import draw, figure_data
 from hpo.report.results import Results
 from hpo.storage import run_folder
 from tests import browser as tests_browser
-from tests.bench.readme import where
+from tests.bench.tables import where
 
 WIDTH, HEIGHT = 900, 480
 

@@ -13,7 +13,7 @@ import torch
 from hpo.core.objective import Request
 from objectives.config.probes import ProbeName
 from objectives.config.recipe import Recipe
-from tests.bench import calibration, decay, devices, lanes, probes, readme, stages, throughput
+from tests.bench import calibration, decay, devices, lanes, probes, stages, tables, throughput
 from tests.bench import figures as bench_figures
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.faults import run
@@ -158,20 +158,20 @@ def test_devices_are_compared_where_there_are_two(
     assert "needs at least 2 GPUs, found 1" in capsys.readouterr().err
 
 
-def test_readme_tables_come_from_results_and_nothing_else_changes() -> None:
+def test_a_table_names_command_machine_and_commit() -> None:
     result = {
         "name": "lanes",
-        "machine": {"cpu": "a processor", "cores": 2, "gpu": None},
+        "machine": {"cpu": "a processor", "cores": 2, "threads": 1, "gpu": None},
+        "commit": "0123abc",
         "versions": {"torch": "2.13.0"},
         "figures": {"speed": {"value": 1234.5, "sem": 6.0, "n": 3, "unit": "x", "goal": ">= 4"}},
     }
-    text = "before\n<!-- bench a -->\nold\n<!-- end a -->\nafter\n"
-    found = readme.filled(text, {"a": result, "absent": result})
-    assert "old" not in found
-    assert "| speed | 1234 x | 6 | 3 | >= 4 |" in found
-    assert found.startswith("before\n<!-- bench a -->\n")
-    assert found.endswith("<!-- end a -->\nafter\n")
-    assert readme.filled(found, {"a": result}) == found
+    text = tables.table(result)
+    assert "| speed | 1234 x | 6 | 3 | >= 4 |" in text
+    assert text.endswith(
+        "`python -m tests.bench lanes`; a processor, 2 cores, 1 threads; commit 0123abc; "
+        "torch 2.13.0."
+    )
 
 
 def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> None:
@@ -183,7 +183,7 @@ def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> 
         "park.noise_0.15.ours.at_50": figure(0.25, None),
         "park.noise_0.15.ours.overstated": figure(-3.0, 2.61),
     }
-    assert readme.wide(figures) == [
+    assert tables.wide(figures) == [
         "| | at_50 | overstated | n |",
         "|---|---|---|---|",
         "| park.noise_0.0.ours | 0.975 ± 0.0039 (goal >= 0.85) |  | 5 |",

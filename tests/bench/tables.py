@@ -1,31 +1,31 @@
-"""Writes README's tables of measured figures from tests/bench/results: python -m tests.bench.readme
-
-Each results file gives the table between `<!-- bench NAME -->` and `<!-- end NAME -->`.
-"""
+"""Tables of measured figures from the results files of the benches; `tests.docs` writes them."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parents[2]
-
 
 WIDE = ("search", "late_goals", "rungs", "throughput", "faults")
 """Benches with many figures of few kinds."""
 
 
-RESULTS = ROOT / "tests" / "bench" / "results"
+RESULTS = Path(__file__).parent / "results"
+
+
+def named(name: str) -> str:
+    """The table of the results file of this name."""
+    return table(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def table(result: dict[str, Any]) -> str:
-    """A result as a Markdown table, with the machine and command under it."""
+    """A result as a Markdown table, with command, machine, commit and versions below it."""
     lines = wide(result["figures"]) if result["name"] in WIDE else long(result["figures"])
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     command = f"`python -m tests.bench {result['name']}`"
-    return "\n".join([*lines, "", f"{command}; {where(result['machine'])}; {versions}."])
+    machine = f"{where(result['machine'])}, {result['machine']['threads']} threads"
+    commit = f"commit {result['commit']}" if result["commit"] else "commit unknown"
+    return "\n".join([*lines, "", f"{command}; {machine}; {commit}; {versions}."])
 
 
 def long(figures: dict[str, Any]) -> list[str]:
@@ -64,27 +64,3 @@ def _cell(figure: dict[str, Any] | None) -> str:
 def where(machine: dict[str, Any]) -> str:
     """The machine in words."""
     return str(machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores")
-
-
-def filled(text: str, results: dict[str, dict[str, Any]]) -> str:
-    """README with the tables of these results, by name."""
-    for name, result in results.items():
-        pattern = rf"(<!-- bench {name} -->\n).*?(<!-- end {name} -->)"
-        text = re.sub(
-            pattern, lambda match, r=result: f"{match[1]}{table(r)}\n{match[2]}", text, flags=re.S
-        )
-    return text
-
-
-def main() -> None:
-    """Fill README in place."""
-    results = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(RESULTS.glob("*.json"))
-    }
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
