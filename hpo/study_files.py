@@ -1,4 +1,4 @@
-"""What a command line asks of a study, as data: the same study loads here and in a worker."""
+"""Which study, and what differs from its file, as data: it loads here, in a worker and later."""
 
 from __future__ import annotations
 
@@ -21,10 +21,21 @@ from hpo.core.domains import ends
 from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
 from hpo.storage.record import json_roundtrip
-from hpo.storage.run_folder import Origin
 
-SPEC_OVERRIDES = ("trials", "budget_s", "seed", "max_flops", "patience", "confirm")
+SPEC_OVERRIDES = ("name", "trials", "budget_s", "seed", "max_flops", "patience", "confirm")
 """Fields of a study that the command line sets under the same name."""
+
+
+NOTED: dict[str, Any] = {
+    "study": str,
+    "variant": str | None,
+    "params": dict,
+    "folder": str | None,
+    "device": str | None,
+    "devices": int | None,
+    "sharding": str | None,
+}
+"""Fields that decide what a trial gives, which a run's folder keeps, and their types there."""
 
 
 COMPUTE_OPTIONS = ("device", "devices", "sharding", "lanes", "store", "store_gb", "share")
@@ -38,9 +49,11 @@ class StudyRequest:
     study: str
     store: str
     """The folder of finished stages."""
-    setting: str | None = None
-    settings: tuple[tuple[str, Any], ...] = ()
-    """Hyperparameters that are fixed: path and value."""
+    variant: str | None = None
+    """A name among the study file's VARIANTS."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that are fixed."""
+    name: str | None = None
     trials: int | None = None
     budget_s: float | None = None
     max_flops: float | None = None
@@ -62,8 +75,7 @@ class StudyRequest:
         Raises:
             ValueError: there is no such study, or an option does not fit it.
         """
-        fixed = dict(self.settings)
-        spec = load_fixed(self.study, self.setting, fixed, Path(self.folder))
+        spec = load_fixed(self.study, self.variant, self.params, Path(self.folder))
         compute: Any = self._given(COMPUTE_OPTIONS)
         objective = spec.objective.configure(compute)
         return dataclasses.replace(spec, **self._given(SPEC_OVERRIDES), objective=objective)
@@ -72,42 +84,64 @@ class StudyRequest:
         """JSON-able, with the folder that relative paths start from."""
         return {"launch": dataclasses.asdict(self), "folder": self.folder}
 
+    def note(self) -> dict[str, Any]:
+        """What has to be known to load the study again, from any folder; JSON-able."""
+        data = {name: getattr(self, name) for name in NOTED}
+        if self.study.endswith(".py"):
+            data["study"] = str(Path(self.folder, self.study))
+        return data | {"folder": self.folder if self.params else None}
+
+    @classmethod
+    def noted(cls, note: Mapping[str, Any], store: str) -> StudyRequest:
+        """The request of a note.
+
+        Raises:
+            ValueError: the note has another shape.
+        """
+        data = {"variant" if name == "setting" else name: each for name, each in note.items()}
+        for name, value in data.items():
+            if not isinstance(value, NOTED.get(name, ())):
+                raise ValueError(
+                    f"the run's note says {name} {checks.shown(value)} of its study; run the study "
+                    "again, which writes the note."
+                )
+        return cls(**{name: each for name, each in data.items() if each is not None}, store=store)
+
     def _given(self, names: Sequence[str]) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def received(message: Mapping[str, Any]) -> StudyRequest:
-    """The launch in a message."""
-    data = dict(message["launch"])
-    settings = tuple((path, value) for path, value in data.pop("settings"))
-    return StudyRequest(**data, settings=settings)
+    """The request in a message."""
+    return StudyRequest(**message["launch"])
 
 
 STUDY_NAME = "STUDY"
 
 
-SETTINGS = "SETTINGS"
+VARIANTS, SETTINGS = "VARIANTS", "SETTINGS"
+"""The name in a study file, and its earlier name."""
 
 
 PointOrBaseline = TypeVar("PointOrBaseline", GridPoint, Baseline)
 
 
-def load(study: str, setting: str | None = None) -> StudySpec:
-    """The study of this name or file: its STUDY, or the one its SETTINGS have under this name.
+def load(study: str, variant: str | None = None) -> StudySpec:
+    """The study of this name or file: its STUDY, or the one its VARIANTS have under this name.
 
     Raises:
         ValueError: there is none, or the file does not give one.
     """
     path = file_of(study)
     module = _execute(path)
-    spec = getattr(module, STUDY_NAME, None) if setting is None else _settings(module).get(setting)
+    spec = getattr(module, STUDY_NAME, None) if variant is None else _variants(module).get(variant)
     if isinstance(spec, StudySpec):
         return _in_folder(spec, path.parent)
-    if setting is None:
+    if variant is None:
         raise ValueError(f"{path} defines no {STUDY_NAME}; {_remedy(module)}")
-    hint = checks.near(setting, _settings(module))
-    raise ValueError(f"{path} has no setting {setting!r} in its {SETTINGS}; {hint}")
+    hint = checks.near(variant, _variants(module))
+    raise ValueError(f"{path} has no variant {variant!r} in its {VARIANTS}; {hint}")
 
 
 def file_of(study: str) -> Path:
@@ -152,7 +186,7 @@ def _remedy(module: types.ModuleType) -> str:
 
 
 def load_fixed(
-    study: str, setting: str | None, fixed: Mapping[str, Any], given_in: Path
+    study: str, variant: str | None, fixed: Mapping[str, Any], given_in: Path
 ) -> StudySpec:
     """`load` and `with_params`.
 
@@ -161,7 +195,7 @@ def load_fixed(
     Raises:
         ValueError: as there.
     """
-    spec = load(study, setting)
+    spec = load(study, variant)
     if not fixed:
         return spec
     given = _in_folder(with_params(spec, fixed), given_in)
@@ -201,14 +235,7 @@ def _without(point: PointOrBaseline, fixed: Container[str]) -> PointOrBaseline:
     return dataclasses.replace(point, params=params)
 
 
-def origin(study: str, setting: str | None, params: Mapping[str, Any]) -> Origin:
-    """What `load` and `with_params` need to give the same study again, from any folder."""
-    place = str(Path(study).absolute()) if study.endswith(".py") else study
-    given_in = os.getcwd() if params else None
-    return Origin(study=place, setting=setting, params=dict(params), folder=given_in)
-
-
-def reload(run: Run, origin: Origin) -> StudySpec:
+def reload(run: Run, request: StudyRequest) -> StudySpec:
     """The study that a run was made from, with an objective that measures as it did then.
 
     What decides the result of a recorded trial is compared: the objective's description, beside the
@@ -217,11 +244,10 @@ def reload(run: Run, origin: Origin) -> StudySpec:
     Raises:
         ValueError: it is not there any more, or its trials would give something else now.
     """
-    given_in = Path.cwd() if origin.folder is None else Path(origin.folder)
-    spec = load_fixed(origin.study, origin.setting, origin.params, given_in)
+    spec = request.spec()
     if json_roundtrip(spec.objective.describe()) != run.reproduce["study"]["objective"]:
         raise ValueError(
-            f"{origin.study} describes another objective than the one that run {run.name!r} was "
+            f"{request.study} describes another objective than the one that run {run.name!r} was "
             "measured by; undo the change, or give the unchanged file with --study."
         )
     return spec
@@ -245,8 +271,8 @@ def folder() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _settings(module: types.ModuleType) -> dict[str, StudySpec]:
-    found = getattr(module, SETTINGS, {})
+def _variants(module: types.ModuleType) -> dict[str, StudySpec]:
+    found = getattr(module, VARIANTS, getattr(module, SETTINGS, {}))
     return found if isinstance(found, dict) else {}
 
 

@@ -252,4 +252,4 @@ FULL = replace(
 STUDY = SMALL
 
 
-SETTINGS = {"small": SMALL, "full": FULL}
+VARIANTS = {"small": SMALL, "full": FULL}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hpo.cli import main
-from hpo.cli.main import parser
+from hpo.cli.parser import parser
 from hpo.core.spec import StudySpec
 from hpo.executors import EXECUTORS
 from tests import docs

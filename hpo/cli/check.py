@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo.cli.options import DONE, command
-from hpo.cli.run import add_options, chosen, executor_options, launch, study
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
+from hpo.cli.run import chosen, executor_options, study, study_request
 from hpo.cli.run_choice import Opened
 from hpo.core import format
 from hpo.core.failures import StorageError
@@ -28,24 +29,16 @@ from hpo.search import preflight
 from hpo.storage import run_folder
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo check`."""
-    added = command(commands, "check", run, "check a study, and say what it would cost")
-    add_options(added)
-    added.add_argument("--json", action="store_true", help="print JSON")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Check everything, then print what would be done; nothing is written."""
-    asked = launch(arguments)
-    spec, options = study(asked, arguments), executor_options(arguments)
+    request = study_request(arguments)
+    spec, options = study(request, arguments), executor_options(arguments)
     try:
-        opened = chosen(spec, arguments, os.environ.get(run_folder.STORAGE_ENV))
+        opened = chosen(spec, request, arguments, os.environ.get(run_folder.STORAGE_ENV))
     except StorageError as error:
         raise ValueError(str(error)) from None
     folder = arguments.out / opened.place.name
-    executor = EXECUTORS[arguments.executor](spec, asked, folder, options)
+    executor = EXECUTORS[arguments.executor](spec, request, folder, options)
     with contextlib.closing(executor):
         preflight.check(spec)
         slots = executor.slots
@@ -54,7 +47,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps(finite(found), indent=1, allow_nan=False))
     else:
-        _print(found, console)
+        _print(found, new_console())
     _check_disk(found, arguments.store_gb)
     return DONE
 

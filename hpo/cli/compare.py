@@ -13,22 +13,15 @@ from rich.text import Text
 
 from hpo.analysis import run_comparison
 from hpo.analysis.run_comparison import Fronts, Pair, Side
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core import format
 from hpo.core import metrics as wording
 from hpo.report.terminal_tables import finite
 from hpo.storage import run_folder
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo compare`."""
-    added = command(commands, "compare", run, "fronts of several runs, and which is ahead")
-    added.add_argument("run", metavar="RUN", nargs="+", help="runs' names or folders")
-    added.add_argument("--json", action="store_true", help="for programs")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the fronts, their hypervolumes under one reference, and the differences."""
     places = [run_folder.find_run(each, arguments.out, arguments.storage) for each in arguments.run]
     folders = [place.folder.resolve() for place in places]
@@ -44,7 +37,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps(finite(as_json(found)), indent=1, allow_nan=False))
     else:
-        _print(found, console)
+        _print(found, new_console())
     return DONE
 
 

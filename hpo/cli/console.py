@@ -15,6 +15,17 @@ from rich.segment import Segment
 from hpo.cli.streams import encodable
 from hpo.core.format import escape_controls
 
+WIDTH = 140
+"""Columns where no terminal says how many there are."""
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """What a command prints tables and text to."""
+    made = Console(highlight=False, stderr=stderr)
+    if not made.is_terminal:
+        made = Console(highlight=False, stderr=stderr, width=WIDTH)
+    return guarded(made)
+
 
 def guarded(console: Console) -> Console:
     """The console, which spells out control characters of all that it is given to print."""

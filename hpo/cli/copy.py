@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core.format import plural
 from hpo.core.passwords import shown
 from hpo.storage import lease, run_folder
@@ -16,15 +15,7 @@ from hpo.storage.addresses import checked
 from hpo.storage.record import copy_study, load_study
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo copy`."""
-    added = command(commands, "copy", run, "copy a run's record into another database")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument("--to-storage", required=True, metavar="URL", help="where to")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Copy while nobody writes it, and say how to go on there."""
     checked(arguments.to_storage, "--to-storage")
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
@@ -32,5 +23,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         count = copy_study(place.url, place.name, arguments.to_storage)
     copied = f"Copied {plural(count, 'trial')} of {place.name}"
     text = f"{copied}; to go on there, run the study with --storage "
-    console.print(Text(text + shown(arguments.to_storage)), soft_wrap=True)
+    new_console().print(Text(text + shown(arguments.to_storage)), soft_wrap=True)
     return DONE

@@ -13,26 +13,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from rich.console import Console
-
-from hpo.cli.options import DONE, command
-from hpo.cli.values import whole
+from hpo.cli.options import DONE
 from hpo.storage import run_folder
 from hpo.storage.record import guarded, load_study
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo dashboard`."""
-    added = command(commands, "dashboard", run, "optuna-dashboard on the run, on this machine")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument(
-        "--port", type=whole(1, 65535), default=8080, metavar="N", help="8080 by default"
-    )
-    added.add_argument("--writable", action="store_true", help="allow changes from the page")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
     serve(

@@ -7,14 +7,13 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.study import Study
-from rich.console import Console
 from rich.text import Text
 
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core.format import plural
 from hpo.executors.processes import LOGS
 from hpo.executors.slurm import FOLDER
@@ -33,16 +32,9 @@ FILES = re.compile(
 FOLDERS = (LOGS, FOLDER)
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo delete`."""
-    added = command(commands, "delete", run, "delete a run, its record and its folder")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument("--yes", action="store_true", help="do not ask")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Delete the run, after asking; what is in its folder and not the run's stays, and is named."""
+    console = new_console()
     place = run_folder.find_any(arguments.run, arguments.out, arguments.storage)
     study = find_study(place.url, place.name)
     if not (arguments.yes or _agreed(place, study)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -14,8 +15,12 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
 from sqlalchemy import create_engine, text
 
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE, FAILED
 from hpo.core import format
 from hpo.core.failures import StorageError
 from hpo.core.format import plural
@@ -50,6 +55,9 @@ EXTRAS = {
 """What is needed for some uses only: package -> module, extra, use."""
 
 
+STANDINGS = {True: "ok", None: "note", False: "PROBLEM"}
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing looked at."""
@@ -58,6 +66,16 @@ class Check:
     ok: bool | None
     """None: it could be better, and nothing needs it to be."""
     found: str
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found; a problem is a failure."""
+    table = Table("check", "", "found", title="What works here", title_justify="left")
+    found = checks(arguments.out, arguments.storage)
+    for each in found:
+        table.add_row(Text(each.name), STANDINGS[each.ok], Text(each.found))
+    new_console().print(table)
+    return FAILED if any(each.ok is False for each in found) else DONE
 
 
 def checks(out: Path, storage: str | None) -> list[Check]:

@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from hpo import study_files
 from hpo.cli import export_folder, trial_names
-from hpo.cli.options import DONE, INTERRUPTED, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE, INTERRUPTED
 from hpo.cli.progress import Display
 from hpo.core import files, format
 from hpo.core.events import clean
@@ -25,46 +25,22 @@ from hpo.report import model_card
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 from hpo.storage import run_folder
-from hpo.storage.run_folder import Origin, RunFolder
+from hpo.storage.run_folder import RunFolder
+from hpo.study_files import StudyRequest
 
 CARD = "README.md"
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo export`."""
-    added = command(commands, "export", run, "a trial as Hugging Face folders, with its evidence")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument(
-        "--trial", required=True, metavar="ID", help="a number, knee, or best:GOAL"
-    )  # fmt: skip
-    added.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
-    added.add_argument("--study", metavar="STUDY", help="the study's file, where it has moved")
-    added.add_argument("--setting", metavar="NAME", help="of that study")
-    added.add_argument("--device", metavar="D", help="where what is missing is trained again")
-    added.add_argument("--share", metavar="URL", help="where machines share finished stages")
-    added.add_argument("--json", action="store_true", help="for programs")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the folder; what the store does not hold any more is trained again."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
     results = Results(run_folder.read(place))
     record = results.run
     trial = trial_names.pick(results, arguments.trial)
-    origin = _origin(arguments, place)
-    given = {
-        "device": arguments.device or origin.device,
-        "devices": origin.devices,
-        "sharding": origin.sharding,
-        "store": str(place.folder.parent / run_folder.STORE),
-        "share": arguments.share,
-    }
-    compute: Any = {name: value for name, value in given.items() if value is not None}
-    objective = study_files.reload(record, origin).objective.configure(compute)
+    study = study_files.reload(record, _study(arguments, place))
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
-    shown = Console(stderr=True) if arguments.json else console
-    display = Display(shown, len(record.trials), trial.number)
+    console = new_console(stderr=arguments.json)
+    display = Display(console, len(record.trials), trial.number)
     try:
         with (
             export_folder.filling(arguments.to, place.name, trial.number),
@@ -74,7 +50,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             display(
                 {"wave": [trial.number], "trials": len(record.trials), "finished": trial.number}
             )
-            exported = objective.export(request, arguments.to, lambda event: display(clean(event)))
+            exported = study.objective.export(
+                request, arguments.to, lambda event: display(clean(event))
+            )
             files.write(arguments.to / CARD, model_card.card(results, trial, exported))
     except (Interrupted, KeyboardInterrupt):
         console.print(Text("Stopped; what was trained is kept, the same command goes on."))
@@ -83,25 +61,22 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def _origin(arguments: argparse.Namespace, place: RunFolder) -> Origin:
+def _study(arguments: argparse.Namespace, place: RunFolder) -> StudyRequest:
     """The study the run is of, as noted or as given."""
-    noted = run_folder.read_origin(place)
-    if arguments.study is not None:
-        given = study_files.origin(arguments.study, arguments.setting, {})
-        if noted is None:
-            return given
-        setting = given.setting or noted.setting
-        return dataclasses.replace(noted, study=given.study, setting=setting)
-    if noted is None:
+    note, store = run_folder.read_study(place), str(place.folder.parent / run_folder.STORE)
+    if note is None and arguments.study is None:
         raise ValueError(
             f"run {place.name!r} does not tell which study it is of; give its file with --study."
         )
-    if noted.study.endswith(".py") and not Path(noted.study).is_file():
+    noted = StudyRequest.noted({"study": arguments.study} if note is None else note, store)
+    if arguments.study is None and noted.study.endswith(".py") and not Path(noted.study).is_file():
         raise ValueError(
             f"the study file {noted.study} of run {place.name!r} is not there any more; give it "
             "with --study."
         )
-    return noted
+    given = {name: getattr(arguments, name) for name in ("study", "variant", "device", "share")}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(noted, **changed)
 
 
 def _tell(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hpo import study_files
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core import format
 from hpo.core.failures import StorageError
 from hpo.core.trial import Run
@@ -22,13 +21,9 @@ from hpo.storage.record import DATABASE, guarded, load_study, read_run
 COLUMNS = ("run", "state", "finished", "failed", "of", "changed", "best")
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo list`."""
-    return [command(commands, "list", run, "studies that ship, and runs with their progress")]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print both tables; a run that cannot be read has a row that says why."""
+    console = new_console()
     table = Table("study", "what it does", title="Studies", title_justify="left")
     for name, line in study_files.shipped().items():
         table.add_row(Text(name), Text(line))

@@ -1,4 +1,4 @@
-"""The command line; `hpo.cli` has the commands that are not here.
+"""The command line: parses it, imports the command's work, and turns errors into exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with its state kept.
 """
@@ -9,62 +9,33 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from importlib import import_module
 
-import optuna
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from hpo.cli import (
-    check,
-    compare,
-    copy,
-    dashboard,
-    delete,
-    doctor,
-    export,
-    listing,
-    params,
-    parsing,
-    plot,
-    run,
-    show,
-    store,
-    streams,
-    transfer,
-)
-from hpo.cli import console as terminal
-from hpo.cli.options import DONE, FAILED, INTERRUPTED, USAGE, command
-from hpo.cli.values import whole
-from hpo.core import files, format
+from hpo.cli import streams
+from hpo.cli.options import FAILED, INTERRUPTED, USAGE, Command
+from hpo.cli.parser import help_without_command, parser
+from hpo.core import files
 from hpo.core.failures import ObjectiveError, StorageError
+from hpo.core.format import escape_controls
 from hpo.core.passwords import mask, shown
 from hpo.executors.interrupts import Interrupted
-from hpo.report.html.page import write_report
-from hpo.report.results import Results
-from hpo.storage import run_folder
 
-OUT = "runs"
+SENTENCES = (ValueError, StorageError, MemoryError, ObjectiveError)
+"""Errors whose text is a sentence for the user; of others the kind is shown too."""
 
 
-WIDTH = 140
-"""Columns where no terminal says how many there are."""
-
-
-STANDINGS = {True: "ok", None: "note", False: "PROBLEM"}
-"""What `hpo doctor` says of a check."""
+OBJECTIVES_SENTENCES = ("StoreError", "RanksError")
+"""The same, of a package that is not imported here."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     with streams.lasting() as out:
-        made = parser()
-        if parsing.help_without_command(made, words):
+        if help_without_command(words):
             return USAGE
-        arguments = made.parse_args(words)
-        measures = arguments.command is run.run
+        arguments = parser().parse_args(words)
+        measures = arguments.command.name == "run"
         if out is not None:
             out.tells_of_pipe = measures
         code = _do(arguments, words)
@@ -76,15 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    arguments.line = shlex.join(["hpo", *map(shown, words)])
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
-    console = terminal.guarded(console)
+    arguments.command_line = shlex.join(["hpo", *map(shown, words)])
     try:
-        chosen: Callable[[argparse.Namespace, Console], int] = arguments.command
-        return chosen(arguments, console)
+        return _work(arguments.command)(arguments)
     except ValueError as error:
         return _complain(error, USAGE)
     except OSError as error:
@@ -95,61 +60,21 @@ def _do(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    top = parsing.top("Searches pretraining hyperparameters for plasticity.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    with_storage = [*run.add(commands), *check.add(commands)]
-    params.add(commands)
-    commands_on_runs = [
-        *listing.add(commands),
-        *show.add(commands),
-        command(commands, "report", _report, "write the HTML report, print its path"),
-    ]
-    commands_on_runs[2].add_argument("run", metavar="RUN", help="a run's name or folder")
-    for each in commands_on_runs[1:]:
-        each.add_argument(
-            "--group", type=whole(1), metavar="N", help="of trials, where data or versions changed"
-        )
-    on_store = store.add(commands)
-    with_storage += commands_on_runs
-    for module in (copy, dashboard, compare, plot, export, transfer, delete):
-        with_storage += module.add(commands)
-    with_storage.append(command(commands, "doctor", _doctor, "what works here"))
-    for each in [*with_storage, *on_store]:
-        each.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help="runs' folder")
-    for each in with_storage:
-        each.add_argument(
-            "--storage", metavar="URL", help="database; default: a file in the run, or what the "
-            f"environment has as {run_folder.STORAGE_ENV}",
-        )  # fmt: skip
-    return top
-
-
-def _report(arguments: argparse.Namespace, console: Console) -> int:
-    place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    results = Results(run_folder.read(place, arguments.group))
-    print(write_report(results, place.report).absolute())
-    return DONE
-
-
-def _doctor(arguments: argparse.Namespace, console: Console) -> int:
-    table = Table("check", "", "found", title="What works here", title_justify="left")
-    checks = doctor.checks(arguments.out, arguments.storage)
-    for each in checks:
-        table.add_row(Text(each.name), STANDINGS[each.ok], Text(each.found))
-    console.print(table)
-    return FAILED if any(each.ok is False for each in checks) else DONE
+def _work(command: Command) -> Callable[[argparse.Namespace], int]:
+    """What the command does, imported now."""
+    module, _, name = command.work.partition(":")
+    found: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
+    if "optuna" in sys.modules:  # which tells of each trial otherwise
+        optuna_logging = import_module("optuna.logging")
+        optuna_logging.set_verbosity(optuna_logging.ERROR)
+    return found
 
 
 def _complain(error: Exception, code: int, *, expected: bool = False) -> int:
-    expected = (
-        expected
-        or isinstance(error, ValueError | StorageError | MemoryError | ObjectiveError)
-        or type(error).__name__ in ("StoreError", "RanksError")
-    )
-    text = format.escape_controls(mask(" ".join(str(error).split()))) or type(error).__name__
-    print(f"hpo: {text}" if expected else f"hpo: {type(error).__name__}: {text}", file=sys.stderr)
+    kind = type(error).__name__
+    expected = expected or isinstance(error, SENTENCES) or kind in OBJECTIVES_SENTENCES
+    text = escape_controls(mask(" ".join(str(error).split()))) or kind
+    print(f"hpo: {text}" if expected else f"hpo: {kind}: {text}", file=sys.stderr)
     return code
 
 

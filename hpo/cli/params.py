@@ -9,53 +9,37 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hpo import study_files
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core import checks
 from hpo.core.objective import ListsParameters, Objective, Parameter
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo params`; it needs no run and no storage, so none of the common options."""
-    added = command(commands, "params", run, "list hyperparameters: type, unit, default, meaning")
-    added.add_argument(
-        "pattern", nargs="?", default="", metavar="PATTERN",
-        help="part of a path, such as lora, or a glob, such as 'pretrain.*_frac'",
-    )  # fmt: skip
-    added.add_argument(
-        "--study", metavar="STUDY", help="of this study's objective, by name or file"
-    )
-    added.add_argument("--setting", metavar="NAME", help="setting of the study")
-    added.add_argument("--json", action="store_true", help="print JSON")
-    return []
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the hyperparameters whose path matches."""
-    if arguments.setting is not None and arguments.study is None:
-        raise ValueError("--setting names a setting of a study; give the study with --study.")
-    found = matching(parameters(arguments.study, arguments.setting), arguments.pattern)
+    if arguments.variant is not None and arguments.study is None:
+        raise ValueError("--variant names a variant of a study; give the study with --study.")
+    found = matching(parameters(arguments.study, arguments.variant), arguments.pattern)
     if arguments.json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
-        console.print(table(found))
+        new_console().print(table(found))
     return DONE
 
 
-def parameters(study: str | None, setting: str | None) -> Sequence[Parameter]:
+def parameters(study: str | None, variant: str | None) -> Sequence[Parameter]:
     """Those of a study's objective, or of the recipe of language models.
 
     Raises:
         ValueError: there is no such study.
     """
     if study is not None:
-        return of_objective(study_files.load(study, setting).objective)
+        return of_objective(study_files.load(study, variant).objective)
     if importlib.util.find_spec("objectives") is None:
         raise ValueError("the package `objectives` is not installed; run pip install -e . again.")
     line = [sys.executable, "-P", "-m", "objectives.config"]

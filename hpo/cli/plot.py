@@ -6,13 +6,12 @@ import argparse
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo.cli.options import DONE, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core.format import escape_controls
 from hpo.report.plots import files, registry
 from hpo.report.plots.registry import Exhibit
@@ -22,24 +21,7 @@ from hpo.storage import run_folder
 FORMAT = "png"
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo plot`."""
-    added = command(commands, "plot", run, "a figure as picture, page or data")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument("figure", metavar="FIGURE", nargs="?", help="without one they are listed")
-    added.add_argument("--all", action="store_true", help="every figure, into a folder")
-    added.add_argument(
-        "--to", type=Path, metavar="PATH", help="a file that ends in .png, .svg, .pdf, .html, "
-        ".csv, .parquet or .json, by default FIGURE.png; with --all a folder, by default "
-        "RUN-figures",
-    )  # fmt: skip
-    added.add_argument(
-        "--format", choices=list(files.WRITERS), help="of the files, without a --to FILE"
-    )
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the figure and print its path, or list the figures there are."""
     _check(arguments)
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
@@ -50,7 +32,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _write_all(results, arguments.to or Path(f"{name}-figures"), ending)
         return DONE
     if arguments.figure is None:
-        console.print(_listed(registry.exhibits(results)))
+        new_console().print(_listed(registry.exhibits(results)))
         return DONE
     found = registry.exhibit(results, arguments.figure)
     path = arguments.to or Path(f"{_file_name(arguments.figure)}.{ending}")

@@ -16,19 +16,18 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hpo import study_files
 from hpo.cli import live, run_choice
-from hpo.cli.options import DONE, FAILED, INTERRUPTED, command
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE, FAILED, INTERRUPTED
 from hpo.cli.progress import Display
 from hpo.cli.run_choice import Opened
-from hpo.cli.values import rate, seconds, setting, share, whole
 from hpo.controller import Controller
 from hpo.core import files
 from hpo.core.failures import StorageError
 from hpo.core.format import duration, escape_controls, plural
 from hpo.core.objective import Event
 from hpo.core.passwords import mask
-from hpo.core.spec import MOST_SEED, StudySpec, WarmStartTrial
+from hpo.core.spec import StudySpec, WarmStartTrial
 from hpo.core.trial import Run
 from hpo.executors import EXECUTORS, Options
 from hpo.executors.interrupts import Interrupted, interrupts
@@ -47,100 +46,22 @@ MORE = 8
 """Trials that are offered to a study that is finished."""
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo run`."""
-    added = command(commands, "run", run, "start a study, or continue it")
-    add_options(added)
-    return [added]
-
-
-def add_options(added: argparse.ArgumentParser) -> None:
-    """The study and all that is said of it."""
-    added.add_argument("study", metavar="STUDY", help="a name that `hpo list` shows, or a .py file")
-    added.add_argument("--setting", metavar="NAME", help="small or full, where a study has both")
-    added.add_argument(
-        "--trials", type=whole(1), metavar="N", help="trials in all, named ones included"
-    )
-    added.add_argument("--budget", type=seconds, metavar="TIME", help="such as 90s, 30m, 1h30m")
-    added.add_argument(
-        "--set", action="append", default=[], type=setting, metavar="PATH=VALUE", dest="settings",
-        help="fix a hyperparameter; may be repeated",
-    )  # fmt: skip
-    added.add_argument("--wall", type=seconds, metavar="TIME", help="start no wave after this")
-    added.add_argument("--max-flops", type=rate, metavar="N", help="operations to measure with")
-    added.add_argument(
-        "--patience",
-        type=whole(1),
-        metavar="N",
-        help="end when N full trials in a row gained nothing",
-    )
-    added.add_argument(
-        "--confirm", type=whole(0), metavar="N", help="measure the front at N fresh seeds"
-    )
-    added.add_argument("--warm-start", metavar="RUN", help="an earlier run to start from")
-    _add_executor(added)
-    added.add_argument("--lanes", type=whole(1), metavar="K", help="most trials in one program")
-    added.add_argument("--seed", type=whole(0, MOST_SEED), metavar="N", help="the study's seed")
-    added.add_argument("--device", metavar="D", help="cpu or cuda; a GPU is used if there is one")
-    added.add_argument(
-        "--devices", type=whole(1), metavar="N", help="devices of one trial, such as 4 GPUs"
-    )
-    added.add_argument(
-        "--sharding", metavar="KIND", help="of a model over them: replicate (whole on each) or fsdp"
-    )
-    added.add_argument("--wait", action="store_true", help="until whoever runs the study has ended")
-    added.add_argument(
-        "--accept-changes", action="store_true",
-        help="go on with other data or library versions, as a new group of trials",
-    )  # fmt: skip
-    added.add_argument("--name", metavar="NAME", help="of the run; default: the study's")
-    added.add_argument(
-        "--restart", action="store_true", help="begin again where a run's database has vanished"
-    )
-    added.add_argument(
-        "--fork", action="store_true",
-        help="where the study has changed: a new run beside the old one",
-    )  # fmt: skip
-    added.add_argument(
-        "--store-gb", type=rate, metavar="GB", help="size within which the store keeps itself"
-    )
-    added.add_argument("--share", metavar="URL", help="where machines share finished stages")
-    added.add_argument("--live", action="store_true", help="rewrite the report as results come")
-
-
-def _add_executor(added: argparse.ArgumentParser) -> None:
-    added.add_argument(
-        "--executor", choices=list(EXECUTORS), default="inline", help="where trials run"
-    )
-    added.add_argument("--workers", type=whole(1), metavar="N", help="workers of the executor")
-    added.add_argument("--worker-cpus", type=share, default=1.0, metavar="N", help="in a cluster")
-    added.add_argument("--worker-gpus", type=share, default=0.0, metavar="N", help="such as 0.5")
-    added.add_argument(
-        "--slurm", action="append", default=[], type=setting, metavar="NAME=VALUE",
-        help="a setting of its jobs, such as partition=gpu or time=60",
-    )  # fmt: skip
-    added.add_argument(
-        "--hung-after",
-        type=seconds,
-        metavar="TIME",
-        help="without progress it is replaced; 1h, and 10m while it reads data",
-    )
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Measure until the study ends or is interrupted; then say how to go on."""
+    console = new_console()
     try:
         with interrupts():
             return _measure(arguments, console)
     except (Interrupted, KeyboardInterrupt):
         console.print(Text("Stopped; what was finished is kept. To continue:"))
-        console.print(Text(arguments.line), soft_wrap=True)
+        console.print(Text(arguments.command_line), soft_wrap=True)
         return INTERRUPTED
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    place, controller = _open(launch(arguments), arguments, console)
-    run_folder.note_origin(place, origin(arguments))
+    request = study_request(arguments)
+    place, controller = _open(request, arguments, console)
+    run_folder.note_study(place, request.note())
     before = run_folder.read(place)
     finished = sum(trial.state != "running" for trial in before.trials)
     if finished:
@@ -203,14 +124,14 @@ class _Traces:
 
 
 def _open(
-    asked: StudyRequest, arguments: argparse.Namespace, console: Console
+    request: StudyRequest, arguments: argparse.Namespace, console: Console
 ) -> tuple[run_folder.RunFolder, Controller]:
     """The run's folder and its controller, with the executor that the command line names."""
-    spec, options = study(asked, arguments), executor_options(arguments)
+    spec, options = study(request, arguments), executor_options(arguments)
     default = os.environ.pop(run_folder.STORAGE_ENV, None)  # workers need no password
-    opened = chosen(spec, arguments, default)
+    opened = chosen(spec, request, arguments, default)
     name = opened.place.name
-    executor = EXECUTORS[arguments.executor](spec, asked, arguments.out / name, options)
+    executor = EXECUTORS[arguments.executor](spec, request, arguments.out / name, options)
     if opened.finished < spec.trials:
         preflight.check(spec)
     if opened.line is not None:
@@ -227,19 +148,18 @@ def _open(
     )
 
 
-def study(asked: StudyRequest, arguments: argparse.Namespace) -> StudySpec:
-    """The study with all that the command line sets, under the name that its run is to have."""
-    spec = asked.spec()
-    if arguments.name is not None:
-        spec = dataclasses.replace(spec, name=arguments.name)
-    if arguments.warm_start is not None:
-        spec = dataclasses.replace(spec, warm=_earlier(arguments))
-    return spec
+def study(request: StudyRequest, arguments: argparse.Namespace) -> StudySpec:
+    """The study with all that the command line sets."""
+    spec = request.spec()
+    if arguments.warm_start is None:
+        return spec
+    return dataclasses.replace(spec, warm=_earlier(arguments))
 
 
-def chosen(spec: StudySpec, arguments: argparse.Namespace, default: str | None) -> Opened:
+def chosen(
+    spec: StudySpec, request: StudyRequest, arguments: argparse.Namespace, default: str | None
+) -> Opened:
     """The run that is meant; `default`: the storage that the environment names."""
-    noted = origin(arguments).study
     return run_choice.choose(
         spec,
         arguments.out,
@@ -247,52 +167,25 @@ def chosen(spec: StudySpec, arguments: argparse.Namespace, default: str | None) 
         default,
         fork=arguments.fork,
         restart=arguments.restart,
-        origin=noted,
+        origin=request.note()["study"],
     )
 
 
-def origin(arguments: argparse.Namespace) -> run_folder.Origin:
-    """Which study it is, for the run's note."""
-    found = study_files.origin(arguments.study, arguments.setting, dict(arguments.settings))
-    return dataclasses.replace(
-        found,
-        device=arguments.device,
-        devices=arguments.devices,
-        sharding=arguments.sharding,
-    )
-
-
-def launch(arguments: argparse.Namespace) -> StudyRequest:
-    """What the command line asks of the study."""
-    return StudyRequest(
-        study=arguments.study,
-        setting=arguments.setting,
-        settings=tuple(arguments.settings),
-        trials=arguments.trials,
-        budget_s=arguments.budget,
-        max_flops=arguments.max_flops,
-        patience=arguments.patience,
-        confirm=arguments.confirm,
-        seed=arguments.seed,
-        device=arguments.device,
-        devices=arguments.devices,
-        sharding=arguments.sharding,
-        lanes=arguments.lanes,
-        store=str(arguments.out / run_folder.STORE),
-        store_gb=arguments.store_gb,
-        share=arguments.share,
-    )
+def study_request(arguments: argparse.Namespace) -> StudyRequest:
+    """Which study the command line names, and what it changes of it."""
+    given = _fields(StudyRequest, arguments) | {"params": dict(arguments.params)}
+    return StudyRequest(**given, store=str(arguments.out / run_folder.STORE))
 
 
 def executor_options(arguments: argparse.Namespace) -> Options:
-    """What is said of the executor."""
-    return Options(
-        workers=arguments.workers,
-        patience_s=arguments.hung_after,
-        cpus=arguments.worker_cpus,
-        gpus=arguments.worker_gpus,
-        slurm=dict(arguments.slurm),
-    )
+    """What the command line sets of the executor."""
+    return Options(**_fields(Options, arguments) | {"slurm": dict(arguments.slurm)})
+
+
+def _fields(kind: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that are fields of a dataclass."""
+    names = [each.name for each in dataclasses.fields(kind)]
+    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
 def _finished(count: int) -> str:

@@ -151,8 +151,8 @@ def _known(
 def _is_of(place: RunFolder, origin: str | None) -> bool:
     if not (place.folder / run_folder.NOTE).is_file():
         return False
-    noted = run_folder.read_origin(place)
-    return noted is not None and noted.study == origin
+    noted = run_folder.read_study(place)
+    return noted is not None and noted["study"] == origin
 
 
 def _is_empty(study: Study, trials: list[FrozenTrial]) -> bool:

@@ -15,8 +15,8 @@ from rich.text import Text
 from hpo.analysis import transfer
 from hpo.analysis.transfer import Proxy, Scale
 from hpo.cli import trial_names
-from hpo.cli.options import DONE, command
-from hpo.cli.values import count, rate
+from hpo.cli.console import new_console
+from hpo.cli.options import DONE
 from hpo.core import format, metrics
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
@@ -32,29 +32,7 @@ NAMES = {
 }
 
 
-def add(commands: Any) -> list[argparse.ArgumentParser]:
-    """`hpo transfer`."""
-    added = command(commands, "transfer", run, "weight decay and schedule for the large run")
-    added.add_argument("run", metavar="RUN", help="a run's name or folder")
-    added.add_argument(
-        "--trial", default=trial_names.KNEE, metavar="ID",
-        help="a number, knee, front or best:GOAL; the knee by default",
-    )  # fmt: skip
-    added.add_argument("--params", type=count, required=True, metavar="N", help="such as 7B")
-    added.add_argument("--tokens", type=count, required=True, metavar="N", help="such as 140e9")
-    size = added.add_mutually_exclusive_group(required=True)
-    size.add_argument(
-        "--batch", type=count, metavar="N",
-        help="sequences a step, with --seq-len; without it tokens a step, of at least 10,000",
-    )  # fmt: skip
-    size.add_argument("--batch-tokens", type=count, metavar="N", help="tokens a step")
-    added.add_argument("--lr", type=rate, required=True, metavar="X", help="peak learning rate")
-    added.add_argument("--seq-len", type=count, metavar="N", help="tokens a sequence")
-    added.add_argument("--json", action="store_true", help="for programs")
-    return [added]
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print what each rule says of the trial, or of every trial of the front."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
     results = Results(run_folder.read(place))
@@ -69,7 +47,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps(finite(as_json(results, proxies, target)), indent=1, allow_nan=False))
     else:
-        _print(results, proxies, target, console)
+        _print(results, proxies, target, new_console())
     return DONE
 
 

@@ -11,17 +11,20 @@ import dataclasses
 import difflib
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
 
 MOST = 10**6
 """Of anything that is counted, such as trials."""
+
+
+MOST_SEED = 2**32 - 1
+"""NumPy's generators take seeds up to here."""
 
 
 MOST_WHOLE = 2**53
@@ -51,9 +54,10 @@ def shown(value: object) -> str:
 
 def plain(value: object) -> object:
     """NumPy's scalars, its strings and arrays of no dimension as Python's own."""
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item()
-    return value
+    numpy = sys.modules.get("numpy")  # before it is loaded no value is NumPy's
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray) or value.ndim:
+        return value
+    return value.item()
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -171,7 +175,7 @@ def data(rule: str, value: object, depth: int = 0) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {k: data(rule, v, depth + 1) for k, v in mapping(rule, value, "{...}").items()}
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, list | tuple) or _is_array(value):
         found = [data(rule, each, depth + 1) for each in value]
         return tuple(found) if isinstance(value, tuple) else found
     if isinstance(value, int) and abs(value) > MOST_WHOLE:
@@ -182,6 +186,11 @@ def data(rule: str, value: object, depth: int = 0) -> Any:
         f"{rule} must be finite numbers, strings, booleans, None or lists and dicts of them, got "
         f"{shown(value)}."
     )
+
+
+def _is_array(value: object) -> TypeGuard[Iterable[Any]]:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def put(checked: object, **values: object) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hpo.core.goals import Limit
-from hpo.core.objective import Value
-from hpo.core.trial import Trial
+if TYPE_CHECKING:  # the command line's parser formats text too, and is to load in no time
+    from hpo.core.goals import Limit
+    from hpo.core.objective import Value
+    from hpo.core.trial import Trial
 
 LEAST_EXPONENT = 7
 """Powers of ten from which a value with its error is written with one."""

@@ -19,7 +19,6 @@ from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.objective import NamesMetrics, Objective, Params, check_objective
 from hpo.core.paper import Paper
 
-MOST_SEED = 2**32 - 1
 """What NumPy's and Optuna's generators take."""
 
 
@@ -197,7 +196,7 @@ class StudySpec:
             name=name,
             replicate_share=share,
             confirm=checks.whole("a study's confirm", self.confirm),
-            seed=checks.whole("a study's seed", self.seed, most=MOST_SEED),
+            seed=checks.whole("a study's seed", self.seed, most=checks.MOST_SEED),
             sampler=checks.one_of("sampler", self.sampler, get_args(Sampler)),
             finetune_at_rungs=checks.one_of(
                 "finetune_at_rungs", self.finetune_at_rungs, get_args(FinetuneAtRungs)

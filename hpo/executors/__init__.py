@@ -7,20 +7,16 @@ study goes on with another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from hpo.core.objective import Event, Request, Result
-from hpo.core.spec import StudySpec
-from hpo.executors.inline import Inline
-from hpo.executors.processes import local_pool
-from hpo.executors.ray_actors import ray_pool
-from hpo.executors.slurm import slurm_pool
-from hpo.study_files import StudyRequest
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-__all__ = ["EXECUTORS", "Executor", "Inline", "Options"]
+    from hpo.core.objective import Event, Request, Result
+    from hpo.core.spec import StudySpec
+    from hpo.study_files import StudyRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +55,48 @@ class Executor(Protocol):
         """End what is still running; what the objective has stored is kept."""
 
 
-Make: TypeAlias = Callable[[StudySpec, StudyRequest, Path, Options], Executor]
+Make: TypeAlias = "Callable[[StudySpec, StudyRequest, Path, Options], Executor]"
 """Of a study, how it was asked for, the run's folder and options; starts nothing yet."""
 
 
-EXECUTORS: dict[str, Make] = {
-    "inline": lambda spec, launch, folder, options: Inline(spec.objective),
-    "processes": lambda spec, launch, folder, options: local_pool(
-        launch, folder, options.workers, options.patience_s
-    ),
-    "ray": lambda spec, launch, folder, options: ray_pool(
-        launch, folder, options.workers, options.patience_s, cpus=options.cpus, gpus=options.gpus
-    ),
-    "slurm": lambda spec, launch, folder, options: slurm_pool(
-        launch,
+def _inline(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
+    from hpo.executors.inline import Inline
+
+    return Inline(spec.objective)
+
+
+def _processes(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
+    from hpo.executors.processes import local_pool
+
+    return local_pool(request, folder, options.workers, options.patience_s)
+
+
+def _ray(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
+    from hpo.executors.ray_actors import ray_pool
+
+    return ray_pool(
+        request, folder, options.workers, options.patience_s, cpus=options.cpus, gpus=options.gpus
+    )
+
+
+def _slurm(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
+    from hpo.executors.slurm import slurm_pool
+
+    return slurm_pool(
+        request,
         folder,
         options.workers,
         options.patience_s,
         cpus=options.cpus,
         gpus=options.gpus,
         settings=options.slurm,
-    ),
+    )
+
+
+EXECUTORS: dict[str, Make] = {
+    "inline": _inline,
+    "processes": _processes,
+    "ray": _ray,
+    "slurm": _slurm,
 }
+"""Each is imported when it is used: the names alone are on the command line."""

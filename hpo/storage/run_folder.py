@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,6 @@ STORAGE_ENV = "HPO_STORAGE"
 
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The study that a run is of."""
-
-    study: str
-    """A name among those that ship, or the absolute path of a file."""
-    setting: str | None
-    params: dict[str, Any]
-    """Hyperparameters fixed from the command line."""
-    folder: str | None = None
-    """Where relative paths among them start; None where there are no params."""
-    device: str | None = None
-    """Where it was told to compute; stages of other devices are others."""
-    devices: int | None = None
-    sharding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +85,7 @@ def was_recorded(place: RunFolder, url: str | None) -> bool:
     return "origin" in note and (url is None or note["storage"] == shown(url))
 
 
-def note_origin(place: RunFolder, origin: Origin) -> None:
+def note_study(place: RunFolder, study: Mapping[str, Any]) -> None:
     """Write beside the run which study it is of, in place of what was noted before.
 
     Raises:
@@ -111,20 +93,21 @@ def note_origin(place: RunFolder, origin: Origin) -> None:
         StorageError: the disk is full.
     """
     note = _read_note(place.folder)
-    changed = note | {"origin": dataclasses.asdict(origin)}
+    changed = note | {"origin": dict(study)}
     if changed != note:
         _write_note(place.folder, changed)
 
 
-def read_origin(place: RunFolder) -> Origin | None:
-    """Which study the run is of; None for one from before this was noted."""
+def read_study(place: RunFolder) -> dict[str, Any] | None:
+    """Which study the run is of, as it was noted; None for one from before this was noted.
+
+    Raises:
+        ValueError: the note cannot be read.
+    """
     noted = _read_note(place.folder).get("origin")
-    try:
-        return None if noted is None else Origin(**noted)
-    except TypeError:
-        raise ValueError(
-            f"{place.folder / NOTE} cannot be read; delete it and run the study again."
-        ) from None
+    if noted is not None and not (isinstance(noted, dict) and isinstance(noted.get("study"), str)):
+        raise _unreadable(place.folder)
+    return noted
 
 
 def load(
@@ -254,10 +237,12 @@ def _read_note(folder: Path) -> dict[str, Any]:
         if not isinstance(note["name"], str) or not isinstance(note["storage"], str | None):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(
-            f"{folder / NOTE} cannot be read; delete it and run the study again."
-        ) from None
+        raise _unreadable(folder) from None
     return note
+
+
+def _unreadable(folder: Path) -> ValueError:
+    return ValueError(f"{folder / NOTE} cannot be read; delete it and run the study again.")
 
 
 def _write_note(folder: Path, note: dict[str, Any]) -> None:

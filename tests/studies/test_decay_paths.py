@@ -9,7 +9,8 @@ import pytest
 
 from hpo import study_files
 from hpo.cli import main
-from hpo.cli.run import launch
+from hpo.cli.parser import parser
+from hpo.cli.run import study_request
 from hpo.core import domains as space
 from hpo.core.domains import Choice, Domain, Float
 from hpo.core.spec import Baseline, StudySpec
@@ -98,10 +99,10 @@ def test_settings_that_clash_with_the_space_are_wrong_usage(
 
 
 def test_fixing_the_strength_takes_it_out_of_the_quickstarts_space() -> None:
-    arguments = main.parser().parse_args(
+    arguments = parser().parse_args(
         ["run", "quickstart", "--set", f"{SHORT}=0.3", "--set", f"{SHORT}.policy=cautious"]
     )
-    spec = launch(arguments).spec()
+    spec = study_request(arguments).spec()
     assert SHORT in study_files.load("quickstart").space
     assert SHORT not in spec.space
     assert spec.objective.values()[LONG] == 0.3

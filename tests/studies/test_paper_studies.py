@@ -82,10 +82,10 @@ def test_small_is_the_default_and_both_settings_ask_for_the_same_points(name: st
 
 def test_an_unknown_setting_names_those_there_are() -> None:
     with pytest.raises(
-        ValueError, match=r"no setting 'big' in its SETTINGS; choose one of small, full\."
+        ValueError, match=r"no variant 'big' in its VARIANTS; choose one of small, full\."
     ):
         study_files.load("alpha_decay", "big")
-    with pytest.raises(ValueError, match=r"no setting 'full' in its SETTINGS; there is none\."):
+    with pytest.raises(ValueError, match=r"no variant 'full' in its VARIANTS; there is none\."):
         study_files.load("quickstart", "full")
 
 

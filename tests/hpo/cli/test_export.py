@@ -54,24 +54,26 @@ def test_programs_get_json_alone_on_stdout(
     assert data["metrics"] == read().trials[data["trial"]].metrics
 
 
-def test_the_run_remembers_study_setting_and_fixed_params_from_any_folder(
+def test_the_run_remembers_study_variant_and_fixed_params_from_any_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write("SETTINGS = {'tiny': spec(name='tiny', trials=2)}")
+    write("VARIANTS = {'tiny': spec(name='tiny', trials=2)}")
     fixed = ["--set", "model.layers=4", "--set", "pretrain.shape=linear", "--device", "cpu"]
-    assert main.main(["run", "mine.py", "--setting", "tiny", *fixed]) == 0
+    assert main.main(["run", "mine.py", "--variant", "tiny", *fixed]) == 0
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
     place = ["export", str(folder / "runs" / "tiny"), "--to", "out"]
     assert main.main([*place, "--trial", "0"]) == 0
-    origin = run_folder.read_origin(run_folder.find_run("tiny", folder / "runs", None))
-    assert origin == run_folder.Origin(
-        study=str(folder / "mine.py"),
-        setting="tiny",
-        params={"model.layers": 4, "pretrain.shape": "linear"},
-        folder=str(folder),
-        device="cpu",
-    )
+    noted = run_folder.read_study(run_folder.find_run("tiny", folder / "runs", None))
+    assert noted == {
+        "study": str(folder / "mine.py"),
+        "variant": "tiny",
+        "params": {"model.layers": 4, "pretrain.shape": "linear"},
+        "folder": str(folder),
+        "device": "cpu",
+        "devices": None,
+        "sharding": None,
+    }
 
 
 def test_a_study_that_moved_is_given_and_a_changed_one_refused(

@@ -83,7 +83,7 @@ def test_a_worker_reads_what_the_controller_would(
     monkeypatch.chdir(tmp_path)
     sources = json.loads(SOURCES.format("project/data/text-1*.txt"))
     launch = StudyRequest(
-        study="project/lm.py", store="runs/store", settings=(("corpus.sources", sources),)
+        study="project/lm.py", store="runs/store", params={"corpus.sources": sources}
     )
     message = json.loads(json.dumps(launch.message()))
     os.chdir(message["folder"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 
 from hpo import study_files
 from hpo.cli import doctor, main
+from hpo.cli.commands import COMMANDS
+from hpo.cli.parser import parser
 from hpo.controller import Controller
 from hpo.core.trial import Run
 from hpo.front.front import front
@@ -109,12 +113,12 @@ def test_failed_trials_are_listed_and_a_study_of_them_alone_has_failed(
     assert "No complete trial counts" in words(capsys)
 
 
-def test_a_setting_is_picked_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write("STUDY = spec(trials=5)\nSETTINGS = {'tiny': spec(name='tiny', trials=2)}")
-    assert main.main(["run", "mine.py", "--setting", "tiny"]) == 0
+def test_a_variant_is_picked_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("STUDY = spec(trials=5)\nVARIANTS = {'tiny': spec(name='tiny', trials=2)}")
+    assert main.main(["run", "mine.py", "--variant", "tiny"]) == 0
     assert len(read("tiny").trials) == 2
-    assert main.main(["run", "mine.py", "--setting", "big"]) == 2
-    assert "has no setting 'big' in its SETTINGS; choose one of tiny." in complaint(capsys)
+    assert main.main(["run", "mine.py", "--variant", "big"]) == 2
+    assert "has no variant 'big' in its VARIANTS; choose one of tiny." in complaint(capsys)
 
 
 def test_set_fixes_a_hyperparameter_and_takes_it_out_of_space_baselines_and_grid(
@@ -222,7 +226,7 @@ def test_what_cannot_be_parsed_is_exit_code_2(
     ],
 )
 def test_a_budget_is_read_with_its_unit(text: str, seconds: float) -> None:
-    assert main.parser().parse_args(["run", "x", "--budget", text]).budget == seconds
+    assert parser().parse_args(["run", "x", "--budget", text]).budget_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -235,9 +239,7 @@ def test_a_budget_is_read_with_its_unit(text: str, seconds: float) -> None:
      ("{'kind': 'hub'}", {"kind": "hub"}), ("[a]/x.txt", "[a]/x.txt")],
 )  # fmt: skip
 def test_a_setting_is_json_where_it_reads_as_json(text: str, value: object) -> None:
-    assert main.parser().parse_args(["run", "x", "--set", f"a.b={text}"]).settings == [
-        ("a.b", value)
-    ]
+    assert parser().parse_args(["run", "x", "--set", f"a.b={text}"]).params == [("a.b", value)]
 
 
 @pytest.mark.parametrize(
@@ -497,52 +499,55 @@ def test_a_killed_run_goes_on_to_the_front_of_the_undisturbed_one(
     assert front(read()).standings == front(undisturbed).standings
 
 
-COMMON = ["-h --help", "--out", "--storage"]
+HELP, STORED = "-h --help", ["--out", "--storage"]
 
 
 RUN = [
-    "-h --help", "study", "--setting", "--trials", "--budget", "--set", "--wall",
-    "--max-flops", "--patience", "--confirm", "--warm-start", "--executor", "--workers",
-    "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after", "--lanes", "--seed",
-    "--device", "--devices", "--sharding", "--wait", "--accept-changes", "--name", "--restart",
-    "--fork", "--store-gb",
-    "--share", "--live", "--out", "--storage",
+    HELP, "study", "--variant", "--set", "--name", "--seed", "--warm-start",
+    "--trials", "--budget", "--wall", "--max-flops", "--patience", "--confirm",
+    "--device", "--devices", "--sharding", "--lanes", "--executor", "--workers",
+    "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after",
+    "--wait", "--fork", "--accept-changes", "--restart",
+    *STORED, "--store-gb", "--share", "--live",
 ]  # fmt: skip
 
 
 OPTIONS = {
     "run": RUN,
-    "check": [*RUN[:-2], "--json", *RUN[-2:]],
-    "list": COMMON,
-    "show": [
-        "-h --help", "run", "--json", "--all", "--sort", "--top", "--group", "--out", "--storage",
-    ],
-    "report": ["-h --help", "run", "--group", "--out", "--storage"],
-    "copy": ["-h --help", "run", "--to-storage", "--out", "--storage"],
-    "dashboard": ["-h --help", "run", "--port", "--writable", "--out", "--storage"],
-    "compare": ["-h --help", "run", "--json", "--out", "--storage"],
-    "plot": ["-h --help", "run", "figure", "--all", "--to", "--format", "--out", "--storage"],
+    "check": [*RUN, "--json"],
+    "params": [HELP, "pattern", "--study", "--variant", "--json"],
+    "list": [HELP, *STORED],
+    "show": [HELP, "run", "--json", "--all", "--sort", "--top", "--group", *STORED],
+    "report": [HELP, "run", "--group", *STORED],
+    "compare": [HELP, "run", "--json", *STORED],
+    "plot": [HELP, "run", "figure", "--all", "--to", "--format", *STORED],
+    "dashboard": [HELP, "run", "--port", "--writable", *STORED],
     "export": [
-        "-h --help", "run", "--trial", "--to", "--study", "--setting", "--device", "--share",
-        "--json", "--out", "--storage",
+        HELP, "run", "--trial", "--to", "--study", "--variant", "--device", "--share", "--json",
+        *STORED,
     ],
     "transfer": [
-        "-h --help", "run", "--trial", "--params", "--tokens", "--batch", "--batch-tokens", "--lr",
-        "--seq-len",
-        "--json", "--out", "--storage",
+        HELP, "run", "--trial", "--json", "--params", "--tokens", "--lr", "--seq-len", "--batch",
+        "--batch-tokens", *STORED,
     ],
-    "delete": ["-h --help", "run", "--yes", "--out", "--storage"],
-    "store show": ["-h --help", "--json", "--out"],
+    "copy": [HELP, "run", "--to-storage", *STORED],
+    "delete": [HELP, "run", "--yes", *STORED],
+    "store show": [HELP, "--json", "--out"],
     "store prune": [
-        "-h --help", "--budget", "--older-than", "--damaged", "--stage", "--dry-run", "--out",
+        HELP, "--store-gb", "--older-than", "--damaged", "--stage", "--dry-run", "--out",
     ],
-    "doctor": COMMON,
+    "doctor": [HELP, *STORED],
+    "completion": [HELP, "shell", "--line"],
 }  # fmt: skip
 
 
 def test_the_commands_and_their_options_are_these() -> None:
     found = {
-        name: [" ".join(action.option_strings) or action.dest for action in command._actions]
+        name: [
+            " ".join(action.option_strings) or action.dest
+            for action in command._actions
+            if action.help != argparse.SUPPRESS
+        ]
         for name, command in commands().items()
     }
     assert found == OPTIONS
@@ -556,10 +561,45 @@ def test_help_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.startswith(" ".join(["usage: hpo", *command]))
 
 
+def test_commands_read_only_options_that_they_have() -> None:
+    has: dict[str, set[str]] = {}
+    for command in COMMANDS.values():
+        module = command.work.partition(":")[0]
+        has.setdefault(module, {"command_line"}).update(each.dest for each in command.options)
+    for module, names in has.items():
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        assert set(re.findall(r"\barguments\.(\w+)", source)) <= names, module
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_in_the_help_can_be_typed(name: str) -> None:
+    lines = [each for each in COMMANDS[name].examples if each.startswith("hpo ")]
+    assert lines or name == "completion"
+    for line in lines:
+        words = shlex.split(line.partition(" > ")[0])[1:]
+        assert parser().parse_args(words).command == COMMANDS[name]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["run", "x", "--setting", "full"], ["run", "x", "--variant", "full"]),
+        (["store", "prune", "--budget", "3"], ["store", "prune", "--store-gb", "3"]),
+    ],
+)
+def test_earlier_spellings_work_and_are_not_shown(old: list[str], new: list[str]) -> None:
+    one, other = (vars(parser().parse_args(words)) for words in (old, new))
+    del one["parser"], other["parser"]
+    assert one == other
+    shown = commands()[" ".join(old[: 1 + (old[0] == "store")])].format_help()
+    assert new[-2] in shown
+    assert old[-2] not in shown.replace("--budget TIME", "")
+
+
 def commands() -> dict[str, Any]:
     """All commands, those of `hpo store` with both words."""
     found = {}
-    for name, command in below(main.parser()).items():
+    for name, command in below(parser()).items():
         found |= {f"{name} {word}": each for word, each in below(command).items()} or {
             name: command
         }

@@ -181,7 +181,7 @@ FILES = [
     ("from objectives import Pretraning", "did you mean Pretrain?"),
     ("STUDY = study().wawe", "has no attribute 'wawe'; did you mean wave?"),
     ("raise SystemExit(0)", "SystemExit"),
-    ("SETTINGS = {'small': 3}", "defines no STUDY"),
+    ("VARIANTS = {'small': 3}", "defines no STUDY"),
 ]
 
 
@@ -205,7 +205,7 @@ LINES = [
     (["run", "mien.py"], "did you mean "),
     (["run", "quickstrat"], "did you mean quickstart?"),
     (["run", "quickstart.py"], "did you mean quickstart?"),
-    (["run", "quickstart", "--setting", "big"], "has no setting 'big'"),
+    (["run", "quickstart", "--variant", "big"], "has no variant 'big'"),
     ([*RUN, "more"], "unexpected argument 'more'; see hpo run --help"),
     ([*RUN, "--trails", "3"], "there is no option '--trails', did you mean --trials?"),
     ([*RUN, "--learning-rate", "3"], "there is no option '--learning-rate'"),

@@ -70,6 +70,6 @@ def test_an_objective_that_lists_nothing_shows_its_values(
     assert (found["path"], found["type"], found["default"]) == ("pretrain.shape", "str", "cosine")
 
 
-def test_a_setting_without_a_study_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["params", "--setting", "full"]) == 2
+def test_a_variant_without_a_study_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["params", "--variant", "full"]) == 2
     assert "--study" in capsys.readouterr().err

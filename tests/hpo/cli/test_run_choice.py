@@ -145,7 +145,7 @@ def test_a_run_whose_database_has_vanished_is_refused_until_it_is_restarted(
 ) -> None:
     place = run_folder.make_run_folder(tmp_path, "toy", None)
     Controller(spec(trials=2), place.url).run()
-    run_folder.note_origin(place, run_folder.Origin(study="toy.py", setting=None, params={}))
+    run_folder.note_study(place, {"study": "toy.py"})
     database = place.folder / "study.db"
     database.unlink()
     if emptied:

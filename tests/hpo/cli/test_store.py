@@ -108,7 +108,7 @@ def test_what_is_not_of_this_program_is_counted_and_named_and_in_no_sum(
     assert main.main(["store", "show"]) == 0
     printed = words(capsys)
     assert f"Not of this program, and left alone: 2 ({', '.join(names)})." in printed
-    for criterion in (["--budget", "0"], ["--damaged"], ["--older-than", "1s"]):
+    for criterion in (["--store-gb", "0"], ["--damaged"], ["--older-than", "1s"]):
         main.main(["store", "prune", *criterion])
     assert (out / "store" / "modules" / "cart" / "index.js").read_text() == "code"
     assert shown(capsys)["foreign"] == data["foreign"]
@@ -117,10 +117,10 @@ def test_what_is_not_of_this_program_is_counted_and_named_and_in_no_sum(
 @pytest.mark.parametrize(
     ("criterion", "left", "said"),
     [
-        (["--budget", "0.0000075"], {"pretrain": 1, "tune": 2}, "2 entries (moments 1, tune 1)"),
-        (["--budget", "0.0000035"], {"tune": 2}, "(moments 1, pretrain 1, tune 1)"),
-        (["--budget", "1"], {"moments": 1, "pretrain": 1, "tune": 2}, "0 entries;"),
-        (["--budget", "0"], {}, "5 entries"),
+        (["--store-gb", "0.0000075"], {"pretrain": 1, "tune": 2}, "2 entries (moments 1, tune 1)"),
+        (["--store-gb", "0.0000035"], {"tune": 2}, "(moments 1, pretrain 1, tune 1)"),
+        (["--store-gb", "1"], {"moments": 1, "pretrain": 1, "tune": 2}, "0 entries;"),
+        (["--store-gb", "0"], {}, "5 entries"),
         (["--damaged"], {"moments": 1, "pretrain": 1, "tune": 2}, "1 entry (tune 1)"),
         (["--stage", "moments"], {"pretrain": 1, "tune": 2}, "1 entry (moments 1)"),
         (["--older-than", "7d"], {"moments": 1, "pretrain": 1, "tune": 1}, "1 entry (tune 1)"),
@@ -148,7 +148,7 @@ def test_prune_says_what_it_would_free_and_frees_it(
 def test_what_a_living_process_uses_stays(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     user = Store(out / "store")
     user.get("tune", "c")
-    assert main.main(["store", "prune", "--budget", "0"]) == 0
+    assert main.main(["store", "prune", "--store-gb", "0"]) == 0
     assert "1 entry among them in use." in words(capsys)
     assert counts(shown(capsys)) == {"tune": 1}
     user.close()
@@ -174,10 +174,10 @@ def test_wrong_usage_is_one_line(
     ("line", "said"),
     [
         ([], "the following arguments are required: show|prune"),
-        (["prune"], "one of the arguments --budget --older-than --damaged --stage is required"),
-        (["prune", "--budget", "-1"], "a size in GB such as 0.5 or 20, got '-1'"),
-        (["prune", "--budget", "much"], "a size in GB such as 0.5 or 20, got 'much'"),
-        (["prune", "--budget", "1", "--damaged"], "not allowed with argument"),
+        (["prune"], "one of the arguments --store-gb --older-than --damaged --stage is required"),
+        (["prune", "--store-gb", "-1"], "a size in GB such as 0.5 or 20, got '-1'"),
+        (["prune", "--store-gb", "much"], "a size in GB such as 0.5 or 20, got 'much'"),
+        (["prune", "--store-gb", "1", "--damaged"], "not allowed with argument"),
         (["prune", "--older-than", "soon"], "got 'soon'"),
     ],
 )

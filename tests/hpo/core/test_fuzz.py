@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hpo.cli import main
-from hpo.cli.run import launch
+from hpo.cli.parser import parser
+from hpo.cli.run import study_request
+from hpo.core.checks import MOST_SEED
 from hpo.core.distributions import distributions
 from hpo.core.domains import Choice, Float, Int, inside
 from hpo.core.goals import Goal, Limit
-from hpo.core.spec import MOST_SEED, Baseline, GridPoint, Prior, Sampler, StudySpec, WarmStartTrial
+from hpo.core.spec import Baseline, GridPoint, Prior, Sampler, StudySpec, WarmStartTrial
 from hpo.search.unit_cube import sobol_point
 from hpo.storage.record import spec_data
 from tests.hpo import toy_objective
@@ -137,7 +138,7 @@ WORDS = st.one_of(
 OPTIONS = sorted(
     {
         option
-        for command in main.parser()._subparsers._group_actions[0].choices.values()  # type: ignore[union-attr]
+        for command in parser()._subparsers._group_actions[0].choices.values()  # type: ignore[union-attr]
         for action in command._actions
         for option in action.option_strings
     }
@@ -183,13 +184,13 @@ def test_junk_on_the_command_line_is_one_line(
         errors = io.StringIO()
         try:
             with contextlib.redirect_stderr(errors):
-                arguments = main.parser().parse_args([word for word in words if word])
+                arguments = parser().parse_args([word for word in words if word])
         except SystemExit as stopped:
             check_usage(stopped, errors.getvalue())
             return
         if command in ("run", "check"):
             try:
-                check_types(launch(arguments).spec())
+                check_types(study_request(arguments).spec())
             except ValueError as error:
                 check_sentence(error)
 

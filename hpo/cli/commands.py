@@ -1,0 +1,337 @@
+"""Every command and every option: its name, type, default and help, here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpo.cli.options import OPTIONS, Command, Group, Option
+from hpo.cli.values import count, gigabytes, rate, seconds, setting, share, whole
+from hpo.core.checks import MOST_SEED
+from hpo.executors import EXECUTORS
+
+RUN = Option("run", "RUN", "name or folder of a run")
+OUT = Option("--out", "DIR", "folder of the runs (default: runs)", Path, default=Path("runs"))
+STORAGE = Option(
+    "--storage", "URL", "storage URL (default: $HPO_STORAGE, else SQLite in the run folder)"
+)
+JSON = Option("--json", None, "print JSON")
+GROUP = Option(
+    "--group", "N", "show group N of the trials, where data or versions changed", whole(1)
+)
+VARIANT = Option(
+    "--variant", "NAME", "variant of the study, such as small or full", old="--setting",
+    suggests=("small", "full"),
+)  # fmt: skip
+DEVICE = Option(
+    "--device", "D", "cpu or cuda (default: cuda if there is a GPU)", suggests=("cpu", "cuda")
+)
+SHARE = Option("--share", "URL", "folder or bucket where machines share finished stages")
+STORE_GB = "--store-gb"
+
+WHAT = Group(
+    "what to run",
+    (
+        Option("study", "STUDY", "name of a shipped study (see hpo list), or a .py file"),
+        VARIANT,
+        Option(
+            "--set", "PATH=VALUE", "fix a hyperparameter for all trials; may be repeated", setting,
+            field="params", repeats=True,
+        ),
+        Option("--name", "NAME", "name of the run (default: the study's)"),
+        Option("--seed", "N", "seed of the study", whole(0, MOST_SEED)),
+        Option("--warm-start", "RUN", "begin the search with the trials of an earlier run"),
+    ),
+)  # fmt: skip
+LENGTH = Group(
+    "how long",
+    (
+        Option(
+            "--trials", "N", "number of trials in all, baselines and grid points included", whole(1)
+        ),
+        Option(
+            "--budget", "TIME", "stop after this much device time, such as 90s, 30m or 1h30m",
+            seconds, field="budget_s",
+        ),
+        Option("--wall", "TIME", "start no new trials after this much elapsed time", seconds),
+        Option("--max-flops", "N", "stop after this many training FLOPs", rate),
+        Option(
+            "--patience", "N", "stop when N full trials in a row bring no improvement", whole(1)
+        ),
+        Option("--confirm", "N", "at the end, measure the front again at N new seeds", whole(0)),
+    ),
+)  # fmt: skip
+WHERE = Group(
+    "where trials run",
+    (
+        DEVICE,
+        Option("--devices", "N", "devices per trial, such as 4 GPUs", whole(1)),
+        Option(
+            "--sharding", "KIND",
+            "how a model uses them: replicate (a copy on each) or fsdp (split over them)",
+            suggests=("replicate", "fsdp"),
+        ),
+        Option("--lanes", "K", "train at most K trials together in one program", whole(1)),
+        Option(
+            "--executor", "NAME", f"{', '.join(EXECUTORS)} (default: inline)",
+            choices=tuple(EXECUTORS), default="inline",
+        ),
+        Option("--workers", "N", "number of workers of the executor", whole(1)),
+        Option(
+            "--worker-cpus", "N", "CPUs per worker (Ray, SLURM; default: 1)", share, field="cpus",
+            default=1.0,
+        ),
+        Option(
+            "--worker-gpus", "N", "GPUs per worker (Ray, SLURM), such as 0.5", share, field="gpus",
+            default=0.0,
+        ),
+        Option(
+            "--slurm", "NAME=VALUE", "option of SLURM jobs, such as partition=gpu or time=60; may "
+            "be repeated", setting, repeats=True,
+        ),
+        Option(
+            "--hung-after", "TIME", "replace a worker without progress for this long (default: 1h, "
+            "and 10m while it prepares data)", seconds, field="patience_s",
+        ),
+    ),
+)  # fmt: skip
+CONTINUE = Group(
+    "a run that is there",
+    (
+        Option("--wait", None, "wait for the process that holds this study"),
+        Option("--fork", None, "start a new run beside the old one if the study has changed"),
+        Option(
+            "--accept-changes", None,
+            "continue with changed data or library versions; new trials form a group of their own",
+        ),
+        Option("--restart", None, "begin again where the database of the run has vanished"),
+    ),
+)  # fmt: skip
+STORED = Group(
+    "storage",
+    (
+        OUT,
+        STORAGE,
+        Option(STORE_GB, "GB", "keep the store of finished stages within this size", rate),
+        SHARE,
+    ),
+)
+OUTPUT = Group("output", (Option("--live", None, "keep the report up to date while trials run"),))
+RUN_GROUPS = (WHAT, LENGTH, WHERE, CONTINUE, STORED, OUTPUT)
+
+
+def reading(*options: Option, storage: tuple[Option, ...] = (OUT, STORAGE)) -> tuple[Group, ...]:
+    """Groups of a command that reads runs: its own options, and where runs are."""
+    own = (Group(OPTIONS, options),) if options else ()
+    return (*own, Group("storage", storage))
+
+
+MEASURE = (
+    Command(
+        "run", "hpo.cli.run:run", "start a study, or continue it", RUN_GROUPS,
+        ("hpo run quickstart",
+         "hpo run mine.py --trials 40 --budget 2h --set pretrain.steps=2000",
+         "hpo run mine.py --executor slurm --workers 8 --worker-gpus 1 --slurm partition=gpu"),
+    ),
+    Command(
+        "check", "hpo.cli.check:run", "check a study, and estimate what it would cost",
+        (*RUN_GROUPS[:-1], Group("output", (*OUTPUT.options, JSON))),
+        ("hpo check mine.py --trials 40",),
+    ),
+    Command(
+        "params", "hpo.cli.params:run", "list hyperparameters: type, unit, default, meaning",
+        (
+            Group(
+                OPTIONS,
+                (
+                    Option(
+                        "pattern", "PATTERN", "part of a path, such as lora, or a glob, such as "
+                        "'pretrain.*_frac'", default="", nargs="?",
+                    ),
+                    Option("--study", "STUDY", "those of the objective of this study"),
+                    VARIANT,
+                    JSON,
+                ),
+            ),
+        ),
+        ("hpo params lora", "hpo params 'pretrain.*_frac' --study quickstart"),
+    ),
+)  # fmt: skip
+LOOK = (
+    Command(
+        "list", "hpo.cli.listing:run", "list the shipped studies, and the runs with their progress",
+        reading(), ("hpo list", "hpo list --out /data/runs"),
+    ),
+    Command(
+        "show", "hpo.cli.show:run", "print the front and the baselines as tables, or every trial",
+        reading(
+            RUN,
+            JSON,
+            Option("--all", None, "every trial, failed ones too"),
+            Option("--sort", "METRIC", "every trial, the best by this metric first"),
+            Option("--top", "N", "only the first N trials", whole(1)),
+            GROUP,
+        ),
+        ("hpo show quickstart", "hpo show quickstart --sort gain --top 5"),
+    ),
+    Command(
+        "report", "hpo.cli.show:report", "write the HTML report, print its path",
+        reading(RUN, GROUP), ("hpo report quickstart",),
+    ),
+    Command(
+        "compare", "hpo.cli.compare:run", "compare the fronts of several runs",
+        reading(Option("run", "RUN", "names or folders of runs", nargs="+"), JSON),
+        ("hpo compare quickstart quickstart-2",),
+    ),
+    Command(
+        "plot", "hpo.cli.plot:run", "write a figure as picture, page or data",
+        reading(
+            RUN,
+            Option("figure", "FIGURE", "without one, the figures are listed", nargs="?"),
+            Option("--all", None, "write every figure into a folder"),
+            Option(
+                "--to", "PATH", "file that ends in .png, .svg, .pdf, .html, .csv, .parquet or "
+                ".json (default: FIGURE.png); with --all a folder (default: RUN-figures)", Path,
+            ),
+            Option(
+                "--format", "FORMAT", "format of the files, where --to names none (default: png)",
+                choices=("png", "svg", "pdf", "html", "csv", "parquet", "json"),
+            ),
+        ),
+        ("hpo plot quickstart", "hpo plot quickstart front --to front.svg",
+         "hpo plot quickstart --all --format html"),
+    ),
+    Command(
+        "dashboard", "hpo.cli.dashboard:run", "serve optuna-dashboard for a run on this machine",
+        reading(
+            RUN,
+            Option("--port", "N", "port (default: 8080)", whole(1, 65535), default=8080),
+            Option("--writable", None, "allow changes from the page"),
+        ),
+        ("hpo dashboard quickstart --port 8081",),
+    ),
+)  # fmt: skip
+USE = (
+    Command(
+        "export", "hpo.cli.export:run", "export a trial as Hugging Face folders with a model card",
+        reading(
+            RUN,
+            Option(
+                "--trial", "ID", "number of a trial, knee, or best:GOAL", required=True,
+                suggests=("knee",),
+            ),
+            Option("--to", "DIR", "a new folder", Path, required=True),
+            Option("--study", "STUDY", "file of the study, if it has moved"),
+            VARIANT,
+            DEVICE,
+            SHARE,
+            JSON,
+        ),
+        ("hpo export quickstart --trial knee --to knee",),
+    ),
+    Command(
+        "transfer", "hpo.cli.transfer:run", "weight decay and schedule for the large run",
+        (
+            Group(
+                OPTIONS,
+                (
+                    RUN,
+                    Option(
+                        "--trial", "ID", "number of a trial, knee, front or best:GOAL (default: "
+                        "knee)", default="knee", suggests=("knee", "front"),
+                    ),
+                    JSON,
+                ),
+            ),
+            Group(
+                "the large run",
+                (
+                    Option("--params", "N", "parameters, such as 7B", count, required=True),
+                    Option("--tokens", "N", "training tokens, such as 140e9", count, required=True),
+                    Option("--lr", "X", "peak learning rate", rate, required=True),
+                    Option("--seq-len", "N", "tokens per sequence", count),
+                ),
+            ),
+            Group(
+                "its batch",
+                (
+                    Option(
+                        "--batch", "N", "sequences per step, with --seq-len; without it tokens per "
+                        "step, at least 10,000", count,
+                    ),
+                    Option("--batch-tokens", "N", "tokens per step", count),
+                ),
+                exclusive=True,
+            ),
+            *reading(),
+        ),
+        ("hpo transfer quickstart --params 7B --tokens 140e9 --batch-tokens 4M --lr 3e-4",),
+    ),
+)  # fmt: skip
+KEEP = (
+    Command(
+        "copy", "hpo.cli.copy:run", "copy the record of a run into another database",
+        reading(RUN, Option("--to-storage", "URL", "URL of the other database", required=True)),
+        ("hpo copy quickstart --to-storage postgresql://user@host/hpo",),
+    ),
+    Command(
+        "delete", "hpo.cli.delete:run", "delete the record and the folder of a run",
+        reading(RUN, Option("--yes", None, "do not ask")), ("hpo delete quickstart",),
+    ),
+    Command(
+        "store show", "hpo.cli.store:show", "print the sizes of finished stages, and what they "
+        "saved", reading(JSON, storage=(OUT,)), ("hpo store show",),
+    ),
+    Command(
+        "store prune", "hpo.cli.store:prune", "free space; stages that are in use stay",
+        (
+            Group(
+                "what goes",
+                (
+                    Option(
+                        STORE_GB, "GB", "the least useful stages, until the store has this size",
+                        gigabytes, old="--budget",
+                    ),
+                    Option(
+                        "--older-than", "TIME", "stages unused for this long, such as 12h or 7d",
+                        seconds,
+                    ),
+                    Option("--damaged", None, "stages that are damaged; all are read"),
+                    Option("--stage", "NAME", "all of one stage, as hpo store show names it"),
+                ),
+                exclusive=True,
+            ),
+            *reading(
+                Option("--dry-run", None, "print what would go, delete nothing"), storage=(OUT,)
+            ),
+        ),
+        ("hpo store prune --store-gb 20 --dry-run", "hpo store prune --older-than 30d"),
+    ),
+    Command(
+        "doctor", "hpo.cli.doctor:run", "check device, versions, disk and storage", reading(),
+        ("hpo doctor", "hpo doctor --storage postgresql://user@host/hpo"),
+    ),
+    Command(
+        "completion", "hpo.cli.completion:run", "print a script that completes commands in a shell",
+        (
+            Group(
+                OPTIONS,
+                (
+                    Option("shell", "SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish")),
+                    Option("--line", "TEXT", "print what completes this line, for the script"),
+                ),
+            ),
+        ),
+        ("eval \"$(hpo completion bash)\"    # in ~/.bashrc",
+         "eval \"$(hpo completion zsh)\"     # in ~/.zshrc, after compinit",
+         "hpo completion fish > ~/.config/fish/completions/hpo.fish"),
+    ),
+)  # fmt: skip
+SECTIONS = {
+    "measure": MEASURE,
+    "look at runs": LOOK,
+    "use a trial": USE,
+    "maintain": KEEP,
+}
+"""Commands as `hpo --help` lists them."""
+COMMANDS = {each.name: each for section in SECTIONS.values() for each in section}
+STORE_HELP = "look at finished stages, or delete some"
