@@ -82,8 +82,9 @@ def parser() -> Parser:
     for command in COMMANDS.values():
         above, _, word = command.name.rpartition(" ")
         if above and actions is None:
-            store = commands.add_parser(above, usage=f"hpo {above} ACTION", description=STORE_HELP)
-            actions = store.add_subparsers(required=True, metavar="ACTION")
+            words = "|".join(each.split()[1] for each in COMMANDS if each.startswith(f"{above} "))
+            store = commands.add_parser(above, usage=f"hpo {above} {words}", description=STORE_HELP)
+            actions = store.add_subparsers(required=True, metavar=words)
         _add(actions if above else commands, word, command)
     return top
 
