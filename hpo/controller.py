@@ -46,6 +46,7 @@ from hpo.search.strategy import Searcher
 from hpo.storage import history, lease
 from hpo.storage.provenance import StudyChanged, changes, reproduce
 from hpo.storage.record import (
+    closing,
     database_of,
     guarded,
     json_roundtrip,
@@ -100,7 +101,7 @@ class Controller:
         """Waves that this process has decided to their end."""
         self.study = open_study(url, spec.name, spec.goals)
         self.database = database_of(self.study)
-        with guarded(url):
+        with guarded(url), closing(self.study):
             started = self._attributes().get("spec")
             now = json_roundtrip(spec_data(spec))
             if started is None:
@@ -123,8 +124,11 @@ class Controller:
             lease.Overtaken: another has taken over from this one.
             ConditionsChanged: the data or the libraries are not those of earlier trials.
         """
-        with lease.held(
-            self.study, self.url, wait=wait, on_wait=lambda said: on_event({"waiting": said})
+        with (
+            closing(self.study),
+            lease.held(
+                self.study, self.url, wait=wait, on_wait=lambda said: on_event({"waiting": said})
+            ),
         ):
             self._begin()
             return self._measured(on_event)

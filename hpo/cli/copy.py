@@ -12,14 +12,17 @@ from hpo.core.format import plural
 from hpo.core.passwords import shown
 from hpo.storage import lease, run_folder
 from hpo.storage.addresses import checked
-from hpo.storage.record import copy_study, load_study
+from hpo.storage.record import closing, copy_study, load_study
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy while nobody writes it, and say how to go on there."""
     checked(arguments.to_storage, "--to-storage")
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    with lease.held(load_study(place.url, place.name), place.url):
+    with (
+        closing(load_study(place.url, place.name)) as study,
+        lease.held(study, place.url),
+    ):
         count = copy_study(place.url, place.name, arguments.to_storage)
     copied = f"Copied {plural(count, 'trial')} of {place.name}"
     text = f"{copied}; to go on there, run the study with --storage "

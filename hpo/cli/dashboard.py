@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from hpo.cli.options import DONE
 from hpo.storage import run_folder
-from hpo.storage.record import guarded, load_study
+from hpo.storage.record import closing, guarded, load_study
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,9 +65,8 @@ def serve(
         ) from None
     if not 0 < port < 2**16:
         raise ValueError(f"--port must be from 1 to 65535, got {port}.")
-    study = load_study(url, name, "write" if writable else "read")
-    guard = Guard(dashboard.wsgi(study._storage), port, writable=writable)
-    with guarded(url):
+    with guarded(url), closing(load_study(url, name, "write" if writable else "read")) as study:
+        guard = Guard(dashboard.wsgi(study._storage), port, writable=writable)
         try:
             server = _Server((HOST, port), _Handler)
         except OSError as error:

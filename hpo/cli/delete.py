@@ -18,8 +18,7 @@ from hpo.core.format import plural
 from hpo.executors.processes import LOGS
 from hpo.executors.slurm import FOLDER
 from hpo.storage import lease, run_folder
-from hpo.storage.database import Database
-from hpo.storage.record import DATABASE, delete_study, find_study, guarded
+from hpo.storage.record import DATABASE, closing, delete_study, find_study, guarded
 from hpo.storage.run_folder import RunFolder
 
 FILES = re.compile(
@@ -81,9 +80,10 @@ def _delete_record(place: RunFolder, study: Study | None) -> bool:
         holder = lease.holder_of(study)
         if holder is not None and holder.may_be_there():
             raise lease.LeaseHeld(f"run {place.name!r} is being run by {holder}; end that first.")
-        with lease.held(study, place.url):
-            delete_study(study)
-        return bool(optuna.get_all_study_names(Database(place.url)))
+        with closing(study):
+            with lease.held(study, place.url):
+                delete_study(study)
+            return bool(optuna.get_all_study_names(study._storage))
 
 
 def _delete_files(place: RunFolder, holds_others: bool) -> list[Path]:

@@ -16,7 +16,7 @@ from hpo.core.failures import StorageError
 from hpo.core.trial import Run
 from hpo.report.results import Results
 from hpo.storage import lease, run_folder
-from hpo.storage.record import DATABASE, guarded, load_study, read_run
+from hpo.storage.record import DATABASE, closing, guarded, load_study, read_run
 
 COLUMNS = ("run", "state", "finished", "failed", "of", "changed", "best")
 
@@ -42,8 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _row(place: run_folder.RunFolder) -> tuple[str | int, ...]:
     try:
-        with guarded(place.url):
-            study = load_study(place.url, place.name, "read")
+        with (
+            guarded(place.url),
+            closing(load_study(place.url, place.name, "read")) as study,
+        ):
             record = read_run(study)
             holder = lease.holder_of(study)
     except StorageError:

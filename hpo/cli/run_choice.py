@@ -26,6 +26,7 @@ from hpo.storage.provenance import StudyChanged, changes
 from hpo.storage.record import (
     ForeignStudy,
     check_own,
+    closing,
     delete_study,
     find_study,
     guarded,
@@ -64,7 +65,11 @@ class Opened:
         """
         if self.replaces is None:
             return
-        with guarded(self.place.url), lease.held(self.replaces, self.place.url):
+        with (
+            guarded(self.place.url),
+            closing(self.replaces),
+            lease.held(self.replaces, self.place.url),
+        ):
             delete_study(self.replaces)
 
 
@@ -97,7 +102,7 @@ def choose(
         if study is None:
             free = free or place
             continue
-        with guarded(place.url):
+        with guarded(place.url), closing(study):
             try:
                 check_own(study, place.url)
             except ForeignStudy:
@@ -106,11 +111,11 @@ def choose(
                 raise
             started = rows.checked(study.user_attrs, rows.OF_STUDY).get("spec")
             trials = study.get_trials(deepcopy=False)
+            empty = _is_empty(study, trials)
         if started in (None, now):  # None: it was cut short before its settings were written
             return Opened(place, sum(each.state.is_finished() for each in trials), None, is_fork)
         changed = changed or changes(started, now)
-        ours = not is_fork or _is_of(place, origin)
-        if failed is None and ours and _is_empty(study, trials):
+        if failed is None and (not is_fork or _is_of(place, origin)) and empty:
             failed = Opened(place, 0, study, is_fork)
     if failed is not None:
         return failed

@@ -223,8 +223,7 @@ class Slot:
         try:
             if not self.alive:
                 self._tell(on_event, requests, {"stage": "start"})
-                self.link.start()
-                self.alive = True
+                self._start()
             self.link.send({"requests": list(requests)})
             while True:
                 message = self._next()
@@ -250,6 +249,12 @@ class Slot:
             else:
                 self.link.stop()
             raise
+
+    def _start(self) -> None:
+        self.link.start()
+        self.alive = True
+        if self.pool.closing:  # `close` may have looked before there was a worker
+            raise Lost("the executor is closed")
 
     def _next(self) -> Message:
         """The worker's next message but refusals and farewells, which are raised."""

@@ -138,7 +138,7 @@ class Database(RDBStorage):
         """Called in each writing transaction before its commit; raises where it may not be."""
         self._writing = threading.local()
         event.listen(self.engine, "handle_error", _on_error)
-        event.listen(self.scoped_session, "before_commit", self._before_commit)
+        _check_fence(weakref.ref(self), self.scoped_session)
 
     def _open(self, url: str) -> None:
         """Connect, and make the tables where there are none.
@@ -183,6 +183,21 @@ class Database(RDBStorage):
             raise NoRecord("it has no tables of Optuna's")
         template = url.replace("{", "{{").replace("}", "}}")
         super().__init__(template, engine_kwargs=options, skip_table_creation=True)
+
+    def close(self) -> None:
+        """Close this thread's session and all connections at rest; the next use opens new ones.
+
+        One in memory stays: it is nowhere else.
+        """
+        if not self.is_in_memory:
+            self.scoped_session.remove()
+            self.engine.dispose()
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it is a SQLite database without a file."""
+        url = self.engine.url
+        return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
     def again(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
         """Do it until the database answers; within `together` that is done again as a whole.
@@ -349,6 +364,17 @@ for _name in ("get_study_id_from_name", "get_study_name_from_id", "get_study_dir
               "get_study_user_attrs", "get_study_system_attrs", "get_all_studies", "get_trial",
               "get_trial_id_from_study_id_trial_number", "_get_trials"):  # fmt: skip
     setattr(Database, _name, _retried(_name, writes=False))
+
+
+def _check_fence(database: weakref.ref[Database], sessions: Any) -> None:
+    """Have the fence looked at before each commit; the listener would else keep the database."""
+
+    def before_commit(session: Session) -> None:
+        found = database()
+        if found is not None:
+            found._before_commit(session)
+
+    event.listen(sessions, "before_commit", before_commit)
 
 
 def _on_error(context: ExceptionContext) -> None:

@@ -189,7 +189,7 @@ def held(
         Overtaken: from any write of the record, once another has taken the lease.
     """
     database = getattr(study._storage, "_backend", None)
-    if not isinstance(database, Database) or _in_memory(database):
+    if not isinstance(database, Database) or database.is_in_memory:
         yield  # nobody else can see it
         return
     lease = _Lease(database, study._study_id, study.study_name)
@@ -350,8 +350,3 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _in_memory(database: Database) -> bool:
-    url = database.engine.url
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")

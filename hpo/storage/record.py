@@ -132,6 +132,15 @@ def database_of(study: Study) -> Database:
     return database
 
 
+@contextlib.contextmanager
+def closing(study: Study) -> Iterator[Study]:
+    """Close the study's database at the end."""
+    try:
+        yield study
+    finally:
+        database_of(study).close()
+
+
 def load_study(url: str, name: str, access: Access = "write") -> Study:
     """The study of this name; no database is made for it, and none is changed by "read".
 
@@ -178,13 +187,11 @@ def copy_study(url: str, name: str, to_url: str) -> int:
         ValueError: there is one of that name already.
         StorageError: a storage cannot be used.
     """
-    source = load_study(url, name)
     partial = f"{name} (being copied)"
-    with guarded(url):
+    with guarded(url), closing(load_study(url, name)) as source:
         attrs, trials = source.user_attrs, source.get_trials(deepcopy=False)
-        names_of_values = source.metric_names
-    with guarded(to_url):
-        database = Database(to_url)
+        names_of_values, directions = source.metric_names, source.directions
+    with guarded(to_url), contextlib.closing(Database(to_url)) as database:
         names = optuna.get_all_study_names(database)
         if name in names:
             raise ValueError(
@@ -192,9 +199,7 @@ def copy_study(url: str, name: str, to_url: str) -> int:
             )
         if partial in names:
             optuna.delete_study(study_name=partial, storage=database)
-        target = optuna.create_study(
-            storage=database, study_name=partial, directions=source.directions
-        )
+        target = optuna.create_study(storage=database, study_name=partial, directions=directions)
         if names_of_values is not None:
             name_values(target, names_of_values)
         for key, value in attrs.items():

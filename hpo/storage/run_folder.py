@@ -15,7 +15,7 @@ from hpo.core.failures import StorageError
 from hpo.core.passwords import shown
 from hpo.core.trial import Run
 from hpo.storage.addresses import checked, is_inside
-from hpo.storage.record import DATABASE, guarded, load_study, read_run, url_of
+from hpo.storage.record import DATABASE, closing, guarded, load_study, read_run, url_of
 
 NOTE = "run.json"
 
@@ -175,8 +175,8 @@ def read(place: RunFolder, group: int | None = None) -> Run:
     Raises:
         StorageError: it cannot be read.
     """
-    with guarded(place.url):
-        return read_run(load_study(place.url, place.name, "read"), group)
+    with guarded(place.url), closing(load_study(place.url, place.name, "read")) as study:
+        return read_run(study, group)
 
 
 def fork_names(name: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import util
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -20,6 +22,20 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     event.listen(Engine, "connect", _unsynchronized)
     yield
     event.remove(Engine, "connect", _unsynchronized)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _migrations_are_read_once() -> Iterator[None]:
+    """Alembic reads Optuna's migrations, Python files, three times for every database made."""
+    read = util.load_python_file
+    kept = functools.cache(read)
+
+    def load(folder: str, name: str) -> object:
+        return read(folder, name) if name == "env.py" else kept(folder, name)  # that one acts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(util, "load_python_file", load)
+        yield
 
 
 def _unsynchronized(connection: Any, record: object) -> None:

@@ -204,7 +204,7 @@ def kill() -> None:
 
 def interrupt() -> None:
     """What Ctrl-C sends."""
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 class StoreError(RuntimeError):

@@ -142,7 +142,7 @@ def test_half_of_an_export_is_marked_and_the_same_command_completes_it(
     if stops_before:
         write(
             "STUDY = spec(trials=2, objective=ToyObjective("
-            "before=lambda requests: os.kill(os.getpid(), signal.SIGTERM)))"
+            "before=lambda requests: signal.raise_signal(signal.SIGTERM)))"
         )
     for to in ("empty", "new"):
         assert main.main(["export", "toy", "--trial", "0", "--to", to]) == code

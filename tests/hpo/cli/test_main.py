@@ -471,7 +471,7 @@ def test_an_interrupted_run_keeps_its_state_and_prints_the_line_to_continue(
 def test_sigterm_before_anything_is_measured_also_prints_the_line_to_continue(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nSTUDY = spec()")
+    write("import os, signal\nsignal.raise_signal(signal.SIGTERM)\nSTUDY = spec()")
     assert main.main(["run", "mine.py"]) == 130
     assert capsys.readouterr().out.endswith("To continue:\nhpo run mine.py\n")
 

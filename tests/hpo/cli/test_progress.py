@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 
 import pytest
@@ -139,7 +138,7 @@ def test_a_signal_is_raised_from_the_next_event_and_the_handlers_come_back(numbe
     shown = display()
     with shown:
         shown(STEP)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert "Stopping at the end of this step" in printed(shown)
         with pytest.raises(Interrupted):
             shown(STEP)
@@ -148,16 +147,16 @@ def test_a_signal_is_raised_from_the_next_event_and_the_handlers_come_back(numbe
 
 def test_a_second_signal_stops_at_once() -> None:
     with display():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_signal_that_meets_no_event_stops_after_a_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
     before = signal.getsignal(signal.SIGALRM)
     with display():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted):
             signal.pause()
     assert signal.getsignal(signal.SIGALRM) is before
@@ -165,7 +164,7 @@ def test_a_signal_that_meets_no_event_stops_after_a_grace(monkeypatch: pytest.Mo
 
 def test_what_is_kept_after_a_signal_is_kept_to_its_end() -> None:
     with display() as shown:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= interrupts.GRACE_S
         with pytest.raises(Interrupted):
             shown(STEP)
@@ -175,7 +174,7 @@ def test_what_is_kept_after_a_signal_is_kept_to_its_end() -> None:
 def test_sigterm_interrupts_where_nothing_is_shown_yet() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), interrupts.interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

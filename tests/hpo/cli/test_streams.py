@@ -134,7 +134,7 @@ STOPPING = "STUDY = spec(trials=8, objective=ToyObjective(before=Once(1, HERE, s
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTERM"])
 def test_a_signal_stops_a_run_that_goes_on_after_the_same_command(name: str, folder: Path) -> None:
-    stop = f"stop = lambda: os.kill(os.getpid(), signal.{name})\n"
+    stop = f"stop = lambda: signal.raise_signal(signal.{name})\n"
     Path("mine.py").write_text(HEAD + stop + STOPPING)
     process = start("run", "mine.py")
     said, complaint = process.communicate()
@@ -149,7 +149,7 @@ def test_a_signal_stops_a_run_that_goes_on_after_the_same_command(name: str, fol
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
 def test_a_signal_before_anything_is_measured_stops_too(name: str, folder: Path) -> None:
-    Path("mine.py").write_text(HEAD + f"os.kill(os.getpid(), signal.{name})\nSTUDY = spec()\n")
+    Path("mine.py").write_text(HEAD + f"signal.raise_signal(signal.{name})\nSTUDY = spec()\n")
     process = start("run", "mine.py")
     said, complaint = process.communicate()
     assert process.returncode == 130, complaint
@@ -157,7 +157,7 @@ def test_a_signal_before_anything_is_measured_stops_too(name: str, folder: Path)
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing(folder: Path) -> None:
-    stop = "stop = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+    stop = "stop = lambda: signal.raise_signal(signal.SIGHUP)\n"
     Path("mine.py").write_text(HEAD + stop + STOPPING)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
     try:
@@ -217,7 +217,7 @@ def test_a_worker_outlives_a_closed_terminal_until_its_controller_asks(folder: P
     stop = (
         "def stop(requests):\n"
         "    for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):\n"
-        "        os.kill(os.getpid(), each)\n"
+        "        signal.raise_signal(each)\n"
     )
     Path("mine.py").write_text(
         HEAD + stop + "STUDY = spec(trials=3, objective=ToyObjective(before=stop))\n"

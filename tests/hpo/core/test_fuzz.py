@@ -176,6 +176,7 @@ def test_junk_on_the_command_line_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("from tests.hpo.toy_objective import *\nSTUDY = spec()\n")
+    made = parser()
 
     @BOUNDED
     @given(LINES)
@@ -184,7 +185,7 @@ def test_junk_on_the_command_line_is_one_line(
         errors = io.StringIO()
         try:
             with contextlib.redirect_stderr(errors):
-                arguments = parser().parse_args([word for word in words if word])
+                arguments = made.parse_args([word for word in words if word])
         except SystemExit as stopped:
             check_usage(stopped, errors.getvalue())
             return

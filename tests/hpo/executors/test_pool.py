@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -274,3 +275,31 @@ def test_events_name_the_worker_and_the_size_of_its_batch() -> None:
         {"stage": "pretrain", "step": 1, "steps": 100, **about},
         {"idle": True, "step": 0, "steps": 1, **about},
     ]
+
+
+def test_a_worker_that_starts_while_the_pool_closes_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "TICK_S", 0.0)
+    starts, go_on = threading.Event(), threading.Event()
+
+    class Slow(ToyLink):
+        killed = False
+
+        def start(self) -> None:
+            starts.set()
+            go_on.wait()
+            self.killed = False
+
+        def kill(self) -> None:
+            self.killed = True
+
+    link = Slow(lambda batch, before: itertools.repeat(None, 50))
+    pool = Pool([link])
+    answer = pool.submit(requests(0.01), lambda event: None)
+    starts.wait()
+    pool.close()
+    go_on.set()
+    with pytest.raises(Lost, match="the executor is closed"):
+        answer.result(timeout=30)
+    assert link.killed
