@@ -1,9 +1,12 @@
-# Two commands for a fresh machine: `make demo` and `make test`.
+# Two commands for a fresh machine: `make demo` and `make test`. While working: `make check`.
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: demo test docs install clean
+# Whole files, the longest first (tests/pace.py); one thread, as toy models gain nothing from more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo lint check test coverage pace docs install clean
 
 install: $(VENV)/installed
 
@@ -15,11 +18,22 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hpo run quickstart
 
-test: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint
+	$(PYTEST)
+
+coverage: install
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+pace: install
+	$(PYTEST) --pace
 
 docs: install
 	$(BIN)/python -m tests.docs
