@@ -3,7 +3,7 @@
     python examples/for_loop.py
 
 The three are measured together, as lanes of one program; `objective(params)` measures one alone.
-What is finished lies in `runs/store`, so a second call of this file only prints.
+What is finished is in `runs/store`, so a second call of this file only prints.
 """
 
 from __future__ import annotations

@@ -264,7 +264,7 @@ def shipped() -> dict[str, str]:
 
 
 def folder() -> Path:
-    """Where the studies that ship lie."""
+    """Where the studies that ship are."""
     found = importlib.util.find_spec("studies")
     if found is None or not found.submodule_search_locations:
         raise ValueError("the package `studies` is not installed; run pip install -e . again.")
@@ -303,7 +303,8 @@ def _where(error: BaseException, path: Path) -> str:
         trace = trace.tb_next
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     place = f"line {line}: " if line is not None else ""
-    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "  # a sentence of ours
+    is_sentence = type(error) is ValueError  # raised by this program
+    kind = "" if is_sentence else f"{type(error).__name__}: "
     return f"{place}{kind}{text}{_suggestion(error)}"
 
 
@@ -322,7 +323,7 @@ def _suggestion(error: BaseException) -> str:
 
 
 def _names_at(error: BaseException) -> set[str]:
-    """The names that stood where the error was raised."""
+    """The names that were defined where the error was raised."""
     trace, frame = error.__traceback__, None
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next

@@ -149,7 +149,7 @@ class PlasticityObjective(Objective[Recipe]):
     ) -> list[Result]:
         """Measure a batch; one result a request, in order.
 
-        `on_event` is told of progress after every step; an exception it raises stops the work
+        `on_event` receives progress events after every step; an exception it raises stops the work
         there, with all that is finished kept in the store. Threads of one process take turns
         (`objectives.turns`), so each gets what it would get alone.
 

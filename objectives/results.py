@@ -208,7 +208,7 @@ def notes(
             found.append(f"task {task.name}: {task.left_out} rows were too long and left out")
         if outcome.at_edge and len(outcome.tried) > 1:
             found.append(
-                f"task {task.name}: the best learning rate {outcome.lr:g} still lies at the edge "
+                f"task {task.name}: the best learning rate {outcome.lr:g} is still at the edge "
                 "of the grid; raise finetune.max_extensions"
             )
     return found

@@ -1,9 +1,9 @@
 """Fine-tuning that the papers' studies share.
 
 The papers fine-tune on chain-of-thought sets and score by generation and judges, which is not done
-here; these are labelled tasks, scored by likelihood. The hub's are ours to choose: MedMCQA and RACE
-are two of the six sets of arXiv 2602.11137 (here without chains of thought), SST-2 and AG News its
-sets for linear separability.
+here; these are labelled tasks, scored by likelihood. Those of the hub are chosen here: MedMCQA and
+RACE are two of the six sets of arXiv 2602.11137 (here without chains of thought), SST-2 and AG News
+its sets for linear separability.
 """
 
 from objectives import BuiltinTask, Finetune, HubTask, Schedule
@@ -63,7 +63,7 @@ FULL_TASKS = (
 FULL = Finetune(
     tasks=FULL_TASKS,
     method="full",
-    # A factor of 10 around the 1e-5 of arXiv 2602.11137, further where the best lies at an edge.
+    # A factor of 10 around the 1e-5 of arXiv 2602.11137, further where the best is at an edge.
     lrs=(1e-6, 1e-5, 1e-4),
     steps=None,
     epochs=3,
@@ -76,4 +76,4 @@ FULL = Finetune(
     test_rows=2000,
 )
 """Three epochs in batches of 64 without decay and the rate 1e-5 are arXiv 2602.11137's; rows,
-seeds, warmup steps and the other rates are ours."""
+seeds, warmup steps and the other rates are chosen here."""

@@ -2,9 +2,9 @@
 
 The paper's grid of schedules and final rates, alone, with mid-training, over-trained, and both;
 the fine-tuning rate is tuned for each base; the Hessian's trace against the score. small is a 0.2M
-model on Python's own text, which is also its mid-training text (ours: no second one ships with
-Python); full the paper's 1B shape on FineWeb-Edu, mid-training on Dolmino (the paper pretrains for
-mid-training on OLMo-Mix; here one pretraining serves both, so that it is trained once).
+model on Python's own text, which is also its mid-training text (chosen here: no second one ships
+with Python); full the paper's 1B shape on FineWeb-Edu, mid-training on Dolmino (the paper pretrains
+for mid-training on OLMo-Mix; here one pretraining serves both, so that it is trained once).
 """
 
 from dataclasses import replace

@@ -2,9 +2,10 @@
 
 Decay x tokens per parameter {20, 140}. small is a 0.04M model on Python's own text at the paper's
 decays; full its Llama 0.5B on FineWeb-Edu. The paper takes OLMo-2 1B for 140 tokens per parameter,
-whose shape, batch and warmup were not found: full keeps Llama 0.5B there (ours). From the paper:
-cosine to a tenth at 20 and WSD at 140 (its shape not found: the last quarter, linear; ours), 10 %
-warmup at 20 (as many steps at 140; ours), betas, clipping, decay of all parameters.
+whose shape, batch and warmup were not found: full keeps Llama 0.5B there (chosen here). From the
+paper: cosine to a tenth at 20 and WSD at 140 (its shape not found: the last quarter, linear; chosen
+here), 10 % warmup at 20 (as many steps at 140; chosen here), betas, clipping, decay of all
+parameters.
 """
 
 from dataclasses import replace

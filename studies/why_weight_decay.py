@@ -198,7 +198,7 @@ PAPER = Paper(
                     sign=1,
                 ),
                 Contrast(
-                    text="Decay mends bf16",
+                    text="Decay fixes bf16",
                     metric="train_loss",
                     weights=difference(BF16_DECAYED, BF16),
                     sign=-1,

@@ -6,9 +6,9 @@ ResNet-18 with the paper's rates, decays and steps on CIFAR-10 from the hub; for
 binary version say --set 'images={"kind": "cifar10", "folder": "..."}'.
 
 The paper's rates and decays at half a million steps are 0.08 and 0.001, 0.0125 and 0. In small they
-are ours, as its run has 1,000 steps: decay there has the time to act only where it is stronger, and
-the low rate to train at all only where it is higher. In both settings decays beside the paper's one
-and rates beside its two are ours, chosen around them.
+are chosen here, as its run has 1,000 steps: decay there has the time to act only where it is
+stronger, and the low rate to train at all only where it is higher. In both settings decays beside
+the paper's one and rates beside its two are chosen here, around them.
 
 Not known of the paper and chosen here: no augmentation; the trace is that of the loss which
 training sees, normalised by the batch, after a flow without decay; its number of random vectors.
@@ -190,7 +190,7 @@ SMALL = StudySpec(
     wave=8,
     paper=replace(
         PAPER,
-        ours="0.02M parameters, 400 images of 8 x 8 and 1,000 steps; rates and decays are ours.",
+        ours="0.02M parameters, 400 images of 8 x 8 and 1,000 steps; other rates and decays.",
     ),
 )
 

@@ -183,7 +183,7 @@ def page() -> Iterator[Page]:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends lie above the descriptors that the browser is given."""
+    """A pipe whose ends are above the descriptors that the browser is given."""
     read, write = os.pipe()
     high = fcntl.fcntl(read, fcntl.F_DUPFD, 10), fcntl.fcntl(write, fcntl.F_DUPFD, 10)
     os.close(read)

@@ -52,7 +52,7 @@ class Network:
     def mend(self, *, forget: bool) -> None:
         """Let through again what was held up.
 
-        `forget`: as a router that was started anew, connections from before the cut stay silent
+        `forget`: as a router that was started again, connections from before the cut stay silent
         for ever, and the server is not told that they are over.
         """
         if forget:

@@ -1,6 +1,6 @@
 """How much each parameter matters for each goal: PED-ANOVA on the record (arXiv 2304.10255).
 
-Optuna's evaluator compares where the best trials lie with where all lie, parameter by parameter. It
+Optuna's evaluator compares where the best trials are with where all are, parameter by parameter. It
 gets an in-memory study rebuilt from the record: the settings inside the space, each the mean over
 its seeds, each goal turned to be made small.
 """

@@ -8,15 +8,15 @@ randomized blocks: what a seed does to all points alike is no error of a differe
 
 s^2 takes the points that have all seeds. Points may spread differently, a diverging one more than
 the others, one at chance not at all: the larger of this error and the sum's own standard error over
-the seeds is shown. The claim of a direction is told apart from its opposite where |value| exceeds
+the seeds is shown. The claim of a direction is significant where |value| exceeds
 both, each times Student's two-sided 95 % quantile: the error above at (P - 1) (S - 1) degrees of
 freedom, the sum's own at S - 1. The latter test is exact however the points' spreads differ, so at
 most one claim in twenty passes by chance; the former keeps a sum that happens to agree over its few
 seeds from being certain. Else nothing is said. Many claims are tested at once.
 
 That a difference d is none is never said because noise hides it. With e the effect that would else
-be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both above 0 and told apart from it,
-and fails where one of them is told apart below; half of the effect is our choice.
+be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both significantly above 0,
+and fails where one of them is significantly below; half of the effect is our choice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from scipy import stats
 from hpo.core.paper import Claim, Contrast, Correlation, Match, Paper, Quantity, Shift, Table
 from hpo.core.trial import Run, Trial
 
-Verdict: TypeAlias = Literal["agree", "disagree", "not told apart", "not measured"]
+Verdict: TypeAlias = Literal["agree", "disagree", "not significant", "not measured"]
 
 
 Values: TypeAlias = dict[str, dict[int, float]]
@@ -48,7 +48,7 @@ class Spread:
     """What differences between points vary by from seed to seed."""
 
     deviation: float = math.nan
-    """NaN where it cannot be told: one seed, or one point."""
+    """NaN where it cannot be determined: one seed, or one point."""
     freedom: int = 0
 
     def error(self, weights: Sequence[float], seeds: int) -> float:
@@ -56,13 +56,13 @@ class Spread:
         return self.deviation * math.sqrt(sum(w * w for w in weights) / seeds)
 
     def enough(self) -> float:
-        """Standard errors beyond which a value is told apart from 0."""
+        """Standard errors beyond which a value is significantly different from 0."""
         return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) if self.freedom else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A quantity at a point: the paper's number, and ours over pretraining seeds."""
+    """A quantity at a point: the paper's number, and this run's over pretraining seeds."""
 
     paper: float | None
     mean: float
@@ -84,7 +84,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A claim, the paper's value of it and ours."""
+    """A claim, the paper's value of it and this run's."""
 
     text: str
     paper: str
@@ -164,7 +164,7 @@ def match(claim: Match, found: Values) -> Finding:
         sides = {claim.point: sign, claim.unlike: half, claim.like: -half - sign}
         left, _, enough = _weighted(found, sides, shared)
         verdicts.append(_verdict(left, enough))
-    unsaid: Verdict = "disagree" if "disagree" in verdicts else "not told apart"
+    unsaid: Verdict = "disagree" if "disagree" in verdicts else "not significant"
     return Finding(
         text=claim.text,
         paper=paper,
@@ -178,7 +178,7 @@ def match(claim: Match, found: Values) -> Finding:
 
 
 def shift(claim: Shift, before: Values, after: Values) -> Finding:
-    """Which point is best by each metric, and whether both choices are told apart.
+    """Which point is best by each metric, and whether both choices are significant.
 
     The best is chosen after the fact, so its lead looks larger than it is.
     """
@@ -190,7 +190,7 @@ def shift(claim: Shift, before: Values, after: Values) -> Finding:
         return _unmeasured(claim.text, paper, f"{claim.before} and {claim.after}")
     told = _leads(before, first, last, -1) and _leads(after, last, first, 1)
     later = claim.points.index(last) > claim.points.index(first)
-    verdict: Verdict = ("agree" if later else "disagree") if told else "not told apart"
+    verdict: Verdict = ("agree" if later else "disagree") if told else "not significant"
     tied = [
         f"{best} ({_ties(found, claim.points, best, sign)})"
         for found, best, sign in ((before, first, -1), (after, last, 1))
@@ -200,7 +200,7 @@ def shift(claim: Shift, before: Values, after: Values) -> Finding:
 
 
 def correlation(claim: Correlation, x: Values, y: Values) -> Finding:
-    """Pearson's r over the points' means; told apart by Fisher's transformation."""
+    """Pearson's r over the points' means; significant by Fisher's transformation."""
     paper = "" if claim.paper is None else f"r = {claim.paper:.3g}"
     names = [name for name in claim.points if x.get(name) and y.get(name)]
     x_P = [_mean(x[name], list(x[name])) for name in names]
@@ -227,7 +227,7 @@ def sentence(finding: Finding) -> str:
     what = {
         "agree": "less than half of that" if finding.equality else "same direction",
         "disagree": "more than half of that" if finding.equality else "opposite direction",
-        "not told apart": "not told apart from noise",
+        "not significant": "not significant",
         "not measured": "not measured",
     }[finding.verdict]
     return f"{finding.text}: {paper}here {finding.ours}: {what}."
@@ -318,7 +318,8 @@ def _shared(found: Values, names: Sequence[str]) -> list[int]:
 def _weighted(
     found: Values, weights: Mapping[str, float], seeds: Sequence[int]
 ) -> tuple[float, float, float]:
-    """A weighted sum over points, its error, and what it must exceed to be told apart from 0.
+    """A weighted sum over points, its error, and what it must exceed to be significantly different
+    from 0.
 
     NaN where no spread is known.
     """
@@ -346,7 +347,7 @@ def _best(found: Values, points: Sequence[str], sign: int) -> str | None:
 
 
 def _leads(found: Values, best: str, other: str, sign: int) -> bool:
-    """Whether `best` is told apart from `other`."""
+    """Whether `best` differs significantly from `other`."""
     shared = _shared(found, [best, other])
     if best == other or not shared:
         return False
@@ -355,18 +356,18 @@ def _leads(found: Values, best: str, other: str, sign: int) -> bool:
 
 
 def _ties(found: Values, points: Sequence[str], best: str, sign: int) -> str:
-    """The points that the best one is not told apart from."""
+    """The points that the best one does not differ significantly from."""
     others = [name for name in points if name != best and found.get(name)]
     tied = [name for name in others if not _leads(found, best, name, sign)]
     if not tied:
-        return "told apart from all others"
-    return f"not told apart from {'any other' if tied == others else ', '.join(tied)}"
+        return "significantly different from all others"
+    return f"not significantly different from {'any other' if tied == others else ', '.join(tied)}"
 
 
 def _verdict(agreeing: float, enough: float) -> Verdict:
     """Of a value that is above 0 where it agrees; nothing is said where no spread is known."""
     if not 0 < enough < math.inf or not abs(agreeing) > enough:
-        return "not told apart"
+        return "not significant"
     return "agree" if agreeing > 0 else "disagree"
 
 

@@ -165,7 +165,7 @@ class VolumeDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether 0 lies outside the interval."""
+        """Whether 0 is outside the interval."""
         return self.low > 0 or self.high < 0
 
 

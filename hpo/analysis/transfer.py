@@ -6,9 +6,9 @@ weights average their updates over tau = B / (lr wd D) of the run (arXiv 2405.13
     carry_over         wd as it is
     tau_share          tau as it is:  wd = B / (lr tau D)                        (arXiv 2405.13698)
     power_lines        tau = 1.084 (D / N)^-0.527, the proxy's tau unread        (arXiv 2505.13738)
-    power_lines_slope  tau = tau_proxy (TPP / TPP_proxy)^-0.527 with TPP = D / N; ours: the law's
-                       exponent from the trial's own tau, so that what was chosen for another goal
-                       than the base loss is not thrown away
+    power_lines_slope  tau = tau_proxy (TPP / TPP_proxy)^-0.527 with TPP = D / N; this project's:
+                       the law's exponent from the trial's own tau, so that what was chosen for
+                       another goal than the base loss is not thrown away
 
 A schedule is carried over by shares of the run; that warmup goes by shares too is assumed.
 """
@@ -259,13 +259,13 @@ def _tau(decay: Mapping[str, Any], trial: Trial) -> float | None:
 def _notes(pre: Mapping[str, Any]) -> list[str]:
     decay, found = pre["weight_decay"], []
     if decay["coupling"] == "independent":
-        found.append("decay independent of the rate: its own value is lr times what stands here")
+        found.append("decay independent of the rate: its own value is lr times what is here")
     if decay["coupling"] == "l2":
         found.append("decay in the gradient (Adam with L2): no rule is about it")
     if decay["policy"] != "uniform":
-        found.append(f"policy {decay['policy']}: what stands here is its base value (assumed)")
+        found.append(f"policy {decay['policy']}: what is here is its base value (assumed)")
     if decay["course"] != "constant":
-        found.append(f"course {decay['course']}: what stands here is where it is at 1 (assumed)")
+        found.append(f"course {decay['course']}: what is here is where it is at 1 (assumed)")
     if decay["decayed"] != "all" or set(decay["multipliers"].values()) != {1.0}:
         found.append(f"decayed: {decay['decayed']}, with the recipe's multipliers by role")
     if pre["optimizer"] != "adamw":
@@ -292,8 +292,8 @@ RULES: dict[str, Rule] = {
     ),
     "power_lines_slope": Rule(
         _power_lines_slope,
-        "ours: the exponent of arXiv 2505.13738 from the trial's own timescale; that a timescale "
-        "chosen for plasticity moves like the best one for the loss is assumed",
+        "this project's: the exponent of arXiv 2505.13738 from the trial's own timescale; that a "
+        "timescale chosen for plasticity moves like the best one for the loss is assumed",
     ),
     "carry_over": Rule(
         _carry_over,

@@ -142,7 +142,7 @@ def sentence(pair: Pair) -> str:
         )
     ends = sorted(math.copysign(1, found.mean) * end for end in (found.low, found.high))
     low, high = (format.number(end, 3) for end in ends)
-    said = "significant" if found.significant else "not told apart from chance"
+    said = "significant" if found.significant else "not significant"
     return f"{ahead} dominates {lead} more than {behind} (95 %: {low} to {high}): {said}."
 
 

@@ -31,7 +31,7 @@ HELP = Option("--help", None, "print the help")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A word that may stand at the end of the line."""
+    """A word that may be at the end of the line."""
 
     word: str
     help: str = ""

@@ -87,7 +87,7 @@ class Following:
         self.work: dict[str, _Work] = {}
         self.finished, self.trials = 0, 0
         self.page: tuple[str, str] | None = None
-        """What stands before and after the section in the report rendered last."""
+        """What is before and after the section in the report rendered last."""
         self.stale, self.next_s, self.next_render_s = True, -math.inf, -math.inf
         self._lock = threading.Lock()
 

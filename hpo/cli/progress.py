@@ -147,7 +147,7 @@ class Display:
 
 
 def _named(numbers: Sequence[int]) -> str:
-    """Such as trial 3, trials 3-5, or trials 3, 7: those that go on at a rung lie apart."""
+    """Such as trial 3, trials 3-5, or trials 3, 7: those that go on at a rung are separate."""
     first, *others = sorted(numbers)
     if not others:
         return f"trial {first}"

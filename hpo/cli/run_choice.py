@@ -44,7 +44,7 @@ class Opened:
     finished: int = 0
     """Trials that have ended in a run that goes on."""
     replaces: Study | None = None
-    """What stands in its place and is to go."""
+    """What is in its place and is to go."""
     is_fork: bool = False
 
     @property

@@ -26,7 +26,7 @@ SPELLINGS = {
 
 
 ALIGNED = {" ± ": " +-", " ≤ ": " <=", " ≥ ": " >=", "…": "."}
-"""What takes as much place in a table as the text that it stands for."""
+"""What takes as much place in a table as the text that it represents."""
 
 
 class Stream:

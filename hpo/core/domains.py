@@ -99,7 +99,7 @@ def ends(domain: Domain) -> tuple[Value, ...]:
 
 
 def as_domain(path: str, given: object) -> Domain:
-    """A domain of ours from one, or from Optuna's distribution.
+    """A domain of this package from one, or from Optuna's distribution.
 
     Raises:
         ValueError: it is something else, or has a step.
@@ -142,7 +142,7 @@ def _hint(given: object) -> str:
 
 
 def inside(space: Mapping[str, Domain], values: Mapping[str, Value]) -> bool:
-    """Whether every value lies in its domain."""
+    """Whether every value is in its domain."""
     return all(_contains(domain, values.get(path)) for path, domain in space.items())
 
 
@@ -162,7 +162,7 @@ def at(domain: Domain, unit: float) -> Value:
 
 
 def share(domain: Domain, value: Value) -> float:
-    """The share of the domain at which a value lies: of an integer the middle of its own."""
+    """The share of the domain at which a value is: of an integer the middle of its own."""
     if isinstance(domain, Choice):
         return (domain.options.index(value) + 0.5) / len(domain.options)
     assert isinstance(value, int | float)

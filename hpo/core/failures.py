@@ -3,7 +3,7 @@
 An exception of `evaluate` says nothing of which trial caused it, so the controller has the trials
 of such a batch measured one by one, and the one that raises again fails with its reason. What is no
 trial's fault, such as a full disk, a store that cannot be read or a service that is down, ends the
-study instead: nothing is recorded, and the same command goes on once it is mended.
+study instead: nothing is recorded, and the same command goes on once it is fixed.
 """
 
 from __future__ import annotations
@@ -85,4 +85,4 @@ def is_fatal(error: BaseException) -> bool:
 
 
 class StorageError(RuntimeError):
-    """The storage cannot be used; the message says how to mend it, without any password."""
+    """The storage cannot be used; the message says how to fix it, without any password."""

@@ -98,7 +98,7 @@ class Exported(Protocol):
 
     @property
     def files(self) -> dict[str, str]:
-        """Path below the folder -> what lies there."""
+        """Path below the folder -> what is there."""
 
     @property
     def result(self) -> Result:
@@ -152,7 +152,7 @@ class Objective(Protocol):
     ) -> Sequence[Result]:
         """Measure a batch; one result a request, in order.
 
-        `on_event` is told of progress; an exception it raises stops the work at a safe point.
+        `on_event` receives progress events; an exception it raises stops the work at a safe point.
         """
 
     def export(

@@ -23,7 +23,7 @@ Direction: TypeAlias = Literal["down", "up"]
 
 @dataclass(frozen=True, kw_only=True, config=PLAIN)
 class Quantity:
-    """A metric of ours and what the paper reports in its place."""
+    """A metric of the study and what the paper reports in its place."""
 
     metric: str
     paper_name: str = ""
@@ -31,7 +31,8 @@ class Quantity:
     paper: Mapping[str, float] = field(default_factory=dict)
     """Point -> the paper's number."""
     best_of: tuple[str, ...] = ()
-    """Ours as the difference from the best of these points; empty leaves it absolute."""
+    """The study's value as the difference from the best of these points; empty leaves it
+    absolute."""
     better: Direction = "down"
 
 

@@ -41,7 +41,7 @@ LOGIN = r"^((?:[^\s:/]*:?/+)?[^\s:/]*:)(?!\*\*\*@)"
 def mask(text: str) -> str:
     """The text with every password in a URL replaced, also one that holds an '@' unquoted.
 
-    One with white space in it can be told only where the URL stands alone: see `shown`.
+    One with white space in it can be recognised only where the URL is alone: see `shown`.
     """
     text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
     text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)

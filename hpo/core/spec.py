@@ -149,7 +149,7 @@ class StudySpec:
     """From 0 to 2^32 - 1."""
     description: str = field(default="")
     paper: Paper | None = None
-    """What a paper found, to stand beside the results; decides none of them."""
+    """What a paper found, to show beside the results; decides none of them."""
 
     def __post_init__(self) -> None:
         self._check_values()

@@ -35,7 +35,7 @@ class Trial:
     point: str | None = None
     """The grid point's name; None for a baseline or a proposed trial."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Flat; the standard error of `gain` stands beside it as `gain_sem`."""
+    """Flat; the standard error of `gain` is beside it as `gain_sem`."""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     """Curve name -> points [step, value]."""
     cost: dict[str, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Run:
     reproduce: dict[str, Any]
     """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
     paper: Paper | None = None
-    """What a paper found, to stand beside the results."""
+    """What a paper found, to show beside the results."""
     conditions: list[dict[str, str]] = field(default_factory=list)
     """Of each group of trials: what they read and were computed with."""
     group: int = 0

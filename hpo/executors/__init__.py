@@ -47,7 +47,7 @@ class Executor(Protocol):
     ) -> Future[Sequence[Result]]:
         """Begin a batch; the future gives one result a request, in order, or what went wrong.
 
-        `on_event` is told of progress, in any thread. Where the batch is measured before this
+        `on_event` receives progress events, in any thread. Where the batch is measured before this
         returns, an exception that `on_event` raises comes out here.
         """
 

@@ -92,7 +92,7 @@ def slurm_pool(
 
 
 def _check_names(folder: Path, given: Mapping[str, Any]) -> None:
-    """A line break would end a comment of the script, and a % stands for a job's number."""
+    """A line break would end a comment of the script, and a % represents a job's number."""
     if not str(folder.absolute()).isprintable() or "%" in str(folder.absolute()):
         raise ValueError(
             f"SLURM cannot use the folder {str(folder)!r}, whose name holds a % or a character "

@@ -68,7 +68,7 @@ Standing: TypeAlias = Literal[
     "front", "undecided", "dominated", "replicate", "outside limits", "not measured", "partial",
     "pruned", "failed", "running",
 ]  # fmt: skip
-"""replicate: measures another trial's params at another seed; its point stands where that does."""
+"""replicate: measures another trial's params at another seed; its point is where that does."""
 
 
 DRAWN_NUMBERS = 1_000_000
@@ -88,7 +88,7 @@ UNDECIDED = (0.05, 0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """The non-dominated points of a run and what stands around them.
+    """The non-dominated points of a run and what is around them.
 
     A point is a setting of the params with all its seeds, shown as a trial (see
     `hpo.front.replicates`). Where the noise is known, from repeated trials or from errors measured
@@ -106,7 +106,7 @@ class Front:
     """Not reported, and not so improbable that they can be ruled out."""
     dominated: tuple[Trial, ...]
     standings: dict[int, Standing]
-    """Trial number -> where it stands, for every trial of the run."""
+    """Trial number -> where it is, for every trial of the run."""
     membership: dict[int, float]
     """Number of a point -> probability that no other point truly dominates it; NaN where the noise
     is unknown."""
@@ -161,7 +161,7 @@ def counted_points(run: Run) -> list[Setting]:
 def setting(run: Run, trial: Trial) -> Setting:
     """The setting that a trial measures, with its means over seeds as the front shows them.
 
-    A trial that is no full measurement stands for itself.
+    A trial that is no full measurement represents itself.
     """
     measured = [each for each in run.trials if _unmeasured(each, run) is None]
     for point in points(run, measured):
@@ -171,7 +171,7 @@ def setting(run: Run, trial: Trial) -> Setting:
 
 
 def front(run: Run) -> Front:
-    """The run's front as it stands."""
+    """The run's front as it is."""
     found = counted_points(run)
     trials = tuple(point.trial for point in found)
     Y_NG = losses(trials, run.goals)

@@ -1,6 +1,6 @@
 """What the lower rungs say of points measured in full: a smooth curve through their results.
 
-A study with rungs has many cheap results for each dear one. One goal at a time,
+A study with rungs has many cheap results for each expensive one. One goal at a time,
 `hpo.numerics.gaussian_process` learns from the results below full fidelity alone, and its mean at
 the points, at the highest rung below, is a hint: `hpo.numerics.noisy_values` learns how much of it
 to take over. Full results have no part in it, so that none counts twice. Assumed: noise at a rung
@@ -25,7 +25,7 @@ LEAST = 8
 
 
 MOST = 160
-"""Latest results that are learnt from; a Gaussian process takes cubic time."""
+"""Latest results that are fitted from; a Gaussian process takes cubic time."""
 
 
 def hints(run: Run, found: Sequence[Setting]) -> list[Array | None]:

@@ -92,7 +92,7 @@ def deviations(groups: Iterable[Sequence[Trial]]) -> dict[str, tuple[float, int]
 def encoded(run: Run, found: Sequence[Setting]) -> tuple[Array, ...]:
     """The params that differ between points, an array P points x columns for each.
 
-    Numbers of the space lie in [0, 1] from low to high, on a log scale where the space has one;
+    Numbers of the space are in [0, 1] from low to high, on a log scale where the space has one;
     other numbers between their smallest and largest. Of anything else each value has a column, in
     such a unit that two different values are 1 apart.
     """

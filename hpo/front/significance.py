@@ -1,4 +1,5 @@
-"""Decisions under noise: what to repeat next, which differences stand, which of two runs is ahead.
+"""Decisions under noise: what to repeat next, which differences are significant, which of two runs
+is ahead.
 
 All of it reads the draws of the true losses that `hpo.front.front.front` was made from.
 """

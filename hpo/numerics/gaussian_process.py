@@ -7,7 +7,7 @@ fidelity and 1 at the lowest rung, and t = u^k, two results have the covariance
 
 with M and L Matern-5/2 kernels of one length a parameter each. A lower rung thus shows the same
 surface scaled by 1 + a t, plus a deviation of its own, plus a shift (Kennedy and O'Hagan 2000, in
-the form of a coregionalisation). The last 1 is an unknown mean. The diagonal adds a learnt variance
+the form of a coregionalisation). The last 1 is an unknown mean. The diagonal adds a fitted variance
 of single results and the squared standard error that one came with. v, w, a, k, lengths and
 variance are those of highest posterior density. With the deviation's lengths tied to the surface's,
 or k to 1, what a rung adds is taken for noise, and a search trusts its low rungs too long.

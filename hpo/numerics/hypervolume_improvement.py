@@ -27,7 +27,7 @@ MOST_CELLS = 512
 
 
 MARGIN = 0.1
-"""Share of the front's range by which the reference lies behind its worst values, as in BoTorch."""
+"""Share of the front's range by which the reference is behind its worst values, as in BoTorch."""
 
 
 def reference(Y_NG: Array) -> Array:
@@ -41,7 +41,7 @@ def reference(Y_NG: Array) -> Array:
 
 
 def boxes(Y_NG: Array, corner_G: Array) -> tuple[Array, Array]:
-    """Lower and upper bounds, B x G each, of what lies below the corner and no row dominates."""
+    """Lower and upper bounds, B x G each, of what is below the corner and no row dominates."""
     below = Y_NG[(corner_G > Y_NG).all(axis=1)]
     front = thinned(below[pareto.non_dominated(below)], corner_G) if len(below) else below
     G = len(corner_G)

@@ -1,4 +1,4 @@
-"""A smooth trend through scattered points, with the band in which its mean lies.
+"""A smooth trend through scattered points, with the band in which its mean is.
 
 Local linear regression: at PLACES evenly spaced places a straight line is fitted with Gaussian
 weights around it, and between the places the trend runs straight. So the fit is linear in y: fitted

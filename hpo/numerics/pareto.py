@@ -178,7 +178,7 @@ def knee(Y_NG: npt.ArrayLike) -> int | None:
     several equal ones.
 
     None where there is no knee: no finite row on the front, or, for G = 2, different rows of which
-    none lies below the chord (two points, or a front that bulges away from the ideal).
+    none is below the chord (two points, or a front that bulges away from the ideal).
     """
     Y = _matrix(Y_NG)
     rows = np.flatnonzero(non_dominated(Y) & np.isfinite(Y).all(axis=1))
@@ -232,7 +232,7 @@ def _sweep(Y_DN2: Losses) -> Mask:
     least = np.minimum.accumulate(second, axis=-1)
     undercuts = np.ones(first.shape, dtype=np.bool_)
     undercuts[:, 1:] = second[:, 1:] < least[:, :-1]
-    new = np.ones_like(undercuts)  # equal rows stand together and share their fate
+    new = np.ones_like(undercuts)  # equal rows are together and share their fate
     new[:, 1:] = (first[:, 1:] != first[:, :-1]) | (second[:, 1:] != second[:, :-1])
     start = np.maximum.accumulate(np.where(new, np.arange(first.shape[1]), 0), axis=-1)
     mask = np.empty_like(undercuts)
@@ -241,7 +241,7 @@ def _sweep(Y_DN2: Losses) -> Mask:
 
 
 def _volume(Y_NG: Losses, corner: Losses) -> float:
-    """Volume below the corner of rows that all lie strictly below it."""
+    """Volume below the corner of rows that are all strictly below it."""
     if Y_NG.shape[1] == 1:
         return float(corner[0] - Y_NG.min())
     order = np.argsort(Y_NG[:, -1], kind="stable")

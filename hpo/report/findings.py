@@ -106,7 +106,8 @@ def summary(results: Results) -> list[str]:
 
 
 def certainty(results: Results) -> list[str]:
-    """How sure the front is: who may belong to it, where its knee may lie, what is told apart."""
+    """How sure the front is: who may belong to it, where its knee may be, which differences are
+    significant."""
     front = results.front
     if not front.points:
         return []
@@ -141,18 +142,18 @@ def work(run: Run) -> str | None:
 
 
 def paper_notes(paper: Paper) -> list[str]:
-    """What has to be said before a paper's numbers stand beside ours."""
+    """Notes for a reader who compares a paper's numbers with this run's."""
     lines = [
         f"Paper and this study: arXiv {paper.arxiv}, {paper.scale}. Another scale: numbers are "
         "shown side by side, only directions are compared.",
         "± is one standard error over pretraining seeds, n of them in brackets. A direction counts "
         "where it is beyond Student's 95 % range under the spread between seeds.",
     ]
-    return [*lines, f"Ours: {paper.ours}"] if paper.ours else lines
+    return [*lines, f"This study: {paper.ours}"] if paper.ours else lines
 
 
 def beside(cell: Cell) -> tuple[str, str]:
-    """The paper's number and ours."""
+    """The paper's number and this run's."""
     paper = "" if cell.paper is None else number(cell.paper)
     if not cell.seeds:
         return paper, ""
@@ -166,7 +167,7 @@ def column(quantity: Quantity) -> str:
 
 
 def verdict(difference: float, error: float) -> str:
-    """Whether a difference stands out of its standard error."""
+    """Whether a difference exceeds its standard error."""
     if not error > 0:
         return "no standard error known"
     ratio = abs(difference) / error
@@ -203,7 +204,7 @@ def _knee_region(front: Front) -> str:
         return ""
     by_number = {trial.number: trial for trial in front.points}
     places = [f"{title(by_number[number])} {percent(p)}" for number, p in front.knee_region]
-    return f"The knee may lie at {_listed(places)}."
+    return f"The knee may be at {_listed(places)}."
 
 
 def _not_told_apart(pairs: Sequence[Difference]) -> str:
@@ -301,7 +302,7 @@ def _knee_sentence(front: Front) -> str:
             "traded for another is undecided, and more seeds would decide it."
         )
     if front.knee is None:
-        return "The front has no knee: no trial lies below the line between its two ends."
+        return "The front has no knee: no trial is below the line between its two ends."
     values = ", ".join(f"{goal.metric} {measured(front.knee, goal.metric)}" for goal in front.goals)
     meaning = "where a little of one goal stops buying much of another"
     return f"Knee, {meaning}: {title(front.knee)}, {values}."

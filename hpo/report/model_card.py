@@ -185,7 +185,7 @@ def _harness(exported: Exported) -> Iterable[str]:
     )  # fmt: skip
     yield (
         "The scores of a fine-tune, by lm-evaluation-harness (each task's mean over its seeds is "
-        "its `after` above); where the folder has moved, mend data_files in evaluation/*.yaml:"
+        "its `after` above); where the folder has moved, fix data_files in evaluation/*.yaml:"
     )
     yield (
         f"```sh\nlm_eval --model hf --model_args {model},dtype=float32 --tasks hpo_{task} "

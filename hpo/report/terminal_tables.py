@@ -102,7 +102,7 @@ def failed_table(run: Run) -> Table | None:
 
 
 def paper_table(side: Side) -> Table:
-    """A table of the paper: its numbers, and beside them ours."""
+    """A table of the paper: its numbers, and beside them this run's."""
     table = Table(title=Text(side.title), title_justify="left")
     table.add_column("point", no_wrap=True)
     for quantity in side.quantities:

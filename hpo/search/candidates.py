@@ -44,7 +44,7 @@ WEIGHED = 8
 
 WHOLE_LEAST = 1 / 3
 """Share of the lowest rung's questions that are whole whatever they cost, so that late goals are
-learnt where the search goes, not only where it has been in full: without, a model that was sure of
+fitted where the search goes, not only where it has been in full: without, a model that was sure of
 itself was seen to stay in one corner. The number is assumed."""
 
 

@@ -4,15 +4,16 @@ In tokens, which are the same on every machine, with s the fidelity and from not
 
     tokens = p s + f [fine-tuned],  p, f >= 0
 
-learnt from the answers. An objective that says nothing of tokens costs its fidelity. So a low rung
-saves pretraining only; where fine-tuning is dear, a trial is better asked for its base alone until
-it is known to be worth more. As long as all answers are of one fidelity and alike in fine-tuning,
-p and f cannot be told apart: all then counts as pretraining, and no base is asked for alone.
+fitted from the answers. An objective that says nothing of tokens costs its fidelity. So a low rung
+saves pretraining only; where fine-tuning is expensive, a trial is better asked for its base alone
+until it is known to be worth more. As long as all answers are of one fidelity and alike in
+fine-tuning, p and f cannot be distinguished: all then counts as pretraining, and no base is asked
+for alone.
 
 A step to a rung is taken to show whether the trial improves the front, so with the probability c
 that it does it is expected to cost now + c rest, where rest leads from there to the end. A base
 alone shows a share r of that: now + (1 - r (1 - c)) rest. Of a rung's results each goal takes away
-some standard deviation at full fidelity, in shares of what lies between the goal's best and the
+some standard deviation at full fidelity, in shares of what is between the goal's best and the
 reference point; r is the early goals' part of the sum. Fine-tuning at a rung pays if
 
     f <= (1 - r) (1 - c) rest

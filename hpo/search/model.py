@@ -1,7 +1,7 @@
 """What a study's results let one expect.
 
 1. Each goal and each limited metric has a surface over parameters and fidelity
-   (hpo/numerics/gaussian_process.py), learnt from the results of all rungs that have it: of a base
+   (hpo/numerics/gaussian_process.py), fitted from the results of all rungs that have it: of a base
    alone only the early metrics.
 2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
    of those under way, as if they came out as expected.
@@ -28,7 +28,7 @@ CANDIDATES = 512
 
 
 ANYWHERE = 256
-"""Points at random that stand for the space."""
+"""Points at random that represent the space."""
 
 
 ROUNDS = 4
@@ -82,9 +82,9 @@ class SurrogateModel:
     @property
     def corner_G(self) -> Array:
         """The reference point: behind the front of all measured points as they would be at full,
-        and no nearer in a goal than half of the space lies.
+        and no nearer in a goal than half of the space is.
 
-        Behind the front alone, a first front that is short in a goal would stay so: whatever lies
+        Behind the front alone, a first front that is short in a goal would stay so: whatever is
         beyond the reference adds nothing.
         """
         mean, _ = self.losses(self.seen_ND)

@@ -55,7 +55,7 @@ def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value
     """Values for the space's paths."""
     with warnings.catch_warnings():
         # Experimental samplers, infinite values clipped, roulettes without odds: none is an error,
-        # and nothing that a person could mend.
+        # and nothing that a person could fix.
         warnings.simplefilter("ignore")
         sampler = _SAMPLERS[spec.sampler](seed)
         space = distributions(spec.space)

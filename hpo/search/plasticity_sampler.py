@@ -118,7 +118,7 @@ class _NoObjective:
 
 @dataclass(frozen=True)
 class _Code:
-    """A distribution as a domain of ours: choices and stepped numbers by their place."""
+    """A distribution as a domain of this package: choices and stepped numbers by their place."""
 
     distribution: BaseDistribution
     domain: Domain

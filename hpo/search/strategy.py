@@ -126,7 +126,7 @@ class Searcher:
             known = self.memory.beliefs(ledger)
             if known is not None:
                 return self._best(ledger, number, known)
-            # All that was measured failed or lies outside, or the space is used up.
+            # All that was measured failed or is outside, or the space is used up.
             return self._start(ledger, number, place) or self._least_repeated(ledger)
         promoted = self._promoted(ledger)
         if promoted is not None:
@@ -188,7 +188,7 @@ class Searcher:
     def _promoted(self, ledger: History) -> Continue | None:
         """A waiting trial among the better part of its rung, whatever the rest would give.
 
-        Goals that a base alone does not tell stand at what the model expects of them.
+        Goals that a base alone does not give are set to what the model expects of them.
         """
         entries = ledger.entries
         partly = any(answer.base_only for entry in entries for answer in entry.answers)

@@ -2,13 +2,13 @@
 
 A Gaussian process takes cubic time, so beyond MOST results it sees a selection: half by rank of
 non-domination, a quarter the latest, the rest spread over the record. The selection is made block
-by block, and lengths and variances are learnt anew when the record has grown by a tenth: all is a
+by block, and lengths and variances are fitted again when the record has grown by a tenth: all is a
 function of the ledger alone, and what is remembered only saves time.
 
 An earlier study's results are taken as if from the lowest rung: shifted and stretched to this
 study's mean and spread, since another model size has other losses, and with an error of half a
 spread on top, so that they guide where little is known and yield where there are results. How much
-that rung says of full fidelity is learnt.
+that rung says of full fidelity is fitted.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Row:
 
     order: int
     shown: bool
-    """Whether it lies in the space and every goal that was asked for has a finite number."""
+    """Whether it is in the space and every goal that was asked for has a finite number."""
     whole: bool
     """Whether every goal was asked for."""
     x_D: Array
@@ -223,7 +223,7 @@ def selection(rows: list[Row]) -> list[Row]:
     if len(rows) <= MOST:
         return rows
     losses = np.stack([row.loss_G for row in rows])
-    # What only the base was asked of stands in the middle by what was not.
+    # A result of the base alone has the middle value of the goals that it lacks.
     rank = pareto.ranks(np.where(np.isnan(losses), np.nanmedian(losses, axis=0), losses))
     partly = np.array([not row.whole for row in rows])
     best = np.lexsort((rank, partly))[: MOST // 2]

@@ -50,7 +50,7 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         answers.append(Answer(last.fidelity, order, metrics, step, last.base_only))
     baseline, point = attrs.get("baseline"), attrs.get("point")
     kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
-    # Confirmations may stand before planned trials that were added later, so names decide.
+    # Confirmations may be before planned trials that were added later, so names decide.
     if baseline is not None or point is not None or (not attrs and number < len(spec.planned)):
         kind = "planned"
     return Entry(

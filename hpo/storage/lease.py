@@ -103,7 +103,7 @@ class Holder:
     """How often it was heard of."""
 
     def state(self, now: float, clock: str) -> State:
-        """What can be told of it at a time by a clock."""
+        """What can be determined of it at a time by a clock."""
         if self.pid is None or (self.machine == _machine() and _born(self.pid) != self.born):
             return "gone"
         age = now - self.beat_at

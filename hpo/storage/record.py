@@ -1,8 +1,8 @@
 """The record: a study's trials in Optuna's own storage, read into plain data.
 
 Values that Optuna knows (params, goal values, constraints) are written where every Optuna tool
-finds them; the rest (all metrics, curves, cost, reasons) stands in user attributes. A password in a
-storage URL is never shown: `shown` stands between a URL, and `mask` between any other text, and
+finds them; the rest (all metrics, curves, cost, reasons) is in user attributes. A password in a
+storage URL is never shown: `shown` is between a URL, and `mask` between any other text, and
 everything a person reads.
 """
 
@@ -181,7 +181,7 @@ def copy_study(url: str, name: str, to_url: str) -> int:
     """Copy a study into another storage, with every trial as it is; returns how many there are.
 
     The copy has its name only once it is whole: what a copy that was cut short has left is made
-    anew.
+    again.
 
     Raises:
         ValueError: there is one of that name already.
@@ -369,7 +369,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
 
 
 def _rungs(attrs: Mapping[str, Any]) -> list[Rung]:
-    """What lies below the highest fidelity that was measured."""
+    """What is below the highest fidelity that was measured."""
     return [
         Rung(
             fidelity=each["fidelity"],

@@ -58,7 +58,8 @@ POSTGRESQL_SESSION = (
 
 
 MYSQL_SESSION = "set session wait_timeout = {rest}, innodb_lock_wait_timeout = {rest}"
-"""MySQL knows no limit for a transaction alone: connections that rest are closed, and made anew."""
+"""MySQL knows no limit for a transaction alone: connections that rest are closed, and made
+again."""
 
 
 def engine_options(url: str) -> dict[str, Any]:

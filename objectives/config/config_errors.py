@@ -18,7 +18,7 @@ NUMBERS = ("int_type", "float_type", "int_from_float")
 
 
 SHORT = ("WeightDecay",)
-"""Classes that a number may stand for."""
+"""Classes that a number may represent."""
 
 
 RULES = {

@@ -49,8 +49,8 @@ class Execution:
     """How many of them a trial is pretrained on, each by a process of its own. The batch must be
     divisible by it. Everything after pretraining is on one."""
     sharding: Kind = "replicate"
-    """How a model lies on several devices: whole on each (replicate), or each with a part of every
-    parameter and of what the optimizer remembers (fsdp)."""
+    """How a model is placed on several devices: whole on each (replicate), or each with a part of
+    every parameter and of what the optimizer remembers (fsdp)."""
     lanes: int | None = None
     """Lanes of one program; None measures how many fit. With fsdp one lane is pretrained at a
     time."""

@@ -28,7 +28,7 @@ ProbeName = Literal[
 class Probes:
     """What is measured on the base besides its losses; see `objectives.probes`.
 
-    Sizes are ours, for models of up to some millions of parameters.
+    Sizes are this project's choice, for models of up to some millions of parameters.
     """
 
     run: Annotated[tuple[ProbeName, ...], Several] = ("norms", "ranks", "spikes")

@@ -51,7 +51,7 @@ class Model:
 
 
 SHORT_FORMS = {"pretrain.weight_decay": "pretrain.weight_decay.value"}
-"""Subtrees that a number may stand for -> the path that it sets."""
+"""Subtrees that a number may represent -> the path that it sets."""
 
 
 @config_class

@@ -175,7 +175,7 @@ class Finetune:
     lrs: Annotated[tuple[Positive, ...], Field(min_length=1), Several] = (3e-3, 1e-2, 3e-2)
     """Learning rates tried for each base and task; the best on validation loss is reported."""
     max_extensions: Annotated[CountOrZero, Unit("extensions")] = 3
-    """How often the grid grows by its own ratio while the best rate lies at its edge."""
+    """How often the grid grows by its own ratio while the best rate is at its edge."""
     steps: Annotated[Count, Unit("steps")] | None = 100
     """Optimizer steps; None asks for `epochs`."""
     epochs: Annotated[Positive, Unit("epochs")] | None = None

@@ -149,7 +149,7 @@ class VisionProbes:
     """sharpness: images normalised together; the paper's is 50."""
     flow_steps: Annotated[CountOrZero, Unit("steps")] = 100
     """sharpness: steps at `flow_rate` without decay that a copy of the model takes before it is
-    measured, the gradient flow of arXiv 2310.04415; 0 measures where training stands."""
+    measured, the gradient flow of arXiv 2310.04415; 0 measures where training is."""
     flow_rate: NonNegative = 1e-3
     """The paper has 1e-4 and 1e-3, for 100 epochs."""
 

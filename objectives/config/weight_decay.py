@@ -73,7 +73,7 @@ class ModuleScores:
     every: Annotated[Count, Unit("steps")] = 500
     """Steps between two looks at the modules, the first before the first step; the paper's."""
     preserve_mean: bool = False
-    """Rescale so that the mean factor, weighted by parameters, is 1; ours, not the paper's."""
+    """Rescale so that the mean factor, weighted by parameters, is 1; not from the paper."""
     min_eigenvalues: Annotated[Count, Unit("eigenvalues")] = 50
     """Modules with fewer keep the plain decay; the paper's code."""
 

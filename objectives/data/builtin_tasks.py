@@ -17,7 +17,7 @@ From candidates to rows, the same for every task (`rows`):
 4. The rank of the prompt's hash among its label's picks the split.
 
 Rows are a function of the task's name and the Python that runs: releases differ in their library.
-The lines and sentences also stand in the `stdlib` corpus, without their cue and answer: a base has
+The lines and sentences also are in the `stdlib` corpus, without their cue and answer: a base has
 read them, as it has read most public benchmarks, and learns what is asked from the training rows.
 """
 

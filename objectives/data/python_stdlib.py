@@ -7,7 +7,7 @@ Three kinds of documents, each whole, so that a split by document hash is a spli
 - the source of a module, docstrings kept, one document a module.
 
 A module gives its docstrings or its source, never both: the hash of its name decides, a quarter
-goes to docstrings (assumed; it makes prose about a tenth of the text). So no module's text stands
+goes to docstrings (assumed; it makes prose about a tenth of the text). So no module's text is
 in two documents. Topics quote one another at length; one that shares a long paragraph with a longer
 one is left out. What remains is the odd sentence that two modules have in common.
 

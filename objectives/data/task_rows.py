@@ -119,7 +119,7 @@ def _with_validation(task: recipe.Task, rows: Mapping[str, list[Example]]) -> Ro
 
 
 def digest(row: Example) -> bytes:
-    """What rows are ordered by and told apart with."""
+    """What rows are ordered by and distinguished by."""
     return hashlib.sha256(f"{row.prompt}\0{row.completion}\0{row.label}".encode()).digest()
 
 

@@ -89,7 +89,7 @@ def load(fine: training.Finetune, tokenizer: PreTrainedTokenizerBase) -> list[Ta
 
     Raises:
         ValueError: an unknown or unreadable task, a missing label, a split without rows, answers
-            that cannot be told apart or never match.
+            that cannot be distinguished or never match.
     """
     return [_prepare(task, fine, tokenizer) for task in fine.tasks]
 
@@ -182,7 +182,7 @@ def _check_labels(name: str, labels: list[str], kept: Rows) -> None:
         unseen = sorted({row.completion for row in kept[split]} - set(labels))
         if unseen:
             raise ValueError(
-                f"task {name!r}: label {unseen[0].strip()!r} stands in {split} but in no training "
+                f"task {name!r}: label {unseen[0].strip()!r} is in {split} but in no training "
                 "row; add training rows for it, or raise finetune.train_rows."
             )
 

@@ -54,7 +54,7 @@ class ExportSummary:
     """What was written; all JSON-able."""
 
     files: dict[str, str]
-    """Path below the folder -> what lies there."""
+    """Path below the folder -> what is there."""
     result: Result
     """What was measured for these weights, now or when they were trained."""
     lost: dict[str, list[str]]

@@ -39,7 +39,7 @@ def write_model(
 
 @contextlib.contextmanager
 def _no_bar() -> Iterator[None]:
-    """Without transformers' progress bar, which would break into ours."""
+    """Without transformers' progress bar, which would break into this program's."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -162,7 +162,7 @@ def litgpt(plan: TrainingPlan) -> Written:
         held = "" if plan.from_warmup else f" in the last {plan.decay_steps} of {plan.steps} steps"
         lost.append(
             f"a rate that falls by {schedule.shape}{held}: LitGPT only has a cosine from the "
-            "warmup to the end, so that stands here"
+            "warmup to the end, so that is here"
         )
     if not plan.decay_steps:
         lost.append("Warmup-Stable-Only: written as a cosine whose floor is its peak")

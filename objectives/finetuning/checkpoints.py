@@ -108,7 +108,7 @@ class PartialFinetune:
 def resume(
     stages: Sequence[PartialFinetune], shapes: Mapping[str, torch.Size], device: str
 ) -> tuple[loop.State, list[Tensor]]:
-    """The lanes of stages that stand at the same step, and the losses of each step so far [K]."""
+    """The lanes of stages that are at the same step, and the losses of each step so far [K]."""
     rows = {name: torch.cat([each.rows[name] for each in stages]).to(device) for name in ROWS}
     state = loop.State.fresh(shapes, rows["values"])
     state.moments = dataclasses.replace(state.moments, first=rows["first"], second=rows["second"])
@@ -177,7 +177,7 @@ def save(store: Store, tuned: FinetuneResult) -> None:
 
 
 def save_halfway(store: Store, key: str, halfway: PartialFinetune) -> None:
-    """Store where a stage stands, in place of where it stood before."""
+    """Store where a stage is, in place of where it was before."""
 
     def write(folder: Path) -> None:
         save_file(halfway.rows, folder / "rows.safetensors")
@@ -191,7 +191,7 @@ def save_halfway(store: Store, key: str, halfway: PartialFinetune) -> None:
 def load_halfway(
     store: Store, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
 ) -> PartialFinetune | None:
-    """Where a stage that is not finished stands, None if it has not begun."""
+    """Where a stage that is not finished is, None if it has not begun."""
     for name in reversed(_in_progress(store, key)):
         halfway = store.read(
             ON_THE_WAY, name, functools.partial(_read_halfway, name, seeds, shapes, steps)

@@ -1,7 +1,7 @@
 """Fine-tuning of several bases on several tasks, and the choice of the learning rate.
 
 1. For each base and task the learning rate is chosen on validation (least completion loss over the
-   selection seeds) from a grid that grows by its own ratio while the best rate lies at its edge.
+   selection seeds) from a grid that grows by its own ratio while the best rate is at its edge.
    Bases differ in the rate that suits them; one shared rate would favour some (arXiv 2603.16127
    sweeps it for each base).
 2. The other seeds run at the chosen rate only.
@@ -174,7 +174,7 @@ def chosen_rate(tried: Mapping[float, float]) -> float:
 
 
 def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: int) -> list[float]:
-    """The grid at first; then one rate beyond the edge at which the best one lies."""
+    """The grid at first; then one rate beyond the edge at which the best one is."""
     ordered = sorted(grid)
     if extension == 0:
         return ordered

@@ -12,7 +12,7 @@ a process, on random tokens and random weights:
 
 Weights are spread so that attention is uneven: at a fresh model's it is nearly even, and a window
 that cuts off a token would hardly show. Long rows of large models would take minutes, so rows are
-as long as the run's only within BUDGET_FLOPS; a window or chunk whose size lies between the two
+as long as the run's only within BUDGET_FLOPS; a window or chunk whose size is between the two
 lengths is refused from the config alone.
 
 T tokens, V vocabulary.

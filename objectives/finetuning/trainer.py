@@ -180,7 +180,7 @@ class FinetuneTrainer:
         begun: Sequence[PartialFinetune | None],
         take: OnResult,
     ) -> None:
-        """One program: bases with equally many rates each, and where each of them stands."""
+        """One program: bases with equally many rates each, and where each of them is."""
         members, rates_GR = list(rates_of), np.array(list(rates_of.values()))
         steps, count = num_steps(self.fine, task), rates_GR.size * len(seeds)
         state, losses, before = self._start(members, rates_GR.shape[1], seeds, begun)
@@ -221,7 +221,7 @@ class FinetuneTrainer:
         self, members: Sequence[int], rates: int, seeds: Sequence[int],
         begun: Sequence[PartialFinetune | None],
     ) -> tuple[loop.State, list[Tensor], float]:  # fmt: skip
-        """Lanes where they stand, the losses of each step so far [K], a stage's seconds so far."""
+        """Lanes where they are, the losses of each step so far [K], a stage's seconds so far."""
         stored = [each for each in begun if each is not None]
         if not stored:
             return loop.State.fresh(self.shapes, self._initial(members, rates, seeds)), [], 0.0
@@ -306,7 +306,7 @@ class FinetuneTrainer:
     ) -> Callable[[int], lanes.TokenBatch]:
         """Each seed's own rows, in a new order each epoch, the same for all rates and bases.
 
-        Rows lie in one line without padding, or where the model does not allow it are cut to the
+        Rows are in one line without padding, or where the model does not allow it are cut to the
         longest of the step.
         """
         rows, size, orders = task.train, self.fine.batch_size, Orders()
@@ -376,7 +376,7 @@ def _cells(rates_of: Mapping[int, Sequence[float]]) -> list[RunKey]:
 def _alike(
     cells: Sequence[RunKey], begun: Mapping[RunKey, PartialFinetune | None]
 ) -> list[dict[int, list[float]]]:
-    """Rates by base, in groups that stand at the same step and have equally many rates a base."""
+    """Rates by base, in groups that are at the same step and have equally many rates a base."""
     at_step: dict[int, dict[int, list[float]]] = {}
     for base, rate in cells:
         before = begun[base, rate]

@@ -5,7 +5,7 @@ under `vmap` it would fall back to a loop. Lanes only ever need causal attention
 rows, where no mask exists that depends on the lane; so the lane axis becomes more batch, and the
 fused kernel runs once for all lanes. Registered with transformers under NAME.
 
-Rows that lie packed in lines (`objectives.training.packing`) are taken apart before it and put
+Rows that are packed in lines (`objectives.training.packing`) are taken apart before it and put
 together after it: `rows_in_lines` says how, as transformers has no way to hand it through every
 model.
 

@@ -1,6 +1,6 @@
 """The Hugging Face hub, with and without a network.
 
-A dataset's identity is the commit that its name stands for. It is asked for once, without retries;
+A dataset's identity is the commit that its name represents. It is asked for once, without retries;
 where the hub cannot be reached it is the commit that was seen last: by this process, by a process
 with the same store, or by the hub's own cache. So machines with and without a network find one
 another's stages.
@@ -31,7 +31,7 @@ AGAIN_S = 60.0
 
 
 COMMITS = "hub-commit"
-"""The stage of a note which commit a dataset's name stood for."""
+"""The stage of a note which commit a dataset's name represented."""
 
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -58,7 +58,7 @@ class Unreachable(Exception):
 
 
 def commit_of(name: str, revision: str | None, notes: Stages | None = None) -> str:
-    """The commit that a revision of a dataset stands for; None is its main branch.
+    """The commit that a revision of a dataset represents; None is its main branch.
 
     Raises:
         ValueError: there is no such dataset or revision, or the hub cannot be reached and the

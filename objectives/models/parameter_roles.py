@@ -1,7 +1,7 @@
 """What each parameter is for: attention's queries and keys, values and outputs, MLP, embeddings...
 
 Roles partition the parameters. They are found by type and position: embeddings, the output layer
-and norms by their modules; the rest by lying in an attention or an MLP part of a layer, and
+and norms by their modules; the rest by being in an attention or an MLP part of a layer, and
 attention's projections by their names. A projection that holds queries, keys and values as one
 matrix has more than one role, so roles are told for every element of a lane's row.
 
@@ -38,7 +38,7 @@ ATTENTION, FEED_FORWARD = ("attn", "attention"), ("mlp", "ffn", "feed_forward", 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A linear layer's weight and where it lies in a lane's row."""
+    """A linear layer's weight and where it is in a lane's row."""
 
     name: str
     start: int
@@ -56,7 +56,7 @@ def of_parameters(module: nn.Module) -> Tensor:
     """The place in ROLES of every element of a lane's row; int8 [P].
 
     Raises:
-        ValueError: a parameter whose role cannot be told; it is named.
+        ValueError: a parameter whose role cannot be determined; it is named.
     """
     owners = _owners(module)
     head = module.get_output_embeddings()  # type: ignore[operator]

@@ -60,7 +60,7 @@ def _gpt2(preset: Preset, vocab_size: int) -> PreTrainedConfig:
 
 
 def _initial_std(preset: Preset) -> float:
-    """GPT-2's 0.02, and sqrt(2 / (5 width)) below width 1,000; assumed, ours.
+    """GPT-2's 0.02, and sqrt(2 / (5 width)) below width 1,000; assumed.
 
     At width 64 with tied embeddings 0.02 leaves logits so flat that adapters learn slowly.
     """
@@ -72,7 +72,8 @@ _FAMILIES: dict[str, Any] = {"llama": _llama, "gpt2": _gpt2}
 
 # Sizes in the names count a vocabulary of 1,024 up to 30m, and 32,000 from 60m. 60m to 1b are the
 # shapes of arXiv 2506.14562, section 4; 0.5b is the smallest of arXiv 2602.11137, 3.2-1b that of
-# arXiv 2603.16127 (whether its head is tied was not found; not here); the smaller ones are ours.
+# arXiv 2603.16127 (whether its head is tied was not found; not here); the smaller ones are this
+# project's.
 PRESETS: dict[str, Preset] = {
     "llama-0.06m": Preset("llama", width=32, layers=2, heads=2, ffn=88, tied=True),
     "llama-0.2m": Preset("llama", width=64, layers=3, heads=4, ffn=176, tied=True),

@@ -195,6 +195,6 @@ def check_task(task: recipe.Task) -> None:
 
     Raises:
         ValueError: an unknown or unreadable task, a row without its fields, an empty split, labels
-            that cannot be told apart.
+            that cannot be distinguished.
     """
     tasks.check(task)

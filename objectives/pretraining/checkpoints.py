@@ -1,8 +1,8 @@
 """Pretrained models in the store: weights with what was seen on the way, and AdamW's memory apart.
 
 The memory is twice the size of the weights and only worth keeping where training may go on. A state
-on the way, stored lest it be lost, is an entry of its own, which goes when a later one is there.
-Means of checkpoints are a stage of their own, which nothing goes on from.
+on the way, stored in case the run is interrupted, is an entry of its own, which goes when a later
+one is there. Means of checkpoints are a stage of their own, which nothing goes on from.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ is. The follower's rate is
     lr_t |w_t| / |w'_t|,   |w_t| its norm and |w'_t| the reference's, of all weights, before step t
 
 with the schedule's lr_t. Its own decay, if it has one, is multiplied by this rate. The formula is
-ours: the paper says that the effective rate is matched, not how.
+not from the paper, which says that the effective rate is matched, not how.
 
 Rates of all other runs are known before they start. Therefore:
 

@@ -42,8 +42,8 @@ class PretrainJob:
     devices: int = 1
     """How many of that kind train it, each as a rank of its own."""
     sharding: Kind = "replicate"
-    """How its parameters lie on several; with their number a part of every key, as sums over ranks
-    round differently."""
+    """How its parameters are placed on several; with their number a part of every key, as sums over
+    ranks round differently."""
     second: TokenDataset | None = None
     """Text of the second phase."""
     followed: NDArray[np.float64] | None = None
@@ -249,13 +249,13 @@ class PretrainJob:
 
     @property
     def placement(self) -> str:
-        """The kind of device, and how a run lies on several."""
+        """The kind of device, and how a run is placed on several."""
         kind = self.device.split(":")[0]
         return kind if self.devices == 1 else f"{kind} x {self.devices}, {self.sharding}"
 
 
 class Place(NamedTuple):
-    """Where in its text a step stands."""
+    """Where in its text a step is."""
 
     text: TokenDataset
     step: int

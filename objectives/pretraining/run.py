@@ -2,7 +2,7 @@
 
 1. What the store holds is taken from there. For the rest one rank a device is started
    (`objectives.pretraining.worker`); the first one writes the store, and its progress is told here.
-2. Where memory runs out, ranks are started anew with half as many lanes at once.
+2. Where memory runs out, ranks are started again with half as many lanes at once.
 3. Everything after pretraining goes on in this process, on one device.
 """
 

@@ -22,7 +22,7 @@ def _model_print(model: Model, vocab_size: int) -> list[Any]:
 
 
 def _read_print(model: Model, vocab_size: int) -> list[Any]:
-    """Read anew each time: a folder may have changed."""
+    """Read again each time: a folder may have changed."""
     return [_shape(model, vocab_size), _weights(model)]
 
 

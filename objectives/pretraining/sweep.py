@@ -77,7 +77,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(eq=False)
 class _Lane:
-    """One lane of the sweep: the jobs it stands for and what it has seen."""
+    """One lane of the sweep: the jobs it represents and what it has seen."""
 
     jobs: list[int]
     losses: Tensor
@@ -408,7 +408,7 @@ class Sweep:
         return merged
 
     def _base(self, place: int, step: int, lost_at: int = loop.NEVER) -> BaseModel:
-        """A lane as it stands, under its key at `step`."""
+        """A lane as it is, under its key at `step`."""
         assert self.state is not None
         lane = self.lanes[place]
         job, norms = self.jobs[lane.jobs[0]], lane.norms.numpy().copy()
@@ -427,7 +427,7 @@ class Sweep:
         )
 
     def _store_all(self, step: int) -> None:
-        """Store every living lane where it stands, then drop what was stored of it on the way."""
+        """Store every living lane where it is, then drop what was stored of it on the way."""
         assert self.state is not None
         passing: dict[int, list[str]] = {}
         for place, lost_at in enumerate(self.state.lost_at.tolist()):
@@ -502,7 +502,7 @@ def batches(
 ) -> Callable[[int], batch.TokenBatch]:
     """Shared rows where all lanes have one seed, text and place, else each lane's own.
 
-    `starts`: the step of its own run at which each lane stands at step 0; 0 without. Of several
+    `starts`: the step of its own run at which each lane is at step 0; 0 without. Of several
     ranks each takes its share of the rows, and drops units of its own where the model does.
     """
     pre = jobs[0].recipe.pretrain

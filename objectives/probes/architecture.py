@@ -1,4 +1,4 @@
-"""Where the parts of a transformer lie: attention factors, block matrices, MLPs; told by names.
+"""Where the parts of a transformer are: attention factors, block matrices, MLPs; told by names.
 
 Known are models whose attention has q_proj, k_proj, v_proj and o_proj (Llama and most others, with
 grouped key and value heads), and GPT-2 with its fused c_attn.
@@ -32,7 +32,7 @@ ACTIVATIONS = ("act_fn", "act", "activation_fn")
 class Attention:
     """Factors of every head: its scores are x' query key' x, what it adds is output value' x.
 
-    All [L, H, D, C]. A shared key or value head stands once for each query head. Rotations, biases
+    All [L, H, D, C]. A shared key or value head appears once for each query head. Rotations, biases
     and norms between the factors are left out.
     """
 

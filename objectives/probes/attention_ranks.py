@@ -6,9 +6,9 @@ values s of a product and p_i = s_i / sum s:
 
 - effective: exp(-sum p ln p), as the code of loss-of-plasticity (shibhansh) takes it;
 - stable: sum s^2 / max s^2, the squared Frobenius norm over the squared spectral norm;
-- over_5_percent: how many s lie above 5 % of the largest. Ours;
-- 95_of_sum: the least k whose k largest s make 95 % of sum s. Ours;
-- 95_of_squares: the same of sum s^2. Ours.
+- over_5_percent: how many s are above 5 % of the largest. This project's;
+- 95_of_sum: the least k whose k largest s make 95 % of sum s. This project's;
+- 95_of_squares: the same of sum s^2. This project's.
 
 A matrix of zeros has rank 0 under all of them. Each head has a product of its own, of width D and
 of rank at most C: its singular values are those of the small product of the two factors' R, and no
@@ -55,7 +55,7 @@ def stable_rank(values: Tensor) -> Tensor:
 
 
 def count_over(values: Tensor) -> Tensor:
-    """How many values lie above THRESHOLD of the largest; [..., N] -> [...]."""
+    """How many values are above THRESHOLD of the largest; [..., N] -> [...]."""
     return (values > THRESHOLD * values[..., :1]).sum(-1).to(values.dtype)
 
 

@@ -1,15 +1,16 @@
 """Probes that take further steps from the base, through the one training loop.
 
 Both go on along the base's own corpus stream, from the step where its run ended, with AdamW's
-memory started anew: whether the base's own memory was kept is no part of its key.
+memory started again: whether the base's own memory was kept is no part of its key.
 
 - tiny_rate: at a constant tiny rate without decay, the loss settles to what the weights have really
   reached, without the noise floor of the last rate (arXiv 2310.04415: 1e-5 for 10,000 of 50,000
-  steps; ours scaled). A base that ended at a low rate gains little, one at a high rate much.
+  steps; scaled here). A base that ended at a low rate gains little, one at a high rate much.
 - lost_updates: with weights in bf16, which updates would round away (the paper finds runs in bf16
-  unstable without decay; the measure is ours). AdamW's memory is gathered over some batches at
-  fixed weights, u is its update; the share of elements with bf16(w - lr u) = w, w the weight in
-  bf16, among those with u != 0, at the run's last and at its peak rate. Decay is left out of u.
+  unstable without decay; the measure is this project's). AdamW's memory is gathered over some
+  batches at fixed weights, u is its update; the share of elements with bf16(w - lr u) = w, w the
+  weight in bf16, among those with u != 0, at the run's last and at its peak rate. Decay is left out
+  of u.
 
 K lanes, P parameters of a lane, S steps.
 """

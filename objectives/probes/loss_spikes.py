@@ -1,9 +1,10 @@
 """Spikes of the training loss.
 
 Without weight decay, runs in bf16 can become unstable late (arXiv 2310.04415). What a spike is
-was not found there; ours: a step whose loss lies above the median of the WINDOW steps before it by
-more than SPREADS times their spread (1.4826 times the median distance from the median, which is the
-standard deviation of a normal law) and by more than LEAST_NATS. Steps in a row are one spike.
+was not found there; this project's definition: a step whose loss is above the median of the WINDOW
+steps before it by more than SPREADS times their spread (1.4826 times the median distance from the
+median, which is the standard deviation of a normal law) and by more than LEAST_NATS. Steps in a row
+are one spike.
 """
 
 from __future__ import annotations

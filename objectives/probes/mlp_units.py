@@ -4,10 +4,10 @@ With h_i a unit's output (under a gate, the gated product) and E the mean over t
 validation text:
 
 - dormant: E|h_i| / mean_k E|h_k| <= tau within its layer, tau 0.025 and 0.1 (ReDo's score);
-- never active: max |h_i| over all tokens <= 1 % of mean_k E|h_k|. Ours: gated units are never quite
-  zero, so counting zeros says nothing of them;
+- never active: max |h_i| over all tokens <= 1 % of mean_k E|h_k|. Not from a paper: gated units are
+  never quite zero, so counting zeros says nothing of them;
 - saturated: the activation function gets less than -4 on over 99 % of the tokens, where neither its
-  value nor its slope passes much on. Ours.
+  value nor its slope passes much on. Not from a paper.
 
 K lanes, N rows, T tokens, C units of a layer.
 """

@@ -39,9 +39,9 @@ class Probe:
 _RANKS = {
     "effective": "exp(-sum p ln p), p = s / sum s",
     "stable": "sum s^2 / max s^2",
-    "over_5_percent": "number of s over 5 % of the largest; ours",
-    "95_of_sum": "least number of s that make 95 % of sum s; ours",
-    "95_of_squares": "least number of s that make 95 % of sum s^2; ours",
+    "over_5_percent": "number of s over 5 % of the largest, own definition",
+    "95_of_sum": "least number of s that make 95 % of sum s, own definition",
+    "95_of_squares": "least number of s that make 95 % of sum s^2, own definition",
 }
 
 
@@ -77,7 +77,7 @@ PROBES: dict[ProbeName, Probe] = {
     "spikes": Probe(
         measure=loss_spikes.measure,
         metrics={
-            "count": "spikes of the training loss; ours",
+            "count": "spikes of the training loss, own definition",
             "largest_rise_nats": "greatest rise of a step's loss over the median before it",
         },
     ),
@@ -98,8 +98,8 @@ PROBES: dict[ProbeName, Probe] = {
         metrics={
             "dormant_0.025_frac": "share of MLP units with a ReDo score of at most 0.025",
             "dormant_0.1_frac": "the same with 0.1",
-            "never_active_frac": "share that never reaches 1 % of its layer's mean; ours",
-            "saturated_frac": "share whose activation function is flat on 99 % of tokens; ours",
+            "never_active_frac": "share that never reaches 1 % of its layer's mean, own definition",
+            "saturated_frac": "share whose activation is flat on 99 % of tokens, own definition",
         },
     ),
     "heads": Probe(
@@ -138,7 +138,7 @@ PROBES: dict[ProbeName, Probe] = {
         measure=continued_training.measure_lost_updates,
         settings=("lost_batches",),
         metrics={
-            "end_frac": "share of updates at the last rate that bf16 weights would lose; ours",
+            "end_frac": "share of updates at the last rate lost by bf16 weights, own definition",
             "peak_frac": "the same at the peak rate",
         },
     ),

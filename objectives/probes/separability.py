@@ -1,9 +1,9 @@
 """Linear separability: how well a linear classifier reads a task's label off each layer.
 
 Larger weight decay raises it (arXiv 2602.11137, section 4.1 as quoted). Classifier, regularisation
-and sample sizes were not found there; ours: logistic regression of scikit-learn with its default
-penalty on standardised features, the hidden state at the last token of the prompt, fitted on
-training rows and scored on test rows. Tasks without labels are left out.
+and sample sizes were not found there; this project's choice: logistic regression of scikit-learn
+with its default penalty on standardised features, the hidden state at the last token of the prompt,
+fitted on training rows and scored on test rows. Tasks without labels are left out.
 
 L + 1 layers: 0 is the embedding, the last is behind the final norm, as transformers gives them.
 """
@@ -43,7 +43,7 @@ def accuracy(
 
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
     with warnings.catch_warnings():
-        # Rows that can be told apart in many ways converge slowly, and score the same.
+        # Rows that can be distinguished in many ways converge slowly, and score the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train_ND.astype(np.float64), train_labels)
     return float(classifier.score(test_ND.astype(np.float64), test_labels))

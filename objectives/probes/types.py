@@ -70,7 +70,7 @@ class ProbeBatch:
     tasks: Sequence[Task]
     report: Callable[[dict[str, Any]], None]
     built: dict[str, nn.Module] = field(default_factory=dict)
-    """Modules that stand already, by the key of their program."""
+    """Modules that exist already, by the key of their program."""
 
     @property
     def recipe(self) -> recipe.Recipe:
@@ -107,7 +107,7 @@ class ProbeBatch:
 
     @functools.cached_property
     def shapes(self) -> dict[str, torch.Size]:
-        """Of the parameters, in the order in which they lie in a row."""
+        """Of the parameters, in the order in which they are in a row."""
         return {name: p.shape for name, p in self.module.named_parameters()}
 
     def rows(self) -> Tensor:

@@ -280,7 +280,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def place(partial: Path, entry: Path) -> bool:
-    """Move a folder to its place; False if something stands there."""
+    """Move a folder to its place; False if something is there."""
     if os.path.lexists(entry):  # else an empty folder would be replaced without a word
         return False
     try:

@@ -1,6 +1,6 @@
-"""What lies in a store's folder, who is using it, and what may go when it grows too large.
+"""What is in a store's folder, who is using it, and what may go when it grows too large.
 
-1. An entry is a folder `stage/key` with a manifest of its files and of the seconds it stands for
+1. An entry is a folder `stage/key` with a manifest of its files and of the seconds it represents
    (`objectives.store.entries`). When it was last used is the time of the folder itself. What has
    none is foreign: it is counted and named, and nothing here removes, moves or follows it.
 2. What a living process has touched is in its lease (`objectives.store.leases`).
@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As it stands in a lease."""
+        """As it is in a lease."""
         return f"{self.stage}/{self.key}"
 
 

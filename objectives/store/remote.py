@@ -1,9 +1,9 @@
 """A store that machines share: finished stages mirrored into any folder that fsspec can reach.
 
-The local store is a cache in front of it. An entry lies there as
+The local store is a cache in front of it. An entry is there as
 
     stage/key/manifest.json     names of the files, their checksums, and their folder
-    stage/key/FOLDER/...        the files; FOLDER is drawn anew by every writer
+    stage/key/FOLDER/...        the files; FOLDER is drawn again by every writer
 
 The manifest is written last: an entry without one does not exist. Two writers of one key write into
 folders of their own, so whichever manifest stays belongs to files of one writer.

@@ -50,7 +50,7 @@ __all__ = ["MANIFEST", "Stages", "Store", "StoreError", "key_of", "read_json", "
 
 
 class StoreError(RuntimeError):
-    """The store's folder cannot be used; the message says how to mend it."""
+    """The store's folder cannot be used; the message says how to fix it."""
 
 
 def key_of(*parts: Any) -> str:
@@ -228,7 +228,7 @@ class Store:
         if not (self.root / partials.PARTIAL).is_dir():
             return StoreError(
                 f"the store {self.root} was removed or moved while it was in use; run the same "
-                "command again: it makes the store anew and computes what is missing."
+                "command again: it makes the store again and computes what is missing."
             )
         reason = getattr(error, "strerror", None) or error
         return StoreError(

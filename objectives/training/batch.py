@@ -13,7 +13,7 @@ from objectives.training.sharding import REPLICATED, Sharding
 
 @dataclass(frozen=True)
 class Layout:
-    """How R rows of at most T tokens lie in one line of L tokens; see
+    """How R rows of at most T tokens are packed in one line of L tokens; see
     `objectives.training.packing`."""
 
     places: Tensor
@@ -32,7 +32,7 @@ class TokenBatch:
     targets at `positions` [B, C] count by `weights` [B, C], and nothing is computed for the others.
     Packed by a `layout`: ids [1, L] are a line of B rows, `positions` [B, C] are places in the line
     and `targets` [B, C] the tokens to be predicted there.
-    With each lane's own data a leading axis K (under frozen bases: A) stands before all of these.
+    With each lane's own data a leading axis K (under frozen bases: A) is before all of these.
     """
 
     ids: Tensor
@@ -72,7 +72,7 @@ class StackedParams:
     """The trained parameters of K lanes as rows of one matrix, with views by name.
 
     `values` and `grads` are [K, P]. `views` are leaves of the graph, `grad_views` where their
-    gradients go. Where parameters are sharded these are the parts of them that lie here.
+    gradients go. Where parameters are sharded these are the parts of them that are here.
     """
 
     def __init__(

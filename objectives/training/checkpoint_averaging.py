@@ -10,7 +10,7 @@ Equal c are a linear w. The equation is exact, with weight decay as without, bec
 of a step is a part of its update. It is not the decayed run: its updates were taken along the
 constant rate's path, with the gradients, moments and shrinking that belong there.
 
-Checkpoints lie some steps apart. Then w_i is the mean of the curve over these steps: exact for
+Checkpoints are some steps apart. Then w_i is the mean of the curve over these steps: exact for
 updates that do not change in between; our choice.
 """
 
@@ -58,7 +58,7 @@ def coefficients(curve_k: Array) -> Array:
 
 
 def plan(ratio_S: Array, every: int) -> Merge | None:
-    """The mean that stands for a decay, given the decayed rate over the trained one at each step.
+    """The mean that represents a decay, given the decayed rate over the trained one at each step.
 
     Checkpoints are those at multiples of `every`, from the last one before the decay on, and the
     end. None where nothing decays. Shape of the ratio: [S].

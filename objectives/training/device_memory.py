@@ -102,7 +102,7 @@ def disable_malloc_trim() -> None:
     """Let a CPU's freed memory be used again at once; for the whole process, its results the same.
 
     glibc asks the system for every large block and hands it back when it is freed, so that each
-    activation of each step is paged in anew: a fifth to a third of a step of 6 to 32 lanes
+    activation of each step is paged in again: a fifth to a third of a step of 6 to 32 lanes
     (measured, 0.2M and 1M parameters, two cores). Nothing is done where there is no glibc.
     """
     if (libc := _glibc()) is not None:

@@ -4,11 +4,11 @@ Every rank holds an equal part of each parameter, cut along its first dimension,
 and the optimizer's memory of that part. A layer's parameters are gathered for its forward and its
 backward pass and let go after each; gradients are averaged as they are scattered.
 
-The part of a rank lies in a row of its own, like a lane's parameters elsewhere, so the loop and the
+The part of a rank is a row of its own, like a lane's parameters elsewhere, so the loop and the
 optimizer are the same. After each step it is copied into the module, where torch keeps its parts
 padded. The module is made without memory: no device ever holds it whole.
 
-P parameters that lie here, Q all of them; one lane, K = 1.
+P parameters that are here, Q all of them; one lane, K = 1.
 """
 
 from __future__ import annotations

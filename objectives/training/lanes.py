@@ -1,6 +1,6 @@
 """Lanes: K models trained as one program.
 
-The parameters of K models lie as rows of one matrix. The forward pass is `torch.func.vmap` over an
+The parameters of K models are rows of one matrix. The forward pass is `torch.func.vmap` over an
 ordinary transformers (or PEFT) module called with those parameters; the gradient is ordinary
 autograd of the summed lane losses, outside vmap. Lanes are independent, so the gradient of the sum
 holds each lane's own gradient. One model is the case K = 1 of the same code.

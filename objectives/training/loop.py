@@ -48,7 +48,7 @@ class Losses(Protocol[BatchOf]):
 
 @dataclass
 class State:
-    """Where K lanes stand; everything that a later step depends on."""
+    """The state of K lanes: everything that a later step depends on."""
 
     rows: StackedParams
     moments: optimizers.Moments

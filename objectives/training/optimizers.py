@@ -75,7 +75,7 @@ class Constants:
     sgd: bool = False
     """Gradient descent with momentum beta1 instead of AdamW."""
     sharding: Sharding = REPLICATED
-    """How the parameters lie on devices."""
+    """How the parameters are placed on devices."""
 
 
 def constants(

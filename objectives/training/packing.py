@@ -1,14 +1,14 @@
 """Rows of different length in one line of tokens, without padding.
 
 Rows of a fine-tuning batch differ much in length; padded to the longest, a third of the work is
-done for nothing. Here the rows of a batch lie one behind the other, and everything in the model
+done for nothing. Here the rows of a batch are one behind the other, and everything in the model
 that treats tokens one by one sees no padding. Attention takes the line apart into rows and puts it
 together again (`objectives.models.attention`). Rows that begin alike, as the labels of one question
 do, share their beginning: it is computed once.
 
 1. `pack` lays rows out. A token's place is its position in its own row, for position embeddings.
 2. Every line ends with one token that belongs to no row, and every row in the taken-apart form has
-   at least one place that no token needs. Each stands for padding in the other form. Nothing that
+   at least one place that no token needs. Each represents padding in the other form. Nothing that
    counts depends on them, so no gradient flows through them, and each form's gradient is the
    other's taken at the same places.
 
@@ -125,7 +125,7 @@ class _Line:
         self.mask = place_T < lengths_R[:, None]
         first = first_R == np.arange(len(picked))
         own_RT = self.mask & (first[:, None] | (place_T >= shared_R[:, None]))
-        # where each row's tokens lie in the line; those of a shared beginning with the first row
+        # where each row's tokens are in the line; those of a shared beginning with the first row
         index_RT = own_RT.reshape(-1).cumsum().reshape(own_RT.shape) - 1
         self.index = np.where(own_RT, index_RT, index_RT[first_R])
         self.back = np.argwhere(own_RT)
@@ -148,7 +148,7 @@ class _Line:
         row, place = self.back.T
         fill = np.zeros(length - line, np.int64)
         ids = np.concatenate([rows.ids[picked][row, place], fill])
-        # every row has room behind its tokens; what belongs to no row stands there in the first
+        # every row has room behind its tokens; what belongs to no row is there in the first
         spare = int(self.mask[0].sum())
         back = np.concatenate([row * width + place, fill + spare])
         forth = np.full((len(picked), width), nothing)

@@ -19,7 +19,7 @@ from objectives.training import device_memory
 
 
 class OutOfMemory(Exception):
-    """Memory ran out on one of several ranks; all of them begin anew with fewer lanes."""
+    """Memory ran out on one of several ranks; all of them begin again with fewer lanes."""
 
 
 @dataclass(frozen=True)

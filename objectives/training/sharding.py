@@ -1,4 +1,4 @@
-"""How trained parameters lie on devices, and what that asks of a step.
+"""How trained parameters are placed on devices, and what that asks of a step.
 
     replicate  every rank holds all of them; gradients of the ranks' rows are averaged
     fsdp       every rank holds a part of each, see `objectives.training.fsdp`
@@ -6,7 +6,7 @@
 The loop and the optimizer work on rows of parameters and ask only here for what reaches over all of
 a lane's parameters: a norm, a whole matrix, the place of a matrix in the row.
 
-K lanes, P parameters of a lane that lie here, Q all of them.
+K lanes, P parameters of a lane that are here, Q all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Sharding(Protocol):
         """The processes that hold them."""
 
     def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
-        """Of what lies here, by the shapes of whole parameters."""
+        """Of what is here, by the shapes of whole parameters."""
 
     def hold(self, values: Sequence[Tensor]) -> None:
         """Compute with these values, [K, ...] a parameter, from here on."""
@@ -52,7 +52,7 @@ class Sharding(Protocol):
         """Over all parameters; [K, 1]."""
 
     def here(self, x_Q: Tensor) -> Tensor:
-        """What lies here of rows [..., Q]; [..., P]."""
+        """What is here of rows [..., Q]; [..., P]."""
 
     def place(self, span: slice) -> slice:
         """Where in P a parameter is that has this place in Q."""

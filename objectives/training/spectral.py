@@ -61,7 +61,7 @@ def hill_alphas(
     shapes: Sequence[torch.Size],
     sharding: Sharding = REPLICATED,
 ) -> Tensor:
-    """PL_Alpha_Hill of matrices that lie in the lanes' rows; [K, M] in double precision.
+    """PL_Alpha_Hill of matrices that are in the lanes' rows; [K, M] in double precision.
 
     The eigenvalues of W^T W that are not zero by shape are those of the smaller Gram matrix. In
     double precision it resolves all that single precision weights hold. Matrices with equally many

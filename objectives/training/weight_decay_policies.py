@@ -162,7 +162,7 @@ def _row(module: nn.Module, pre: Optimization) -> Tensor | None:
 
 @dataclass
 class _ByModule:
-    """Factors of modules, looked at anew every so many steps and remembered in between.
+    """Factors of modules, looked at again every so many steps and remembered in between.
 
     The row is a copy of what the memory says, spread over the parameters; a run that resumes makes
     it from the stored memory.

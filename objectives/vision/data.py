@@ -24,7 +24,7 @@ from objectives.config import vision
 from objectives.data import sources
 
 HELD_OUT = 5
-"""Of the digits, every so many-th image is for validation; ours, the set has no split."""
+"""Of the digits, every so many-th image is for validation; chosen here, the set has no split."""
 
 
 CIFAR_SIDE, CIFAR_CHANNELS = 32, 3

@@ -4,7 +4,7 @@
     objective({"pretrain.weight_decay": 0.01}).metrics["validation_error"]
 
 Each trial is one stage of the store: what came of a trial is kept, its weights are not. A trial
-that is interrupted, or asked for another probe, is trained anew. Nothing is compiled here,
+that is interrupted, or asked for another probe, is trained again. Nothing is compiled here,
 whatever `Execution.compiling` says.
 """
 
@@ -71,7 +71,7 @@ class VisionObjective(Objective[VisionRecipe]):
     ) -> list[Result]:
         """Measure a batch; one result a request, in order.
 
-        `on_event` is told of progress; an exception it raises stops the work, with all that is
+        `on_event` receives progress events; an exception it raises stops the work, with all that is
         finished kept in the store.
 
         Raises:

@@ -90,7 +90,7 @@ class Classifier:
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
-        """Of the parameters, in the order in which they lie in a row."""
+        """Of the parameters, in the order in which they are in a row."""
         return {name: p.shape for name, p in self.module.named_parameters()}
 
     def losses(

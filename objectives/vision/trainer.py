@@ -9,8 +9,8 @@ training has come. Then the trace of the Hessian of the training loss is taken, 
     trace_relative the same with z scaled by each tensor's root mean square
 
 A weight before a normalisation may be scaled without changing the loss, and the trace falls with
-the square of its size; the second form does not see that. It is ours. Losses are those that
-training sees, normalised by the batch; in which mode the paper's networks were is not known.
+the square of its size; the second form does not see that. It is not from a paper. Losses are those
+that training sees, normalised by the batch; in which mode the paper's networks were is not known.
 
 K lanes, S steps, P parameters of a lane, N random vectors.
 """

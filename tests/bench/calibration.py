@@ -88,7 +88,7 @@ class Outcome:
     """Stated minus true volume of the reported points, in percent of the exact front's."""
     naive_overstated: float
     covered: bool
-    """Whether the true volume lies in the stated 95 % range."""
+    """Whether the true volume is in the stated 95 % range."""
     kept: float
     """True volume of the reported points as a share of that of all points."""
     naive_kept: float
@@ -317,7 +317,7 @@ def _linear(x: Array) -> Array:
 def _problem(
     function: Callable[[Array], Array], best: float, reference: tuple[float, float]
 ) -> Problem:
-    """Along the exact front the first parameter varies and the others stand at their best."""
+    """Along the exact front the first parameter varies and the others are at their best."""
     x = np.full((1001, NUM_PARAMS), best)
     x[:, 0] = np.linspace(0, 1, 1001)
     along = function(x)

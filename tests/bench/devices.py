@@ -1,7 +1,7 @@
 """A trial on several devices: tokens a second against one device, and how far the losses are apart.
 
 1. The setting is trained on one device, by the loop that studies use.
-2. For 2, 4, ... devices, as many as there are GPUs (2 on a CPU), and both ways to lie on them, it
+2. For 2, 4, ... devices, as many as there are GPUs (2 on a CPU), and both kinds of sharding, it
    is trained by as many processes. The first WARM steps are not timed.
 3. Losses of all steps are compared with those of one device.
 

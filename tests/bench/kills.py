@@ -49,7 +49,7 @@ STRETCHES = 6
 
 
 SIGN = b" | "
-"""What stands in every line of progress."""
+"""What is in every line of progress."""
 
 
 SEED = 0

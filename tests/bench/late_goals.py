@@ -1,4 +1,5 @@
-"""A search whose second goal comes late and dear: asked where it pays, always, or without rungs.
+"""A search whose second goal comes late and is expensive: asked where it pays, always, or without
+rungs.
 
 The analytic problems of the search bench, where measuring the second goal costs a share or a
 multiple of the whole horizon at any fidelity, as fine-tuning does. All ways spend what 24 full

@@ -2,17 +2,18 @@
 
 Written as a careful user would who does not use this package, one trial after the other:
 
-1. Tokens lie ready as tensors on the device; a batch is one slice, without a collator's work.
+1. Tokens are ready as tensors on the device; a batch is one slice, without a collator's work.
 2. The Trainer saves, logs and evaluates nothing on the way, and filters no NaN (which would wait
    for the GPU at every step); torch's fused AdamW, clipping and a LambdaLR schedule.
 3. Fine-tuning rows are padded to the longest of their batch, and logits are computed only from the
-   first completion token of the batch on. PEFT wraps the base once; adapters are drawn anew for
+   first completion token of the batch on. PEFT wraps the base once; adapters are drawn again for
    each fine-tune.
 4. Scoring runs in large batches of rows of like length; all labels of all rows go through together.
 
 Model, initial weights, tokens, order of the data, steps, grid of rates with its extensions, seeds
 and scored rows are those of `PlasticityObjective`, so the metrics must agree; they go by its names.
-It leaves out the validation curve and the loss on training text, which ours measures as well.
+It leaves out the validation curve and the loss on training text, which this project measures as
+well.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _finetune(
 
 
 def _next_rates(grid: list[float], tried: Mapping[float, float]) -> list[float]:
-    """One rate beyond the edge at which the best one lies."""
+    """One rate beyond the edge at which the best one is."""
     rates = sorted(tried)
     best = min(tried, key=lambda lr: (tried[lr], lr))
     if len(grid) > 1 and best == rates[-1] and math.isfinite(tried[best]):

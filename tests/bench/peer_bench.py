@@ -1,15 +1,15 @@
 """Trials an hour against the peer: the same trials here as lanes, there one by one.
 
-1. Corpus, tokenizer and tasks are prepared before any clock runs; ours starts from a store that
-   holds the tokens and nothing else, and reads the tasks again inside its time.
-2. The peer has a process of its own, as ours tells the allocator to keep what is freed. Both sides
-   run a shrunken trial once, so that neither pays for what happens once a process.
-3. In each repeat the peer runs some of the trials (it is slow), then ours runs all of them as one
-   wave. The peer's trials are the next ones of the wave each time. Time is from requests to
+1. Corpus, tokenizer and tasks are prepared before any clock runs; this project starts from a store
+   that holds the tokens and nothing else, and reads the tasks again inside its time.
+2. The peer has a process of its own, as this project tells the allocator to keep what is freed.
+   Both sides run a shrunken trial once, so that neither pays for what happens once a process.
+3. In each repeat the peer runs some of the trials (it is slow), then this project runs all of them
+   as one wave. The peer's trials are the next ones of the wave each time. Time is from requests to
    metrics: pretraining, fine-tuning, scoring.
 4. The ratio is of trials an hour, one a repeat. Metrics of the same trial must agree: the base loss
-   of each, and the means over trials after fine-tuning, where two learning rates that do equally
-   well may be told apart by rounding.
+   of each, and the means over trials after fine-tuning, where rounding may decide between two
+   learning rates that do equally well.
 
 On a GPU a last figure says how near one lane of GPT-2 124M comes to the rate of the device's matrix
 products: tokens a second times operations a token over operations a second of an 8192^3 product.
@@ -60,7 +60,7 @@ class Round:
     peer_per_hour: float
     ours_per_hour: float
     differences: list[dict[str, float]]
-    """Ours minus the peer's, by metric; one for each trial that both ran."""
+    """This project minus the peer, by metric; one for each trial that both ran."""
 
 
 def run(options: Options) -> dict[str, Figure]:
@@ -140,7 +140,7 @@ def _round(
     prepared: Path,
     options: Options,
 ) -> Round:
-    """The peer's trials, then ours."""
+    """The peer's trials, then this project's."""
     took, theirs = process.submit(_run_peer, name, [wave[index] for index in picked]).result()
     peer_per_hour = 3600 * len(picked) / took
     options.say(f"{name}: peer {took / len(picked):.1f} s a trial")

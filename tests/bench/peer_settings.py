@@ -24,12 +24,12 @@ class Setting:
 
     recipe: Recipe
     trials: int
-    """Ours, as one wave."""
+    """This project, as one wave."""
     peer_trials: int
     """The peer's in one repeat."""
     goal: str
     lanes: int | None = None
-    """Ours at once; None measures how many fit, as a study does."""
+    """Trials at once here; None measures how many fit, as a study does."""
     loss_goal: str = "<= 0.01"
     """For the difference of the base losses, in nats; bf16 rounds more coarsely than fp32."""
 

@@ -24,7 +24,7 @@ REPEATS = 3
 
 
 GOAL = "<= 0.02"
-"""For the probes that run by default, together; ours: a few percent of a trial."""
+"""For the probes that run by default, together; chosen here: a few percent of a trial."""
 
 
 def run(options: Options) -> dict[str, Figure]:

@@ -5,7 +5,7 @@
 2. It is rendered and written `repeats` times.
 3. Headless Chromium opens it at desktop width. Each interaction is timed from the call to the
    second animation frame after it, when the answer has been painted (`_ms`), and to when all
-   figures in view have been drawn anew (`_settled_ms`): they follow one a frame. Figures out of
+   figures in view have been drawn again (`_settled_ms`): they follow one a frame. Figures out of
    view wait until they come into view.
 """
 

@@ -8,7 +8,7 @@ standard library, searched by the project's own sampler in three ways that share
 - decoupled: the same rungs, fine-tuned below the end only where it pays.
 
 Each has the same device seconds: CPU seconds of the process, so that what else the machine does has
-no part in them; on a GPU seconds by the clock. A front's volume lies below a reference common to
+no part in them; on a GPU seconds by the clock. A front's volume is below a reference common to
 the ways of a seed, a little behind the worst of what any of them reported, and is given in shares
 of the volume of all their fronts together. It counts twice: as observed at 25, 50, 75 and 100 % of
 the seconds, and at the end with the reported points measured again at a fresh seed, which favours

@@ -1,14 +1,14 @@
 """Searches against each other: relative hypervolume over what they have spent.
 
-Ours with rungs (1/9, 1/3, 1), one question at a time as the peers ask; Optuna's default (TPE), its
-GPSampler and NSGA-II at full fidelity; Syne Tune's MOASHA with the same rungs, where it is
-installed. All spend up to 24 full evaluations; what is stopped early counts with the share that it
-took. Of each the front it reports at 25, 50, 75 and 100 % is worth what the true values of its
+This project with rungs (1/9, 1/3, 1), one question at a time as the peers ask; Optuna's default
+(TPE), its GPSampler and NSGA-II at full fidelity; Syne Tune's MOASHA with the same rungs, where it
+is installed. All spend up to 24 full evaluations; what is stopped early counts with the share that
+it took. Of each the front it reports at 25, 50, 75 and 100 % is worth what the true values of its
 points dominate, over the exact front's volume.
 
 Reported is what a user sees: here `hpo.front.front.front`, so under noise the points whose
 membership is probable enough, at their expected values; of the peers what is non-dominated as
-observed. Under noise ours may spend REPLICATE_SHARE of the budget on repeating trials at other
+observed. Under noise `ours` may spend REPLICATE_SHARE of the budget on repeating trials at other
 seeds.
 
 Under noise also: by how many points of that volume the reported values overstate the true ones, and

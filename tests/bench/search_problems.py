@@ -1,9 +1,9 @@
 """Analytic problems with two goals and a fidelity, and their exact fronts' hypervolume.
 
 MOMFBraninCurrin and MOMFPark are those of Irshad, Karsch and Doepp (arXiv 2112.13901) with the
-constants and the largest hypervolumes that BoTorch documents, written anew. ZDT1, ZDT3 (Zitzler,
+constants and the largest hypervolumes that BoTorch documents, written again. ZDT1, ZDT3 (Zitzler,
 Deb and Thiele 2000) and DTLZ2 (Deb et al. 2002) get a smooth deviation that vanishes at full
-fidelity; its size is ours. All goals are made small. X has the shape (points, parameters).
+fidelity; its size is chosen here. All goals are made small. X has the shape (points, parameters).
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _seconds(command: list[str]) -> float:
 
 
 def _hops() -> int:
-    """Functions of ours between `hpo run` and the first training step of a toy study."""
+    """Functions of this project between `hpo run` and the first training step of a toy study."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tiny.py").write_text(_STUDY, encoding="utf-8")
         command = [sys.executable, "-c", _COUNT, str(ROOT), "run", "tiny.py"]

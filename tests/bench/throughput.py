@@ -3,10 +3,10 @@
 1. `workers_W`: an analytic study of 10,000 trials on SQLite on disk, by the random sampler, with 1,
    8 and 64 simulated workers. They answer singly and out of order, a thousand times a second in
    all, so that everybody waits for the controller: seconds by the clock are what it costs. Beside
-   the mean stand the first and the last thousand trials.
+   the mean are the first and the last thousand trials.
 2. `ask_N`: one decision of the model after 1,000 and 10,000 full trials with eight parameters and
    two goals, as a controller makes it that goes on; and the first one after a start, for which
-   lengths are learnt and a selection made anew.
+   lengths are fitted and a selection made again.
 3. `model_1`, only where `--only model` asks for it, as it takes longest: as `workers_1`, with the
    model in place of the random sampler.
 4. `quickstart`: the study that ships, by `hpo run` in a new folder each time, on one thread in this

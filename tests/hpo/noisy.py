@@ -25,7 +25,7 @@ def run(trials: Sequence[Trial], goals: tuple[Goal, ...] = GOALS) -> Run:
 
 
 def curve(noise: float, seeds: int = 2, num_points: int = 12, draw: int = 0) -> Run:
-    """b = (1 - a)^2 for half of the points, the others lie above it by 0.3; all at each seed."""
+    """b = (1 - a)^2 for half of the points, the others are above it by 0.3; all at each seed."""
     rng = np.random.default_rng(draw)
     a = np.linspace(0, 1, num_points)
     b = (1 - a) ** 2 + 0.3 * (np.arange(num_points) % 2)

@@ -209,7 +209,7 @@ function onPaper(on) {
   else refresh([]);
 }
 
-// A selection is painted over figures of all trials; figures of the selected ones are drawn anew.
+// A selection is painted over figures of all trials; figures of the selected ones are drawn again.
 function drawSelection() {
   const single = boxes.filter((box) => /^(curve-|gain-by-task)/.test(box.id));
   for (const box of boxes) if (box.shown && visible.has(box.id)) paint(box, false);

@@ -1,5 +1,5 @@
 // A canvas over each figure. Plotly draws axes, lines and labels; what a selection changes, and
-// clouds of many points, are painted here, so that a click does not draw a figure anew.
+// clouds of many points, are painted here, so that a click does not draw a figure again.
 const MANY = 300; // Points from which a trace is painted instead of being drawn as SVG.
 const SHAPES = {
   circle: (pen, r) => pen.arc(0, 0, r, 0, 7),
@@ -36,7 +36,7 @@ function hidden(trace) {
   return { ...trace, mode: "none", error_x: undefined, error_y: undefined, hoveron: "points" };
 }
 
-// Where each trial stands in a trace of many.
+// Where each trial is in a trace of many.
 function placesOf(trace) {
   if (!indices.has(trace)) {
     const found = new Map();
@@ -49,7 +49,7 @@ function placesOf(trace) {
   return indices.get(trace);
 }
 
-// A selection changes only what lies over the figure, and discs under points of the front.
+// A selection changes only what is over the figure, and discs under points of the front.
 function paint(box, all = true) {
   const { xaxis, yaxis } = box._fullLayout ?? {};
   if (!xaxis || !box.shown) return;

@@ -35,7 +35,7 @@ SCRIPTS = ("state.js", "layer.js", "draw.js", "table.js", "trial.js", "report.js
 def write_report(results: Results, path: Path, refresh_s: float | None = None) -> Path:
     """Write the run's report, whole or not at all, and return its path.
 
-    With `refresh_s` the page loads itself anew at that interval, for a run that is going on.
+    With `refresh_s` the page reloads itself at that interval, for a run that is going on.
     """
     page = render(results, refresh_s)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from hpo.report.plots.figure_data import Dots
 
 
 def heading(dots: Dots) -> str:
-    """What stands above a figure of one side."""
+    """What is above a figure of one side."""
     return f"{dots.title}: {'the paper' if dots.paper else 'this study'}"
 
 

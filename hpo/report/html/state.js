@@ -45,7 +45,7 @@ function announce() {
   listeners.forEach((listener) => listener());
 }
 
-// A live page loads itself anew: what was selected stays so.
+// A live page reloads itself: what was selected stays so.
 function restore() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");

@@ -138,7 +138,7 @@ def draw_importance(found: Sequence[Importance], names: dict[str, str]) -> go.Fi
 
 
 def draw_parallel(data: Parallel, marks: Marks = NO_MARKS) -> go.Figure:
-    """A line a trial over axes of 0 to 1, in one trace; ticks stand beside each axis."""
+    """A line a trial over axes of 0 to 1, in one trace; ticks are beside each axis."""
     count = len(data.dimensions)
     places = list(range(count))
     figure = go.Figure(layout=layout("", "") | {"hovermode": "closest"})

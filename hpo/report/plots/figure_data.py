@@ -40,7 +40,7 @@ class Point:
     """Probability of belonging to the front; None where the noise is unknown."""
     baseline: str | None
     tag: str
-    """The trial's labels, as they stand behind its name."""
+    """The trial's labels, as they are behind its name."""
     hover: tuple[str, ...]
 
 
@@ -163,7 +163,7 @@ def front_data(results: Results, x: str, y: str) -> FrontData:
 
 
 def joined(results: Results) -> list[Trial]:
-    """The run's trials; one that stands for a point has the means and errors over its seeds."""
+    """The run's trials; one that represents a point has the means and errors over its seeds."""
     points = {trial.number: trial for trial in results.front.points}
     return [points.get(trial.number, trial) for trial in results.run.trials]
 

@@ -33,7 +33,7 @@ LEASE_S, RENEW_S = 2.0, 0.2
 
 
 SIGN = b"| pretrain |"
-"""What stands in a line of progress."""
+"""What is in a line of progress."""
 
 
 def clock_jump(place: Place, ledger: Ledger) -> None:

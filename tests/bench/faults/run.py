@@ -10,7 +10,7 @@ record is held against the undisturbed one:
 - wrong: trials with other params, metrics, curves or states, to the last bit.
 
 The time to recover is that from a fault to the next step that is told of. A power cut is not among
-the faults, so databases lie in memory where there is room: a disk's pace would only slow the bench.
+the faults, so databases are in memory where there is room: a disk's pace would only slow the bench.
 """
 
 from __future__ import annotations

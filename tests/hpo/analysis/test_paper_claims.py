@@ -137,7 +137,7 @@ def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
     near = {p: {s: y - 0.9 * POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
     found = paper_claims.contrast(claim(difference("b", "a")), near)
     assert found.value == pytest.approx(0.05)
-    assert found.verdict == "not told apart"
+    assert found.verdict == "not significant"
 
 
 def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
@@ -147,7 +147,7 @@ def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
     assert pooled * paper_claims.spread(found).enough() < 0.25
     finding = paper_claims.contrast(claim(weights), found)
     assert (finding.value, finding.error) == pytest.approx((0.25, 0.25))
-    assert finding.verdict == "not told apart"
+    assert finding.verdict == "not significant"
 
 
 @pytest.mark.parametrize(("points", "seeds"), [(3, 2), (6, 2), (6, 3), (10, 2), (10, 3), (6, 5)])
@@ -187,7 +187,7 @@ def test_a_clear_difference_is_still_told(seeds: int) -> None:
         (0.0, "agree"),  # like b, which is 1.5 below c
         (0.3, "agree"),
         (-0.1, "agree"),
-        (0.75, "not told apart"),  # half of the effect
+        (0.75, "not significant"),  # half of the effect
         (1.5, "disagree"),
         (-1.5, "disagree"),  # beyond b
     ],
@@ -209,15 +209,15 @@ def test_a_match_holds_where_little_of_the_effect_is_left(
 def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
     about = Match(text="t", metric="loss", point="a", like="b", unlike="c")
     flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.match(about, flat).verdict == "not told apart"
+    assert paper_claims.match(about, flat).verdict == "not significant"
     assert paper_claims.match(about, {p: {0: y[0]} for p, y in BLOCKS.items()}).verdict == (
-        "not told apart"
+        "not significant"
     )
     assert paper_claims.match(about, {"a": {0: 1.0}}).verdict == "not measured"
     said = paper_claims.sentence(paper_claims.match(about, BLOCKS))
     assert said == (
         "t: paper no difference; here -0.5 ± 0.1 loss from 'b', where 'c' has +1.5 ± 0.1, over 3 "
-        "seeds: not told apart from noise."
+        "seeds: not significant."
     )
     moved = BLOCKS | {"a": {s: y + 0.5 for s, y in BLOCKS["a"].items()}}
     assert paper_claims.sentence(paper_claims.match(about, moved)).endswith(
@@ -228,8 +228,8 @@ def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        ({"a": {0: 1.0}, "b": {0: 9.0}}, "not told apart"),
-        ({"a": {0: 1.0, 1: 1.0}, "b": {0: 9.0, 1: 9.0}}, "not told apart"),
+        ({"a": {0: 1.0}, "b": {0: 9.0}}, "not significant"),
+        ({"a": {0: 1.0, 1: 1.0}, "b": {0: 9.0, 1: 9.0}}, "not significant"),
         ({"a": {0: 1.0}, "b": {1: 9.0}}, "not measured"),
         ({"a": {0: 1.0}}, "not measured"),
     ],
@@ -250,18 +250,18 @@ def test_a_shift_needs_two_different_best_points_both_told_apart(
     assert found.verdict == verdict
     assert found.paper == "1 before, 2 after"
     assert found.ours == (
-        "best base_loss at a (told apart from all others); "
-        "best finetuned at c (told apart from all others)"
+        "best base_loss at a (significantly different from all others); "
+        "best finetuned at c (significantly different from all others)"
     )
 
 
 def test_a_shift_names_what_the_best_is_not_told_apart_from() -> None:
     shift = Shift(text="t", points=("a", "b", "c"))
     flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.shift(shift, flat, BLOCKS).verdict == "not told apart"
+    assert paper_claims.shift(shift, flat, BLOCKS).verdict == "not significant"
     assert "any other" in paper_claims.shift(shift, flat, BLOCKS).ours
     negated = {p: {s: -y for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.shift(shift, BLOCKS, negated).verdict == "not told apart"  # the same point
+    assert paper_claims.shift(shift, BLOCKS, negated).verdict == "not significant"  # the same point
     assert paper_claims.shift(shift, BLOCKS, {}).verdict == "not measured"
 
 
@@ -275,7 +275,7 @@ def test_a_correlation_is_pearsons_over_the_points_means() -> None:
     assert found.value == pytest.approx(expected)
     assert (found.verdict, found.paper) == ("disagree", "r = -0.709")
     weak = {name: {0: value} for name, value in zip(names, (1, -1, 2, 0, 1, -2, 1), strict=True)}
-    assert paper_claims.correlation(about, x, weak).verdict == "not told apart"
+    assert paper_claims.correlation(about, x, weak).verdict == "not significant"
     assert paper_claims.correlation(about, x, {}).verdict == "not measured"
 
 

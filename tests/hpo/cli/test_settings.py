@@ -19,7 +19,7 @@ PROBE = "probe.alphas.mean"
 
 
 SLACK = 2.6 * (0.05 * 0.95 / REPEATS) ** 0.5
-"""One in a hundred draws of a share that is 5 % lies farther off."""
+"""One in a hundred draws of a share that is 5 % is farther off."""
 
 
 def noise(draw: int, seeds: int, settings: int = SETTINGS) -> Run:

@@ -16,7 +16,7 @@ KINDS = ("planned", "searched", "repeated", "confirms")
 
 
 def walk(seed: int, steps: int = 120) -> list[History]:
-    """A study's ledger that grows by questions, answers and ends; as it is, and made anew."""
+    """A study's ledger that grows by questions, answers and ends; as it is, and made again."""
     drawn, grown, wave = random.Random(seed), History(), -1
     for _ in range(steps):
         open_ = [entry for entry in grown.entries if entry.ended is None]

@@ -72,7 +72,7 @@ def test_a_papers_table_puts_its_numbers_before_ours() -> None:
     (table,) = run_json(Results(run))["paper"]["tables"]
     assert table["quantities"][1] == {"metric": "gain", "paper": ""}
     assert table["rows"][1]["cells"][0]["paper"] == 2.4
-    assert [each["verdict"] for each in table["findings"]] == ["agree", "not told apart"]
+    assert [each["verdict"] for each in table["findings"]] == ["agree", "not significant"]
     assert run_json(Results(toy.mixed()))["paper"] is None
 
 
@@ -138,7 +138,7 @@ def test_the_table_says_how_probable_each_point_of_the_front_is() -> None:
 def test_what_is_printed_says_what_is_open_and_what_is_not_significant() -> None:
     out = io.StringIO()
     print_run(Results(noisy.curve(noise=0.15)), Console(width=400, file=out))
-    for words in ("Not shown on it and not ruled out", "The knee may lie at", "Not significant"):
+    for words in ("Not shown on it and not ruled out", "The knee may be at", "Not significant"):
         assert words in out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Goals that come late and dear: asked for where they pay; and branches at what they cost."""
+"""Goals that come late and cost much: asked for where they pay; and branches at what they cost."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:
             after = float(noisy.believing(asked).at(at_full)[1][0])
             told = surface.told(x_D, u)
             assert 0 <= told <= before
-            # the believer's result has the learnt noise, told's the middle one of the results
+            # the believer's result has the fitted noise, told's the middle one of the results
             if math.isclose(float(np.median(surface.noise_N)), float(surface.noise_N.min())):
                 assert told == pytest.approx(before - after, abs=1e-4 * before)
 

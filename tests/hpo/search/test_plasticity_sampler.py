@@ -1,4 +1,4 @@
-"""The search as an Optuna sampler: Optuna's conformance suite, and what ours promises beyond."""
+"""The search as an Optuna sampler: Optuna's conformance suite, and what it promises beyond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proposals: reproducible, inside the space, and learnt from what was seen."""
+"""Proposals: reproducible, inside the space, and learned from what was seen."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_model_proposes_in_the_space_and_unlike_random_beside_a_baseline_outsi
 
 
 def test_the_gp_comes_closer_to_a_goal_than_random() -> None:
-    """One goal with its best at lr 0.01: the model's last proposals lie nearer than chance."""
+    """One goal with its best at lr 0.01: the model's last proposals are nearer than chance."""
 
     def distance(sampler: str) -> float:
         study = spec(sampler=sampler, goals=(goals.BASE_LOSS_DOWN,))

@@ -307,7 +307,8 @@ def test_repetitions_take_their_share_of_the_training_not_of_the_trials() -> Non
 
 
 def test_repetitions_take_their_share_of_what_the_training_costs() -> None:
-    """Where fine-tuning is four times as dear as pretraining, three short trials are two whole."""
+    """Where fine-tuning is four times as expensive as pretraining, three short trials are two
+    whole."""
 
     def asked(cheap: int) -> history.Decision | None:
         entries = [entry(n, (0.0, 1.0), params={"x0": n / 100, "x1": 0.5}) for n in range(cheap)]

@@ -108,7 +108,7 @@ def test_a_label_that_training_never_shows_is_named(
         given: dict[str, Data] = {"test": labelled(4), "validation": labelled(4)}
         given[where] = [*given[where], odd_one]
         task = file_task(tmp_path, train=labelled(60), **given)
-        with pytest.raises(ValueError, match=f"label 'strange' stands in {where}"):
+        with pytest.raises(ValueError, match=f"label 'strange' is in {where}"):
             load(task, tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""An exported trial, read by programs that know nothing of ours."""
+"""An exported trial, read by programs that know nothing of this project."""
 
 from __future__ import annotations
 

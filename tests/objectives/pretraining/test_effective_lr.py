@@ -306,7 +306,7 @@ def test_a_reference_stored_without_its_norms_is_trained_anew_and_nothing_else(
     forget_norms(tmp_path / "old")
     jobs = [follower(base, **constant), *others]
     found = run(jobs, toy_corpus, tmp_path / "old", counter)
-    assert counter.steps == 2 * toy.STEPS  # the first horizon lies on the reference's way
+    assert counter.steps == 2 * toy.STEPS  # the first horizon is on the reference's way
     assert_same(found, run(jobs, toy_corpus, tmp_path / "new"))
     assert found[2].norms_of(jobs[2]) == []
     kept = tmp_path / "kept"

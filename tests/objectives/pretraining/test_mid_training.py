@@ -41,7 +41,7 @@ WSO = Schedule(warmup_steps=4, decay_frac=0.0)
 
 @pytest.fixture(scope="module")
 def files(toy_folder: Path) -> Files:
-    """Other text; ten of its documents stand in the corpus too."""
+    """Other text; ten of its documents are in the corpus too."""
     rows = [{"text": text} for text in toy.text(90, seed=1) + toy.text(10)]
     return Files(paths=(str(toy.write_jsonl(toy_folder / "second.jsonl", rows)),))
 

@@ -113,7 +113,7 @@ def train(
     folder: Path,
     report: Callable[[Any], None] | None = None,
 ) -> list[BaseModel]:
-    store = Store(folder / "corpus-store")  # where the corpus lies
+    store = Store(folder / "corpus-store")  # where the corpus is
     try:
         return run.pretrain(jobs, corpus, store, report or (lambda event: None), max_lanes=8)
     finally:

@@ -1,6 +1,6 @@
 """Which stages a change of each recipe field invalidates: those that it matters to, no others.
 
-Every path of the recipe and of every kind of source and task stands in the table, each with another
+Every path of the recipe and of every kind of source and task is in the table, each with another
 value. The keys are those that a trial would use; what is read (files, datasets) is read.
 """
 
@@ -158,7 +158,7 @@ def settings(folder: Path) -> dict[str, Change]:
 
 
 def variants(folder: Path) -> dict[str, Change]:
-    """The fields of each kind of source and of task; the first path says where it stands."""
+    """The fields of each kind of source and of task; the first path says where it is."""
     other = str(folder / "other.jsonl")
     reads = ("config", "revision", "train_split", "validation_split", "test_split", "dataset")
     hub_task = {name: Change("other", FROM_ROWS) for name in reads}

@@ -454,7 +454,7 @@ def test_lanes_with_decays_of_all_kinds_equal_single_runs_bit_for_bit(
 def test_what_a_policy_remembers_survives_an_interruption(
     step: int, base: Recipe, toy_corpus: TokenDataset, tmp_path: Path
 ) -> None:
-    """Step 9 lies between two looks at the modules, after step 12 comes the next one."""
+    """Step 9 is between two looks at the modules, after step 12 comes the next one."""
     jobs = decays(base)
     expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
     for kind in range(len(jobs)):

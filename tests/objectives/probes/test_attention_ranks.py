@@ -21,7 +21,7 @@ from tests.objectives import toy
         ([0.0, 0.0, 0.0, 0.0], 0.0, 0.0, 0, 0, 0),
         # p = 3/4, 1/4; 3 of 4 is no 95 %, 9 of 10 neither.
         ([3.0, 1.0], math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), 10 / 9, 2, 2, 2),
-        # 0.04 of the largest lies below 5 %; 1 of 1.04 makes 95 % of the sum.
+        # 0.04 of the largest is below 5 %; 1 of 1.04 makes 95 % of the sum.
         ([1.0, 0.04], math.exp(math.log(1.04) - 0.04 / 1.04 * math.log(0.04)), 1.0016, 1, 1, 1),
     ],
 )  # fmt: skip

@@ -203,7 +203,7 @@ def test_a_damaged_entry_in_the_place_of_a_new_one_is_set_aside(
     assert left_behind(store) == []
 
 
-@pytest.mark.parametrize("other", ["sets it aside", "sets it aside and mends it"])
+@pytest.mark.parametrize("other", ["sets it aside", "sets it aside and fixes it"])
 def test_two_that_find_the_same_damage_do_no_harm(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +224,7 @@ def test_two_that_find_the_same_damage_do_no_harm(
     def others_turn() -> None:
         with pytest.warns(UserWarning, match="damaged"):
             assert Store(tmp_path).get("stage", "key") is None
-        if other == "sets it aside and mends it":
+        if other == "sets it aside and fixes it":
             Store(tmp_path).put("stage", "key", writer("mended"))
 
     monkeypatch.setattr(entries, "verify", looking)

@@ -37,7 +37,7 @@ def faults_of_another(size: int) -> int:
 def test_freed_memory_is_used_again_until_it_is_handed_back() -> None:
     size = 64 * MIB
     device_memory.disable_malloc_trim()
-    for _ in range(10):  # until a free block of this size and alignment lies there
+    for _ in range(10):  # until a free block of this size and alignment is there
         faults_of_another(size)
     assert faults_of_another(size) < size // PAGE // 10
     device_memory.trim_malloc()

@@ -1,4 +1,4 @@
-"""Scores against what they stand for: real generation, likelihood string by string."""
+"""Scores against what they represent: real generation, likelihood string by string."""
 
 from __future__ import annotations
 
