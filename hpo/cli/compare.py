@@ -132,18 +132,18 @@ def sentence(pair: Pair) -> str:
     """Which of two runs is ahead, and whether beyond the noise."""
     found = pair.difference
     if found.mean == 0 and (math.isnan(found.low) or found.low == found.high):
-        return f"{pair.one} and {pair.other} dominate the same."
+        return f"Hypervolume: {pair.one} and {pair.other} are equal."
     ahead, behind = (pair.one, pair.other) if found.mean >= 0 else (pair.other, pair.one)
     lead = format.number(abs(found.mean), 3)
     if math.isnan(found.low):
         return (
-            f"{ahead} dominates {lead} more than {behind}, and nothing tells the noise: measure "
-            "trials at several seeds to know whether that means something."
+            f"Hypervolume: {ahead} exceeds {behind} by {lead}; significance unknown (single "
+            "seeds): measure trials at several seeds."
         )
     ends = sorted(math.copysign(1, found.mean) * end for end in (found.low, found.high))
     low, high = (format.number(end, 3) for end in ends)
     said = "significant" if found.significant else "not significant"
-    return f"{ahead} dominates {lead} more than {behind} (95 %: {low} to {high}): {said}."
+    return f"Hypervolume: {ahead} exceeds {behind} by {lead} (95 %: {low} to {high}); {said}."
 
 
 def _volume(side: Side) -> str:

@@ -107,7 +107,10 @@ class Process:
         self.log_from = 0
 
     def start(self) -> None:
-        """See `Link.start`. A session of its own: Ctrl-C is for the controller to hand on."""
+        """Start a worker, in place of the one before.
+
+        A session of its own: Ctrl-C is for the controller to hand on.
+        """
         self.kill()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(files.open_log(self.path), "a", encoding="utf-8") as log:
@@ -129,7 +132,7 @@ class Process:
         self.send(self.launch.message())
 
     def send(self, message: Message) -> None:
-        """See `Link.send`."""
+        """Send a message; raises Lost if nobody receives it."""
         assert self.process is not None
         assert self.process.stdin is not None
         try:
@@ -139,7 +142,7 @@ class Process:
             raise Lost(self._end()) from None
 
     def receive(self, timeout_s: float) -> Message | None:
-        """See `Link.receive`."""
+        """The next message, or None if none came in time; raises Lost if none will come."""
         try:
             message = self.inbox.get(timeout=timeout_s)
         except queue.Empty:
@@ -149,20 +152,20 @@ class Process:
         return message
 
     def log(self) -> str:
-        """See `Link.log`."""
+        """The last lines that the worker wrote."""
         return last_lines(self.path, self.log_from)
 
     def stop(self) -> None:
-        """See `Link.stop`."""
+        """Ask the worker to store what it has and leave."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
     def gone(self) -> bool:
-        """See `Link.gone`."""
+        """Whether the worker has left."""
         return self.process is None or self.process.poll() is not None
 
     def kill(self) -> None:
-        """See `Link.kill`. Its own children, which share its session, go with it."""
+        """End the worker at once. Its own children, which share its session, go with it."""
         process = self.process
         if process is None:
             return

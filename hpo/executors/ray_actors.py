@@ -204,7 +204,10 @@ class Actor:
         self.log_from = 0
 
     def start(self) -> None:
-        """See `Link.start`. A dead actor is not Ray's to restart: its batch would be lost."""
+        """Start a worker, in place of the one before.
+
+        A dead actor is not Ray's to restart: its batch would be lost.
+        """
         self.kill()
         self.log_from = self.path.stat().st_size if self.path.is_file() else 0
         modules = os.pathsep.join(path for path in sys.path if path)
@@ -222,12 +225,15 @@ class Actor:
         self.leaving, self.begun = None, False
 
     def send(self, message: Message) -> None:
-        """See `Link.send`."""
+        """Send a message; raises Lost if nobody receives it."""
         talk = self.actor.talk.options(num_returns="streaming")
         self.says = talk.remote(json.dumps(message))
 
     def receive(self, timeout_s: float) -> Message | None:
-        """See `Link.receive`. An actor that waits for its share of the cluster is not lost."""
+        """The next message, or None if none came in time; raises Lost if none will come.
+
+        An actor that waits for its share of the cluster is not lost.
+        """
         ray = _ray()
         try:
             ready, _ = ray.wait([self.says], timeout=timeout_s)
@@ -243,22 +249,22 @@ class Actor:
         return message
 
     def log(self) -> str:
-        """See `Link.log`."""
+        """The last lines that the worker wrote."""
         return last_lines(self.path, self.log_from)
 
     def stop(self) -> None:
-        """See `Link.stop`."""
+        """Ask the worker to store what it has and leave."""
         if self.actor is not None and self.leaving is None:
             self.leaving = self.actor.leave.remote()
 
     def gone(self) -> bool:
-        """See `Link.gone`."""
+        """Whether the worker has left."""
         if self.actor is None or (not self.begun and self.leaving is not None):
             return True
         return self.leaving is not None and bool(_ray().wait([self.leaving], timeout=0)[0])
 
     def kill(self) -> None:
-        """See `Link.kill`."""
+        """End the worker at once."""
         actor, self.actor = self.actor, None
         if actor is not None:
             with contextlib.suppress(Exception):  # Ray's own end may have come before

@@ -166,13 +166,13 @@ class Job:
         self.begun = False
 
     def start(self) -> None:
-        """See `Link.start`. A job is submitted with its batch."""
+        """Start a worker, in place of the one before. A job is submitted with its batch."""
         submitit()
         self.kill()
         private(self.root)
 
     def send(self, message: Message) -> None:
-        """See `Link.send`."""
+        """Send a message; raises Lost if nobody receives it."""
         requests = json.dumps(message["requests"], sort_keys=True)
         key = hashlib.sha256(f"{self.asks}\n{requests}".encode()).hexdigest()[:24]
         self.folder, self.job = self.root / key, None
@@ -194,7 +194,10 @@ class Job:
                 raise Lost("told to stop before it was submitted")
 
     def receive(self, timeout_s: float) -> Message | None:
-        """See `Link.receive`. A job in the queue is not lost."""
+        """The next message, or None if none came in time; raises Lost if none will come.
+
+        A job in the queue is not lost.
+        """
         deadline = time.monotonic() + timeout_s
         while (message := self._line()) is None and time.monotonic() < deadline:
             time.sleep(LOOK_S)
@@ -210,22 +213,22 @@ class Job:
         return queued if state == QUEUED or not self.begun else None
 
     def log(self) -> str:
-        """See `Link.log`."""
+        """The last lines that the worker wrote."""
         if self.job is None:
             return ""
         return last_lines(Path(self.job.paths.stderr), 0)
 
     def stop(self) -> None:
-        """See `Link.stop`."""
+        """Ask the worker to store what it has and leave."""
         with contextlib.suppress(OSError):
             (self.folder / TICKET).unlink(missing_ok=True)
 
     def gone(self) -> bool:
-        """See `Link.gone`."""
+        """Whether the worker has left."""
         return self.job is None or self._state().startswith(ENDED)
 
     def kill(self) -> None:
-        """See `Link.kill`."""
+        """End the worker at once."""
         self.stop()
         job, self.job = self.job, None
         if job is not None:

@@ -21,7 +21,7 @@ def next_replicate(run: Run) -> int | None:
 
     Each point whose membership is undecided counts with m (1 - m), the variance of "is on the
     front", times the volume the front would gain or lose by it, times the share of its variance
-    that one more seed is expected to remove. While nothing tells the noise, or less than
+    that one more seed is expected to remove. While the noise is unknown, or fewer than
     LEAST_FREEDOM repetitions do, the front's points come first. Points that a running trial
     repeats already are left to it. None where nothing is undecided.
     """

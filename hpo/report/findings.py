@@ -106,7 +106,7 @@ def summary(results: Results) -> list[str]:
 
 
 def certainty(results: Results) -> list[str]:
-    """How sure the front is: who may belong to it, where its knee may be, which differences are
+    """How certain the front is: who may belong to it, where its knee may be, which differences are
     significant."""
     front = results.front
     if not front.points:
@@ -114,8 +114,8 @@ def certainty(results: Results) -> list[str]:
     if front.draws is None:
         names = [goal.metric for goal in front.goals]
         return [
-            f"How sure this front is, is unknown: no trial is repeated at another seed, so nothing "
-            f"tells the noise of {' and '.join(names)} between pretraining runs."
+            f"Seed noise in {' and '.join(names)} is unknown (no setting was run at a second "
+            "seed), so membership probabilities are not available."
         ]
     lines = [_undecided_sentence(front), _expected_sentence(front)]
     lines += [_knee_region(front), _not_told_apart(results.differences)]

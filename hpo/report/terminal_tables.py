@@ -21,7 +21,7 @@ from hpo.report.results import Results
 
 
 def print_run(results: Results, console: Console) -> None:
-    """The front and how sure it is, a paper beside the run, the work and the failures."""
+    """The front and how certain it is, a paper beside the run, the work and the failures."""
     run = results.run
     console.print(front_table(results))
     differing = trial_tables.difference_table(results)

@@ -99,7 +99,7 @@ def _never(*_: Any, **__: Any) -> NoReturn:
 
 
 class _NoObjective:
-    """Stands for an objective that Optuna's user calls."""
+    """In place of an objective that Optuna's user calls."""
 
     configure = describe = evaluate = machine = with_params = staticmethod(_never)
 

@@ -179,9 +179,9 @@ def held(
 ) -> Iterator[None]:
     """Hold the study's lease, renewed and fenced.
 
-    `wait`: for a holder that is there, as long as it is heard of; `on_wait` is told of whom every
-    second, and what it raises ends the waiting. Of a holder of whom nothing is sure it is waited
-    for a sign of life without being asked to, for LEASE_S at most.
+    `wait`: wait while the holder renews its lease; `on_wait` is called with its name every second,
+    and what it raises ends the waiting. A holder that may be dead is waited for without `wait`
+    too, for LEASE_S at most.
 
     Raises:
         Held: another controller has the lease, and `wait` is false.

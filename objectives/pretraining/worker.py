@@ -54,7 +54,7 @@ TELL_S = 0.1
 RESULT_FIELDS = (
     "key", "lost_at", "device_s", "trained_steps", "trained_s", "reference_steps", "reference_lost",
 )  # fmt: skip
-"""What is told of a base; the rest is in its stage."""
+"""What is reported of a base; the rest is in its stage."""
 
 
 EXIT_STOPPED = 130
@@ -78,13 +78,16 @@ class BroadcastStore:
         self.store, self.ranks = store, ranks
 
     def get(self, stage: str, key: str) -> Path | None:
-        """See `Store.get`."""
+        """The entry's folder if it exists and is whole."""
         found = None if self.store is None else self.store.get(stage, key)
         path = self.ranks.text("" if found is None else str(found))
         return Path(path) if path else None
 
     def read(self, stage: str, key: str, reader: Callable[[Path], T]) -> T | None:
-        """See `Store.read`; the first rank decides whether the entry is whole."""
+        """What a reader gives of an entry, or None.
+
+        The first rank decides whether the entry is whole.
+        """
         if self.store is None:
             path = self.ranks.text("")
             return reader(Path(path)) if path else None
@@ -93,7 +96,7 @@ class BroadcastStore:
         return None if found is None else found[1]
 
     def keys(self, stage: str) -> Iterator[str]:
-        """See `Store.keys`."""
+        """Keys of the entries of a stage."""
         found = [] if self.store is None else list(self.store.keys(stage))
         yield from json.loads(self.ranks.text(json.dumps(found)))
 
@@ -105,17 +108,17 @@ class BroadcastStore:
         *,
         seconds: float | None = None,
     ) -> None:
-        """See `Store.put`."""
+        """Write an entry."""
         if self.store is not None:
             self.store.put(stage, key, write, seconds=seconds)
 
     def remove(self, stage: str, key: str) -> None:
-        """See `Store.remove`."""
+        """Delete an entry."""
         if self.store is not None:
             self.store.remove(stage, key)
 
     def supersede(self, stage: str, key: str) -> None:
-        """See `Store.supersede`."""
+        """Delete an entry that this process no longer needs."""
         if self.store is not None:
             self.store.supersede(stage, key)
 

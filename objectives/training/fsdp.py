@@ -83,11 +83,11 @@ class Shards:
         self.places = [(module.get_submodule(owner), name) for owner, _, name in places]
 
     def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
-        """See `Sharding.shapes`."""
+        """Shapes of the local parts of parameters."""
         return {name: self.parts[name].local for name in shapes}
 
     def hold(self, values: Sequence[Tensor]) -> None:
-        """See `Sharding.hold`."""
+        """Compute with these values, [K, ...] a parameter, from here on."""
         with torch.no_grad():
             held = [_local(p) for p in self._parameters()]
             torch._foreach_copy_(held, [value[0] for value in values])
@@ -95,7 +95,10 @@ class Shards:
     def add_gradient(
         self, loss: Tensor, values: Sequence[Tensor], grads: Sequence[Tensor], *, first: bool
     ) -> None:
-        """See `Sharding.add_gradient`. The gradients are means over the ranks already."""
+        """Write the gradient of a loss, or add it where it is not the first of a step.
+
+        The gradients are means over the ranks already.
+        """
         loss.backward()
         with torch.no_grad():
             found = [_local(p.grad)[None] for p in self._parameters()]
@@ -104,37 +107,40 @@ class Shards:
         self.module.zero_grad()
 
     def reduced(self, loss_K: Tensor, grads_KP: Tensor) -> Tensor:
-        """See `Sharding.reduced`."""
+        """Average the step's gradients over all ranks' rows; returns their mean losses."""
         return self.ranks.mean_(loss_K)
 
     def total(self, x: Tensor) -> Tensor:
-        """See `Sharding.total`."""
+        """Sum over ranks of what was summed over the local parameters."""
         return self.ranks.sum_(x)
 
     def norm(self, x_KP: Tensor) -> Tensor:
-        """See `Sharding.norm`."""
+        """Norm over all parameters; [K]."""
         return self.total(torch.linalg.vector_norm(x_KP, dim=1).square()).sqrt()
 
     def mean(self, x_KP: Tensor) -> Tensor:
-        """See `Sharding.mean`."""
+        """Mean over all parameters; [K, 1]."""
         count = sum(part.shape.numel() for part in self.parts.values())
         return self.total(x_KP.sum(1, keepdim=True)) / count
 
     def here(self, x_Q: Tensor) -> Tensor:
-        """See `Sharding.here`."""
+        """The local part of rows [..., Q]; [..., P]."""
         return torch.cat([x_Q[..., part.span] for part in self.parts.values()], -1)
 
     def place(self, span: slice) -> slice:
-        """See `Sharding.place`."""
+        """Where in P a parameter is that has this place in Q."""
         return self._at(span).here
 
     def whole(self, x_KP: Tensor, span: slice) -> Tensor:
-        """See `Sharding.whole`."""
+        """All of the parameter that has this place in Q; [K, n]."""
         part = self._at(span)
         return self._gathered(x_KP[0], part)[None]
 
     def gathered(self, x_P: Tensor) -> Tensor | None:
-        """See `Sharding.gathered`. One parameter is whole at a time."""
+        """A whole row [Q] on the CPU for the rank that writes; None for the others.
+
+        One parameter is whole at a time.
+        """
         found = []
         for part in self.parts.values():
             whole = self._gathered(x_P, part)

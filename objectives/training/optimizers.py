@@ -50,7 +50,7 @@ class Moments:
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All of it."""
+        """First and second moments and the policy's state."""
         return self.first, self.second, self.policy
 
     def lane(self, place: int) -> Moments:

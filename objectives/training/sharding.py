@@ -71,7 +71,7 @@ class Replicated:
     ranks: ProcessGroup = ALONE
 
     def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
-        """As they are."""
+        """The given shapes, as nothing is sharded."""
         return dict(shapes)
 
     def hold(self, values: Sequence[Tensor]) -> None:
@@ -80,43 +80,46 @@ class Replicated:
     def add_gradient(
         self, loss: Tensor, values: Sequence[Tensor], grads: Sequence[Tensor], *, first: bool
     ) -> None:
-        """See `Sharding.add_gradient`."""
+        """Write the gradient of a loss, or add it where it is not the first of a step."""
         found = torch.autograd.grad(loss, list(values))
         write = torch._foreach_copy_ if first else torch._foreach_add_
         write(list(grads), found)
 
     def reduced(self, loss_K: Tensor, grads_KP: Tensor) -> Tensor:
-        """See `Sharding.reduced`. Ranks have equally many rows."""
+        """Average the step's gradients over all ranks' rows; returns their mean losses.
+
+        Ranks have equally many rows.
+        """
         self.ranks.mean_(grads_KP)
         return self.ranks.mean_(loss_K)
 
     def total(self, x: Tensor) -> Tensor:
-        """As it is."""
+        """The given value, as every rank has all parameters."""
         return x
 
     def norm(self, x_KP: Tensor) -> Tensor:
-        """See `Sharding.norm`."""
+        """Norm over all parameters; [K]."""
         found: Tensor = torch.linalg.vector_norm(x_KP, dim=1)
         return found
 
     def mean(self, x_KP: Tensor) -> Tensor:
-        """See `Sharding.mean`."""
+        """Mean over all parameters; [K, 1]."""
         return x_KP.mean(1, keepdim=True)
 
     def here(self, x_Q: Tensor) -> Tensor:
-        """All of it."""
+        """The given rows, all of which are local."""
         return x_Q
 
     def place(self, span: slice) -> slice:
-        """The same."""
+        """The given span, as P is Q."""
         return span
 
     def whole(self, x_KP: Tensor, span: slice) -> Tensor:
-        """See `Sharding.whole`."""
+        """All of the parameter that has this place in Q; [K, n]."""
         return x_KP[:, span]
 
     def gathered(self, x_P: Tensor) -> Tensor | None:
-        """See `Sharding.gathered`."""
+        """A whole row [Q] on the CPU for the rank that writes; None for the others."""
         return x_P.detach().cpu() if self.ranks.first else None
 
 

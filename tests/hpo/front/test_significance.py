@@ -1,4 +1,4 @@
-"""How sure a front is: closed forms, limits, invariances, and what to repeat next."""
+"""How certain a front is: closed forms, limits, invariances, and what to repeat next."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_probability_is_round_only_where_it_is_sure(share: float, expected: st
 
 def test_a_front_whose_noise_is_unknown_says_so() -> None:
     (line,) = certainty(Results(toy.mixed()))
-    assert line.startswith("How sure this front is, is unknown")
+    assert line.startswith("Seed noise in ")
     assert line in summary(Results(toy.mixed()))
     assert certainty(Results(toy.run([]))) == []
 
