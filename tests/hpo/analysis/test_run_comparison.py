@@ -129,8 +129,8 @@ def test_compare_prints_fronts_volumes_and_a_statement(
     printed = capsys.readouterr().out
     assert "Hypervolume against the worst seen of all runs (base_loss 4, gain 0.1):" in printed
     assert "a exceeds" in printed
-    assert "more than b (95 %:" in printed
-    assert ": significant." in printed
+    assert "b by 0.2 (95 %:" in printed
+    assert "); significant." in printed
     assert main.main(["compare", "b", "a"]) == 0
     assert "a exceeds" in capsys.readouterr().out
 

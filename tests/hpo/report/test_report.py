@@ -153,7 +153,7 @@ def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
     assert "Paper and this study: arXiv 0000.00000, a large model. Another scale" in page.text
     assert "This study: a toy" in page.text
     assert "here +0.105 ± 0.005 gain over 2 seeds: same direction." in page.text
-    assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not told" in page.text
+    assert "paper -0.1; here -0.09 ± 0.01 base_loss over 2 seeds: not significant" in page.text
     assert "b is above a: the paper" in page.text
     assert "Paper and this study" not in Page(render(Results(toy.mixed()))).text
     assert drawn(page) == places(page)
