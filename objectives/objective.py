@@ -155,7 +155,7 @@ class PlasticityObjective(Objective[Recipe]):
 
         Raises:
             ValueError: a request that cannot be understood, or a corpus, task or model that cannot
-                be had.
+                be loaded.
             StoreError: the store cannot be written.
         """
         with turns.turn(on_event) as tell:

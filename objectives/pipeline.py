@@ -221,7 +221,11 @@ class Pipeline:
                 self._finish(one, found, corpus, tasks)
             else:
                 twin = next(each for each in measured if each.key == one.key)
-                self._fail(one, self.results[twin.index].failure or "its stage vanished; run again")
+                self._fail(
+                    one,
+                    self.results[twin.index].failure
+                    or "a cached result was deleted while in use; rerun the command",
+                )
 
     def _stored(self, key: str, job: PretrainJob, tasks: list[Task]) -> dict[str, Any] | None:
         """What was measured of a base, None if it is not stored."""

@@ -1,6 +1,6 @@
 """What is printed cannot drive the terminal.
 
-Names, failures and a worker's last words come from study files, data and databases. A control
+Names, failures and a worker's last log lines come from study files, data and databases. A control
 character in them would move the cursor, set the title or hide text, and one that turns the writing
 direction shows another text than there is: they are shown as Python writes them.
 """

@@ -56,7 +56,7 @@ def _tokens_a_step(arguments: argparse.Namespace) -> float:
     if arguments.batch_tokens is not None:
         if arguments.seq_len is not None:
             raise ValueError(
-                "--batch-tokens counts tokens, so --seq-len says nothing; leave one of them out, "
+                "--batch-tokens counts tokens, so --seq-len has no effect; leave one of them out, "
                 "or give the sequences a step as --batch."
             )
         return float(arguments.batch_tokens)
@@ -151,7 +151,14 @@ def _table(results: Results, proxies: Sequence[Proxy], target: Scale) -> Table:
 
 def _reach(proxy: Proxy, target: Scale) -> Table:
     """How far the rules have to reach from the first of the trials."""
-    table = Table("", "proxy", "large run", "ratio", title="How far", title_justify="left")
+    table = Table(
+        "",
+        "proxy",
+        "large run",
+        "ratio",
+        title="Extrapolation from the proxy",
+        title_justify="left",
+    )
     for name, (one, other, ratio) in _ratios(proxy, target).items():
         cells = (format.number(each, 3) for each in (one, other, ratio))
         table.add_row(NAMES[name], *cells)
@@ -164,7 +171,7 @@ def _ratios(proxy: Proxy, target: Scale) -> dict[str, tuple[float, float, float]
 
 def _cell(decay: float | None, tau: float | None) -> str:
     if decay is None or tau is None:
-        return "says nothing"
+        return "n/a"
     return f"{format.number(decay, 3)} ({format.number(tau, 3)})"
 
 

@@ -209,7 +209,7 @@ class Slot:
             half = (len(requests) + 1) // 2
             first = self.measured(requests[:half], on_event)
             return first + self.measured(requests[half:], on_event)
-        failure = f"its worker was lost {losses} times in a row: {reason}"
+        failure = f"its worker died {losses} times in a row: {reason}"
         return [TrialResult(failure=failure)]
 
     def _measure(
@@ -284,4 +284,4 @@ class Slot:
 
     def _last_words(self) -> str:
         said = mask(" / ".join(self.link.log().split("\n")))
-        return f"; its last words: {said}" if said else ""
+        return f"; last log lines: {said}" if said else ""

@@ -93,7 +93,7 @@ def summary(results: Results) -> list[str]:
     lines = [progress(run), *other_groups(run)]
     lines += (_finding(each, run) for each in compared if each is not None)
     if None in compared:
-        lines.append("No baseline is complete, so nothing says what the search has won.")
+        lines.append("No baseline has finished, so there is nothing to compare with.")
     lines += [_front_sentence(front), _knee_sentence(front), *certainty(results)]
     lines += [text for text in [work(run)] if text is not None]
     if any(each is not None and each.best is not each.baseline for each in compared):
@@ -196,7 +196,7 @@ def _expected_sentence(front: Front) -> str:
             for goal in front.goals
         ]
         every.append(f"{title(trial)} {', '.join(values)}")
-    return f"Expected true values, luck of the best taken off: {_listed(every, '; ')}."
+    return f"Estimates corrected for selection bias: {_listed(every, '; ')}."
 
 
 def _knee_region(front: Front) -> str:
@@ -229,7 +229,7 @@ def _against_baseline(each: Difference, front: Front) -> str:
     verdict = "significant" if each.significant else "not significant"
     return (
         f"Expected {each.metric} of {title(by_number[each.better])} against "
-        f"{title(by_number[each.other])}, the best baseline, luck of the best taken off: "
+        f"{title(by_number[each.other])}, the best baseline, corrected for selection bias: "
         f"{with_sem(each.value, each.error, signed=True)}, {verdict} (95 %, Holm)."
     )
 
@@ -298,8 +298,8 @@ def _knee_sentence(front: Front) -> str:
         return f"{title(front.trials[0])} is best by every goal, so there is nothing to trade."
     if len(front.trials) == 1:
         return (
-            f"{title(front.trials[0])} alone is sure enough to be reported; whether it can be "
-            "traded for another is undecided, and more seeds would decide it."
+            f"{title(front.trials[0])} is the only point certain enough to report; whether it can "
+            "be traded for another is undecided, and more seeds would decide it."
         )
     if front.knee is None:
         return "The front has no knee: no trial is below the line between its two ends."

@@ -246,7 +246,7 @@ def _unreadable(folder: Path) -> ValueError:
 
 
 def _write_note(folder: Path, note: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """All of it or nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write(folder / NOTE, json.dumps(note))

@@ -90,7 +90,7 @@ class Execution:
         if size is not None and not (isinstance(size, numbers.Real) and size > 0):
             raise ValueError(f"store_gb must be above 0 or None, got {size!r}; give GB.")
         if self.sharding != "replicate" and self.devices == 1:
-            raise ValueError(f"sharding {self.sharding} needs devices of at least 2, got 1.")
+            raise ValueError(f"sharding={self.sharding!r} requires devices >= 2, got 1.")
 
     def _take(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -218,7 +218,7 @@ def _check_followed(pre: Pretrain) -> None:
         )
     if pre.effective_lr_of.tau_frac is not None and not pre.weight_decay.timed:
         raise ValueError(
-            f"pretrain.effective_lr_of.tau_frac says nothing with coupling "
+            f"pretrain.effective_lr_of.tau_frac has no effect with coupling "
             f"{pre.weight_decay.coupling!r} and policy {pre.weight_decay.policy!r}; set "
             "pretrain.effective_lr_of.value instead."
         )

@@ -33,7 +33,7 @@ class Scored:
 
 
 def scored(task: data.Task, rows: Rows) -> Scored:
-    """The metric, and the rows that it can be had of.
+    """The metric, and the rows that it is defined for.
 
     Raises:
         ValueError: accuracy is asked for where most rows have no label, or texts that should be

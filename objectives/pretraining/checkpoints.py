@@ -234,7 +234,7 @@ def startable(store: Stages) -> set[str]:
 
 
 def finished(store: Stages, corpus: TokenDataset, job: PretrainJob) -> BaseModel | None:
-    """The job's base if it can be had without training: stored, or merged of what is stored."""
+    """The job's base if it is available without training: stored, or merged of what is stored."""
     if job.merge is None:
         return load(store, job, corpus, job.steps)
     return load(store, job, corpus, job.steps, MERGED) or merge(store, corpus, job)

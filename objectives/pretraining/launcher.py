@@ -127,7 +127,7 @@ class Processes:
             if error["kind"] in KINDS:
                 raise KINDS[error["kind"]](error["text"])
         if not errors:
-            raise RanksError(f"one of {count} ranks left without a word; its log may tell why.")
+            raise RanksError(f"a process of {count} exited without an error message; see its log.")
         first = errors[0]
         text = f"training on {count} devices failed: {first['kind']}: {first['text']}"
         raise RanksError(text, first["trace"])

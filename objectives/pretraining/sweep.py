@@ -69,7 +69,7 @@ COMPILE_STEPS = 2000
 30 s, gains 15 to 30 %, and rounds otherwise than eager code."""
 
 
-VANISHED = "a stored stage vanished while it was in use; run again."
+VANISHED = "a cached result was deleted while in use; rerun the command."
 
 
 Report = Callable[[dict[str, Any]], None]

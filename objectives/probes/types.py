@@ -74,7 +74,7 @@ class ProbeBatch:
 
     @property
     def recipe(self) -> recipe.Recipe:
-        """Of the first base; what may differ between the others is no matter of the group."""
+        """Of the first base; other properties may differ between members."""
         return self.subjects[0].job.recipe
 
     @property

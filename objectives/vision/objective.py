@@ -75,7 +75,7 @@ class VisionObjective(Objective[VisionRecipe]):
         finished kept in the store.
 
         Raises:
-            ValueError: a request that cannot be understood, or images that cannot be had.
+            ValueError: a request that cannot be understood, or images that cannot be loaded.
             StoreError: the store cannot be written.
         """
         with turns.turn(on_event) as tell:
@@ -179,7 +179,7 @@ class VisionObjective(Objective[VisionRecipe]):
         """The job's images.
 
         Raises:
-            ValueError: they cannot be had, or are fewer than a batch.
+            ValueError: they cannot be loaded, or are fewer than a batch.
         """
         source, size = job.recipe.images, job.recipe.pretrain.batch_size
         name = key_of(job.recipe.to_dict()["images"], job.device)

@@ -159,7 +159,7 @@ def _axes(run: Run) -> str:
             f"{html.escape(metrics.named(name))}</option>"
             for name in dict.fromkeys(names)
         )
-        label = "Across" if axis == "x" else "Up"
+        label = "x axis" if axis == "x" else "y axis"
         menus.append(f'<label>{label} <select id="axis-{axis}">{options}</select></label>')
     return f'<div class="tools">{"".join(menus)}</div>'
 

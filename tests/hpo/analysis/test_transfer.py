@@ -236,7 +236,7 @@ def test_a_batch_is_of_sequences_or_of_tokens(
     ("batch", "said"),
     [
         (["--batch", "256"], "--batch 256 counts sequences or tokens? Add --seq-len"),
-        (["--batch-tokens", "2M", "--seq-len", "2048"], "--seq-len says nothing"),
+        (["--batch-tokens", "2M", "--seq-len", "2048"], "--seq-len has no effect"),
     ],
 )
 def test_a_batch_whose_unit_is_not_clear_is_asked_for(

@@ -99,7 +99,7 @@ def test_a_trial_that_ends_every_worker_fails_alone_with_the_reason() -> None:
     link, _, found = measured(talk, requests(0.01, 0.02, 0.03, 0.04, 0.05), most_losses=2)
     assert [each.failure is None for each in found] == [True, True, False, True, True]
     assert found[2].failure == (
-        "its worker was lost 2 times in a row: it left with code 3; its last words: no more memory "
+        "its worker died 2 times in a row: it left with code 3; last log lines: no more memory "
         "/ said postgresql://u:***@h/x"
     )
     assert link.batches == [5, 5, 3, 3, 2, 1, 1, 2]
@@ -121,7 +121,7 @@ def test_steps_that_were_told_before_are_no_progress() -> None:
 
     link, _, found = measured(talk, requests(0.01))
     assert link.started == 3
-    assert "lost 3 times in a row" in found[0].failure
+    assert "died 3 times in a row" in found[0].failure
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,14 @@ def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> 
 def test_under_noise_the_front_is_told_by_its_expected_values() -> None:
     run = noisy.curve(noise=0.05)
     found = front(run)
-    (line,) = [each for each in certainty(Results(run)) if each.startswith("Expected true values")]
+    (line,) = [each for each in certainty(Results(run)) if each.startswith("Estimates corrected")]
     best = found.trials[0].number
     estimate = found.estimates[best]
     assert f"#{best} a {with_sem(estimate['a'], estimate['a_sem'])}, b " in line
     assert estimate["a"] != found.trials[0].metrics["a"]
 
 
-def test_a_baseline_is_compared_with_the_luck_of_the_best_taken_off() -> None:
+def test_a_baseline_is_compared_with_a_correction_for_selection_bias() -> None:
     run = noisy.curve(noise=0.02)
     named = [3, 15]
     trials = [
@@ -149,8 +149,8 @@ def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:
 
 def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
     run = toy.run([toy.trial(0, 3.4, 0.3)])
-    assert "No baseline is complete, so nothing says what the search has won." in summary(
-        Results(Results(run))
+    assert "No baseline has finished, so there is nothing to compare with." in summary(
+        Results(run)
     )
 
 
@@ -161,9 +161,9 @@ def test_one_reported_point_is_best_by_all_only_where_nothing_else_may_belong() 
     undecided = Results(alone)
     vars(undecided)["front"] = dataclasses.replace(found, undecided=(alone.trials[1],))
     assert (
-        "#0 alone is sure enough to be reported; whether it can be traded for another is "
+        "#0 is the only point certain enough to report; whether it can be traded for another is "
         "undecided, and more seeds would decide it."
-    ) in summary(Results(undecided))
+    ) in summary(undecided)
 
 
 def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:

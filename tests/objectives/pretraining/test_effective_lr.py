@@ -358,8 +358,8 @@ def test_a_trial_that_follows_says_its_rates_costs_and_why_it_failed(
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"effective_lr_of.value": 0.1, "effective_lr_of.tau_frac": 0.1}, "at most one of"),
     ({"effective_lr_of.value": 0.1, "schedule.decay": "merged"}, "must be 'trained' where"),
-    ({"effective_lr_of.tau_frac": 0.1, "weight_decay.coupling": "l2"}, "says nothing with"),
-    ({"effective_lr_of.tau_frac": 0.1, "weight_decay.policy": "awd"}, "says nothing with"),
+    ({"effective_lr_of.tau_frac": 0.1, "weight_decay.coupling": "l2"}, "has no effect with"),
+    ({"effective_lr_of.tau_frac": 0.1, "weight_decay.policy": "awd"}, "has no effect with"),
     ({"effective_lr_of.value": -0.1}, "effective_lr_of.value must be at least 0, got -0.1"),
     ({"effective_lr_of": 0.1}, "pretrain.effective_lr_of"),
 ]

@@ -430,7 +430,7 @@ def test_a_rank_leaves_when_the_one_who_started_it_is_gone(tmp_path: Path) -> No
             {"devices": 2, "sharding": "abacus"},
             "sharding must be replicate or fsdp, got 'abacus'; choose one of these.",
         ),
-        ({"sharding": "fsdp"}, "sharding fsdp needs devices of at least 2, got 1."),
+        ({"sharding": "fsdp"}, "sharding='fsdp' requires devices >= 2, got 1."),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(given: Any, says: str) -> None:
