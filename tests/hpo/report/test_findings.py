@@ -149,9 +149,7 @@ def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:
 
 def test_summary_says_when_there_is_no_baseline_to_compare_with() -> None:
     run = toy.run([toy.trial(0, 3.4, 0.3)])
-    assert "No baseline has finished, so there is nothing to compare with." in summary(
-        Results(run)
-    )
+    assert "No baseline has finished, so there is nothing to compare with." in summary(Results(run))
 
 
 def test_one_reported_point_is_best_by_all_only_where_nothing_else_may_belong() -> None:
