@@ -1,20 +1,255 @@
-"""How an answer is written into Optuna's record, and when it makes its trial a failed one."""
+"""A study's record as the controller writes it: questions, answers, and the end of trials.
+
+Each question and each answer is one transaction: its user attributes, constraints, and what makes
+it count. What is written is in `StudyRecord.history` too, so that the record is read once.
+
+User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen] with a 1 at
+the end where only the base is asked for; `rungs`, its answers below full fidelity; `metrics`,
+`fidelity`, those of the last answer; `cost`, of all.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
+from hpo.core import conditions, rows
+from hpo.core.distributions import distributions
+from hpo.core.domains import inside
 from hpo.core.goals import Goal
-from hpo.core.history import Answer, Entry
+from hpo.core.history import Answer, Ask, Continue, Decision, Ended, Entry, History
+from hpo.core.objective import Params
 from hpo.core.results import TrialResult
-from hpo.core.spec import StudySpec
+from hpo.core.spec import Baseline, StudySpec, WarmStartTrial
+from hpo.core.trial import Run
 from hpo.front.losses import constraints
-from hpo.storage.record import json_roundtrip
+from hpo.storage import history, lease
+from hpo.storage.provenance import StudyChanged, changes, reproduce
+from hpo.storage.record import (
+    closing,
+    database_of,
+    guarded,
+    json_roundtrip,
+    name_values,
+    open_study,
+    read_run,
+    spec_data,
+)
+
+
+class StudyRecord:
+    """A study in its database, and the history of its trials."""
+
+    def __init__(self, spec: StudySpec, url: str) -> None:
+        """Open the record, making it if it is not there.
+
+        Raises:
+            StudyChanged: it was started with other settings.
+            StorageError: the storage cannot be used.
+        """
+        self.spec, self.url = spec, url
+        self.history, self.group = History(), 0
+        self.study = open_study(url, spec.name, spec.goals)
+        self.database, self.storage = database_of(self.study), self.study._storage
+        with guarded(url), closing(self.study):
+            if "spec" not in self._attributes():
+                self.study.set_user_attr("description", spec.description)
+                self.study.set_user_attr("reproduce", reproduce(spec))
+                self.study.set_user_attr("spec", json_roundtrip(spec_data(spec)))
+            self._check_spec()
+            self._read_warm()
+
+    @contextlib.contextmanager
+    def held(self, *, wait: bool, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Hold the study's lease, see `hpo.storage.lease.held`; close the database at the end."""
+        with closing(self.study), lease.held(self.study, self.url, wait=wait, on_wait=on_wait):
+            yield
+
+    def run(self) -> Run:
+        """All that is recorded."""
+        return read_run(self.study)
+
+    def read(self, now: conditions.Conditions, *, accept_changes: bool) -> None:
+        """Write down what may differ from the start before, and read the history.
+
+        `now`: the conditions that new trials are measured under; see `hpo.core.conditions`.
+
+        Raises:
+            StudyChanged: the study was started with other settings, by a controller at the same
+                time.
+            ConditionsChanged: the conditions are new, and that is not accepted.
+        """
+        with guarded(self.url):
+            self._check_spec()
+            name_values(self.study, [goal.metric for goal in self.spec.goals])
+            self.study.set_user_attr("planned", self.spec.trials)
+            paper = None if self.spec.paper is None else self.spec.paper.to_dict()
+            self.study.set_user_attr("paper", paper)
+            if "warm" not in self._attributes():
+                warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
+                self.study.set_user_attr("warm", json_roundtrip(warm))
+            self._read_warm()
+            self.history = history.read(self.study.get_trials(deepcopy=False), self.spec)
+            self._join_group(now, accept_changes)
+
+    def _attributes(self) -> dict[str, Any]:
+        return rows.checked(self.study.user_attrs, rows.OF_STUDY)
+
+    def _check_spec(self) -> None:
+        started, now = self._attributes()["spec"], json_roundtrip(spec_data(self.spec))
+        if started != now:
+            raise StudyChanged(changes(started, now))
+
+    def _read_warm(self) -> None:
+        """What the search started from stays, whatever the earlier study has done since."""
+        recorded = self._attributes().get("warm")
+        if recorded is not None:
+            warm = tuple(
+                WarmStartTrial(params=params, metrics=metrics) for params, metrics in recorded
+            )
+            self.spec = replace(self.spec, warm=warm)
+
+    def _join_group(self, now: conditions.Conditions, accept: bool) -> None:
+        """Find the group that new trials belong to, and end what others have left open."""
+        attributes = self._attributes()
+        known = attributes.get(conditions.ATTRIBUTE, [])
+        measured = any(entry.answers for entry in self.history.entries)
+        groups, self.group = conditions.group_of(known, now, measured=measured, accept=accept)
+        if groups != known:
+            self.study.set_user_attr(conditions.ATTRIBUTE, groups)
+        if self.group != attributes.get(conditions.LATEST, 0):
+            self.study.set_user_attr(conditions.LATEST, self.group)
+        for entry in self.history.entries:
+            if entry.group != self.group and entry.ended is None:
+                self._end_elsewhere(entry)
+
+    def _end_elsewhere(self, entry: Entry) -> None:
+        """Stop a trial whose conditions are gone, with what it measured at lower rungs."""
+        if entry.waiting:
+            self._stop(entry, self.history.last_wave() + 1)
+            return
+
+        def write() -> None:
+            failure = "not measured: the study's data or libraries changed before it was"
+            self._set(entry.trial_id, failure=failure)
+            self.storage.set_trial_state_values(entry.trial_id, TrialState.FAIL)
+
+        self.database.together(write)
+        self.history.put(replace(entry, ended="failed"))
+
+    def ask(self, decision: Decision, ask: Ask) -> None:
+        """Write a question down; the attribute `asked` is what makes it one."""
+        if isinstance(decision, Continue):
+            entry = self.history.entries[decision.number]
+            asks = (*entry.asks, ask)
+            self._set(entry.trial_id, asked=[_ask_data(each) for each in asks])
+            self.history.put(replace(entry, asks=asks))
+            return
+        spec, number = self.spec, decision.number
+        attrs: dict[str, Any] = {"fidelity": decision.fidelity}
+        name: dict[str, str] = {}
+        if decision.planned is not None:
+            point = spec.planned[decision.planned].point
+            name = {"baseline" if isinstance(point, Baseline) else "point": point.name}
+        attrs |= name | conditions.trial_attribute(self.group)
+        if decision.replicate_of is not None:
+            attrs["replicate_of"] = decision.replicate_of
+        if decision.kind == "confirms":
+            attrs["confirms"] = True
+        attrs |= {"seed": decision.seed, "params": decision.params, "asked": [_ask_data(ask)]}
+        entry = Entry(
+            number=number,
+            params=decision.params,
+            seed=decision.seed,
+            asks=(ask,),
+            kind=decision.kind,
+            replicate_of=decision.replicate_of,
+            baseline=name.get("baseline"),
+            point=name.get("point"),
+            group=self.group,
+            trial_id=self._begun(number, decision.params, json_roundtrip(attrs)),
+        )
+        self.history.put(entry)
+
+    def _begun(self, number: int, params: Params, attrs: Mapping[str, Any]) -> int:
+        """The storage's number of a trial that holds these; it may be there without its question.
+
+        Another program, such as Optuna's dashboard, has put such a trial there.
+        """
+        space = self.spec.space
+        shared = distributions(space) if inside(space, params) else {}
+        if number == len(self.history.entries):
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params={path: params[path] for path in shared},
+                distributions=shared,
+                user_attrs=dict(attrs),
+            )
+            return self.storage.create_new_trial(self.study._study_id, template)
+        trial_id = self.history.entries[number].trial_id
+
+        def write() -> None:
+            known = self.storage.get_trial(trial_id).params
+            for path, each in shared.items():
+                if path not in known:
+                    value = each.to_internal_repr(params[path])
+                    self.storage.set_trial_param(trial_id, path, value, each)
+            self._set(trial_id, **attrs)
+
+        self.database.together(write)
+        return trial_id
+
+    def answer(self, number: int, result: TrialResult) -> str | None:
+        """Write an answer down; returns why the trial failed, None if it did not."""
+        entry, spec = self.history.entries[number], self.spec
+        ask, order = entry.asks[-1], self.history.num_answers
+        early = spec.objective.early() if ask.base_only else None
+        failure = failure_of(
+            result, [goal for goal in spec.goals if early is None or goal.metric in early]
+        )
+        answer = Answer(
+            ask.fidelity,
+            order,
+            json_roundtrip(result.metrics),
+            json_roundtrip(result.cost),
+            ask.base_only,
+        )
+        ended: Ended | None = "failed" if failure is not None else None
+        if failure is None and ask.fidelity == 1:
+            ended = "complete"
+        known = replace(entry, answers=(*entry.answers, answer), ended=ended)
+        with guarded(self.url):
+            self.database.together(lambda: write_answer(self.storage, spec, known, result, failure))
+        self.history.put(known)
+        return failure
+
+    def stop_waiting(self) -> None:
+        """What waits at a rung when the study ends is stopped there, with all it measured."""
+        wave = self.history.last_wave() + 1
+        for entry in [each for each in self.history.entries if each.waiting]:
+            self._stop(entry, wave)
+
+    def _stop(self, entry: Entry, wave: int) -> None:
+        def write() -> None:
+            self._set(entry.trial_id, stopped_at=wave)
+            self.storage.set_trial_state_values(entry.trial_id, TrialState.PRUNED)
+
+        self.database.together(write)
+        self.history.put(replace(entry, ended="pruned", stopped_at=wave))
+
+    def _set(self, trial_id: int, **attrs: Any) -> None:
+        for name, value in attrs.items():
+            self.storage.set_trial_user_attr(trial_id, name, json_roundtrip(value))
+
+
+def _ask_data(ask: Ask) -> list[float]:
+    return [ask.wave, ask.place, ask.fidelity, ask.seen, *([1] if ask.base_only else [])]
 
 
 def failure_of(result: TrialResult, wanted: Sequence[Goal]) -> str | None:

@@ -58,7 +58,7 @@ HOMES = {
     "ray": {"hpo/executors"},
     "submitit": {"hpo/executors"},
     "optuna": {
-        "hpo/storage", "hpo/controller.py", "hpo/recording.py", "hpo/cli",
+        "hpo/storage", "hpo/recording.py", "hpo/cli",
          "hpo/analysis/importance.py",
         "hpo/core/distributions.py", "hpo/core/domains.py", "hpo/core/goals.py",
         "hpo/search/optuna_samplers.py", "hpo/search/plasticity_sampler.py",

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hpo.cli import live, run_choice
+from hpo.cli.commands import LENGTH
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, FAILED, INTERRUPTED
 from hpo.cli.progress import Display
@@ -91,8 +92,9 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     if unwritten is not None:
         raise StorageError(f"the report is not written, all trials are kept: {unwritten}")
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
-    if controller.broken is not None:
-        many, reason = len(controller.failures), escape_controls(mask(controller.broken))
+    stop = controller.stop_reason
+    if stop is not None and stop.limit is None:
+        many, reason = len(controller.failures), escape_controls(mask(stop.text))
         print(
             f"hpo: stopped, as {many} trials in a row failed for the same reason: {reason}.",
             file=sys.stderr,
@@ -204,11 +206,12 @@ def _earlier(arguments: argparse.Namespace) -> tuple[WarmStartTrial, ...]:
 
 def _ending(run: Run, finished: int, display: Display, controller: Controller) -> str:
     """Why the study stopped, and how to go on."""
-    total, over = plural(len(run.trials), "trial"), controller.over
-    if controller.broken is not None:
+    total, stop = plural(len(run.trials), "trial"), controller.stop_reason
+    if stop is not None and stop.limit is None:
         return "Stopped before all trials were measured; the same command goes on."
-    if over is not None:
-        return f"{over[0]} after {total}; for more: {over[1]}"
+    if stop is not None:
+        option = next(each for each in LENGTH.options if each.dest == stop.limit)
+        return f"{stop.text} after {total}; for more: {option.name} {option.metavar}"
     if len(run.trials) == finished:
         if not run.space:
             return f"The study is finished with {total}; its space is empty, so there are no more."

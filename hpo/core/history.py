@@ -187,6 +187,23 @@ class History:
         """A wave's questions, in order."""
         return sorted(self.waves.get(wave, ()))
 
+    def in_flight(self, wave: int) -> list[int]:
+        """Numbers of a wave's trials that have no answer yet, in the order of its questions."""
+        asked = [(self.entries[number].asks[-1], number) for number in self.flying]
+        return [number for ask, number in sorted(asked) if ask.wave == wave]
+
+    def unanswered_waves(self) -> list[list[int]]:
+        """Waves that an earlier process was measuring; the last one may still have to be decided.
+
+        A wave that was cut short while it was decided is recognised by no answer having come since,
+        and is left out.
+        """
+        waves = {self.entries[number].asks[-1].wave for number in self.flying}
+        last = self.last_wave()
+        if last in waves and self.asked_in(last)[0].seen == self.num_answers:
+            waves.remove(last)
+        return [self.in_flight(wave) for wave in sorted(waves)]
+
     def whole(self) -> History:
         """The trials that were asked for; the last may be cut off before its first question."""
         return History(self.entries[: min(self.unasked)]) if self.unasked else self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,19 +23,45 @@ LEAST_GAIN = 1e-3
 """Share of the hypervolume below which a gain is none, however exact; assumed."""
 
 
-def reason(spec: StudySpec, ledger: History, group: int = 0) -> tuple[str, str] | None:
-    """Why no new wave should start, and the option by which more would; None if one should.
+@dataclass(frozen=True)
+class StopReason:
+    """Why no new wave starts although trials are left."""
+
+    text: str
+    """Such as "The budget of 2s is used up"; of failures, the reason that they share."""
+    limit: str | None
+    """Name of the limit, as in StudySpec or `wall`; None where every trial fails."""
+
+
+def reason(
+    spec: StudySpec,
+    history: History,
+    *,
+    group: int = 0,
+    failures: Sequence[tuple[str, bool]] = (),
+    time_is_up: bool = False,
+) -> StopReason | None:
+    """Why no new wave should start; None if one should.
 
     Budgets are of all trials, patience is of the trials of one group (`hpo.core.conditions`).
+
+    Args:
+        failures: The latest in a row, each with its reason and whether the objective raised it.
+        time_is_up: Whether the time that the caller may take has passed.
     """
-    if spec.budget_s is not None and ledger.spent("time_s") >= spec.budget_s:
-        return f"The budget of {duration(spec.budget_s)} is used up", "--budget TIME"
-    if spec.max_flops is not None and ledger.spent("flops") >= spec.max_flops:
-        return f"The {spec.max_flops:.3g} operations are used up", "--max-flops N"
-    compared = [entry for entry in ledger.entries if entry.group == group]
+    common = common_failure(spec, history, failures, group)
+    if common is not None:
+        return StopReason(common, None)
+    if time_is_up:
+        return StopReason("The time is up", "wall")
+    if spec.budget_s is not None and history.spent("time_s") >= spec.budget_s:
+        return StopReason(f"The budget of {duration(spec.budget_s)} is used up", "budget_s")
+    if spec.max_flops is not None and history.spent("flops") >= spec.max_flops:
+        return StopReason(f"The {spec.max_flops:.3g} training FLOPs are used up", "max_flops")
+    compared = [entry for entry in history.entries if entry.group == group]
     if spec.patience is not None and stalled(spec, compared, spec.patience):
         gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
-        return gained, "--patience N"
+        return StopReason(gained, "patience")
     return None
 
 

@@ -60,5 +60,5 @@ def _volumes(spec: StudySpec, spent: float) -> list[float]:
     controller = Controller(spec, "sqlite://")
     controller.run()
     problem = PROBLEMS[str(spec.objective.describe()["problem"])]
-    fronts = [reported_at(spec, controller.ledger, share * spent) for share in SHARES]
+    fronts = [reported_at(spec, controller.record.history, share * spent) for share in SHARES]
     return [problem.share(problem.values(f.points, 1.0)) if len(f.points) else 0.0 for f in fronts]

@@ -171,7 +171,7 @@ def _search(spec: StudySpec, folder: Path) -> Searched:
     spec.objective.evaluate([Request(params={}, fidelity=RUNGS[0], seed=spec.seed + 1)])
     controller = Controller(spec, url_of(folder))
     controller.run()
-    ledger = controller.ledger
+    ledger = controller.record.history
     fronts = [_reported(spec, ledger, share) for share in SHARES]
     again = [
         Request(params=dict(trial.params), fidelity=1.0, seed=spec.seed + FRESH)

@@ -139,7 +139,7 @@ def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
     )
     controller = Controller(spec, "sqlite://")
     controller.run()
-    return [reported_at(spec, controller.ledger, share * budget) for share in SHARES]
+    return [reported_at(spec, controller.record.history, share * budget) for share in SHARES]
 
 
 def analytic_study(objective: Analytic, seed: int, budget: float) -> StudySpec:

@@ -24,6 +24,7 @@ from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
 from hpo.front import losses
 from hpo.front.front import front
+from hpo.search.stopping import StopReason
 from hpo.storage.provenance import StudyChanged
 from hpo.storage.record import database_of, load_study, read_run, url_of
 from tests.hpo.cutting import counted, cut_off_after
@@ -241,7 +242,7 @@ def test_a_study_in_which_all_fails_for_one_reason_stops_after_the_first_trials(
     controller = Controller(broken, url_of(tmp_path))
     run = controller.run()
     assert len(run.trials) == max(2, wave)
-    assert controller.broken == run.trials[0].failure
+    assert controller.stop_reason == StopReason(str(run.trials[0].failure), None)
     whole = Controller(study(wave=wave), url_of(tmp_path)).run()
     assert len(whole.trials) == TRIALS
     assert {trial.state for trial in whole.trials[len(run.trials) :]} == {"complete"}
@@ -259,7 +260,8 @@ def test_a_study_stops_where_a_whole_wave_raises_the_same_later_on(tmp_path: Pat
     controller = Controller(study(objective=ToyObjective(before=later)), url_of(tmp_path))
     run = controller.run(look)
     assert [trial.state for trial in run.trials] == ["complete"] * 6 + ["failed"] * 3
-    assert controller.broken == "the objective raised ValueError: the network is gone"
+    assert controller.stop_reason is not None
+    assert controller.stop_reason.text == "the objective raised ValueError: the network is gone"
 
 
 @pytest.mark.parametrize(

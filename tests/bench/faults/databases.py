@@ -62,7 +62,7 @@ def disk_full(place: Place, ledger: Ledger) -> None:
     for folder in studies(place, ledger):
         for _ in range(MOST):
             controller = Controller(STUDY, url_of(folder))
-            controller.study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+            controller.record.study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
             event.listen(Engine, "connect", limit)
             try:
                 controller.run(ledger.on_event)

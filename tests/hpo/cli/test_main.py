@@ -16,7 +16,7 @@ import pytest
 
 from hpo import study_files
 from hpo.cli import doctor, main
-from hpo.cli.commands import COMMANDS
+from hpo.cli.commands import COMMANDS, LENGTH
 from hpo.cli.parser import parser
 from hpo.controller import Controller
 from hpo.core.trial import Run
@@ -594,6 +594,13 @@ def test_earlier_spellings_work_and_are_not_shown(old: list[str], new: list[str]
     shown = commands()[" ".join(old[: 1 + (old[0] == "store")])].format_help()
     assert new[-2] in shown
     assert old[-2] not in shown.replace("--budget TIME", "")
+
+
+def test_every_limit_that_stops_a_study_is_an_option_of_how_long() -> None:
+    limits = {"budget_s", "max_flops", "wall", "patience"}
+    assert limits <= {each.dest for each in LENGTH.options}
+    source = (ROOT / "hpo/search/stopping.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'StopReason\(.*, "(\w+)"\)', source)) == limits
 
 
 def commands() -> dict[str, Any]:

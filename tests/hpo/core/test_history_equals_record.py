@@ -65,13 +65,13 @@ def test_the_controllers_picture_is_the_record_at_every_wave_and_when_read_again
         nonlocal waves
         if "wave" in event or "recorded" in event:
             waves += 1
-            assert_same_picture(study, controller.ledger, read_run(controller.study))
+            assert_same_picture(study, controller.record.history, read_run(controller.record.study))
 
     recorded = controller.run(look)
     assert waves > 4
-    assert_same_picture(study, controller.ledger, recorded)
-    again = ledger.read(controller.study.get_trials(), study)
-    assert again.entries == controller.ledger.entries
+    assert_same_picture(study, controller.record.history, recorded)
+    again = ledger.read(controller.record.study.get_trials(), study)
+    assert again.entries == controller.record.history.entries
 
 
 def test_a_grid_at_several_seeds_is_confirmed_once_a_setting() -> None:
@@ -82,7 +82,7 @@ def test_a_grid_at_several_seeds_is_confirmed_once_a_setting() -> None:
     confirmed = [trial.replicate_of for trial in run.trials if trial.confirms]
     assert sorted(confirmed) == sorted(on_front)  # type: ignore[type-var]
     assert set(on_front) <= {0, 1, 2}
-    planned = [entry for entry in controller.ledger.entries if entry.kind != "confirms"]
+    planned = [entry for entry in controller.record.history.entries if entry.kind != "confirms"]
     assert strategy.reported(study, planned) == on_front
 
 
@@ -105,6 +105,6 @@ def test_confirmations_do_not_count_as_trials_when_a_study_goes_on(
     assert [trial.name for trial in run.trials if trial.name is not None] == [
         "standard", *(point.name for point in GRID)
     ]  # fmt: skip
-    again = ledger.read(controller.study.get_trials(), controller.spec)
-    assert again.entries == controller.ledger.entries
+    again = ledger.read(controller.record.study.get_trials(), controller.spec)
+    assert again.entries == controller.record.history.entries
     assert read_run(load_study(url_of(tmp_path), "toy")) == run

@@ -239,10 +239,10 @@ def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
     url = url_of(tmp_path)
     controller = Controller(spec(trials=6), url)
     controller.run()
-    old = controller.study.get_trials()
+    old = controller.record.study.get_trials()
     for each in (1, 4):
         old[each].user_attrs["metrics"] = old[each].user_attrs["metrics"] | {name: value}
-    attrs = controller.study.user_attrs
+    attrs = controller.record.study.user_attrs
     optuna.delete_study(study_name="toy", storage=url)
     again = optuna.create_study(study_name="toy", storage=url, directions=["minimize", "maximize"])
     for key, kept in attrs.items():
@@ -263,7 +263,7 @@ def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
 def test_a_row_of_another_form_is_damage_also_to_the_controller(row: str, tmp_path: Path) -> None:
     controller = Controller(spec(trials=3), url_of(tmp_path))
     controller.run()
-    trials = controller.study.get_trials()
+    trials = controller.record.study.get_trials()
     trials[1].user_attrs[row] = [["nonsense"]]
     optuna.delete_study(study_name="toy", storage=url_of(tmp_path))
     again = optuna.create_study(

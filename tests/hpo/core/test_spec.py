@@ -135,7 +135,7 @@ def test_a_study_that_minimizes_by_optunas_word_ends_at_the_smallest_loss(tmp_pa
     study = toy_objective.spec(goals=(goal,), trials=12, sampler="tpe")
     controller = Controller(study, f"sqlite:///{tmp_path}/study.db")
     run = controller.run()
-    assert controller.study.direction == StudyDirection.MINIMIZE
+    assert controller.record.study.direction == StudyDirection.MINIMIZE
     best = min(run.trials, key=lambda trial: trial.metrics["base_loss"])
     assert [trial.number for trial in front.front(run).trials] == [best.number]
 

@@ -79,7 +79,7 @@ def test_the_record_and_the_front_hold_what_was_measured(decoupled: Controller) 
 def test_elsewhere_every_rung_is_asked_for_all(fields: dict[str, Any]) -> None:
     controller = Controller(dear(**fields), "sqlite://")
     controller.run()
-    assert not any(ask.base_only for ask in asks(controller.ledger.entries))
+    assert not any(ask.base_only for ask in asks(controller.record.history.entries))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,9 @@ def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
     spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=14)
     controller = Controller(spec, "sqlite://")
     controller.run()
-    entries = controller.ledger.entries
+    entries = controller.record.history.entries
     assert any(e.ended == "failed" and e.answers[-1].base_only for e in entries)
-    again = history.read(controller.study.get_trials(), spec).entries
+    again = history.read(controller.record.study.get_trials(), spec).entries
     assert [entry.answers for entry in again] == [entry.answers for entry in entries]
 
 
@@ -199,7 +199,7 @@ def test_a_third_of_the_lowest_rung_is_whole_however_dear(decoupled: Controller)
     objective = Analytic(name="branin-currin", finetuning=100.0)
     controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
     controller.run()
-    low = [entry.asks[0].base_only for entry in controller.ledger.entries]
+    low = [entry.asks[0].base_only for entry in controller.record.history.entries]
     for count in range(1, len(low) + 1):
         assert low[:count].count(False) >= math.floor(count / 3)
     assert low.count(True) >= 10
@@ -247,7 +247,9 @@ def test_branches_are_weighed_by_what_they_cost_and_asked_for() -> None:
     def branches(objective: Analytic) -> int:
         controller = Controller(study(objective=objective, trials=24, wave=1), "sqlite://")
         controller.run()
-        inner = [e.params["x0"] for e in controller.ledger.entries if 0 < e.params["x0"] < 1]
+        inner = [
+            e.params["x0"] for e in controller.record.history.entries if 0 < e.params["x0"] < 1
+        ]
         return len(inner) - len(set(inner))
 
     assert branches(Analytic(name="branin-currin")) == 0
@@ -272,7 +274,7 @@ def test_a_branch_whose_base_is_known_is_not_begun_with_that_alone() -> None:
     objective = Tuned(name="branin-currin", finetuning=0.5)
     controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
     controller.run()
-    entries = controller.ledger.entries
+    entries = controller.record.history.entries
     branches = [
         entry for entry in entries
         if 0 < entry.params["x0"] < 1  # at a bound it may be a new point
@@ -331,7 +333,7 @@ def test_one_trial_is_sent_to_the_end_before_the_model_is_trusted() -> None:
     controller.run()
     order = sorted(
         (answer.order, answer.fidelity)
-        for entry in controller.ledger.entries
+        for entry in controller.record.history.entries
         for answer in entry.answers
     )
     assert 1.0 in [fidelity for _, fidelity in order[: candidates.FIRST_FULL_AFTER + 2]]

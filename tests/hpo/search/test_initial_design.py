@@ -20,6 +20,7 @@ from hpo.core.trial import Run
 from hpo.front.losses import losses
 from hpo.numerics import pareto
 from hpo.search import initial_design, stopping, strategy, unit_cube
+from hpo.search.stopping import StopReason
 from hpo.search.unit_cube import Coordinates
 from hpo.storage.provenance import StudyChanged
 from hpo.storage.record import url_of
@@ -189,16 +190,14 @@ def test_a_study_stalls_when_nothing_is_gained_beyond_the_noise(
 def test_operations_are_a_limit() -> None:
     known = full([(3.5, 0.2), (3.2, 0.4)])
     assert stopping.reason(spec(max_flops=2.5), known) is None
-    assert stopping.reason(spec(max_flops=2.0), known) == (
-        "The 2 operations are used up",
-        "--max-flops N",
-    )
+    found = stopping.reason(spec(max_flops=2.0), known)
+    assert found == StopReason("The 2 training FLOPs are used up", "max_flops")
 
 
 def test_no_wave_starts_when_the_time_is_up() -> None:
     controller = Controller(spec(), "sqlite://", wall_s=1e-9)
     assert controller.run().trials == []
-    assert controller.over == ("The time is up", "--wall TIME")
+    assert controller.stop_reason == StopReason("The time is up", "wall")
 
 
 def test_a_share_of_the_trials_repeats_what_is_asked_for(tmp_path: Path) -> None:

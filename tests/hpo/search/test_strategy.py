@@ -146,7 +146,7 @@ def test_no_params_are_measured_twice_at_one_seed_in_a_small_discrete_space(
     run = controller.run()
     measured = [(tuple(sorted(trial.params.items())), trial.seed) for trial in run.trials]
     assert len(set(measured)) == len(measured) == 11
-    searched = [e.params for e in controller.ledger.entries if e.kind == "searched"]
+    searched = [e.params for e in controller.record.history.entries if e.kind == "searched"]
     assert len({tuple(params.values()) for params in searched}) == len(searched)
     inside = [trial for trial in run.trials if domains.inside(small, trial.params)]
     assert {t.replicate_of for t in inside if t.seed != 0} <= {t.number for t in inside}

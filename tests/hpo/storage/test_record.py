@@ -114,8 +114,10 @@ def test_repetitions_and_confirmations_are_read(tmp_path: Path) -> None:
         trial = optuna.trial.create_trial(
             values=[3.0, 0.1], user_attrs={"replicate_of": 1, "seed": 7} | extra
         )
-        controller.study.add_trial(trial)
-    found = [(trial.replicate_of, trial.confirms) for trial in read_run(controller.study).trials]
+        controller.record.study.add_trial(trial)
+    found = [
+        (trial.replicate_of, trial.confirms) for trial in read_run(controller.record.study).trials
+    ]
     assert found == [(None, False), (None, False), (1, False), (1, True)]
 
 
@@ -194,14 +196,14 @@ def test_a_study_and_its_mark_are_written_together_or_not_at_all(
 def test_a_study_from_before_the_mark_goes_on(tmp_path: Path) -> None:
     controller = Controller(spec(trials=3), url_of(tmp_path))
     controller.run()
-    attrs = controller.study.user_attrs
+    attrs = controller.record.study.user_attrs
     old = {name: value for name, value in attrs.items() if name != record.MARK}
     other = optuna.create_study(
         storage=url_of(tmp_path), study_name="old", directions=["minimize", "maximize"]
     )
     for name, value in old.items():
         other.set_user_attr(name, value)
-    other.add_trials(controller.study.get_trials())
+    other.add_trials(controller.record.study.get_trials())
     run = Controller(dataclasses.replace(spec(trials=4), name="old"), url_of(tmp_path)).run()
     assert len(run.trials) == 4
 
