@@ -97,7 +97,7 @@ def test_a_study_that_has_measured_nothing_takes_the_new_conditions(tmp_path: Pa
 def test_what_waits_at_a_rung_does_not_go_on_under_other_conditions(tmp_path: Path) -> None:
     rungs = (0.25, 1.0)
     controller = Controller(study(WIKI, trials=8, rungs=rungs), url_of(tmp_path))
-    controller._stop_waiting = lambda: None  # type: ignore[method-assign]  # as if killed there
+    controller.record.stop_waiting = lambda: None  # type: ignore[method-assign]  # as if killed there
     before = controller.run()
     waiting = [trial.number for trial in before.trials if trial.state == "running"]
     assert waiting
