@@ -54,7 +54,7 @@ def test_a_run_closes_its_database_which_opens_again_for_who_asks(
     controller = Controller(spec(trials=2, sampler="random"), url)
     run = controller.run()
     nothing_stays_open()
-    assert len(controller.study.trials) == len(run.trials) == 2
+    assert len(controller.record.study.trials) == len(run.trials) == 2
 
 
 def test_a_controller_that_does_not_run_has_nothing_open(
@@ -65,7 +65,7 @@ def test_a_controller_that_does_not_run_has_nothing_open(
     with pytest.raises(StudyChanged):
         Controller(spec(seed=1), url)
     nothing_stays_open()
-    assert made.study.user_attrs["spec"]["seed"] == 0
+    assert made.record.study.user_attrs["spec"]["seed"] == 0
 
 
 def test_a_database_that_nobody_holds_is_closed_at_once(
