@@ -45,6 +45,48 @@ def of_vision(recipe: VisionRecipe) -> frozenset[str]:
     return frozenset(found)
 
 
+MEANINGS = {
+    "base_loss": "validation loss of the pretrained model",
+    "base_bits_per_byte": "that loss per byte of text",
+    "base_perplexity": "exp of that loss",
+    "train_loss": "loss of the pretrained model on text it was trained on",
+    "train_validation_gap": "base_loss minus train_loss",
+    "mid_loss": "loss on the second phase's text",
+    "tokens_per_param": "tokens trained on per parameter of the model",
+    "tau_frac": "AdamW timescale 1 / (lr · decay) as a share of the run",
+    "finetuned": "score after fine-tuning, mean over tasks",
+    "gain": "score after fine-tuning minus before, mean over tasks",
+    "finetuned_loss_nats": "loss on answers after fine-tuning, mean over tasks",
+    "loss_gain_nats": "fall of the loss on answers by fine-tuning, mean over tasks",
+    "forgetting_nats": "rise of the base loss by fine-tuning",
+}
+
+
+VISION_MEANINGS = {
+    "training_loss": "cross-entropy on the images that were trained on",
+    "training_error": "share of training images that are classified wrongly",
+    "validation_loss": "cross-entropy on other images",
+    "validation_error": "share of other images that are classified wrongly",
+    "generalisation_gap": "validation loss minus training loss",
+    "tau_frac": "timescale 1 / (lr · decay) as a share of the run",
+    "probe.norms.weight_norm": "Euclidean norm of all weights",
+    "probe.norms.effective_lr_end": "last learning rate / weight norm",
+    "probe.norms.effective_lr_peak": "greatest learning rate / weight norm",
+    "probe.sharpness.trace": "trace of the Hessian of the training loss",
+    "probe.sharpness.trace_relative": "that trace over weights taken in units of their norm",
+}
+
+
+def meanings(recipe: Recipe) -> dict[str, str]:
+    """Metric of a language model's trial -> what it is; those of tasks are named by themselves."""
+    found = {name: text for name, text in MEANINGS.items() if _is_measured(recipe, name)}
+    for probe in recipe.probes.run:
+        for name, text in PROBES[probe].metrics.items():
+            tasks = [task.name for task in recipe.finetune.tasks] if "TASK" in name else [""]
+            found |= {f"probe.{probe}.{name.replace('TASK', task)}": text for task in tasks}
+    return found
+
+
 def _is_measured(recipe: Recipe, name: str) -> bool:
     if name == "mid_loss":
         return recipe.pretrain.mid is not None

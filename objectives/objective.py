@@ -193,6 +193,10 @@ class PlasticityObjective(Objective[Recipe]):
         """All metrics that a whole request may give."""
         return metric_names.of_recipe(self.recipe)
 
+    def meanings(self) -> dict[str, str]:
+        """What each metric is, in a few words."""
+        return metric_names.meanings(self.recipe)
+
     def conditions(self) -> dict[str, str]:
         """What results depend on beyond the recipe; see `objectives.conditions`.
 

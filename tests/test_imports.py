@@ -54,6 +54,7 @@ LAYERS = {
 HOMES = {
     "sqlalchemy": {"hpo/storage", "hpo/cli/doctor.py"},
     "plotly": {"hpo/report"},
+    "jinja2": {"hpo/report/html"},
     "rich": {"hpo/cli", "hpo/report/terminal_tables.py", "hpo/report/trial_tables.py"},
     "ray": {"hpo/executors"},
     "submitit": {"hpo/executors"},
@@ -73,6 +74,7 @@ HOMES = {
 HEAVY = (
     "torch", "transformers", "datasets", "peft", "plotly", "pyarrow", "pandas", "numpy", "scipy",
     "sklearn", "rich", "optuna", "sqlalchemy", "pydantic", "psutil", "ray", "submitit",
+    "jinja2",
 )  # fmt: skip
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 

@@ -16,7 +16,7 @@ from objectives.types import Request
 from tests.hpo.toy_objective import ToyObjective
 
 OPTIONAL = {"export": asked.Objective, "metrics": asked.NamesMetrics,
-            "conditions": asked.StatesConditions}  # fmt: skip
+            "conditions": asked.StatesConditions, "meanings": asked.ExplainsMetrics}  # fmt: skip
 
 
 def call_of(kind: type, method: str) -> list[tuple[str, object, object]]:

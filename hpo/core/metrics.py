@@ -43,6 +43,12 @@ UNITS = {
 }
 
 
+def meanings(run: Run) -> dict[str, str]:
+    """Metric -> what it is, as far as the objective told when the run was started."""
+    told = run.reproduce.get("meanings", {})
+    return {name: str(text) for name, text in told.items()} if isinstance(told, dict) else {}
+
+
 def measured(trial: Trial, metric: str) -> str:
     """A trial's metric with its standard error."""
     return with_sem(trial.metrics.get(metric, math.nan), sem(trial, metric))

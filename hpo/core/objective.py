@@ -179,6 +179,14 @@ class NamesMetrics(Protocol):
 
 
 @runtime_checkable
+class ExplainsMetrics(Protocol):
+    """An objective that says what its metrics are; `Objective` need not."""
+
+    def meanings(self) -> Mapping[str, str]:
+        """Metric -> what it is, in a few words, for whoever reads a report."""
+
+
+@runtime_checkable
 class StatesConditions(Protocol):
     """An objective that knows what its results depend on besides settings; it need not."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from hpo.core.goals import Goal, Limit
@@ -84,6 +85,12 @@ class Run:
     """The group whose trials these are."""
     num_others: int = 0
     """Trials of other groups, which are not compared with these."""
+    begun: datetime | None = field(default=None, compare=False)
+    """Local time at which the first trial was started; None where the record does not say."""
+    ended: datetime | None = field(default=None, compare=False)
+    """Local time at which the last result was recorded."""
+    study: str | None = field(default=None, compare=False)
+    """The study's name or file, as it was given to the command that started the run."""
 
     def complete(self) -> list[Trial]:
         """The trials that were measured to the end."""

@@ -6,17 +6,20 @@ Everything returned here is plain text: whoever puts it into markup escapes it.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hpo.analysis.headline import STEP
+from hpo.analysis.headline import STEP, Line
 from hpo.analysis.paper_claims import Cell
+from hpo.analysis.rank_agreement import Disagreement
 from hpo.core import format, metrics
 from hpo.core.conditions import difference
 from hpo.core.format import _listed, amount, number, percent, plural, title, with_sem
 from hpo.core.goals import Goal
 from hpo.core.metrics import UNITS, measured, named, sem
 from hpo.core.paper import Paper, Quantity
-from hpo.core.trial import Run
+from hpo.core.trial import Run, Trial
 from hpo.front.front import Comparison, Front
 from hpo.front.significance import Difference
 from hpo.report.results import Results
@@ -46,6 +49,134 @@ def price(results: Results) -> str | None:
         f"is {format.number(paid / won * STEP, 2)}{f' {unit}' if unit else ''} for each "
         f"{STEP:g} of {second.metric}."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a reader wants to know first, a sentence each."""
+
+    use: str
+    """Which recipe to use."""
+    gives: str
+    """What it gives, against the standard recipe."""
+    sure: str
+    """How sure that is."""
+    cost: str
+    """What it costs; empty where the record does not tell."""
+
+
+def answer(results: Results) -> Answer | None:
+    """The recipe to use in one sentence; None while the front is empty."""
+    line = results.choice
+    if line is None:
+        return None
+    trial = line.trial
+    values = ", ".join(f"{name} {value}" for name, value in settings(results, trial))
+    kept = "Keep" if trial.baseline is not None else "Use"
+    why = f" ({', '.join(line.roles)})" if line.roles != ("front",) else ""
+    return Answer(
+        use=f"{kept} {title(trial)}{f': {values}' if values else ''}{why}.",
+        gives=_gives(results, line),
+        sure=_sure(results, trial),
+        cost=_cost(trial),
+    )
+
+
+def settings(results: Results, trial: Trial) -> list[tuple[str, str]]:
+    """Short name and value of each parameter of a trial."""
+    return [
+        (results.params.get(path, path), format.setting(value))
+        for path, value in trial.params.items()
+    ]
+
+
+def _gives(results: Results, line: Line) -> str:
+    """Its goals, each with its difference from the standard recipe."""
+    standard, parts = results.standard, []
+    for goal in results.run.goals:
+        part = f"{goal.metric} {measured(line.trial, goal.metric)}"
+        if goal.metric in line.differences:
+            difference, error = line.differences[goal.metric]
+            way = "worse" if difference * goal.sign > 0 else "better" if difference else "the same"
+            part += f" ({with_sem(difference, error, signed=True)}, {way})"
+        parts.append(part)
+    text = " and ".join(parts)
+    if standard is None:
+        return f"It has {text}; no baseline has finished to compare with."
+    if standard.trial.number == line.trial.number:
+        return f"No searched trial is the better choice; it has {text}."
+    return f"Against {title(standard.trial)} it has {text}."
+
+
+def _sure(results: Results, trial: Trial) -> str:
+    """The probability that it belongs to the front, or why that is not known."""
+    share = results.front.membership.get(trial.number, math.nan)
+    if math.isnan(share):
+        name = shlex.quote(results.run.study or results.run.name)
+        return (
+            "How sure: one pretraining seed a setting, so the noise between seeds is not known; "
+            f"hpo run {name} --confirm 3 measures the front at 3 more."
+        )
+    seeds = len(results.setting(trial).every)
+    return (
+        f"How sure: on the front with a probability of {percent(share)}, from "
+        f"{plural(seeds, 'pretraining seed')} of it."
+    )
+
+
+def _cost(trial: Trial) -> str:
+    """Of measuring it once."""
+    seconds = trial.cost.get("time_s")
+    if seconds is None:
+        return ""
+    tokens = trial.cost.get("tokens", 0.0) + trial.cost.get("tokens_reused", 0.0)
+    trained = f" for {amount(tokens)} tokens" if tokens else ""
+    return f"Cost: one trial of it took {format.duration(seconds)}{trained}."
+
+
+def ranked(results: Results) -> tuple[list[str], list[str]]:
+    """The findings for a first screen that has the answer, and all the others."""
+    lines = summary(results)[1:]  # without the progress, which is among the facts
+    cost = price(results)
+    lines[-1:-1] = [] if cost is None else [cost]
+    first = [line for line in lines if line.startswith(_FIRST)]
+    first += [line for line in other_groups(results.run) if line not in first]
+    return first, [line for line in lines if line not in first]
+
+
+_FIRST = ("Best ", "No baseline", "No complete")
+"""How the findings begin that a first screen has."""
+
+
+def rank_agreement(found: Disagreement) -> list[str]:
+    """Where gain and the fine-tuned score order trials differently."""
+    if found.num_trials < 2:
+        return ["Fewer than two trials have both, so their orders cannot be compared."]
+    pairs = found.num_trials * (found.num_trials - 1) // 2
+    lines = [
+        "A base that starts worse can win more and still end worse, so the orders are compared. "
+        f"Kendall's tau over {found.num_trials} trials: {number(found.tau, 3)} (1 is the same "
+        f"order); {found.num_pairs} of {pairs} pairs are ranked differently."
+    ]
+    if found.pairs:
+        named = ", ".join(f"#{a} over #{b}" for a, b in found.pairs[:5])
+        lines.append(f"Widest conflicts (more gain, worse after fine-tuning): {named}.")
+    return lines
+
+
+def forgetting(run: Run) -> list[str]:
+    """Where fine-tuning raises the base loss least and most; empty where it was not measured."""
+    trials = [trial for trial in run.trials if "forgetting_nats" in trial.metrics]
+    if not trials:
+        return []
+    least, most = (
+        pick(trials, key=lambda trial: trial.metrics["forgetting_nats"]) for pick in (min, max)
+    )
+    return [
+        "Forgetting, the rise of the base loss on the same sample by fine-tuning (nats/token), is "
+        f"least in {title(least)}: {measured(least, 'forgetting_nats')}, and greatest in "
+        f"{title(most)}: {measured(most, 'forgetting_nats')}."
+    ]
 
 
 ENOUGH_SEMS = 2.0  # Differences below this many standard errors read as noise; about 95 %.

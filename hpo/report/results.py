@@ -6,6 +6,7 @@ and the model of the seed noise is fitted once. Each part is computed when it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,9 @@ from hpo.front.front import Comparison, Front, compare, counted, front, setting
 from hpo.front.losses import losses
 from hpo.front.replicates import Setting
 from hpo.front.significance import Difference
+
+STANDARD = "standard recipe"
+"""The role in the headline of the first baseline that counts."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,6 +77,60 @@ class Results:
     def headline(self) -> tuple[Line, ...]:
         """The standard recipe, the best by each goal, and the knee."""
         return headline.headline(self.run, self.front)
+
+    @cached_property
+    def standard(self) -> Line | None:
+        """The standard recipe; None while no baseline counts."""
+        return next((line for line in self.headline if STANDARD in line.roles), None)
+
+    @cached_property
+    def choice(self) -> Line | None:
+        """The recipe to use: of the front, the knee, else the most probable, else by the last goal.
+
+        None while the front is empty.
+        """
+        if not self.front.trials:
+            return None
+        share = self.front.membership
+        last = self.run.goals[-1]
+
+        def rank(trial: Trial) -> tuple[bool, float, float]:
+            known = share.get(trial.number, math.nan)
+            value = last.sign * trial.metrics[last.metric]
+            return (not self.is_knee(trial), 0.0 if math.isnan(known) else -known, value)
+
+        trial = min(self.front.trials, key=rank)
+        named = (line for line in self.headline if line.trial.number == trial.number)
+        return next(named, Line(trial=trial, roles=("front",), differences=self._change(trial)))
+
+    @cached_property
+    def best_baselines(self) -> tuple[Line, ...]:
+        """The best baseline by each goal, the last goal's first; none while no baseline counts."""
+        found = (each for each in reversed(self.comparisons) if each is not None)
+        return tuple(
+            Line(
+                trial=each.baseline,
+                roles=(f"baseline with the best {each.goal.metric}",),
+                differences={} if self._is_standard(each.baseline) else self._change(each.baseline),
+            )
+            for each in found
+        )
+
+    def _is_standard(self, trial: Trial) -> bool:
+        return self.standard is not None and self.standard.trial.number == trial.number
+
+    def _change(self, trial: Trial) -> dict[str, tuple[float, float]]:
+        """Goal -> the trial's difference from the standard recipe and its standard error."""
+        if self.standard is None:
+            return {}
+        other = self.standard.trial
+        return {
+            goal.metric: (
+                trial.metrics[goal.metric] - other.metrics[goal.metric],
+                math.hypot(metrics.sem(trial, goal.metric), metrics.sem(other, goal.metric)),
+            )
+            for goal in self.run.goals
+        }
 
     @cached_property
     def paper_sides(self) -> tuple[Side, ...]:

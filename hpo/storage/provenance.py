@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hpo.core.objective import ExplainsMetrics
 from hpo.core.spec import StudySpec
 from hpo.storage.record import json_roundtrip
 
@@ -17,12 +18,14 @@ PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datase
 
 
 def reproduce(spec: StudySpec) -> dict[str, Any]:
-    """What else reproduces a run: versions, device, code revision."""
+    """What else reproduces a run: versions, device, code revision; and what its metrics mean."""
+    objective = spec.objective
     return plain_dict(
         versions={name: _version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         machine=spec.objective.machine() | {"system": platform.system(), "cpus": os.cpu_count()},
         revision=_revision(),
+        meanings=dict(objective.meanings()) if isinstance(objective, ExplainsMetrics) else {},
     )
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +308,8 @@ def read_run(study: Study, group: int | None = None) -> Run:
 
 def _read_run(study: Study, group: int | None) -> Run:
     attrs = rows.checked(study.user_attrs, rows.OF_STUDY)
-    everything = [_trial(frozen) for frozen in study.get_trials(deepcopy=False)]
+    stored = study.get_trials(deepcopy=False)
+    everything = [_trial(frozen) for frozen in stored]
     if "spec" not in attrs:
         raise StorageError(
             f"the storage holds no settings of study {study.study_name!r}; run the study again."
@@ -342,7 +344,17 @@ def _read_run(study: Study, group: int | None) -> Run:
         paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
         space=data["space"],
         reproduce={"study": data, **attrs.get("reproduce", {})},
+        begun=_to_the_second(min, [each.datetime_start for each in stored]),
+        ended=_to_the_second(max, [each.datetime_complete for each in stored]),
     )
+
+
+def _to_the_second(
+    pick: Callable[[list[datetime]], datetime], times: Sequence[datetime | None]
+) -> datetime | None:
+    """The first or last of those that are known; not all databases keep fractions of a second."""
+    known = [each for each in times if each is not None]
+    return pick(known).replace(microsecond=0) if known else None
 
 
 def _trial(frozen: FrozenTrial) -> Trial:

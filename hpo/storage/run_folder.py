@@ -176,7 +176,17 @@ def read(place: RunFolder, group: int | None = None) -> Run:
         StorageError: it cannot be read.
     """
     with guarded(place.url), closing(load_study(place.url, place.name, "read")) as study:
-        return read_run(study, group)
+        run = read_run(study, group)
+    return dataclasses.replace(run, study=_study(place))
+
+
+def _study(place: RunFolder) -> str | None:
+    """Which study the run is of, where its folder tells."""
+    try:
+        origin = read_origin(place)
+    except ValueError:
+        return None
+    return None if origin is None else origin.study
 
 
 def fork_names(name: str) -> Iterator[str]:

@@ -37,11 +37,11 @@ class Probe:
 
 
 _RANKS = {
-    "effective": "exp(-sum p ln p), p = s / sum s",
-    "stable": "sum s^2 / max s^2",
-    "over_5_percent": "number of s over 5 % of the largest, own definition",
-    "95_of_sum": "least number of s that make 95 % of sum s, own definition",
-    "95_of_squares": "least number of s that make 95 % of sum s^2, own definition",
+    "effective": "effective rank exp(-sum p ln p), p = s / sum s, of singular values s",
+    "stable": "stable rank sum s^2 / max s^2 of singular values s",
+    "over_5_percent": "number of singular values s over 5 % of the largest, own definition",
+    "95_of_sum": "least number of singular values s that make 95 % of sum s, own definition",
+    "95_of_squares": "least number of singular values s that make 95 % of sum s^2, own definition",
 }
 
 
@@ -70,8 +70,8 @@ PROBES: dict[ProbeName, Probe] = {
         measure=spectral_exponents.measure,
         metrics={
             "mean": "PL_Alpha_Hill, mean over the matrices of all blocks",
-            "min": "the least of them: the heaviest tail",
-            "max": "the greatest",
+            "min": "PL_Alpha_Hill of the matrix with the heaviest tail",
+            "max": "PL_Alpha_Hill of the matrix with the lightest tail",
         },
     ),
     "spikes": Probe(
@@ -87,9 +87,9 @@ PROBES: dict[ProbeName, Probe] = {
         depends_on=lambda subject, tasks: [[task.name, task.key] for task in tasks],
         metrics={
             "last": "test accuracy of a linear classifier on the last layer, mean over tasks",
-            "mean": "the same, mean over layers",
-            "TASK.last": "of one task",
-            "TASK.mean": "of one task",
+            "mean": "test accuracy of a linear classifier, mean over layers and tasks",
+            "TASK.last": "test accuracy of a linear classifier on the last layer, of one task",
+            "TASK.mean": "test accuracy of a linear classifier, mean over layers, of one task",
         },
     ),
     "units": Probe(
@@ -97,9 +97,9 @@ PROBES: dict[ProbeName, Probe] = {
         settings=("tokens",),
         metrics={
             "dormant_0.025_frac": "share of MLP units with a ReDo score of at most 0.025",
-            "dormant_0.1_frac": "the same with 0.1",
-            "never_active_frac": "share that never reaches 1 % of its layer's mean, own definition",
-            "saturated_frac": "share whose activation is flat on 99 % of tokens, own definition",
+            "dormant_0.1_frac": "share of MLP units with a ReDo score of at most 0.1",
+            "never_active_frac": "share of MLP units that never reach 1 % of their layer's mean",
+            "saturated_frac": "share of MLP units with a flat activation on 99 % of tokens",
         },
     ),
     "heads": Probe(
@@ -107,21 +107,21 @@ PROBES: dict[ProbeName, Probe] = {
         settings=("tokens",),
         metrics={
             "lazy_frac": "share of heads with over 0.9 of the greatest entropy",
-            "collapsed_frac": "share of heads with under 0.1 of it",
+            "collapsed_frac": "share of heads with under 0.1 of the greatest entropy",
             "entropy_share": "mean of heads' entropy over the greatest possible",
         },
     ),
     "sharpness": Probe(
         measure=sharpness.measure_trace,
         settings=("tokens", "vectors"),
-        metrics={"trace": "of the Hessian of the validation loss, nats"},
+        metrics={"trace": "trace of the Hessian of the validation loss, nats"},
     ),
     "noise": Probe(
         measure=sharpness.measure_noise,
         settings=("tokens", "noise_draws", "noise_isotropic", "noise_relative"),
         metrics={
             "isotropic_nats": "rise of the validation loss under equal noise on every weight",
-            "relative_nats": "the same, scaled by each tensor's root mean square",
+            "relative_nats": "rise of the validation loss under noise in proportion to each tensor",
         },
     ),
     "tiny_rate": Probe(
@@ -131,15 +131,15 @@ PROBES: dict[ProbeName, Probe] = {
         depends_on=lambda subject, tasks: subject.job.recipe.pretrain.eval_tokens,
         metrics={
             "loss_nats": "validation loss after further steps at a tiny rate, nats/token",
-            "drop_nats": "base_loss minus that",
+            "drop_nats": "base_loss minus the loss after further steps at a tiny rate",
         },
     ),
     "lost_updates": Probe(
         measure=continued_training.measure_lost_updates,
         settings=("lost_batches",),
         metrics={
-            "end_frac": "share of updates at the last rate lost by bf16 weights, own definition",
-            "peak_frac": "the same at the peak rate",
+            "end_frac": "share of updates at the last rate that bf16 weights would lose",
+            "peak_frac": "share of updates at the peak rate that bf16 weights would lose",
         },
     ),
 }

@@ -106,6 +106,10 @@ class VisionObjective(Objective[VisionRecipe]):
         """All metrics that a request may give."""
         return metric_names.of_vision(self.recipe)
 
+    def meanings(self) -> dict[str, str]:
+        """What each metric is, in a few words."""
+        return metric_names.VISION_MEANINGS
+
     def preflight(self, requests: Sequence[Request]) -> None:
         """Check what can be checked of these requests before anything is trained.
 

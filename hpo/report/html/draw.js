@@ -1,4 +1,5 @@
-// Figures. Each is drawn when it comes into view, and again when what it shows has changed.
+// Figures. Those in view are drawn first, the others when the page is idle; each again when what it
+// shows has changed. One in a closed part of the page waits until that is opened.
 const phone = matchMedia("(max-width: 600px)");
 const stale = new Set();
 const visible = new Set();
@@ -51,17 +52,26 @@ function escaped(text) {
   return text.replace(/[&<>$]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
+// plotly.js is in the page in a compressed form.
+async function unpackPlotly() {
+  const packed = document.getElementById("plotly").textContent;
+  const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  document.head.append(element("script", { text: await new Response(stream).text() }));
+}
+
 function overview(id, palette) {
-  const { data, layout } = DATA.figures[id];
+  const { data: plain, layout } = DATA.figures[id];
   const halo = Array(4).fill(`0 0 2px ${palette.paper}`).join(", ");
-  for (const trace of data) if (trace.hoverinfo === "text") trace.hovertext ??= trace.customdata.map(hover);
+  for (const trace of plain) if (trace.hoverinfo === "text") trace.hovertext ??= trace.customdata.map(hover);
+  const data = plain.map(tonedTrace);
   const traces = data.map((trace) => {
     const shown = isCloud(trace) ? hidden(trace) : trace;
     const textfont = { ...trace.textfont, color: palette.ink, shadow: halo };
     return { ...shown, textfont, unselected: { marker: { opacity: trace.marker?.opacity ?? 1 } } };
   });
   if (printing) traces.push(...data.filter(isMarked).flatMap((trace) => printedMarks(trace, palette)));
-  return { data: traces, layout: annotated(layout, palette), shown: data };
+  return { data: traces, layout: annotated(toned(layout), palette), shown: data };
 }
 
 // What is painted over a figure on the screen, as traces.
@@ -132,7 +142,7 @@ function curveLayout(number) {
 function content(id, trials, palette) {
   const [kind, number] = id.split("-");
   if (kind === "curve") return { data: curves(DATA.curves[number], trials, palette), layout: curveLayout(number) };
-  if (id === "gain-by-task") return { data: [...DATA.gain.data, ...strokes(trials)], layout: DATA.gain.layout };
+  if (id === "gain-by-task") return { data: [...DATA.gain.data.map(tonedTrace), ...strokes(trials)], layout: toned(DATA.gain.layout) };
   return overview(id, palette);
 }
 
@@ -161,13 +171,26 @@ function listen(box) {
   });
 }
 
-// Figures in view that wait to be drawn, one a frame, so that the page answers in between.
-let drawing = false;
+// Figures that wait to be drawn, one a frame, so that the page answers in between. Until plotly is
+// unpacked none is drawn.
+let drawing = true;
 function refresh(ids) {
   ids.forEach((id) => stale.add(id));
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(drawNext);
+}
+
+// A small study's at once, so that a picture of the page taken as it has loaded is complete.
+function startDrawing() {
+  if (DATA.trials.length <= MANY) drawRest();
+  drawing = false;
+  refresh([]);
+}
+
+// Whether it is in no closed part of the page.
+function isOpen(id) {
+  return document.getElementById(id).closest("details:not([open])") === null;
 }
 
 // A figure that cannot be drawn stays empty; the others are not held up by it.
@@ -180,12 +203,20 @@ function drawn(id) {
 }
 
 function drawNext() {
-  const next = [...visible].find((id) => stale.has(id));
+  const inView = [...visible].find((id) => stale.has(id) && isOpen(id));
+  const next = inView ?? [...stale].find(isOpen);
   drawing = next !== undefined;
   if (!drawing) return;
   stale.delete(next);
   drawn(next);
-  setTimeout(drawNext);
+  if (inView === undefined) whenIdle(drawNext);
+  else setTimeout(drawNext);
+}
+
+// Safari has no requestIdleCallback.
+function whenIdle(work) {
+  if (window.requestIdleCallback) requestIdleCallback(work, { timeout: 200 });
+  else setTimeout(work, 50);
 }
 
 const boxes = [...document.querySelectorAll("main .figure")];
@@ -195,15 +226,22 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: "150px" });
 
 function drawRest() {
-  for (const id of [...stale]) {
+  if (!window.Plotly) return;
+  for (const id of [...stale].filter(isOpen)) {
     stale.delete(id);
     drawn(id);
   }
 }
 
+// Closed parts of the page are opened on paper, and closed after it.
+const folds = [...document.querySelectorAll("main details")];
+let closed = [];
+
 // Before and after the page is put on paper.
 function onPaper(on) {
   printing = on;
+  if (on) closed = folds.filter((fold) => !fold.open);
+  closed.forEach((fold) => { fold.open = on; });
   boxes.forEach((box) => stale.add(box.id));
   if (on) drawRest();
   else refresh([]);

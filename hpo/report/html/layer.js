@@ -17,8 +17,6 @@ function triangle(pen, r, way) {
 }
 
 // On paper everything is drawn by plotly: a canvas would be a picture of the screen's size.
-let printing = false;
-
 function isCloud(trace) {
   if (printing) return false;
   if (trace.meta?.lines) return placesOf(trace).size > MANY;
@@ -134,7 +132,7 @@ function paintHalos(pen, trace, at) {
 
 function paintRings(pen, trace, at) {
   Object.assign(pen, { strokeStyle: colours().mark, lineWidth: selected.size > MANY ? 1 : 2 });
-  circles(pen, trace, at, (trace.marker?.size ?? 8) / 2 + 4);
+  circles(pen, trace, at, (trace.marker?.size ?? 8) / 2 + 6);
   pen.stroke();
 }
 

@@ -1,7 +1,7 @@
 """Puts the report together and writes it.
 
-Three escapes keep what a user named out of the markup: `html.escape` in the page, `drawing.escaped`
-in plotly's texts, and \\u escapes of `<`, `>`, `&` in the data, so that no `</script>` ends it.
+Three escapes keep what a user named out of the markup: jinja2's in the page, `draw.escaped` in
+plotly's texts, and \\u escapes of `<`, `>`, `&` in the data, so that no `</script>` ends it.
 A content security policy forbids every request. What the page builds itself it builds of text
 nodes.
 
@@ -11,24 +11,32 @@ the page draws of the columns it is given, for the trials that are selected.
 
 from __future__ import annotations
 
-import html
+import base64
+import gzip
 import json
+import shlex
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hpo.core import files, format, metrics
-from hpo.report.html import page_data, sections
+from hpo.report import findings
+from hpo.report.html import cards, elements, page_data, sections
+from hpo.report.html.elements import Figures
+from hpo.report.html.templating import rendered
 from hpo.report.plots import draw, figure_data
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 
-SCRIPTS = ("state.js", "layer.js", "draw.js", "table.js", "trial.js", "report.js")
+SCRIPTS = (
+    "state.js", "layer.js", "draw.js", "table.js", "download.js", "trial.js", "report.js",
+)  # fmt: skip
 """In the order in which they run."""
 
 
@@ -45,15 +53,32 @@ def write_report(results: Results, path: Path, refresh_s: float | None = None) -
 
 def render(results: Results, refresh_s: float | None = None) -> str:
     """The report's HTML."""
-    shown = sections.make(results)
-    return Template(_asset("report.html")).substitute(
-        title=html.escape(f"{results.run.name}: report"),
-        style=_asset("report.css"),
-        body="\n".join(sections.body(results, shown, live=refresh_s is not None)),
-        data=in_script(_data(results, shown, refresh_s)),
-        plotly=get_plotlyjs(),
-        script="\n".join(_asset(name) for name in SCRIPTS),
+    run = results.run
+    figures = elements.draw(results)
+    first, rest = findings.ranked(results)
+    return rendered(
+        "page.html",
+        name=run.name,
+        description=run.description,
+        facts=cards.facts(results),
+        live=refresh_s is not None,
+        answer=findings.answer(results),
+        cards=cards.cards(results),
+        first=first,
+        rest=rest,
+        sections=list(sections.sections(results, figures)),
+        style=Markup(_asset("report.css")),
+        data=Markup(in_script(_data(results, figures, refresh_s))),
+        plotly=packed_plotly(),
+        script=Markup("\n".join(_asset(name) for name in SCRIPTS)),
     )
+
+
+@cache
+def packed_plotly() -> str:
+    """plotly.js, compressed to 40 % of its size; the page unpacks it. The same at every call."""
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode()
 
 
 def in_script(data: Any) -> str:
@@ -62,47 +87,57 @@ def in_script(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _data(results: Results, shown: sections.Shown, refresh_s: float | None) -> dict[str, Any]:
-    run = results.run
+def _data(results: Results, figures: Figures, refresh_s: float | None) -> dict[str, Any]:
+    run, found = results.run, results.front
     names = metrics.metric_names(run)
     most = page_data.most_points(run)
     curves = figure_data.curve_names(run)
+    meanings = metrics.meanings(run)
     return {
         "name": run.name,
         "refresh_s": refresh_s,
-        "figures": {name: _plotly(figure) for name, figure in shown.figures.items()},
+        "export": f"hpo export {shlex.quote(run.name)} --trial",
+        "figures": {name: _plotly(figure) for name, figure in figures.drawn.items()},
         "curves": [{"name": name, **page_data.curves(run, name, most)} for name in curves],
         "layouts": {
-            f"curve-{index}": _plotly(shown.empty[f"curve-{index}"])["layout"]
+            f"curve-{index}": _plotly(figures.empty[f"curve-{index}"])["layout"]
             for index in range(len(curves))
         },
-        "gain": _gain(results, shown),
-        "styles": {"colours": draw.CYCLE, "dashes": draw.DASHES},
+        "tasks": metrics.task_names(run),
+        "gain": _gain(results, figures),
+        "styles": {
+            "colours": draw.CYCLE,
+            "dark": draw.ON_DARK,
+            "scale_dark": draw.SCALE_ON_DARK,
+            "dashes": draw.DASHES,
+            "baseline_dashes": draw.BASELINE_DASHES,
+        },
         "axes": figure_data.plane(run),
-        "titles": {name: draw.escaped(metrics.named(name)) for name in names}
+        "titles": {name: draw.titled(name, run.goals) for name in names}
         | {path: draw.escaped(path) for path in page_data.numeric(run)},
+        "numeric": page_data.numeric(run),
         "logs": [path for path, domain in run.space.items() if domain.get("log")],
         "units": {name: metrics.UNITS[name] for name in names if name in metrics.UNITS},
+        "meanings": {name: meanings[name] for name in names if name in meanings},
         "columns": page_data.columns(results),
         "goals": [goal.metric for goal in run.goals],
         "trials": [trial.number for trial in run.trials],
+        "baselines": [trial.number for trial in run.trials if trial.baseline is not None],
         "labels": [format.title(trial) for trial in run.trials],
-        "details": page_data.details(run, results.front),
-        "selected": [
-            trial.number for trial in run.trials if figure_data.shown(trial, results.front)
-        ],
+        "details": page_data.details(run, found),
+        "selected": [trial.number for trial in run.trials if figure_data.shown(trial, found)],
     }
 
 
-def _gain(results: Results, shown: sections.Shown) -> dict[str, Any] | None:
+def _gain(results: Results, figures: Figures) -> dict[str, Any] | None:
     """Tasks and the empty figure of their scores; None where nothing was fine-tuned."""
-    if "gain-by-task" not in shown.empty:
+    if "gain-by-task" not in figures.empty:
         return None
     tasks = metrics.task_names(results.run)
     return {
         "tasks": tasks,
         "names": [draw.escaped(task) for task in tasks],
-        **_plotly(shown.empty["gain-by-task"]),
+        **_plotly(figures.empty["gain-by-task"]),
     }
 
 

@@ -104,6 +104,7 @@ def details(run: Run, front: Front) -> dict[str, Any]:
     costs = list(dict.fromkeys(name for trial in run.trials for name in trial.cost))
     return {
         "standing": [standing(trial, front) for trial in run.trials],
+        "done": [trial.state == "complete" for trial in run.trials],
         "membership": [share(trial, front) for trial in run.trials],
         "seed": [trial.seed for trial in run.trials],
         "fidelity": [trial.fidelity for trial in run.trials],

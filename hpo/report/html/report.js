@@ -22,11 +22,11 @@ function drawBar() {
   const rest = selected.size - entries.length;
   if (rest) entries.push(element("span", { text: `and ${rest} more in grey` }));
   document.querySelector("#bar .key").replaceChildren(...entries);
-  document.getElementById("count").textContent = `${selected.size} of ${DATA.trials.length} trials selected`;
+  document.getElementById("count").textContent = `${selected.size} of ${DATA.trials.length} trials`;
 }
 
 function reloadLater() {
-  const busy = dialog.open || document.hidden || document.activeElement?.matches("input[type=search], select");
+  const busy = drawing || dialog.open || document.hidden || document.activeElement?.matches("input[type=search], select");
   if (busy) setTimeout(reloadLater, 2000);
   else location.reload();
 }
@@ -37,8 +37,9 @@ document.getElementById("select-all").addEventListener("click", () => select(DAT
 document.getElementById("select-none").addEventListener("click", () => select([]));
 for (const id of ["axis-x", "axis-y"]) document.getElementById(id).addEventListener("change", changeAxes);
 for (const query of ["(prefers-color-scheme: dark)", "(max-width: 600px)"]) {
-  matchMedia(query).addEventListener("change", drawAll);
+  matchMedia(query).addEventListener("change", () => { drawBar(); drawAll(); });
 }
+for (const fold of folds) fold.addEventListener("toggle", () => refresh([]));
 addEventListener("beforeprint", () => onPaper(true));
 addEventListener("afterprint", () => onPaper(false));
 showRows();
@@ -46,4 +47,8 @@ restore();
 announce();
 drawAll();
 boxes.forEach((box) => watcher.observe(box));
+unpackPlotly().then(startDrawing, (error) => {
+  for (const box of boxes) box.textContent = "This browser cannot draw figures; a newer one can.";
+  console.error("plotly", error);
+});
 if (DATA.refresh_s !== null) setTimeout(reloadLater, 1000 * DATA.refresh_s);

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo.core import format
 from hpo.core.format import escape_controls
-from hpo.report.html.markup import note, table
+from hpo.report.html.elements import table
+from hpo.report.html.templating import rendered
 
 MARK = "<!-- running -->"
 """Where the section is in a report of a run that goes on; no text of a user holds a `<`."""
@@ -41,12 +41,16 @@ class Lane:
 
 def section(lanes: Sequence[Lane], finished: int, trials: int) -> str:
     """The section's markup, every text in it escaped."""
-    done = note(f"{finished} of {trials} trials are done.")
     heads = ("trials", "where", "stage", "step", "loss")
-    rows = table(heads, map(_row, lanes), numbers=(3, 4)) if lanes else ""
-    cells = "".join(_drawing(lane, curve) for lane in lanes for curve in lane.curves)
-    curves = f'<div class="grid">{cells}</div>' if cells else ""
-    return f'<section id="running"><h2>Running</h2>{done}{rows}{curves}</section>'
+    return rendered(
+        "running.html",
+        finished=finished,
+        trials=trials,
+        table=table(heads, map(_row, lanes), numbers=(3, 4)) if lanes else None,
+        curves=[_drawing(lane, curve) for lane in lanes for curve in lane.curves],
+        width=WIDTH,
+        height=HEIGHT,
+    )
 
 
 def _row(lane: Lane) -> Sequence[str]:
@@ -59,20 +63,19 @@ def _numbers(lane: Lane) -> str:
     return ", ".join(f"#{number}" for number in lane.numbers)
 
 
-def _drawing(lane: Lane, curve: Curve) -> str:
+def _drawing(lane: Lane, curve: Curve) -> dict[str, str]:
     """The loss as a line, with its ends in words."""
     (first, begun), (last, loss) = curve.points[0], curve.points[-1]
-    title = html.escape(f"{escape_controls(curve.stage)}, {_numbers(lane)}")
-    said = f"loss {format.number(begun)} at step {first}, {format.number(loss)} at step {last}"
     places = _places(curve.points)
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     x, y = places[-1]
-    return (
-        f'<div><h3>{title}</h3><svg class="running" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
-        f"<title>{html.escape(said)}</title>"
-        f'<polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3"/></svg>'
-        f"{note(said)}</div>"
-    )
+    ends = f"loss {format.number(begun)} at step {first}, {format.number(loss)} at step {last}"
+    return {
+        "title": f"{escape_controls(curve.stage)}, {_numbers(lane)}",
+        "text": ends,
+        "line": " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        "x": f"{x:.1f}",
+        "y": f"{y:.1f}",
+    }
 
 
 def _places(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:

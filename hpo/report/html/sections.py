@@ -1,248 +1,247 @@
-"""The report's sections, from the summary to what reproduces the run."""
+"""The report's sections, from the front to what reproduces the run: what their templates show."""
 
 from __future__ import annotations
 
-import html
 import json
-from collections import Counter
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from hpo.analysis.paper_claims import sentence
-from hpo.analysis.rank_agreement import Disagreement
+from hpo.analysis.importance import FEWEST
+from hpo.analysis.paper_claims import Side, sentence
+from hpo.analysis.probes import Association
+from hpo.analysis.slices import FEWEST_FOR_A_TREND, Interaction, Slice
 from hpo.core import format, metrics
-from hpo.core.paper import Paper
 from hpo.core.trial import Run, Trial
 from hpo.report import findings
-from hpo.report.html import cards, page_data, paper_section, running
-from hpo.report.html.analysis_sections import mechanism_parts, parameter_parts
-from hpo.report.html.markup import figure, grid, heading, note, section, table
+from hpo.report.html import cards, page_data
+from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
-from hpo.report.plots import figure_data, registry
+from hpo.report.plots import figure_data
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """Everything computed for the page."""
-
-    figures: dict[str, go.Figure]
-    """Element id -> figure of all trials."""
-    empty: dict[str, go.Figure]
-    """Element id -> figure without trials, of which the page draws the selected ones."""
-
-
-def make(results: Results) -> Shown:
-    """Draw the figures of the registry."""
-    found = registry.exhibits(results)
-    ids = element_ids(found)
-    return Shown(
-        figures={ids[name]: each.draw() for name, each in found.items() if each.empty is None},
-        empty={ids[name]: each.empty() for name, each in found.items() if each.empty is not None},
-    )
-
-
-def element_ids(names: Iterable[str]) -> dict[str, str]:
-    """Name of a figure -> id of its element: its kind, numbered where there may be several."""
-    ids, counts = {}, Counter[str]()
-    for name in names:
-        kind = registry.kind(name)
-        ids[name] = SINGLE.get(name, f"{kind}-{counts[kind]}")
-        counts[kind] += 1
-    return ids
-
-
-SINGLE = {
-    "front": "front",
-    "gain": "gain-by-task",
-    "importance": "importance",
-    "parallel": "parallel",
-    "tree": "tree",
-}
-"""Ids of figures of which there is one."""
-
-
-def body(results: Results, shown: Shown, *, live: bool) -> Iterable[str]:
-    """The page from top to bottom."""
-    run = results.run
-    sections = list(_sections(results, shown))
-    yield f"<header><h1>{html.escape(run.name)}</h1>"
-    if run.description:
-        yield f'<p class="soft">{html.escape(run.description)}</p>'
-    if live:
-        yield '<p class="soft live">Live: this page reloads itself while the run goes on.</p>'
-    links = "".join(f'<a href="#{key}">{html.escape(name)}</a>' for key, name, _ in sections)
-    yield f'</header><nav aria-label="contents">{links}</nav>'
-    if live:
-        yield running.MARK
-    said = findings.summary(results)
-    costs = findings.price(results)
-    said[-1:-1] = [] if costs is None else [costs]
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in said)
-    yield f'<div class="summary">{cards.cards(run, results.headline)}<ul>{items}</ul></div>'
-    yield _BAR
-    for key, name, parts in sections:
-        yield section(key, name, *parts)
-    yield '<dialog id="trial" aria-label="trial"></dialog>'
-
-
-_BAR = (
-    '<div id="bar" class="bar"><div class="tools"><strong id="count"></strong>'
-    '<button id="select-default">front and baselines</button><button id="select-all">all</button>'
-    '<button id="select-none">none</button></div><div class="key"></div></div>'
-)
-
-
-def _sections(results: Results, shown: Shown) -> Iterable[tuple[str, str, list[str]]]:
-    """Id, heading and parts of each section that has something to show."""
-    run = results.run
-    yield "the-front", "Front", [_axes(run), figure("front", "tall"), _front_note(results)]
-    if run.paper is not None:
-        yield "paper", "Paper and this study", list(_paper(results, run.paper))
-    yield "trials", "Trials", [trial_table(results)]
-    parts = parameter_parts(results)
-    if parts:
-        yield "parameters", "Parameters", parts
-    learning, probes = _curves(run)
-    if learning:
-        yield "curves", "Learning curves", [note(_of_selected(run)), grid(learning)]
-    if any(trial.metrics for trial in run.trials) and metrics.task_names(run):
-        yield "gain", "Gain by task", list(_gain(results, shown))
-    mechanism = mechanism_parts(results)
-    if mechanism or probes:
-        by_layer = [heading("By layer and step"), note(_of_selected(run)), grid(probes)]
-        yield "mechanism", "Mechanism", [*mechanism, *(by_layer if probes else [])]
-    work = list(_work(results))
-    if work:
-        yield "work", "Training shared, and budget", work
-    failed = [trial for trial in run.trials if trial.state == "failed"]
-    if failed:
-        yield "failures", "Failures", [_failures(failed)]
-    yield "reproduce", "What reproduces this run", [_reproduce(run)]
-
-
-def _curves(run: Run) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Figures of learning curves and of probes: (id, title)."""
-    names = [(f"curve-{place}", name) for place, name in enumerate(figure_data.curve_names(run))]
-    probes = [each for each in names if each[1].startswith("probe.")]
-    return [each for each in names if each not in probes], probes
-
-
-def _of_selected(run: Run) -> str:
-    most = page_data.most_points(run)
-    kept = "All points" if most is None else f"Thinned to at most {most} points a curve"
-    return f"Of the selected trials. {kept}, six significant digits."
-
-
-def _paper(results: Results, found: Paper) -> Iterable[str]:
-    """Tables, what follows from them, and a figure of every quantity."""
-    yield from map(note, findings.paper_notes(found))
-    for side in results.paper_sides:
-        yield paper_section.table(side)
-        said = "".join(f"<li>{html.escape(sentence(each))}</li>" for each in side.findings)
-        yield f"<ul>{said}</ul>"
-    dots = enumerate(figure_data.paper_dots(results))
-    yield grid((f"paper-{place}", paper_section.heading(each)) for place, each in dots)
-
-
-def _axes(run: Run) -> str:
-    """Two menus of metrics and parameters, the front's axes chosen."""
-    menus = []
-    for axis, chosen in zip("xy", figure_data.plane(run), strict=True):
-        names = [*metrics.metric_names(run), chosen, *page_data.numeric(run)]
-        options = "".join(
-            f'<option value="{html.escape(name)}"{" selected" if name == chosen else ""}>'
-            f"{html.escape(metrics.named(name))}</option>"
-            for name in dict.fromkeys(names)
-        )
-        label = "x axis" if axis == "x" else "y axis"
-        menus.append(f'<label>{label} <select id="axis-{axis}">{options}</select></label>')
-    return f'<div class="tools">{"".join(menus)}</div>'
-
-
-def _front_note(results: Results) -> str:
-    run, found = results.run, results.front
-    ways = {"down": "lower", "up": "higher"}
-    goals = "; ".join(f"{goal.metric}: {ways[goal.direction]} is better" for goal in run.goals)
-    limits = "".join(f" Limit: {format.bounds(limit)}." for limit in run.limits)
-    missing = figure_data.front_data(results, *figure_data.plane(run)).missing
-    most = 20
-    named = ", ".join(f"#{n}" for n in missing[:most])
-    more = f" and {len(missing) - most} more" if len(missing) > most else ""
-    left = f" Without both numbers: {named}{more}." if missing else ""
-    source = "fine-tuning seeds" if found.draws is None else "pretraining seeds, pooled"
-    bars = f"Bars are one standard error over {source}."
-    if found.draws is not None:
-        bars += " Beside a point of the front: the probability that it belongs there."
-    return note(
-        f"{goals}.{limits} {bars}{left} Click a point "
-        "to select it or not, drag a box around several: every figure marks the selected trials."
-    )
-
-
-def _gain(results: Results, shown: Shown) -> Iterable[str]:
-    run = results.run
-    if "gain-by-task" in shown.empty:
-        yield note(
-            "Of the selected trials: the score before fine-tuning (open) and after (full, ± one "
-            "standard error); dashed is chance."
-        )
-        yield figure("gain-by-task", "tall")
-    yield heading("Gain and fine-tuned score")
-    yield from _disagreement(results.rank_agreement)
-    forgotten = [t for t in run.trials if "forgetting_nats" in t.metrics]
-    if forgotten:
-        least = min(forgotten, key=lambda trial: trial.metrics["forgetting_nats"])
-        most = max(forgotten, key=lambda trial: trial.metrics["forgetting_nats"])
-        yield note(
-            "Forgetting, the rise of the base loss on the same sample by fine-tuning (nats/token), "
-            f"is least in {format.title(least)}: {metrics.measured(least, 'forgetting_nats')}, "
-            f"and greatest in {format.title(most)}: {metrics.measured(most, 'forgetting_nats')}."
-        )
-
-
-def _disagreement(found: Disagreement) -> Iterable[str]:
-    if found.num_trials < 2:
-        yield note("Fewer than two trials have both, so their orders cannot be compared.")
-        return
-    yield note(
-        "A base that starts worse can win more and still end worse, so the orders are compared. "
-        f"Kendall's tau over {found.num_trials} trials: {format.number(found.tau, 3)} (1 is the "
-        f"same order); {found.num_pairs} of {found.num_trials * (found.num_trials - 1) // 2} "
-        "pairs are ranked differently."
-    )
-    tops = (("gain", found.top_by_gain), ("finetuned", found.top_by_finetuned))
-    for metric, trials in tops:
-        listed = ", ".join(f"{format.title(t)} ({metrics.measured(t, metric)})" for t in trials)
-        yield f"<p>Most by {metric}: {html.escape(listed)}.</p>"
-    if found.pairs:
-        pairs = ", ".join(f"#{a} over #{b}" for a, b in found.pairs[:5])
-        yield note(f"Widest conflicts (more gain, worse after fine-tuning): {pairs}.")
-
-
-def _work(results: Results) -> Iterable[str]:
-    run, tree = results.run, results.tree
-    if tree.rows:
-        yield note(
-            "One line is training that ran once. Where it splits, trials went apart; thick lines "
-            f"are shared by several. Trials that share no training: {tree.alone}."
-        )
-        yield figure("tree", height_px=min(_TALLEST, _TREE + _TREE_ROW * len(tree.rows)))
-    rows = cards.budget_rows(run)
-    if rows:
-        heads = ["trials", "number", "tokens trained", "tokens reused", "device s", "saved s"]
-        yield table(heads, rows, numbers=range(1, 6))
+OPEN_SLICES = 4
+"""Slices that are shown without a click: with the front and the gain six figures in all."""
 
 
 _TREE, _TREE_ROW, _TALLEST = 80, 24, 900
 """Pixels of the drawing of a tree: besides its rows, of each, and at most."""
 
 
-def _failures(trials: Sequence[Trial]) -> str:
+def sections(results: Results, figures: Figures) -> Iterable[Section]:
+    """Each that has something to show."""
+    run = results.run
+    yield _front(results)
+    if run.paper is not None:
+        yield _paper(results, figures)
+    trials = trial_table(results)
+    yield Section(key="trials", title="Trials", template="trials.html", context={"table": trials})
+    if any(trial.metrics for trial in run.trials) and metrics.task_names(run):
+        yield _gain(results, figures)
+    if results.slices:
+        yield _parameters(results, figures)
+    curves = [each for each in figures.of("curve") if not each.title.startswith("probe.")]
+    probes = [each for each in figures.of("curve") if each not in curves]
+    if curves:
+        yield _curves(run, "curves", "Learning curves", curves)
+    if results.associations or probes:
+        yield _mechanism(results, figures, probes)
+    if results.tree.rows or cards.budget_rows(run):
+        yield _work(results)
+    failed = [trial for trial in run.trials if trial.state == "failed"]
+    if failed:
+        context = {"table": _failures(failed)}
+        yield Section(key="failures", title="Failures", template="table.html", context=context)
+    yield Section(
+        key="reproduce",
+        title="What reproduces this run",
+        template="reproduce.html",
+        context={"blocks": _reproduce(run)},
+    )
+
+
+def _front(results: Results) -> Section:
+    run = results.run
+    names = [*metrics.metric_names(run), *figure_data.plane(run), *page_data.numeric(run)]
+    options = [(name, metrics.named(name)) for name in dict.fromkeys(names)]
+    menus = zip("xy", figure_data.plane(run), strict=True)
+    context = {"menus": list(menus), "options": options, "note": _front_note(results)}
+    return Section(key="the-front", title="Front", template="front.html", context=context)
+
+
+def _front_note(results: Results) -> str:
+    run, found = results.run, results.front
+    limits = "".join(f"Limit: {format.bounds(limit)}. " for limit in run.limits)
+    missing = figure_data.front_data(results, *figure_data.plane(run)).missing
+    left = f" Without both numbers: {_numbers(missing, 20)}." if missing else ""
+    source = "fine-tuning seeds" if found.draws is None else "pretraining seeds, pooled"
+    bars = f"Bars are one standard error over {source}."
+    if found.draws is not None:
+        bars += " Beside a point of the front: the probability that it belongs there."
+    return (
+        f"{limits}{bars}{left} Click a point to select its trial, drag a box around several: "
+        "every figure marks the selected trials."
+    )
+
+
+def _numbers(numbers: Sequence[int], most: int) -> str:
+    """Trials by number, so many at most."""
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(f"#{number}" for number in numbers[:most]) + more
+
+
+def _paper(results: Results, figures: Figures) -> Section:
+    """Tables, what follows from them, and a figure of every quantity."""
+    assert results.run.paper is not None
+    dots = zip(figures.of("paper"), figure_data.paper_dots(results), strict=True)
+    context = {
+        "notes": findings.paper_notes(results.run.paper),
+        "sides": [
+            (_paper_table(side), [sentence(each) for each in side.findings])
+            for side in results.paper_sides
+        ],
+        "figures": [
+            Figure(
+                id=place.id,
+                title=f"{each.title}: {'the paper' if each.paper else 'this study'}",
+            )
+            for place, each in dots
+        ],
+    }
+    return Section(
+        key="paper", title="Paper and this study", template="paper.html", context=context
+    )
+
+
+def _paper_table(side: Side) -> Table:
+    """The paper's numbers, and beside them the study's."""
+    heads = ["point"]
+    for quantity in side.quantities:
+        heads += [f"paper: {quantity.paper_name}"] if quantity.paper else []
+        heads.append(f"here: {findings.column(quantity)}")
+    rows = []
+    for row in side.rows:
+        cells = [row.point]
+        for quantity, cell in zip(side.quantities, row.cells, strict=True):
+            paper, here = findings.beside(cell)
+            cells += [paper, here] if quantity.paper else [here]
+        rows.append([*cells, str(row.failed) if row.failed else ""])
+    heads.append("failed")
+    return table(heads, rows, numbers=range(1, len(heads)), title=side.title)
+
+
+def _gain(results: Results, figures: Figures) -> Section:
+    run, apart = results.run, results.rank_agreement
+    tops = (("gain", apart.top_by_gain), ("finetuned", apart.top_by_finetuned))
+    context = {
+        "figures": figures.of("gain"),
+        "notes": findings.rank_agreement(apart) + findings.forgetting(run),
+        "tops": [
+            f"Most by {metric}: "
+            + ", ".join(f"{format.title(t)} ({metrics.measured(t, metric)})" for t in trials)
+            for metric, trials in tops
+            if apart.num_trials >= 2
+        ],
+    }
+    return Section(key="gain", title="Gain by task", template="gain.html", context=context)
+
+
+def _parameters(results: Results, figures: Figures) -> Section:
+    """Slices, importance, interaction, parallel coordinates."""
+    slices, goals = figures.of("slice"), len(results.run.goals)
+    most = max(1, OPEN_SLICES // goals) * goals
+    few = [each for each in results.importances if not each.shares]
+    context = {
+        "fewest": FEWEST_FOR_A_TREND,
+        "left_out": _left_out(results.slices),
+        "slices": slices[:most],
+        "more_slices": slices[most:],
+        "importance": figures.of("importance"),
+        "few": [
+            f"Importance for {each.goal.metric} needs {FEWEST} measured settings inside the "
+            f"space; there are {each.num_settings}."
+            for each in few
+        ],
+        "interactions": figures.of("interaction"),
+        "interactions_left_out": _left_out(results.interactions),
+        "parallel": figures.of("parallel"),
+    }
+    return Section(
+        key="parameters", title="Parameters", template="parameters.html", context=context
+    )
+
+
+def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:
+    numbers = sorted({number for each in found for number in each.left_out})
+    if not numbers:
+        return ""
+    return f" At zero, so not on a logarithmic axis: {_numbers(numbers, 10)}."
+
+
+def _curves(run: Run, key: str, title: str, figures: Sequence[Figure]) -> Section:
+    context = {"note": _of_selected(run), "figures": figures}
+    return Section(key=key, title=title, template="curves.html", context=context)
+
+
+def _of_selected(run: Run) -> str:
+    most = page_data.most_points(run)
+    kept = "All points" if most is None else f"Thinned to at most {most} points a curve"
+    return f"Of the selected trials; baselines are dashed. {kept}, six significant digits."
+
+
+def _mechanism(results: Results, figures: Figures, probes: Sequence[Figure]) -> Section:
+    """The table of associations, the figures of the main measures, and probes by layer."""
+    context = {
+        "associations": _associations(results) if results.associations else None,
+        "figures": figures.of("mechanism"),
+        "probes": probes,
+        "note": _of_selected(results.run),
+    }
+    return Section(key="mechanism", title="Mechanism", template="mechanism.html", context=context)
+
+
+def _associations(results: Results) -> Table:
+    rows = results.associations
+    heads = ["measure", *(results.params.get(e.against, e.against) for e in rows[0]), "settings"]
+    meanings = metrics.meanings(results.run)
+    return Table(
+        heads=[Cell(text=text, number=index > 0) for index, text in enumerate(heads)],
+        rows=[
+            [
+                Cell(text=row[0].measure, hint=meanings.get(row[0].measure, ""), kind="measure"),
+                *map(_association, row),
+                Cell(text=str(max(each.num_settings for each in row)), number=True),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _association(found: Association) -> Cell:
+    if math.isnan(found.tau):
+        return Cell(text="n/a", number=True)
+    sure = " sure" if found.p < 0.05 else ""
+    way = "rises" if found.tau > 0 else "falls"
+    hint = f"p = {format.number(found.p, 2)}"
+    return Cell(text=f"{found.tau:+.2f}", number=True, kind=way + sure, hint=hint)
+
+
+def _work(results: Results) -> Section:
+    tree = results.tree
+    heads = ["trials", "number", "tokens trained", "tokens reused", "device s", "saved s"]
+    rows = cards.budget_rows(results.run)
+    context = {
+        "alone": tree.alone,
+        "tree": Figure(id="tree") if tree.rows else None,
+        "height_px": min(_TALLEST, _TREE + _TREE_ROW * len(tree.rows)),
+        "table": table(heads, rows, numbers=range(1, 6)) if rows else None,
+    }
+    title = "Training shared, and budget"
+    return Section(key="work", title=title, template="work.html", context=context)
+
+
+def _failures(trials: Sequence[Trial]) -> Table:
     rows = [
         (format.title(trial), trial.failure or "no reason given", _settings(trial))
         for trial in trials
@@ -254,13 +253,9 @@ def _settings(trial: Trial) -> str:
     return ", ".join(f"{path} = {format.setting(value)}" for path, value in trial.params.items())
 
 
-def _reproduce(run: Run) -> str:
+def _reproduce(run: Run) -> list[tuple[str, str]]:
     blocks: tuple[tuple[str, Any], ...] = (
         ("Recipe, settings, seed, versions, device", run.reproduce),
         ("Space", run.space),
     )
-    return "".join(
-        f"<details><summary>{html.escape(title)}</summary>"
-        f"<pre>{html.escape(json.dumps(finite(data), indent=2, default=str))}</pre></details>"
-        for title, data in blocks
-    )
+    return [(title, json.dumps(finite(data), indent=2, default=str)) for title, data in blocks]

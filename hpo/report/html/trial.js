@@ -2,14 +2,48 @@
 const dialog = document.getElementById("trial");
 
 function shortNumber(number, digits = 4) {
-  return number === null || number === undefined ? "n/a" : String(Number(number.toPrecision(digits)));
+  if (number === null || number === undefined) return "n/a";
+  for (const [unit, size] of [["T", 1e12], ["B", 1e9], ["M", 1e6]]) {
+    if (Math.abs(number) >= size) return Number((number / size).toPrecision(digits)) + unit;
+  }
+  return String(Number(number.toPrecision(digits)));
 }
 
+// Name and value side by side; a third entry says what the name means.
 function definitions(title, pairs) {
   const known = pairs.filter(([, text]) => text !== null && text !== "n/a");
   if (!known.length) return [];
-  const lines = known.map(([name, text]) => element("tr", { children: [element("th", { text: name, scope: "row" }), element("td", { text })] }));
+  const lines = known.map(([name, text, meaning]) => {
+    const head = element("th", { scope: "row", children: breakable(name) });
+    if (meaning) head.append(element("small", { text: meaning }));
+    return element("tr", { children: [head, element("td", { text })] });
+  });
   return [element("div", { children: [element("h3", { text: title }), element("table", { className: "facts", children: lines })] })];
+}
+
+// A row a task: its score before and after fine-tuning, and the learning rate chosen for it.
+function taskTable(trial) {
+  const tasks = DATA.tasks.filter((task) => value(`task.${task}.after`, trial) !== null);
+  if (!tasks.length) return [];
+  const columns = { before: "before", after: "after", gain: "gain", rate: "lr", chance: "chance" };
+  const heads = ["task", ...Object.keys(columns)].map((text, index) => element("th", { text, className: index ? "number" : "" }));
+  const rows = tasks.map((task) => element("tr", { children: [
+    element("th", { scope: "row", children: breakable(task) }),
+    ...Object.values(columns).map((key) => element("td", { className: "number", text: measuredText(`task.${task}.${key}`, trial) })),
+  ] }));
+  const parts = [element("thead", { children: [element("tr", { children: heads })] }), element("tbody", { children: rows })];
+  return [element("div", { className: "scroll", children: [element("table", { className: "tasks", children: parts })] })];
+}
+
+// The command that writes the trial's weights, and a button that copies it.
+function exportLine(trial, index) {
+  if (!DATA.details.done[index]) return [];
+  const command = `${DATA.export} ${trial} --to trial-${trial}`;
+  const button = element("button", { text: "copy", onclick: async () => {
+    await navigator.clipboard?.writeText(command);
+    button.textContent = "copied";
+  } });
+  return [element("p", { className: "command", children: [element("code", { text: command }), button] })];
 }
 
 function measuredText(name, trial) {
@@ -22,15 +56,15 @@ function facts(trial) {
   const index = place.get(trial);
   const { params, cost, seed, fidelity, standing, membership, rungs } = DATA.details;
   const metrics = Object.keys(DATA.titles).filter((name) => !(name in params) && value(name, trial) !== null);
-  const of = (prefix) => metrics.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), measuredText(name, trial)]);
-  const plain = metrics.filter((name) => !/^(task|probe)\./.test(name)).map((name) => [name, measuredText(name, trial)]);
+  const of = (prefix) => metrics.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), measuredText(name, trial), DATA.meanings[name]]);
+  const plain = metrics.filter((name) => !/^(task|probe)\./.test(name)).map((name) => [name, measuredText(name, trial), DATA.meanings[name]]);
   return [
     ...definitions("Trial", [["standing", standing[index]], ["on the front", membership[index]], ["seed", String(seed[index])], ["share of the full length", shortNumber(fidelity[index])]]),
     ...definitions("Parameters", Object.entries(params).map(([name, column]) => [name, column[index]])),
     ...definitions("Metrics", plain),
     ...definitions("Cost", Object.entries(cost).map(([name, column]) => [name, shortNumber(column[index])])),
-    ...definitions("Tasks", of("task.")),
     ...definitions("Probes", of("probe.")),
+    ...definitions("More of the tasks", of("task.").filter(([name]) => !/\.(before|after|gain|lr|chance)$/.test(name))),
     ...(rungs[index] ?? []).flatMap(([share, found]) => definitions(`At ${shortNumber(share)} of the length`, Object.entries(found).map(([name, each]) => [name, shortNumber(each)]))),
   ];
 }
@@ -51,9 +85,9 @@ function openTrial(trial) {
   const cells = figures.map(({ name, number }) => {
     const figure = element("div", { className: "figure small" });
     figure.dataset.curve = number;
-    return element("div", { children: [element("h3", { text: name }), figure] });
+    return element("div", { children: [element("h3", { children: breakable(name) }), figure] });
   });
-  dialog.replaceChildren(head, element("ul", { children: said }), element("div", { className: "facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
+  dialog.replaceChildren(head, element("ul", { children: said }), ...exportLine(trial, index), ...taskTable(trial), element("div", { className: "facts-grid", children: facts(trial) }), element("div", { className: "grid", children: cells }));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   drawInTurn([...dialog.querySelectorAll(".figure")], trial);
@@ -63,7 +97,7 @@ function openTrial(trial) {
 function drawInTurn([first, ...rest], trial) {
   if (!first) return;
   setTimeout(() => {
-    if (!first.isConnected || !dialog.open) return;
+    if (!window.Plotly || !first.isConnected || !dialog.open) return;
     drawOne(first, trial);
     drawInTurn(rest, trial);
   });
@@ -74,7 +108,7 @@ function drawOne(box, trial) {
   const { steps, of, values } = DATA.curves[box.dataset.curve];
   const index = place.get(trial);
   const [x, y] = [steps[of[index]], values[index]];
-  const line = { color: DATA.styles.colours[0], width: 2 };
+  const line = { color: toned(DATA.styles.colours[0]), width: 2 };
   const layout = themed(curveLayout(box.dataset.curve), palette, box.clientHeight);
   Plotly.react(box, [{ x, y, mode: x.length < 3 ? "lines+markers" : "lines", line }], layout, { ...CONFIG, displayModeBar: false });
 }

@@ -2,92 +2,108 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from hpo.core import format, metrics
 from hpo.core.objective import Value
 from hpo.core.trial import Trial
-from hpo.front.front import Front
 from hpo.report.html import page_data
 from hpo.report.plots import figure_data
 from hpo.report.results import Results
 
 
-def trial_table(results: Results) -> str:
-    """Tools and a row a trial, the front first; its number opens the trial's page."""
-    run, found = results.run, results.front
-    params = metrics.param_names(run, run.trials)
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Of a column that can be sorted."""
+
+    text: str
+    number: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Its text, and what it is sorted by where that is not its text."""
+
+    text: str
+    kind: str = ""
+    key: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trial."""
+
+    number: int
+    name: str
+    """Beside the number: of a baseline or grid point, and labels."""
+    kind: str
+    ticked: bool
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTable:
+    """Heads of the columns after the trial's own, and a row a trial, the front first."""
+
+    heads: Sequence[Head]
+    rows: Sequence[Row]
+
+
+def trial_table(results: Results) -> TrialTable:
+    """The goals first, then how sure the front is, parameters, and the rest."""
+    run, found, params = results.run, results.front, results.params
     scores = metrics.score_names(run)
     numeric = {path: _numeric(trial.params.get(path) for trial in run.trials) for path in params}
     certain = any(page_data.share(trial, found) is not None for trial in run.trials)
-    heads = [_head("trial", True), _head("standing"), _head("name")]
-    heads += [_head("on the front", True)] if certain else []
-    heads += [_head(metric, True) for metric in scores]
-    heads += [_head(short, numeric[path], path) for path, short in params.items()]
-    heads += [_head("seconds", True), _head("seed", True), _head("failure and notes")]
+    ways = {goal.metric: {"down": "lower", "up": "higher"}[goal.direction] for goal in run.goals}
+    heads = [
+        Head(text=name, number=True, hint=f"{ways[name]} is better" if name in ways else "")
+        for name in scores
+    ]
+    heads += [Head(text="on the front", number=True)] if certain else []
+    heads += [Head(text=params[path], number=numeric[path], hint=path) for path in params]
+    heads += [Head(text="standing"), Head(text="seconds", number=True)]
+    heads += [Head(text="seed", number=True), Head(text="failure and notes")]
     order = {trial.number: place for place, trial in enumerate(found.trials)}
-    last = len(order)
     every = figure_data.joined(results)
-    trials = sorted(every, key=lambda trial: (order.get(trial.number, last), trial.number))
-    rows = "".join(_row(trial, found, scores, numeric, certain) for trial in trials)
-    return (
-        f'{_TOOLS}<div class="scroll" tabindex="0"><table id="trial-table"><thead><tr>'
-        f'<th class="plain choose"><span title="selected">✓</span></th>'
-        f"{''.join(heads)}</tr></thead><tbody>{rows}</tbody></table></div>"
-        '<p class="tools"><button id="more" hidden></button></p>'
-    )
-
-
-_TOOLS = (
-    '<div class="tools"><label>Find <input id="find" type="search"'
-    ' placeholder="name, value, note"></label>'
-    '<label><input id="only" type="checkbox"> selected only</label></div>'
-)
-
-
-def _head(text: str, numeric: bool = False, full: str = "") -> str:
-    kind = ' class="number"' if numeric else ""
-    hint = f' title="{html.escape(full)}"' if full else ""
-    return f"<th{kind} data-sort{hint}><button>{html.escape(text)}</button></th>"
+    trials = sorted(every, key=lambda trial: (order.get(trial.number, len(order)), trial.number))
+    rows = [_row(results, trial, scores, numeric, certain) for trial in trials]
+    return TrialTable(heads=heads, rows=rows)
 
 
 def _row(
-    trial: Trial, found: Front, scores: Sequence[str], numeric: dict[str, bool], certain: bool
-) -> str:
+    results: Results, trial: Trial, scores: Sequence[str], numeric: dict[str, bool], certain: bool
+) -> Row:
+    found = results.front
     standing = page_data.standing(trial, found)
-    ticked = " checked" if figure_data.shown(trial, found) else ""
-    number = trial.number
-    cells = [
-        f'<td class="choose"><input type="checkbox" data-trial="{number}"'
-        f' aria-label="select trial {number}"{ticked}></td>',
-        f'<td class="number" data-value="{number}"><button class="link" data-open="{number}">'
-        f"{number}{html.escape(format.tag(trial))}</button></td>",
-        _cell(standing, standing, "standing"),
-        _cell(trial.name, trial.name or ""),
-    ]
+    cells = [_cell(trial.metrics.get(m), metrics.measured(trial, m), "number") for m in scores]
     if certain:
         share = found.membership.get(trial.number)
         cells.append(_cell(share, page_data.share(trial, found) or "", "number"))
-    cells += [_cell(trial.metrics.get(m), metrics.measured(trial, m), "number") for m in scores]
     for path, is_number in numeric.items():
         value = trial.params.get(path)
         text = format.setting(value) if path in trial.params else ""
         cells.append(_cell(value if is_number else text, text, "number" if is_number else ""))
     seconds = trial.cost.get("time_s")
+    cells.append(_cell(standing, standing, "standing"))
     cells.append(_cell(seconds, "" if seconds is None else format.number(seconds, 3), "number"))
     cells.append(_cell(trial.seed, str(trial.seed), "number"))
-    said = "; ".join([*([trial.failure] if trial.failure else []), *trial.notes])
-    cells.append(_cell(said, said, "wide"))
-    return f'<tr class="{standing.split()[0].strip(",")}">{"".join(cells)}</tr>'
+    notes = "; ".join([*([trial.failure] if trial.failure else []), *trial.notes])
+    cells.append(_cell(notes, notes, "wide"))
+    return Row(
+        number=trial.number,
+        name=f"{trial.name or ''}{format.tag(trial)}".strip(),
+        kind=standing.split()[0].strip(","),
+        ticked=figure_data.shown(trial, found),
+        cells=cells,
+    )
 
 
-def _cell(key: Value, text: str, kind: str = "") -> str:
-    """A cell and what it is sorted by, where that is not its text."""
+def _cell(key: Value, text: str, kind: str = "") -> Cell:
     value = "" if key is None or key != key else str(key)
-    sorted_by = "" if value == text else f' data-value="{html.escape(value)}"'
-    kinds = f' class="{kind}"' if kind else ""
-    return f"<td{kinds}{sorted_by}>{html.escape(text)}</td>"
+    return Cell(text=text, kind=kind, key=None if value == text else value)
 
 
 def _numeric(values: Iterable[Value]) -> bool:

@@ -16,18 +16,30 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo.core import format, metrics
+from hpo.core.goals import Goal
 from hpo.core.trial import Trial
 from hpo.report.plots.figure_data import Curve, Dots, FrontData, GainData, Group, Point, TaskGain
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A",
+    "#0072B2", "#D55E00", "#009E73", "#C2699A", "#B97700", "#2E93CF", "#808080",
 )  # fmt: skip
+"""Okabe and Ito's, the light ones darkened to a contrast of 3 with white."""
+ON_DARK = {
+    BLUE: "#7F9BFF", VERMILLION: "#F2803A", GREEN: "#2FBF91", PURPLE: "#DD95BD", ORANGE: "#E6B23C",
+    SKY: "#6CC4F5", GREY: "#9AA0A8",
+}  # fmt: skip
+"""Each colour on a dark page: a contrast of 4.5 and more."""
+SCALE = ["#00224E", "#28406E", "#585E6D", "#7F7D76", "#A99F73", "#D6C35C"]
+SCALE_ON_DARK = ["#5B606E", "#787875", "#979176", "#B9AB6D", "#DCC858", "#FEE838"]
+"""Cividis without its end that vanishes on a light page, and on a dark one."""
 
 
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
 
-DASHES = ("solid", "dash", "dot", "dashdot")
+DASHES = ("solid", "dashdot")
+BASELINE_DASHES = ("dash", "dot")
+"""Of lines of searched trials and of baselines."""
 
 
 MARKS: dict[Group, tuple[str, str, int]] = {
@@ -67,7 +79,9 @@ _CURVE_AXES = {
 
 def draw_front(data: FrontData) -> go.Figure:
     """The plane of two metrics with error bars, the baselines named and the knee ringed."""
-    figure = go.Figure(layout=layout(metrics.named(data.x), metrics.named(data.y)))
+    figure = go.Figure(layout=layout("", ""))
+    figure.update_xaxes(title_text=titled(data.x, data.goals))
+    figure.update_yaxes(title_text=titled(data.y, data.goals))
     for group, (colour, symbol, size) in MARKS.items():
         points = [point for point in data.points if point.group == group]
         if points:
@@ -137,6 +151,13 @@ def draw_dots(data: Dots) -> go.Figure:
     figure = go.Figure(data=[dots], layout=layout("", data.axis))
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
     return figure
+
+
+def titled(metric: str, goals: Iterable[Goal]) -> str:
+    """An axis' title, with an arrow to where a goal is better; read upwards on a vertical axis."""
+    name = escaped(metrics.named(metric))
+    way = next((goal.direction for goal in goals if goal.metric == metric), None)
+    return {"down": f"← better   {name}", "up": f"{name}   better →", None: name}[way]
 
 
 def marker_size(usual: float, count: int) -> float:
@@ -213,7 +234,7 @@ def _names(points: list[Point], middle: float) -> go.Scatter:
 
 
 def _line(curve: Curve) -> go.Scatter:
-    colour, dash = _style(curve.trial)
+    colour, dash = _style(curve.trial, curve.baseline)
     return go.Scatter(
         x=list(curve.steps),
         y=[value if math.isfinite(value) else None for value in curve.values],
@@ -241,7 +262,7 @@ def _places(points: list[Point]) -> dict[str, Any]:
 
 
 def _strokes(trial: Trial, shown: bool, gains: tuple[TaskGain, ...]) -> go.Scatter:
-    colour, dash = _style(trial.number)
+    colour, dash = _style(trial.number, trial.baseline is not None)
     label = escaped(format.title(trial))
     return go.Scatter(
         x=[place for gain in gains for place in (escaped(gain.task), escaped(gain.task), None)],
@@ -277,8 +298,9 @@ def _strokes(trial: Trial, shown: bool, gains: tuple[TaskGain, ...]) -> go.Scatt
     )
 
 
-def _style(number: int) -> tuple[str, str]:
-    return CYCLE[number % len(CYCLE)], DASHES[number // len(CYCLE) % len(DASHES)]
+def _style(number: int, baseline: bool) -> tuple[str, str]:
+    dashes = BASELINE_DASHES if baseline else DASHES
+    return CYCLE[number % len(CYCLE)], dashes[number // len(CYCLE) % len(dashes)]
 
 
 def _short(text: str, most: int = 28) -> str:

@@ -17,7 +17,17 @@ from hpo.analysis.importance import Importance
 from hpo.analysis.slices import Interaction, Parallel, Slice, TauLine
 from hpo.analysis.training_tree import TrainingTree
 from hpo.core import format, metrics
-from hpo.report.plots.draw import BLUE, CYCLE, GREY, SKY, VERMILLION, escaped, layout, marker_size
+from hpo.report.plots.draw import (
+    BLUE,
+    CYCLE,
+    GREY,
+    SCALE,
+    SKY,
+    VERMILLION,
+    escaped,
+    layout,
+    marker_size,
+)  # fmt: skip
 
 _HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
 
@@ -40,7 +50,7 @@ NO_MARKS = Marks()
 
 _MARKS: dict[str, dict[str, Any]] = {
     "front": {"color": VERMILLION, "symbol": "circle", "size": 9},
-    "baseline": {"color": BLUE, "symbol": "diamond-open", "size": 13, "line": {"width": 2}},
+    "baseline": {"color": BLUE, "symbol": "diamond-open", "size": 11, "line": {"width": 2}},
 }
 
 
@@ -96,7 +106,7 @@ def draw_interaction(data: Interaction, marks: Marks = NO_MARKS) -> go.Figure:
             mode="markers",
             marker={
                 "color": list(data.values),
-                "colorscale": "Cividis",
+                "colorscale": SCALE,
                 "reversescale": data.goal.sign > 0,
                 "size": marker_size(12, len(data.trials)),
                 "line": {"width": 1, "color": GREY},
@@ -254,7 +264,7 @@ def _marked(
                 name=f"{group} ({len(rows)})",
                 mode="markers+text" if named else "markers",
                 text=names,
-                textposition=[("top center", "bottom center")[row % 2] for row in range(len(rows))],
+                textposition=[("middle right", "middle left")[row % 2] for row in range(len(rows))],
                 textfont={"size": 10},
                 marker=_MARKS[group],
                 meta={"overlay": True},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from hpo.core import format, metrics
+from hpo.core.goals import Goal
 from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
@@ -54,6 +55,7 @@ class FrontData:
     knee: int | None
     missing: tuple[int, ...]
     """Trials without a number for both metrics."""
+    goals: tuple[Goal, ...]
     joined: bool
     """Whether the axes are the study's only goals: then a line along the front means something."""
 
@@ -66,6 +68,7 @@ class Curve:
     label: str
     shown: bool
     """Drawn before anyone selects: the front and the baselines."""
+    baseline: bool
     steps: tuple[float, ...]
     values: tuple[float, ...]
 
@@ -158,6 +161,7 @@ def front_data(results: Results, x: str, y: str) -> FrontData:
         points=tuple(_point(trial, front, x, y, tasks) for trial in placed),
         knee=None if front.knee is None else front.knee.number,
         missing=tuple(trial.number for trial in run.trials if trial.number not in numbers),
+        goals=run.goals,
         joined=[goal.metric for goal in run.goals] == [x, y],
     )
 
@@ -191,6 +195,7 @@ def curve_data(results: Results, name: str) -> tuple[Curve, ...]:
             trial=trial.number,
             label=format.title(trial),
             shown=shown(trial, results.front),
+            baseline=trial.baseline is not None,
             steps=tuple(point[0] for point in trial.curves[name]),
             values=tuple(rounded(point[1]) for point in trial.curves[name]),
         )

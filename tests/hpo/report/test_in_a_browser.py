@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from hpo.core.trial import Run
 from hpo.report.html.page import write_report
+from hpo.report.plots import draw
 from hpo.report.results import Results
 from tests import browser
 from tests.hpo import toy
@@ -22,7 +25,7 @@ pytestmark = [
 
 DRAWN = (
     "(async () => { const wait = () => new Promise((done) => setTimeout(done, 20));"
-    " await wait(); while (drawing || [...visible].some((id) => stale.has(id))) await wait();"
+    " await wait(); while (drawing || [...stale].some(isOpen)) await wait();"
     " await wait(); })()"
 )
 
@@ -34,12 +37,13 @@ def page() -> Iterator[browser.Page]:
         yield opened
 
 
-def show(page: browser.Page, folder: Path, run: Run, refresh_s: float | None = None) -> None:
-    page.open(write_report(Results(run), folder / "report.html", refresh_s).as_uri())
+def show(page: browser.Page, folder: Path, run: Run) -> None:
+    page.open(write_report(Results(run), folder / "report.html").as_uri())
     page.run(DRAWN)
 
 
 def scroll(page: browser.Page, section: str) -> None:
+    page.run("folds.forEach((fold) => { fold.open = true; })")
     page.run(f"document.getElementById('{section}').scrollIntoView()")
     page.run("new Promise((done) => setTimeout(done, 100))")
     page.run(DRAWN)
@@ -71,7 +75,7 @@ def test_it_loads_without_request_or_error_at_every_width_and_theme(
     for width, dark, printed in ((1280, False, False), (390, True, False), (1280, False, True)):
         page.size(width, 900, phone=width < 600)
         page.media(dark=dark, printed=printed)
-        page.run("drawAll(); drawRest()")
+        page.run("folds.forEach((fold) => { fold.open = true; }); drawAll(); drawRest()")
         page.run(DRAWN)
         assert page.run("document.documentElement.scrollWidth") <= width
     page.size(1280, 900)
@@ -88,7 +92,7 @@ def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Pat
     show(page, tmp_path, toy.mixed())
     page.run("document.getElementById('select-none').click()")
     page.run(DRAWN)
-    assert page.run("document.getElementById('count').textContent") == "0 of 10 trials selected"
+    assert page.run("document.getElementById('count').textContent") == "0 of 10 trials"
     assert ink(page, "front", "under") == 0
     page.run(
         "document.getElementById('front').emit('plotly_click', { points: [{ customdata: 4 }] })"
@@ -155,14 +159,14 @@ def test_columns_sort_both_ways_with_missing_values_last(
 ) -> None:
     show(page, tmp_path, toy.mixed())
     click = "document.querySelectorAll('#trial-table th button')[{}].click()"
-    page.run(click.format(4))  # gain
-    assert column(page, 5)[:3] == ["0.100 ± 0.010", "0.150 ± 0.010", "0.200 ± 0.010"]
-    assert column(page, 5)[-3:] == ["n/a"] * 3
-    page.run(click.format(4))
+    page.run(click.format(2))  # gain
+    assert column(page, 3)[:3] == ["0.100 ± 0.010", "0.150 ± 0.010", "0.200 ± 0.010"]
+    assert column(page, 3)[-3:] == ["n/a"] * 3
+    page.run(click.format(2))
     assert column(page, 1)[:3] == ["8", "4", "3"]
-    assert column(page, 5)[-3:] == ["n/a"] * 3
-    page.run(click.format(1))  # standing
-    assert column(page, 2)[0] == "dominated"
+    assert column(page, 3)[-3:] == ["n/a"] * 3
+    page.run(click.format(6))  # standing
+    assert column(page, 7)[0] == "dominated"
 
 
 def test_finding_and_selected_only_shorten_the_table(page: browser.Page, tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_finding_and_selected_only_shorten_the_table(page: browser.Page, tmp_pat
     assert sorted(column(page, 1)) == ["7", "9"]
     page.run("document.getElementById('only').click()")
     page.run("const box = document.getElementById('find'); box.value = 'baseline 2'; showRows()")
-    assert column(page, 3) == ["baseline 2"]
+    assert column(page, 1) == ["2 baseline 2"]
 
 
 def test_axes_change_to_any_metric_or_parameter(page: browser.Page, tmp_path: Path) -> None:
@@ -197,7 +201,8 @@ def test_a_trials_page_tells_everything(page: browser.Page, tmp_path: Path) -> N
     page.run("new Promise((done) => setTimeout(done, 500))")
     text: str = page.run("dialog.innerText.replace(/\\s+/g, ' ')")
     for said in ("front, knee", "pretrain.weight_decay 0.04", "gain 0.3 ± 0.01",
-                 "arithmetic.after 0.5 ± 0.01", "time_s 12.5"):  # fmt: skip
+                 "task before after gain rate chance arithmetic 0.2 0.5 ± 0.01 0.3 ± 0.01 n/a 0.1",
+                 "hpo export toy --trial 3 --to trial-3", "time_s 12.5"):  # fmt: skip
         assert said in text
     assert page.run("dialog.querySelectorAll('.plot-container').length") == 4
     assert page.errors == []
@@ -217,10 +222,90 @@ def test_hostile_names_stay_text(page: browser.Page, tmp_path: Path) -> None:
     assert len(page.requests) == 1
 
 
-def test_a_live_page_loads_itself_anew_and_keeps_the_selection(
+def test_all_open_figures_are_drawn_without_scrolling_and_the_rest_when_opened(
     page: browser.Page, tmp_path: Path
 ) -> None:
-    show(page, tmp_path, toy.mixed(), refresh_s=2)
+    show(page, tmp_path, toy.mixed())
+    empty = "boxes.filter((box) => !box.querySelector('.plot-container')).map((b) => b.id)"
+    waiting = page.run(empty)
+    assert "curve-0" in waiting
+    assert not [name for name in waiting if page.run(f"isOpen('{name}')")]
+    assert page.run("boxes.filter((box) => isOpen(box.id)).length") <= 6
+    page.run("document.querySelector('#curves details').open = true")
+    page.run("new Promise((done) => setTimeout(done, 100))")
+    page.run(DRAWN)
+    assert set(waiting) - set(page.run(empty)) >= {"curve-0", "curve-1"}
+    assert page.errors == []
+
+
+def test_a_large_study_is_drawn_when_idle(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.large(400))
+    assert (
+        page.run("boxes.filter((box) => isOpen(box.id) && !box.shown && stale.has(box.id))") == []
+    )
+
+
+def test_folded_parts_are_open_on_paper_alone(page: browser.Page, tmp_path: Path) -> None:
+    show(page, tmp_path, toy.mixed())
+    is_open = "folds.map((fold) => fold.open)"
+    before = page.run(is_open)
+    assert not all(before)
+    page.run("onPaper(true)")
+    assert all(page.run(is_open))
+    assert page.run("boxes.every((box) => box.querySelector('.plot-container') !== null)")
+    page.run("onPaper(false)")
+    assert page.run(is_open) == before
+
+
+def test_a_phone_has_goals_first_one_line_of_selection_and_few_screens(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    page.size(390, 844, phone=True)
+    show(page, tmp_path, toy.mixed())
+    assert page.run("document.documentElement.scrollHeight") < 12 * 844
+    assert page.run("document.getElementById('bar').offsetHeight") < 50
+    box = "table.rows[0].cells[{}].getBoundingClientRect()"
+    assert page.run(f"{box.format(3)}.right") <= 390  # both goals, base_loss and gain
+    page.run("document.querySelector('#trials .scroll').scrollLeft = 300")
+    assert page.run(f"{box.format(1)}.left") < 20  # the trial's number stays
+    page.size(1280, 900)
+
+
+def test_on_a_dark_page_series_have_colours_of_their_own_and_on_paper_not(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    page.media(dark=True)
+    show(page, tmp_path, toy.mixed())
+    colour = "front.data.find((trace) => trace.name.startsWith('front')).marker.color"
+    assert page.run(colour) == draw.ON_DARK[draw.VERMILLION]
+    page.run("onPaper(true)")
+    assert page.run(colour) == draw.VERMILLION
+    page.run("onPaper(false)")
+    page.media()
+
+
+def test_the_table_is_downloaded_as_csv_and_json_of_the_same_rows(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    path = tmp_path / "hostile.html"
+    path.write_text(hostile(), encoding="utf-8")
+    page.open(path.as_uri())
+    rows = page.run("records()")
+    read = list(csv.DictReader(io.StringIO(page.run("asCsv(records())"), newline="")))
+    assert [row["trial"] for row in read] == [str(row["trial"]) for row in rows]
+    assert float(read[0]["metrics.base_loss"]) == rows[0]["metrics.base_loss"]
+    assert read[0]["label"] == f"#0 {toy.HOSTILE}"
+    assert read[0][f"params.{toy.HOSTILE}"] == toy.HOSTILE
+    cells = [page.run(f"csvCell({text!r})") for text in ("=1+1", "@x", "-1.5", 'a"b')]
+    assert cells == ["'=1+1", "'@x", "-1.5", '"a""b"']
+    assert page.errors == []
+
+
+def test_a_live_page_reloads_itself_and_keeps_the_selection(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    results = Results(toy.mixed())
+    page.open(write_report(results, tmp_path / "report.html", refresh_s=2).as_uri())
     page.run("select([5])")
     page.wait_for_load()
     assert page.run("[...selected]") == [5]

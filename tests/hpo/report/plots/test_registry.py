@@ -177,7 +177,7 @@ def test_slices_and_parallel_lines_mark_the_front_and_the_baselines() -> None:
 @pytest.mark.parametrize(("layers", "distance"), [(2, 1), (12, 1), (48, 4)])
 def test_layers_are_counted_by_whole_numbers(layers: int, distance: int) -> None:
     steps = tuple(map(float, range(layers + 1)))
-    curve = Curve(trial=0, label="#0", shown=True, steps=steps, values=steps)
+    curve = Curve(trial=0, label="#0", shown=True, baseline=False, steps=steps, values=steps)
     drawn = draw.draw_curves((curve,), "probe.rank_by_layer").layout.xaxis
     assert (drawn.title.text, drawn.tick0, drawn.dtick) == ("layer", 0, distance)
     assert draw.draw_curves((curve,), "val_loss").layout.xaxis.dtick is None
