@@ -60,7 +60,7 @@ class Answer:
     gives: str
     """What it gives, against the standard recipe."""
     sure: str
-    """How sure that is."""
+    """How certain that is."""
     cost: str
     """What it costs; empty where the record does not tell."""
 
@@ -114,12 +114,12 @@ def _sure(results: Results, trial: Trial) -> str:
     if math.isnan(share):
         name = shlex.quote(results.run.study or results.run.name)
         return (
-            "How sure: one pretraining seed a setting, so the noise between seeds is not known; "
+            "How certain: one pretraining seed a setting, so the noise between seeds is not known; "
             f"hpo run {name} --confirm 3 measures the front at 3 more."
         )
     seeds = len(results.setting(trial).every)
     return (
-        f"How sure: on the front with a probability of {percent(share)}, from "
+        f"How certain: on the front with a probability of {percent(share)}, from "
         f"{plural(seeds, 'pretraining seed')} of it."
     )
 

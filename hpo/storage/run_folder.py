@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +177,17 @@ def read(place: RunFolder, group: int | None = None) -> Run:
     """
     with guarded(place.url), closing(load_study(place.url, place.name, "read")) as study:
         run = read_run(study, group)
-    return dataclasses.replace(run, study=_study(place))
+    return replace(run, study=_study(place))
 
 
 def _study(place: RunFolder) -> str | None:
     """Which study the run is of, where its folder tells."""
     try:
-        origin = read_origin(place)
+        noted = read_study(place)
     except ValueError:
         return None
-    return None if origin is None else origin.study
+    study = None if noted is None else noted.get("study")
+    return study if isinstance(study, str) else None
 
 
 def fork_names(name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The report's first screen: what to use, how sure that is, and the trials to compare it with."""
+"""The report's first screen: what to use, how certain that is, and trials to compare it with."""
 
 from __future__ import annotations
 

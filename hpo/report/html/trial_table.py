@@ -52,7 +52,7 @@ class TrialTable:
 
 
 def trial_table(results: Results) -> TrialTable:
-    """The goals first, then how sure the front is, parameters, and the rest."""
+    """The goals first, then how certain the front is, parameters, and the rest."""
     run, found, params = results.run, results.front, results.params
     scores = metrics.score_names(run)
     numeric = {path: _numeric(trial.params.get(path) for trial in run.trials) for path in params}

@@ -239,7 +239,7 @@ def test_the_first_screen_says_what_to_use_what_it_gives_and_how_sure_that_is() 
     text = " ".join(page.text.split())
     assert (
         "Use #3: weight_decay 0.04, lr 0.003 (knee). Against #0 standard it has base_loss 3.550 "
-        "(+0.0500, worse) and gain 0.300 ± 0.010 (+0.100 ± 0.014, better). How sure: one "
+        "(+0.0500, worse) and gain 0.300 ± 0.010 (+0.100 ± 0.014, better). How certain: one "
         "pretraining seed a setting, so the noise between seeds is not known; hpo run toy "
         "--confirm 3 measures the front at 3 more. Cost: one trial of it took 12s for 1M tokens."
     ) in text
