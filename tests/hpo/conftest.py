@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from alembic import util
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from hpo.cli import main
+from hpo.storage.run_folder import NOTE
 from tests import mysql, postgres
 
 
@@ -36,6 +40,24 @@ def _migrations_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(util, "load_python_file", load)
         yield
+
+
+@pytest.fixture(scope="session")
+def copy_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], None]:
+    """Puts `mine.py` with a text, and its finished run, into a folder; each text runs once."""
+    made: dict[str, Path] = {}
+
+    def copy(text: str, to: Path) -> None:
+        if text not in made:
+            made[text] = tmp_path_factory.mktemp("finished")
+            (made[text] / "mine.py").write_text(text)
+            with contextlib.chdir(made[text]):
+                assert main.main(["run", "mine.py"]) == 0
+        shutil.copytree(made[text], to, dirs_exist_ok=True)
+        for note in to.glob(f"runs/*/{NOTE}"):
+            note.write_text(note.read_text().replace(str(made[text]), str(to)))
+
+    return copy
 
 
 def _unsynchronized(connection: Any, record: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -11,16 +12,17 @@ import pytest
 from hpo.cli import main
 from hpo.storage import lease, run_folder
 from hpo.storage.record import find_study
-from tests.hpo.cli.test_main import complaint, folder, read, words, write
+from tests.hpo.cli.test_main import HEAD, complaint, folder, read, words
 
 __all__ = ["folder"]
 
 
 @pytest.fixture
-def finished(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def finished(
+    folder: Path, copy_run: Callable[[str, Path], None], capsys: pytest.CaptureFixture[str]
+) -> Path:
     """A run and a store beside it."""
-    write("STUDY = spec(trials=3, sampler='random')")
-    assert main.main(["run", "mine.py"]) == 0
+    copy_run(HEAD + "STUDY = spec(trials=3, sampler='random')\n", folder)
     (folder / "runs" / "store" / "pretrain").mkdir(parents=True)
     capsys.readouterr()
     return folder / "runs" / "toy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ from hpo.core.trial import Run
 from hpo.report import model_card
 from hpo.storage import run_folder
 from tests.hpo import toy
-from tests.hpo.cli.test_main import complaint, folder, read, words, write
+from tests.hpo.cli.test_main import HEAD, complaint, folder, read, words, write
 from tests.hpo.toy_objective import ToyExported, ToyResult
 
 __all__ = ["folder"]
 
 
 @pytest.fixture
-def finished(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def finished(
+    folder: Path, copy_run: Callable[[str, Path], None], capsys: pytest.CaptureFixture[str]
+) -> Path:
     """A working folder with a finished run."""
-    write("STUDY = spec(trials=5, sampler='random')")
-    assert main.main(["run", "mine.py"]) == 0
+    copy_run(HEAD + "STUDY = spec(trials=5, sampler='random')\n", folder)
     capsys.readouterr()
     return folder
 

@@ -231,23 +231,31 @@ def test_a_metric_that_is_too_large_to_compute_with_counts_as_infinite() -> None
     assert found.metrics == {"a": math.inf, "b": -math.inf, "c": 1e99}
 
 
+@pytest.fixture(scope="module")
+def before() -> optuna.Study:
+    """Six trials, as many as come before the model of the search."""
+    controller = Controller(spec(trials=6), "sqlite://")
+    controller.run()
+    return controller.record.study
+
+
+def recorded(before: optuna.Study, trials: list[optuna.trial.FrozenTrial], url: str) -> None:
+    """Record the same study with other trials."""
+    again = optuna.create_study(study_name="toy", storage=url, directions=["minimize", "maximize"])
+    for key, kept in before.user_attrs.items():
+        again.set_user_attr(key, kept)
+    again.add_trials(trials)
+
+
 @pytest.mark.parametrize("value", [None, "1.5", 10**400, -math.inf, math.nan, 1e200])
 @pytest.mark.parametrize("name", ["base_loss", "gain_sem"])
 def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
-    name: str, value: Any, tmp_path: Path
+    name: str, value: Any, before: optuna.Study, tmp_path: Path
 ) -> None:
-    url = url_of(tmp_path)
-    controller = Controller(spec(trials=6), url)
-    controller.run()
-    old = controller.record.study.get_trials()
+    url, old = url_of(tmp_path), before.get_trials()
     for each in (1, 4):
         old[each].user_attrs["metrics"] = old[each].user_attrs["metrics"] | {name: value}
-    attrs = controller.record.study.user_attrs
-    optuna.delete_study(study_name="toy", storage=url)
-    again = optuna.create_study(study_name="toy", storage=url, directions=["minimize", "maximize"])
-    for key, kept in attrs.items():
-        again.set_user_attr(key, kept)
-    again.add_trials(old)
+    recorded(before, old, url)
     terminal_tables.run_json(Results(read_run(load_study(url, "toy"))))
     run = Controller(spec(trials=9), url).run()
     shown(run)
@@ -260,18 +268,14 @@ def test_an_old_record_with_any_value_can_be_shown_and_gone_on_with(
 
 
 @pytest.mark.parametrize("row", ["asked", "metrics", "rungs", "order", "seed", "step_cost"])
-def test_a_row_of_another_form_is_damage_also_to_the_controller(row: str, tmp_path: Path) -> None:
-    controller = Controller(spec(trials=3), url_of(tmp_path))
-    controller.run()
-    trials = controller.record.study.get_trials()
+def test_a_row_of_another_form_is_damage_also_to_the_controller(
+    row: str, before: optuna.Study, tmp_path: Path
+) -> None:
+    trials = before.get_trials()
     trials[1].user_attrs[row] = [["nonsense"]]
-    optuna.delete_study(study_name="toy", storage=url_of(tmp_path))
-    again = optuna.create_study(
-        study_name="toy", storage=url_of(tmp_path), directions=["minimize", "maximize"]
-    )
-    again.add_trials(trials)
+    recorded(before, trials, url_of(tmp_path))
     with pytest.raises(DamagedRow, match=f"its row '{row}' has another form"):
-        history.read(again.get_trials(), spec(trials=5))
+        history.read(load_study(url_of(tmp_path), "toy").get_trials(), spec(trials=8))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
