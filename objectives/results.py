@@ -25,7 +25,7 @@ class TrialFailed(RuntimeError):
         self.result = result
 
 
-HOPELESS = 2.0
+DIVERGED_LOSS_RATIO = 2.0
 """A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
 
 
@@ -117,10 +117,10 @@ def divergence(lost_at: int, steps: int, of_reference: bool) -> str:
 def unfit_base(losses: Mapping[str, float], vocab_size: int) -> str | None:
     """Why a base with these losses counts as diverged, None if it does not."""
     loss = losses["base_loss"]
-    if math.isfinite(loss) and not loss <= HOPELESS * math.log(vocab_size):
+    if math.isfinite(loss) and not loss <= DIVERGED_LOSS_RATIO * math.log(vocab_size):
         return (
-            f"pretraining diverged: base loss {loss:.3g} nats, more than {HOPELESS:g} times that "
-            "of guessing; lower pretrain.lr"
+            f"pretraining diverged: base loss {loss:.3g} nats, more than "
+            f"{DIVERGED_LOSS_RATIO:g} times that of guessing; lower pretrain.lr"
         )
     for name, value in losses.items():
         if not math.isfinite(value):

@@ -188,9 +188,9 @@ def shift(claim: Shift, before: Values, after: Values) -> Finding:
     last = _best(after, claim.points, 1)
     if first is None or last is None:
         return _unmeasured(claim.text, paper, f"{claim.before} and {claim.after}")
-    told = _leads(before, first, last, -1) and _leads(after, last, first, 1)
+    clear = _leads(before, first, last, -1) and _leads(after, last, first, 1)
     later = claim.points.index(last) > claim.points.index(first)
-    verdict: Verdict = ("agree" if later else "disagree") if told else "not significant"
+    verdict: Verdict = ("agree" if later else "disagree") if clear else "not significant"
     tied = [
         f"{best} ({_ties(found, claim.points, best, sign)})"
         for found, best, sign in ((before, first, -1), (after, last, 1))

@@ -142,8 +142,8 @@ def sentence(pair: Pair) -> str:
         )
     ends = sorted(math.copysign(1, found.mean) * end for end in (found.low, found.high))
     low, high = (format.number(end, 3) for end in ends)
-    said = "significant" if found.significant else "not significant"
-    return f"Hypervolume: {ahead} exceeds {behind} by {lead} (95 %: {low} to {high}); {said}."
+    verdict = "significant" if found.significant else "not significant"
+    return f"Hypervolume: {ahead} exceeds {behind} by {lead} (95 %: {low} to {high}); {verdict}."
 
 
 def _volume(side: Side) -> str:

@@ -39,7 +39,7 @@ class Display:
         """Worker -> trials' worth of its batch that is done; None is this process itself."""
         self.lines: dict[str | None, str] = {}
         """Worker -> what it does."""
-        self.said: dict[str | None, tuple[str, float]] = {}
+        self.reported: dict[str | None, tuple[str, float]] = {}
         """Worker -> the stage of its last printed line, and when that was."""
         self.waiting = ""
         self.stopped = False
@@ -110,12 +110,12 @@ class Display:
     def _show(self, event: Event) -> None:
         worker = event.get("worker")
         self.lines[worker] = self.line(event)
-        stage, said_at = self.said.get(worker, ("", 0.0))
+        stage, reported_at = self.reported.get(worker, ("", 0.0))
         if self.console.is_terminal:
             lines = "\n".join(self.lines[each] for each in sorted(self.lines, key=str))
             self.live.update(Text(lines, overflow="ellipsis", no_wrap=True))
-        elif event["stage"] != stage or time.monotonic() - said_at > LINE_S:
-            self.said[worker] = (event["stage"], time.monotonic())
+        elif event["stage"] != stage or time.monotonic() - reported_at > LINE_S:
+            self.reported[worker] = (event["stage"], time.monotonic())
             self.console.print(Text(self.lines[worker]), soft_wrap=True)
 
     def line(self, event: Event) -> str:

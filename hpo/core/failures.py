@@ -54,17 +54,18 @@ class ObjectiveError(RuntimeError):
     @property
     def reason(self) -> str:
         """Why a trial failed by it."""
-        said = mask(self.text)
-        said = said if self.kind == "ResultsError" else f"the objective raised {self.kind}: {said}"
-        return said if len(said) <= MOST_REASON else f"{said[:MOST_REASON]}..."
+        message = mask(self.text)
+        if self.kind != "ResultsError":
+            message = f"the objective raised {self.kind}: {message}"
+        return message if len(message) <= MOST_REASON else f"{message[:MOST_REASON]}..."
 
 
 def raised(error: BaseException) -> ObjectiveError:
     """An exception that came out of an objective."""
     kind = type(error).__name__
-    said = " ".join(text(error).split()) or kind
+    message = " ".join(text(error).split()) or kind
     trace = "".join(traceback.format_exception(error))
-    return ObjectiveError(kind, said, trace, fatal=is_fatal(error), error=error)
+    return ObjectiveError(kind, message, trace, fatal=is_fatal(error), error=error)
 
 
 def is_fatal(error: BaseException) -> bool:

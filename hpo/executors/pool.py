@@ -202,7 +202,7 @@ class Slot:
             except Lost as lost:
                 if self.pool.closing:
                     raise
-                reason = f"{lost}{self._last_words()}"
+                reason = f"{lost}{self._last_log_lines()}"
                 losses = losses + 1 if reached == before else 1
                 self._tell(on_event, requests, {"stage": f"replaced: {lost}"})
         if len(requests) > 1:
@@ -282,6 +282,6 @@ class Slot:
         about = {"worker": self.link.name, "batch": len(requests)}
         self.pool.tell(on_event, {"step": 0, "steps": 1, **event, **about})
 
-    def _last_words(self) -> str:
-        said = mask(" / ".join(self.link.log().split("\n")))
-        return f"; last log lines: {said}" if said else ""
+    def _last_log_lines(self) -> str:
+        tail = mask(" / ".join(self.link.log().split("\n")))
+        return f"; last log lines: {tail}" if tail else ""

@@ -161,11 +161,11 @@ class Served:
     def talk(self, message: str) -> Iterator[str]:
         """Measure a batch in a thread, and say what it says, with signs of life between."""
         self.idle.clear()
-        said: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, args=(json.loads(message), said), daemon=True).start()
+        outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, args=(json.loads(message), outbox), daemon=True).start()
         while True:
             try:
-                each = said.get(timeout=BEAT_S)
+                each = outbox.get(timeout=BEAT_S)
             except queue.Empty:
                 each = {"beat": True}
             if each is None:
@@ -177,17 +177,17 @@ class Served:
         self.asked.set()
         self.idle.wait()
 
-    def _work(self, message: Message, said: queue.SimpleQueue[Message | None]) -> None:
+    def _work(self, message: Message, outbox: queue.SimpleQueue[Message | None]) -> None:
         try:
-            said.put({"beat": True})
+            outbox.put({"beat": True})
             if self.objective is None:
                 self.objective = load(json.loads(self.message))
-            measure(self.objective, message["requests"], said.put, self.asked.is_set)
+            measure(self.objective, message["requests"], outbox.put, self.asked.is_set)
         except ValueError as error:
-            said.put({"refused": " ".join(str(error).split())})
+            outbox.put({"refused": " ".join(str(error).split())})
         finally:
             self.idle.set()
-            said.put(None)
+            outbox.put(None)
 
 
 class Actor:

@@ -2,7 +2,7 @@
 array (`arrays.py`).
 
 1. A batch has a folder under the run's, named by what is asked. A job writes what a worker says
-   into its file `said.jsonl`, which the controller reads: state is in files and nowhere else.
+   into its file `outbox.jsonl`, which the controller reads: state is in files and nowhere else.
 2. Results that are there are taken. A job of an earlier controller that still runs is listened to.
    Else a new job is submitted, with a ticket; a job whose ticket is no longer the folder's stops.
 3. On preemption or at its time limit the job has the objective keep what it has, and is queued
@@ -35,7 +35,7 @@ from hpo.executors.slurm_arrays import Arrays, private, submitit
 from hpo.executors.worker import BEAT_S, Message, jsonable, load, measure
 from hpo.study_files import StudyRequest
 
-SAID, TICKET, FOLDER, JOBS = "said.jsonl", "ticket", "slurm", "jobs"
+OUTBOX, TICKET, FOLDER, JOBS = "outbox.jsonl", "ticket", "slurm", "jobs"
 
 
 LISTEN_S = 3 * BEAT_S
@@ -115,15 +115,15 @@ class Batch:
         """Measure in a thread, so that the signal's handler can wait for it."""
         launch, requests, folder, ticket = self.given
         self.asked, self.requeued = threading.Event(), False
-        with os.fdopen(files.open_log(Path(folder) / SAID), "a", encoding="utf-8") as said:
+        with os.fdopen(files.open_log(Path(folder) / OUTBOX), "a", encoding="utf-8") as outbox:
             lock = threading.Lock()
 
             def send(message: Message) -> None:
                 if "stopped" in message and self.requeued:
                     message = {"event": {"stage": "queued again", "step": 0, "steps": 1}}
                 with lock:
-                    said.write(json.dumps(message, default=jsonable) + "\n")
-                    said.flush()
+                    outbox.write(json.dumps(message, default=jsonable) + "\n")
+                    outbox.flush()
 
             def stopping() -> bool:
                 return self.asked.is_set() or _ticket(Path(folder)) != ticket
@@ -178,20 +178,20 @@ class Job:
         self.folder, self.job = self.root / key, None
         self.state, self.ask_at = QUEUED, 0.0
         self.folder.mkdir(parents=True, exist_ok=True)
-        said = self.folder / SAID
-        if said.is_file() and b'"results"' in said.read_bytes():
+        outbox = self.folder / OUTBOX
+        if outbox.is_file() and b'"results"' in outbox.read_bytes():
             self.read_to, self.begun = 0, True
-        elif _grows(said):
-            self.read_to, self.begun = said.stat().st_size, True
+        elif _grows(outbox):
+            self.read_to, self.begun = outbox.stat().st_size, True
         else:
-            said.unlink(missing_ok=True)
+            outbox.unlink(missing_ok=True)
             self.read_to, self.begun = 0, False
             ticket = uuid.uuid4().hex
             files.write(self.folder / TICKET, ticket)
             self.job = self.arrays.submit(Batch(self.message, requests, str(self.folder), ticket))
             if _ticket(self.folder) != ticket:
                 self.kill()
-                raise Lost("told to stop before it was submitted")
+                raise Lost("asked to stop before it was submitted")
 
     def receive(self, timeout_s: float) -> Message | None:
         """The next message, or None if none came in time; raises Lost if none will come.
@@ -206,7 +206,7 @@ class Job:
             return message
         state = self._state()
         if state.startswith(ENDED):
-            if (message := self._line()) is not None:  # said after the look, before the end
+            if (message := self._line()) is not None:  # written after the look, before the end
                 return message
             raise Lost(f"job {self.job.job_id} {state}")
         queued = {"event": {"stage": "in the queue", "step": 0, "steps": 1}}
@@ -244,8 +244,8 @@ class Job:
             return RUNS
         if self.arrays.cluster != "slurm":
             waits = self.job.state in ("PENDING", "REQUEUED", "UNKNOWN")
-            told = QUEUED if waits else RUNS
-            return f"{ENDED} as {self.job.state}" if self.job.done() else told
+            state = QUEUED if waits else RUNS
+            return f"{ENDED} as {self.job.state}" if self.job.done() else state
         if self.job.paths.result_pickle.exists():
             return f"{ENDED} well"
         if time.monotonic() >= self.ask_at:
@@ -256,7 +256,7 @@ class Job:
     def _line(self) -> Message | None:
         """The next whole line that a job has written."""
         try:
-            with (self.folder / SAID).open("rb") as file:
+            with (self.folder / OUTBOX).open("rb") as file:
                 file.seek(self.read_to)
                 line = file.readline()
         except OSError:

@@ -73,9 +73,9 @@ class Arrays:
                 jobs = [executor.submit(call) for call, _ in calls]
         except Exception as error:
             unknown = isinstance(error, NameError)  # submitit's word for a setting it does not know
-            told = ValueError(f"--slurm: {error}") if unknown else error
+            failure = ValueError(f"--slurm: {error}") if unknown else error
             for _, future in calls:
-                future.set_exception(told)
+                future.set_exception(failure)
             return
         for job, (_, future) in zip(jobs, calls, strict=True):
             future.set_result(job)

@@ -85,7 +85,7 @@ def measure(
     except Interrupted:
         send({"stopped": True})
     except (Exception, SystemExit, GeneratorExit) as error:
-        send({"error": told(error)})
+        send({"error": error_message(error)})
     else:
         send({"results": [plain_result(result) for result in found]})
 
@@ -95,7 +95,7 @@ def plain_result(result: Result) -> dict[str, Any]:
     return {name: getattr(result, name) for name in results.FIELDS}
 
 
-def told(error: BaseException) -> dict[str, Any]:
+def error_message(error: BaseException) -> dict[str, Any]:
     """An exception as JSON-able data."""
     found = failures.raised(error)
     return {name: getattr(found, name) for name in ("kind", "text", "trace", "fatal")}

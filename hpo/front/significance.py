@@ -86,9 +86,9 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
                 significant=False,
             )
         )
-    told = holm([_two_sided(each) for each in raw])
+    flags = holm([_two_sided(each) for each in raw])
     return tuple(
-        dataclasses.replace(each, significant=yes) for each, yes in zip(raw, told, strict=True)
+        dataclasses.replace(each, significant=yes) for each, yes in zip(raw, flags, strict=True)
     )
 
 
@@ -102,12 +102,12 @@ def _two_sided(each: Difference) -> float:
 def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
     """Which hypotheses Holm's step-down procedure rejects (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    told = [False] * len(p_values)
+    flags = [False] * len(p_values)
     for step, place in enumerate(order):
         if p_values[place] > level / (len(p_values) - step):
             break
-        told[place] = True
-    return told
+        flags[place] = True
+    return flags
 
 
 def significantly_better(found: Front, number: int, other: int, metric: str) -> bool:

@@ -92,7 +92,7 @@ class Surface:
         variance_M = np.maximum(prior_M - (half_NM**2).sum(axis=0), 1e-12)
         return self.centre + self.spread * mean_M, self.spread * np.sqrt(variance_M)
 
-    def told(self, x_D: Array, u: float) -> float:
+    def expected_sd_reduction(self, x_D: Array, u: float) -> float:
         """By how much a result at u would lessen the standard deviation at full fidelity."""
         both = Points(np.stack([x_D, x_D]), np.array([0.0, u]))
         cross_2N = _covariance(both, self.points, self.theta, self.is_choice_D)

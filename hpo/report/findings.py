@@ -249,7 +249,7 @@ def certainty(results: Results) -> list[str]:
             "seed), so membership probabilities are not available."
         ]
     lines = [_undecided_sentence(front), _expected_sentence(front)]
-    lines += [_knee_region(front), _not_told_apart(results.differences)]
+    lines += [_knee_region(front), _not_significant(results.differences)]
     lines += [_against_baseline(each, front) for each in results.from_baselines]
     lines += [_confirmed_sentence(front, number) for number in front.confirmed]
     return [line for line in lines if line]
@@ -338,7 +338,7 @@ def _knee_region(front: Front) -> str:
     return f"The knee may be at {_listed(places)}."
 
 
-def _not_told_apart(pairs: Sequence[Difference]) -> str:
+def _not_significant(pairs: Sequence[Difference]) -> str:
     if not pairs:
         return ""
     parts = []

@@ -203,8 +203,11 @@ class Market:
         if not known or always or due or 0 in (step.now, step.finetuning, step.rest):
             return whole, False
         u = self.memory.u(step.request["fidelity"])
-        told_G = np.array([surface.told(x_D, u) for surface in self.known.goals]) / self.scale_G
-        shown = float(told_G[early].sum() / max(told_G.sum(), 1e-12))
+        reduction_G = (
+            np.array([surface.expected_sd_reduction(x_D, u) for surface in self.known.goals])
+            / self.scale_G
+        )
+        shown = float(reduction_G[early].sum() / max(reduction_G.sum(), 1e-12))
         alone = step.base_only(chance, shown)
         return min(whole, alone), alone < whole
 

@@ -85,9 +85,9 @@ def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
     first = rows[0][0] // POPULATION if rows else 0
     found = []
     for num_done, values, fidelity, answer in rows:
-        told: dict[str, Any] = {"state": TrialState.RUNNING}
+        fields: dict[str, Any] = {"state": TrialState.RUNNING}
         if answer is not None:
-            told = {
+            fields = {
                 "values": [float(answer.metrics[goal.metric]) for goal in spec.goals],
                 "constraints": constraints(spec.limits, answer.metrics),
             }
@@ -96,7 +96,7 @@ def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
                 params=_at(values, fidelity, space),
                 distributions=space,
                 system_attrs={GENERATION: num_done // POPULATION - first},
-                **told,
+                **fields,
             )
         )
     return found

@@ -222,8 +222,8 @@ class Database(RDBStorage):
                     if time.monotonic() > deadline:
                         raise StorageInternalError(str(lost)) from lost.__cause__
                     if pause > 1:
-                        said = mask(str(lost))
-                        log.warning("the database does not answer (%s); trying again", said)
+                        answer = mask(str(lost))
+                        log.warning("the database does not answer (%s); trying again", answer)
                     time.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:

@@ -175,7 +175,7 @@ def held(
     url: str,
     *,
     wait: bool = False,
-    on_wait: Callable[[str], None] = lambda said: None,
+    on_wait: Callable[[str], None] = lambda holder: None,
 ) -> Iterator[None]:
     """Hold the study's lease, renewed and fenced.
 

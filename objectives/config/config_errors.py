@@ -140,7 +140,7 @@ def _sentence(error: Any, path: str, classes: Sequence[type[Any]], *, by_name: b
         return _not_among(f"kind of {path}", tags, error["ctx"]["tag"])
     if kind in RULES:
         rule = RULES[kind].format(**error.get("ctx", {}))
-        return f"{path} must be {rule}, got {shown(given)}{_mend(kind, given)}."
+        return f"{path} must be {rule}, got {shown(given)}{_remedy(kind, given)}."
     names = [each.__name__ for each in classes] or ["another value"]
     if by_name:
         wanted = " or ".join(f"{name}(...)" for name in names)
@@ -158,7 +158,7 @@ def _not_among(path: str, allowed: Sequence[str], given: object) -> str:
     return f"{text}, got {shown(given)}" + (f"; {hint}".rstrip(".") if hint else ".")
 
 
-def _mend(kind: str, given: object) -> str:
+def _remedy(kind: str, given: object) -> str:
     """What to write instead, where that is clear."""
     if kind in NUMBERS and isinstance(given, str):
         try:

@@ -286,8 +286,8 @@ def _not_loaded(name: str, config: str | None, split: str, error: Exception) -> 
             "version 4; give a dataset of data files, such as its parquet version."
         )
     if "Config name is missing" in reason or ("BuilderConfig" in reason and "not found" in reason):
-        said = " ".join(str(error).split())
-        return f"{what} cannot be loaded with config={config!r}: {said[:300]}; set config."
+        message = " ".join(str(error).split())
+        return f"{what} cannot be loaded with config={config!r}: {message[:300]}; set config."
     return (
         f"{what} cannot be loaded: {reason}; check its name, config and split and the network, or "
         "give a local folder."

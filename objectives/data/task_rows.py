@@ -249,14 +249,14 @@ def _chat(messages: Any, where: str) -> tuple[str, str]:
     turns = messages if isinstance(messages, list) else []
     if not turns or not all(isinstance(turn, Mapping) for turn in turns):
         raise _NoTextError("messages")
-    said = [(turn.get("role"), turn.get("content")) for turn in turns]
-    last = max((place for place, (role, _) in enumerate(said) if role == "assistant"), default=0)
+    chat = [(turn.get("role"), turn.get("content")) for turn in turns]
+    last = max((place for place, (role, _) in enumerate(chat) if role == "assistant"), default=0)
     if last == 0:
         raise _NoTextError("messages")
-    if not all(isinstance(each, str) for turn in said[: last + 1] for each in turn):
+    if not all(isinstance(each, str) for turn in chat[: last + 1] for each in turn):
         raise ValueError(f"{where} has a message whose role or content is no text.")
-    before = "".join(f"{str(role).capitalize()}: {content}\n" for role, content in said[:last])
-    answer = str(said[last][1]).strip()
+    before = "".join(f"{str(role).capitalize()}: {content}\n" for role, content in chat[:last])
+    answer = str(chat[last][1]).strip()
     if not answer:
         raise _NoTextError("messages")
     return f"{before}Assistant:", f" {answer}"

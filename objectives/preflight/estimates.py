@@ -149,16 +149,16 @@ class _Clock:
     """Told of progress, it times the steps after the first, which warms up."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, float]] = []
+        self.seen: list[tuple[float, float]] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["stage"].startswith("pretrain"):
-            self.told.append((time.monotonic(), event["tokens"]))
-            if len(self.told) > 1 and self.told[-1][0] - self.told[0][0] > LONGEST_S:
+            self.seen.append((time.monotonic(), event["tokens"]))
+            if len(self.seen) > 1 and self.seen[-1][0] - self.seen[0][0] > LONGEST_S:
                 raise _EnoughError
 
     def tokens_per_second(self) -> float:
-        pairs = zip(self.told, self.told[1:], strict=False)
+        pairs = zip(self.seen, self.seen[1:], strict=False)
         return statistics.median(tokens / (now - before) for (before, _), (now, tokens) in pairs)
 
 

@@ -335,7 +335,7 @@ class Sweep:
                 self._tell(step, loss_K)
             except BaseException as error:
                 stop = error
-            late = self.ranks.said(int(time.monotonic() - self.stored_at > CHECKPOINT_S))
+            late = self.ranks.broadcast_int(int(time.monotonic() - self.stored_at > CHECKPOINT_S))
             if stop is not None or late:
                 keep()
                 self._store_all(step)

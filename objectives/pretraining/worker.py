@@ -141,7 +141,7 @@ def main() -> int:
     try:
         _work(asked, send, stop)
     except Exception as error:
-        send({"error": _told(error)})
+        send({"error": _error_message(error)})
         return 1
     return 0
 
@@ -176,7 +176,7 @@ def _work(asked: Mapping[str, Any], send: Send, stop: threading.Event) -> None:
     finally:
         if store is not None:
             store.close()
-    ranks.said(0)  # none leaves while another one needs it
+    ranks.broadcast_int(0)  # none leaves while another one needs it
     dist.destroy_process_group()
 
 
@@ -228,23 +228,23 @@ def _record(base: BaseModel, lost: Path) -> Message:
 
 def _reporting(ranks: ProcessGroup, send: Send, stop: threading.Event) -> Report:
     """Tells of steps, a few a second, and raises `Stopped` in all ranks after the same one."""
-    tokens, told_at = 0, time.monotonic()
+    tokens, sent_at = 0, time.monotonic()
 
     def report(event: Message) -> None:
-        nonlocal tokens, told_at
+        nonlocal tokens, sent_at
         tokens += event["tokens"]
-        due = time.monotonic() - told_at > TELL_S or event["step"] == event["steps"]
+        due = time.monotonic() - sent_at > TELL_S or event["step"] == event["steps"]
         if ranks.first and due:
             losses = event["loss"].tolist()
             send({"event": {**event, "tokens": tokens, "loss": losses}})
-            tokens, told_at = 0, time.monotonic()
-        if ranks.said(int(stop.is_set())):
+            tokens, sent_at = 0, time.monotonic()
+        if ranks.broadcast_int(int(stop.is_set())):
             raise Stopped
 
     return report
 
 
-def _told(error: Exception) -> dict[str, str]:
+def _error_message(error: Exception) -> dict[str, str]:
     """An exception as JSON-able data."""
     short = isinstance(error, OutOfMemory) or device_memory.is_out_of_memory(error)
     kind = "MemoryError" if short else type(error).__name__

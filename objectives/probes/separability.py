@@ -55,7 +55,7 @@ def measure(group: ProbeBatch) -> list[ProbeResult]:
     if not tasks:
         raise NotApplicableError("no task has labels")
     by_task = {}
-    for place in group.told("separability", len(tasks)):
+    for place in group.with_progress("separability", len(tasks)):
         by_task[tasks[place].name] = _by_layer(group, tasks[place])
     found = []
     for lane in range(len(group.subjects)):

@@ -70,7 +70,7 @@ def measure_trace(group: ProbeBatch) -> list[ProbeResult]:
     count = group.recipe.probes.vectors
     total_KN = torch.zeros(len(values_KP), count, device=values_KP.device, dtype=values_KP.dtype)
     parts = list(group.batches(sample))
-    for place in group.told("sharpness", len(parts)):
+    for place in group.with_progress("sharpness", len(parts)):
         ids = parts[place]
         with sdpa_kernel(SDPBackend.MATH):
             part_KN = curvatures(_losses(group, [ids]), values_KP, signs(count, values_KP[0]))
@@ -89,7 +89,9 @@ def measure_noise(group: ProbeBatch) -> list[ProbeResult]:
     rises = {}
     for name, scale_KP in scales.items():
         each = noise_rises(losses, values_KP, scale_KP, probes.noise_draws)
-        rises[name] = torch.stack([next(each) for _ in group.told("noise", probes.noise_draws)], 1)
+        rises[name] = torch.stack(
+            [next(each) for _ in group.with_progress("noise", probes.noise_draws)], 1
+        )
     return [
         ProbeResult(
             metrics={

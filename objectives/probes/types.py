@@ -128,7 +128,7 @@ class ProbeBatch:
         for start in range(0, len(ids_NT1), ROWS):
             yield torch.from_numpy(ids_NT1[start : start + ROWS]).to(self.device)
 
-    def told(self, name: str, steps: int) -> Iterator[int]:
+    def with_progress(self, name: str, steps: int) -> Iterator[int]:
         """0, 1, ... steps - 1, reporting each when it is done."""
         for step in range(steps):
             yield step

@@ -62,7 +62,7 @@ class ProcessGroup:
         dist.all_reduce(found, dist.ReduceOp.MIN)
         return int(found)
 
-    def said(self, value: int) -> int:
+    def broadcast_int(self, value: int) -> int:
         """Rank 0's value."""
         if self.count == 1:
             return value
@@ -75,7 +75,7 @@ class ProcessGroup:
         if self.count == 1:
             return value
         content = value.encode()
-        found = torch.zeros(self.said(len(content)), dtype=torch.uint8)
+        found = torch.zeros(self.broadcast_int(len(content)), dtype=torch.uint8)
         if self.first and content:
             found.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         dist.broadcast(found, 0)

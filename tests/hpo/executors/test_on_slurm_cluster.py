@@ -14,7 +14,7 @@ import pytest
 
 from hpo.core.objective import Event, Request
 from hpo.executors.pool import Pool
-from hpo.executors.slurm import LISTEN_S, SAID, Job, slurm_pool
+from hpo.executors.slurm import LISTEN_S, OUTBOX, Job, slurm_pool
 from hpo.executors.worker import plain_result
 from hpo.study_files import StudyRequest
 from tests import slurm_cluster
@@ -169,7 +169,7 @@ def test_a_pool_that_is_closed_cancels_its_jobs(made: Callable[..., Pool], tmp_p
     while queue() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert queue() == []
-    assert '"stopped"' in (link_of(pool).folder / SAID).read_text()
+    assert '"stopped"' in (link_of(pool).folder / OUTBOX).read_text()
 
 
 def test_batches_that_begin_together_are_one_array_and_end_together_when_it_is_closed(

@@ -17,7 +17,7 @@ import pytest
 from hpo.core.objective import Event, Request
 from hpo.executors import slurm_arrays
 from hpo.executors.pool import Pool
-from hpo.executors.slurm import SAID, Job, slurm_pool
+from hpo.executors.slurm import OUTBOX, Job, slurm_pool
 from hpo.executors.worker import plain_result
 from hpo.study_files import StudyRequest
 from tests.hpo.toy_objective import ToyObjective
@@ -146,7 +146,7 @@ def test_a_pool_that_is_closed_stops_its_jobs(made: Callable[[], Pool], tmp_path
     assert future.exception(timeout=60) is not None
     while not job.done():
         pass
-    assert '"stopped"' in (link.folder / SAID).read_text()
+    assert '"stopped"' in (link.folder / OUTBOX).read_text()
 
 
 def test_shares_of_a_gpu_are_refused(tmp_path: Path) -> None:

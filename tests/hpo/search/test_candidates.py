@@ -217,7 +217,7 @@ def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:
             noisy = dataclasses.replace(surface)
             asked = gaussian_process.Points(x_D[None], np.array([u]))
             after = float(noisy.believing(asked).at(at_full)[1][0])
-            told = surface.told(x_D, u)
+            told = surface.expected_sd_reduction(x_D, u)
             assert 0 <= told <= before
             # the believer's result has the fitted noise, told's the middle one of the results
             if math.isclose(float(np.median(surface.noise_N)), float(surface.noise_N.min())):
