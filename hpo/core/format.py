@@ -111,21 +111,20 @@ def size(count: float) -> str:
 KEPT = "\n\t"
 
 
-TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-"""Unicode's bidirectional classes that embed or override a direction."""
+UNSEEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+"""Unicode's general categories of what controls a terminal, changes the direction or the lines of a
+text, or is not seen at all."""
 
 
 def escape_controls(text: str) -> str:
-    """The text with control characters spelled out; line ends and tabs stay."""
+    """The text with all that controls how it is shown spelled out; line ends and tabs stay."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(_spelled(each) if _controls(each) else each for each in text)
 
 
 def _controls(character: str) -> bool:
-    if character in KEPT:
-        return False
-    return unicodedata.category(character) == "Cc" or unicodedata.bidirectional(character) in TURNS
+    return character not in KEPT and unicodedata.category(character) in UNSEEN
 
 
 def _spelled(character: str) -> str:

@@ -30,6 +30,13 @@ NO_HOST = r"((?:://?|//)[^\s:/@?#'\"\[\]]*:)(?!\*\*\*@|\d{1,5}(?:\W|$))[^\s/?#'\
 """USER:PASSWORD at the place of HOST:PORT."""
 
 
+WITH_SPACE = (
+    r"((?:(?:postgres|mysql|mariadb|mssql|oracle)[\w+]*://[^\s:/@\[]*:\s?|://[^\s:/@\[]*:)"
+    r"(?!\*\*\*@|\d{1,5}(?:[\W_]|$)))(?=\S)(?:(?!://)[^\n])*@"
+)
+"""USER: of a URL and all up to the last @ of the line: more than the password rather than less."""
+
+
 WHOLE = re.compile(r"://[^/\s]|sqlite(?:\+\w+)?:///")
 """In a word that holds a URL as it should be, or the name of a file, which may be anything."""
 
@@ -41,9 +48,10 @@ LOGIN = r"^((?:[^\s:/]*:?/+)?[^\s:/]*:)(?!\*\*\*@)"
 def mask(text: str) -> str:
     """The text with every password in a URL replaced, also one that holds an '@' unquoted.
 
-    One with white space in it can be recognised only where the URL is alone: see `shown`.
+    Of one with white space it is not sure where it ends; see `WITH_SPACE`, and `shown`.
     """
     text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
+    text = re.sub(WITH_SPACE, r"\1***@", text)
     text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
     text = re.sub(rf"(?i){SETTING}(?:'[^']*'|\"[^\"]*\"|[^&\s'\"]*)", r"\1***", text)
     text = re.sub(f"(?i){QUOTED_COLON}", r"\1***@", text)

@@ -7,6 +7,7 @@ to, and the complaint shows no more of it than its first word: the rest may be a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,9 @@ from urllib.parse import quote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from hpo.core.failures import StorageError
 from hpo.core.passwords import shown
+from hpo.storage import url_options
 
 Access: TypeAlias = Literal["make", "write", "read"]
 """make: with the tables, where there are none; write: what is there; read: and never change it."""
@@ -36,9 +39,13 @@ DRIVERS = {
 """Dialect -> how its URLs begin here, and the package of that driver."""
 
 
-CLIENT_OPTIONS = ("timeout", "isolation_level", "detect_types", "check_same_thread",
-                  "cached_statements")  # fmt: skip
-"""Of Python's sqlite3; all else in the query of a SQLite URL means nothing without `uri=true`."""
+SYNCHRONOUS = {
+    "sqlite": {"pysqlite"},
+    "postgresql": {"psycopg", "psycopg2"},
+    "mysql": {"pymysql", "mysqldb"},
+    "mariadb": {"pymysql", "mysqldb"},
+}
+"""Drivers whose waits end (`hpo.storage.timeouts`) and whose options are known."""
 
 
 SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
@@ -99,7 +106,18 @@ def checked(url: str, option: str) -> str:
         raise ValueError(f"{option}: a SQLite file has three slashes: sqlite:///FILE.")
     if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
         raise ValueError(f"{option} must be kept on disk: sqlite:///FILE.")
+    url_options.check(found, option)
     return url
+
+
+def check_options(url: str, what: str) -> None:
+    """Whether the options of a URL are taken; what is no URL is found when it is connected to.
+
+    Raises:
+        ValueError: one is not.
+    """
+    with contextlib.suppress(ArgumentError):
+        url_options.check(make_url(url), what)
 
 
 def opened(url: str, access: Access) -> str:
@@ -107,18 +125,33 @@ def opened(url: str, access: Access) -> str:
 
     Raises:
         FileNotFoundError: there is no such SQLite file, and it is not to be made.
+        StorageError: what has its name, or that of its journal, is no regular file: opening a FIFO
+            would wait for ever.
     """
     path = file_of(url)
+    if path is not None:
+        _check_files(path)
     if access == "make" or path is None:
         return url
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     found = make_url(url)
     mode = "rw" if access == "write" or _cut_short(path) else "ro"
-    known = {key: found.query[key] for key in CLIENT_OPTIONS if key in found.query}
-    return found.set(
-        database=f"file:{quote(str(path.absolute()))}", query={**known, "mode": mode, "uri": "true"}
-    ).render_as_string(hide_password=False)
+    query = {**found.query, "mode": mode, "uri": "true"}
+    return found.set(database=f"file:{quote(str(path.absolute()))}", query=query).render_as_string(
+        hide_password=False
+    )
+
+
+def _check_files(path: Path) -> None:
+    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-journal", "-wal", "-shm")]
+    for each in (path, *beside):
+        there = os.path.lexists(each) if each in beside else each.exists()
+        if there and (not each.is_file() or (each in beside and each.is_symlink())):
+            raise StorageError(
+                f"{each} is no regular file, so that the record is not opened; move it away, then "
+                "run the same command."
+            )
 
 
 def _cut_short(path: Path) -> bool:
@@ -148,6 +181,13 @@ def _beginning(url: str) -> str:
 
 
 def _check_dialect(url: URL, option: str) -> None:
+    backend, _, driver = url.drivername.partition("+")
+    if driver and backend in SYNCHRONOUS and driver not in SYNCHRONOUS[backend]:
+        start = DRIVERS[backend][0] if backend in DRIVERS else backend
+        raise ValueError(
+            f"{option}: the driver of {url.drivername!r} is not one that is used here; begin the "
+            f"URL with {start}://."
+        )
     try:
         url.get_dialect().import_dbapi()
     except NoSuchModuleError:

@@ -18,6 +18,7 @@ say because its machine slept, so cannot write a word, however late it wakes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -26,7 +27,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -40,8 +41,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from hpo.core.passwords import mask
 from hpo.core.rows import DamagedRow
-from hpo.storage import timeouts
-from hpo.storage.addresses import Access, opened
+from hpo.storage import tables, timeouts
+from hpo.storage.addresses import Access, check_options, file_of, opened
 
 Found = TypeVar("Found")
 
@@ -78,6 +79,10 @@ log = logging.getLogger("hpo")
 
 class NoRecord(Exception):
     """The database is not there, or has none of Optuna's tables."""
+
+
+class OtherSchema(Exception):
+    """The tables are of another version of Optuna."""
 
 
 class ConnectionLost(Exception):
@@ -125,11 +130,21 @@ class Database(RDBStorage):
 
         Raises:
             NoRecord: it is not there, and `access` is "write" or "read".
+            OtherSchema: another version of Optuna has made its tables.
+            OtherTables: another program has.
+            DamagedRow: a table is a view, or lacks columns.
+            StorageError: it is no regular file.
+            ValueError: an option of the URL is not taken.
         """
-        if access == "make":
-            self._open(url)
-        else:
-            self._open_existing(url, access)
+        check_options(url, "the storage")
+        with _of_this_schema():
+            if access == "make":
+                self._open(url)
+            else:
+                self._open_existing(url, access)
+        if file_of(url) is not None:
+            with self.engine.connect() as connection:
+                tables.check_columns(connection)
         self.scoped_session = scoped_session(
             sessionmaker(bind=self.engine, class_=TransactionSession)
         )
@@ -145,8 +160,10 @@ class Database(RDBStorage):
 
         Of two that make them at once one fails, at any table; it then finds the other's.
         """
+        url = opened(url, "make")
         options = timeouts.engine_options(url)
         template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what is in braces
+        _check_owner(url, options)
         deadline = time.monotonic() + MAKING_S
         while True:
             try:
@@ -169,6 +186,7 @@ class Database(RDBStorage):
         except OSError as error:
             raise NoRecord(str(error)) from None
         options = {"pool_pre_ping": True, **timeouts.engine_options(url)}
+        _check_owner(url, options)
         engine = create_engine(url, **options)
         try:
             with engine.connect() as connection:
@@ -326,6 +344,29 @@ class Database(RDBStorage):
                 return int(connection.execute(rows).scalar_one())
 
         return self.again(counted)
+
+
+def _check_owner(url: str, options: Mapping[str, Any]) -> None:
+    """See `tables.check_owner`; a server's tables are for its administrator to see to."""
+    if file_of(url) is None:
+        return
+    engine = create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            tables.check_owner(connection)
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _of_this_schema() -> Iterator[None]:
+    """Optuna has no type of its own for what it says of tables of another version."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError or "schema" not in str(error):
+            raise
+        raise OtherSchema from None
 
 
 def _retried(name: str, *, writes: bool) -> Callable[..., Any]:

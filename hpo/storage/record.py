@@ -32,7 +32,8 @@ from hpo.core.rows import DamagedRow
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Run, Rung, State, Trial
 from hpo.storage.addresses import Access, file_of, of_file
-from hpo.storage.database import Database, NoRecord
+from hpo.storage.database import Database, NoRecord, OtherSchema
+from hpo.storage.tables import OtherTables
 
 DATABASE = "study.db"
 
@@ -222,6 +223,17 @@ def guarded(url: str) -> Iterator[None]:
         ) from None
     except DamagedRow as error:
         raise StorageError(_damaged(f"the record in {shown(url)}", str(error))) from None
+    except OtherTables:
+        raise StorageError(
+            f"the storage {shown(url)} holds tables of another program; choose another file with "
+            "--storage, or move it away, then run the same command."
+        ) from None
+    except OtherSchema:
+        raise StorageError(
+            f"the storage {shown(url)} has tables of another version of Optuna than the installed "
+            f"{optuna.__version__}; install the one that made them, or upgrade a copy of the "
+            "database with `optuna storage upgrade`."
+        ) from None
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ or error
         reason = mask(str(getattr(cause, "orig", None) or cause).splitlines()[0])

@@ -14,7 +14,7 @@ from hpo.core import files
 from hpo.core.failures import StorageError
 from hpo.core.passwords import shown
 from hpo.core.trial import Run
-from hpo.storage.addresses import checked, is_inside
+from hpo.storage.addresses import check_options, checked, is_inside
 from hpo.storage.record import DATABASE, closing, guarded, load_study, read_run, url_of
 
 NOTE = "run.json"
@@ -235,8 +235,9 @@ def _read_place(
             f"this run's record is in {shown(found)}; give it with --storage, or in the "
             f"environment as {STORAGE_ENV}."
         )
-    if stored is None and not missing and not (folder / DATABASE).is_file():
+    if stored is None and not missing and not os.path.lexists(folder / DATABASE):
         raise ValueError(f"{folder} has no {DATABASE}; run the study again.")
+    check_options(found, f"{folder / NOTE}, which names the record's storage")
     return RunFolder(folder, name, found)
 
 

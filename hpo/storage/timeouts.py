@@ -35,6 +35,10 @@ REST_S = 15
 """Assumed: a transaction here is a few statements, with nothing to wait for between them."""
 
 
+SQLITE = {"timeout": 60}
+"""Seconds that another writer is waited for."""
+
+
 LIBPQ = {
     "connect_timeout": CONNECT_S,
     "keepalives_idle": 10,
@@ -79,7 +83,7 @@ def engine_options(url: str) -> dict[str, Any]:
         )
     backend, driver = found.get_backend_name(), found.get_driver_name()
     if backend == "sqlite":
-        return {"connect_args": {"timeout": 60}}
+        return {"connect_args": _but(SQLITE, found)}
     if backend == "postgresql" and driver in ("psycopg", "psycopg2"):
         events = [(_on_postgresql, "connect")]
         if driver == "psycopg":

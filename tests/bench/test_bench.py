@@ -110,7 +110,8 @@ def test_throughput_times_an_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged"],
+    ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged",
+     "row_damaged", "note_damaged", "versions_changed", "database_replaced", "entry_damaged"],
 )  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
     found = run.run(Options(quick=True, only=kind))

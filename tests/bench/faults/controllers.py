@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
 from pathlib import Path
-from typing import IO
+from types import SimpleNamespace
+from typing import IO, Any
 from unittest import mock
 
 from hpo.controller import Controller
 from hpo.core.failures import StorageError
+from hpo.core.objective import Event
 from hpo.storage import lease, run_folder
 from hpo.storage.lease import LeaseLost
 from hpo.storage.record import url_of
@@ -70,6 +74,111 @@ def clock_jump(place: Place, ledger: Ledger) -> None:
             ledger.struck_at = None
             jumped += place.drawn.choice(JUMPS_S)
             ended(Controller(STUDY, url_of(folder)), place, ledger)
+
+
+def clocks_apart(place: Place, ledger: Ledger) -> None:
+    """Controllers on machines whose clocks are years apart: the one at work falls asleep.
+
+    One that waits takes over once nothing was heard of the first for the time of a lease, and the
+    first, when it wakes, writes nothing more.
+    """
+    with mock.patch.multiple(lease, LEASE_S=LEASE_S, RENEW_S=RENEW_S, LOOK_S=0.05), _machines():
+        for folder in studies(place, ledger):
+            machines: list[_Machine] = []
+            for number in range(place.left(ledger)):
+                off_s = place.drawn.choice(JUMPS_S) * place.drawn.uniform(0.5, 1.0)
+                machines.append(_Machine(f"machine {number}", off_s, folder, ledger))
+                if not machines[-1].works():
+                    break
+                time.sleep(place.drawn.uniform(0.0, 0.5))
+                if len(machines) > 1:
+                    machines[-2].wake()
+                if ledger.faults < place.wanted and machines[-1].sleeps():
+                    ledger.strike()
+            for each in machines:
+                each.wake()
+                each.thread.join()
+            ledger.struck_at = None
+            ended(Controller(STUDY, url_of(folder)), place, ledger)
+
+
+class _Machine:
+    """A controller in a thread of a machine with a name and a clock of its own."""
+
+    def __init__(self, name: str, off_s: float, folder: Path, ledger: Ledger) -> None:
+        self.name, self.off_s, self.folder, self.ledger = name, off_s, folder, ledger
+        self.awake, self.at_work, self.over = threading.Event(), threading.Event(), False
+        self.awake.set()
+        self.thread = threading.Thread(target=self._body)
+        self.thread.start()
+
+    def works(self) -> bool:
+        """Wait for its first step; whether there is one."""
+        self.at_work.wait()
+        return not self.over
+
+    def sleeps(self) -> bool:
+        """Have all of it rest; whether it was at work."""
+        self.awake.clear()
+        return not self.over
+
+    def wake(self) -> None:
+        self.awake.set()
+
+    def _body(self) -> None:
+        MACHINE.set(self)
+        try:
+            with contextlib.suppress(LeaseLost):
+                Controller(STUDY, url_of(self.folder)).run(self._tell, wait=True)
+        finally:
+            self.over = True
+            self.at_work.set()
+
+    def _tell(self, event: Event) -> None:
+        if "stage" in event:
+            self.awake.wait()
+            self.ledger.on_event(event)
+            self.at_work.set()
+
+
+MACHINE: ContextVar[_Machine] = ContextVar("machine")
+"""The one that a thread is on, also those that its threads start."""
+
+
+@contextlib.contextmanager
+def _machines() -> Iterator[None]:
+    """Give the lease the name, the processes and the clock of the machine that it is taken on."""
+    here = platform.node()
+
+    class Clock:
+        sleep, monotonic = staticmethod(time.sleep), staticmethod(time.monotonic)
+
+        @staticmethod
+        def time() -> float:
+            machine = MACHINE.get(None)
+            if machine is not None:
+                machine.awake.wait()
+            return time.time() + (0.0 if machine is None else machine.off_s)
+
+    class Thread(threading.Thread):
+        def __init__(self, **given: Any) -> None:
+            target, context = given.pop("target"), copy_context()
+            super().__init__(target=context.run, **{**given, "args": (target, *given["args"])})
+
+    class Platform:
+        @staticmethod
+        def node() -> str:
+            machine = MACHINE.get(None)
+            return here if machine is None else machine.name
+
+    with mock.patch.multiple(
+        lease,
+        time=Clock,
+        threading=SimpleNamespace(Event=threading.Event, Thread=Thread),
+        platform=Platform,
+        _machine=Platform.node,
+    ):
+        yield
 
 
 def _until_overtaken(folder: Path) -> None:

@@ -31,6 +31,8 @@ class Ledger:
     noticed: int | None = None
     """Faults that were found out before they did harm, where that is counted."""
     struck_at: float | None = None
+    complaints: list[str] = field(default_factory=list)
+    """What was wrong, in words."""
     sign: str = "stage"
     """What an event tells of once a fault is over: a step of training, or a recorded wave."""
 
@@ -45,6 +47,12 @@ class Ledger:
         if works and self.struck_at is not None:
             self.recover_s.append(time.monotonic() - self.struck_at)
             self.struck_at = None
+
+    def judge(self, fine: bool, complaint: str) -> None:
+        """Count an answer that is wrong without a word, or that no person would understand."""
+        if not fine:
+            self.wrong += 1
+            self.complaints.append(complaint)
 
     def compare(self, trials: list[Trial], expected: list[Trial], *, ended: bool) -> None:
         """Hold a record against the undisturbed one; one that has not ended may be shorter.

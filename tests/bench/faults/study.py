@@ -6,6 +6,7 @@ as they would into training.
 
 import functools
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ GATE = "FAULTS_GATE"
 """The environment's name for a file; while it is there, a step does not end."""
 
 
+HANGS = "FAULTS_HANGS"
+"""The same for a file that the next step takes away, to hang as if it prepared its data."""
+
+
 class Stepping(ToyObjective):
     """The toy objective, as slow as something that trains."""
 
@@ -32,9 +37,13 @@ class Stepping(ToyObjective):
         self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
     ) -> list[ToyResult]:
         steps = STEPS * len(requests)
-        gate = os.environ.get(GATE)
+        gate, hangs = os.environ.get(GATE), os.environ.get(HANGS)
         for step in range(1, steps + 1):
             time.sleep(STEP_S)
+            if hangs is not None and on_event is not None and Path(hangs).exists():
+                Path(hangs).unlink()
+                on_event({"stage": "prepare", "preparing": True})
+                threading.Event().wait()
             while True:
                 if on_event is not None:
                     on_event({"stage": "pretrain", "step": step, "steps": steps})

@@ -98,7 +98,7 @@ def some_unfit() -> list[Trial]:
 def checkpoint_damaged(place: Place, ledger: Ledger) -> None:
     """A byte of a stage's file is flipped, or the file cut or emptied: while the study runs, and
     while it is stopped, after which a new process reads what is there."""
-    with _restless():
+    with restless():
         for folder in studies(place, ledger):
             store, most = folder / "store", ledger.faults + place.left(ledger)
 
@@ -133,7 +133,7 @@ def memory_short(place: Place, ledger: Ledger) -> None:
             _no_memory()
 
     for folder in studies(place, ledger):
-        with _restless(), _memory(lambda lanes, batch: short(lanes, SHORT / 2),
+        with restless(), _memory(lambda lanes, batch: short(lanes, SHORT / 2),
                                   lambda lanes: short(lanes, SHORT / 2)):  # fmt: skip
             ended(Controller(spec(folder), url_of(folder)), place, ledger)
 
@@ -148,7 +148,7 @@ def memory_of_one_lane(place: Place, ledger: Ledger) -> None:
             _no_memory()
 
     for folder in studies(place, ledger):
-        with _restless(), _memory(too_much, lambda lanes: None):
+        with restless(), _memory(too_much, lambda lanes: None):
             ended(Controller(spec(folder), url_of(folder)), place, ledger)
 
 
@@ -199,7 +199,7 @@ def _memory(before: Callable[[int, int], None], amid: Callable[[int], None]) -> 
 
 
 @contextlib.contextmanager
-def _restless() -> Iterator[None]:
+def restless() -> Iterator[None]:
     """Tell of each step, store lanes every few, and leave warnings of damage aside."""
     with (
         mock.patch.object(progress, "TELL_S", 0.0),
@@ -211,8 +211,13 @@ def _restless() -> Iterator[None]:
 
 
 @functools.cache
-def _inputs() -> dict[str, Any]:
-    """A corpus in a folder of its own, the same for all studies of this process."""
+def corpus_folder() -> Path:
+    """The corpus of all studies of this process."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return small_inputs(Path(folder))
+    return Path(folder)
+
+
+@functools.cache
+def _inputs() -> dict[str, Any]:
+    return small_inputs(corpus_folder())

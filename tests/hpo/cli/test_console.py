@@ -22,6 +22,10 @@ def test_control_characters_are_spelled_out_and_other_writing_stays() -> None:
     assert escape_controls(HOSTILE) == "\\x1b]0;title\\x07\\x1b[2J\\x9b31m\\u202etxt.exe"
     for text in ("two\nlines\tand a tab", "Gr\u00fc\u00dfe \u4e16", "\u05e2\u05d1", "no\xa0break"):
         assert escape_controls(text) == text
+    unseen = "\u2028\u2029\ufff9\u200b\ufeff\ue000\ud83d\U000e0001\U0010fffd"
+    assert escape_controls(unseen) == (
+        r"\u2028\u2029\ufff9\u200b\ufeff\ue000\ud83d\U000e0001\U0010fffd"
+    )
 
 
 @pytest.mark.parametrize("terminal", [False, True])

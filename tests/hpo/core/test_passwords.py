@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from hpo.cli import doctor, main
 from hpo.core.passwords import mask, shown
 from hpo.executors.processes import Process, local_pool
 from hpo.storage import run_folder
 from hpo.study_files import StudyRequest
+from tests import postgres
 
 SECRET = "hunter2"
 
@@ -67,6 +69,11 @@ HOSTILE = [
         ("snow://h/x?api_key=p&a=b", "snow://h/x?api_key=***&a=b"),
         ("postgresql://u%3Ap@h/x", "postgresql://u%3A***@h/x"),
         ("postgresql://u\uff1ap@h/x", "postgresql://u\uff1a***@h/x"),
+        ("at postgresql://u:my p@h/x, not", "at postgresql://u:***@h/x, not"),
+        ("postgresql://u: my p@r q@h/x", "postgresql://u: ***@h/x"),
+        ("redis://:p q@h/1, s3://u:p q@h/x", "redis://:***@h/1, s3://u:***@h/x"),
+        ("s3://bucket: refused, mail a@b.c", "s3://bucket: refused, mail a@b.c"),
+        ("http://h:80/x and mail a@b.c", "http://h:80/x and mail a@b.c"),
         ("bypass=1 and compass = 2 and passes=3", "bypass=1 and compass = 2 and passes=3"),
         ("http://h/x#token=p", "http://h/x#token=***"),
         ("http://h/x#part", "http://h/x#part"),
@@ -109,15 +116,21 @@ def test_no_command_shows_or_writes_a_password_that_it_was_given(
     assert "Traceback" not in said
 
 
+def with_password(server: postgres.Server, name: str, password: str) -> str:
+    """The URL of a new database; the server takes any password."""
+    found = make_url(server.database(name)).set(password=password)
+    return found.render_as_string(hide_password=False).replace("%20", " ")
+
+
 def test_the_line_to_continue_hides_a_password_with_white_space(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], server: postgres.Server
 ) -> None:
     study = tmp_path / "mine.py"
     study.write_text(
         "from tests.hpo.toy_objective import *\n"
         "STUDY = spec(objective=ToyObjective(before=lambda requests: interrupt()))"
     )
-    url = f"sqlite:///{tmp_path / 'x.db'}?password=two {SECRET}&a=b://u:two {SECRET}@h"
+    url = with_password(server, "spaced", f"two {SECRET}")
     assert main.main(["run", str(study), "--out", str(tmp_path / "runs"), "--storage", url]) == 130
     said = "".join(capfd.readouterr())
     assert "To continue:" in said
@@ -125,9 +138,10 @@ def test_the_line_to_continue_hides_a_password_with_white_space(
 
 
 def test_a_url_may_come_by_the_environment_and_workers_do_not_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    url = f"sqlite:///{tmp_path / 'elsewhere.db'}?password={SECRET}"
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    server: postgres.Server,
+) -> None:  # fmt: skip
+    url = with_password(server, "elsewhere", SECRET)
     study, out = tmp_path / "mine.py", ["--out", str(tmp_path / "runs")]
     study.write_text(
         "import os\nfrom tests.hpo.toy_objective import *\n"
@@ -161,7 +175,13 @@ def test_a_url_of_the_environment_changes_no_run_that_has_its_own_record(
     )
 
 
-def test_what_a_worker_is_told_stands_in_no_list_of_processes(tmp_path: Path) -> None:
+def test_what_a_worker_is_told_stands_in_no_list_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(  # it waits for work, so that it is there to be looked at
+        "from tests.hpo.toy_objective import *\nSTUDY = spec()"
+    )
     launch = StudyRequest(study="mine.py", store="store", share=f"s3://key:{SECRET}@bucket")
     (link,) = local_pool(launch, tmp_path, 1).links
     assert isinstance(link, Process)

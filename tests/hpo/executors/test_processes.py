@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -25,6 +24,7 @@ from hpo.executors.worker import plain_result
 from hpo.storage import run_folder
 from hpo.study_files import StudyRequest
 from tests.hpo.toy_objective import ToyObjective, spec
+from tests.waiting import LONG_S, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,13 +37,16 @@ HERE = Path(__file__).parent
 
 
 SLOW = """
-import os, time
+import __main__, os, time
+from hpo.executors import pool
+if (HERE / "slow").exists():  # a busy machine may take its time to leave
+    pool.CLOSE_S = __main__.LAST_S = __main__.GRACE_S = 600.0
 class Slow(ToyObjective):
     def evaluate(self, requests, on_event=None):
         (HERE / "pid").write_text(str(os.getpid()))
         try:
-            for step in range(1, 2001 if (HERE / "slow").exists() else 2):
-                on_event({"stage": "pretrain", "step": step, "steps": 2000})
+            while (HERE / "slow").exists():
+                on_event({"stage": "pretrain", "step": 1, "steps": 2000})
                 time.sleep(0.01)
         except BaseException:
             (HERE / "kept").write_text("")
@@ -84,7 +87,7 @@ def pool(folder: Path) -> Iterator[Callable[..., Pool]]:
 
 def same(future: Future[object]) -> bool:
     expected = [plain_result(each) for each in ToyObjective().evaluate(REQUESTS)]
-    return [plain_result(each) for each in future.result(timeout=60)] == expected  # type: ignore[attr-defined]
+    return [plain_result(each) for each in future.result(timeout=LONG_S)] == expected  # type: ignore[attr-defined]
 
 
 def test_two_workers_give_what_this_process_gives_and_what_they_print_is_logged(
@@ -114,14 +117,14 @@ def test_a_killed_worker_is_replaced_and_its_batch_measured(pool: Callable[..., 
 def test_an_error_of_the_objective_is_told_with_its_trace(pool: Callable[..., Pool]) -> None:
     made = pool("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
     with pytest.raises(ObjectiveError, match=r"^the machine caught fire") as caught:
-        made.submit(REQUESTS, lambda event: None).result(timeout=60)
+        made.submit(REQUESTS, lambda event: None).result(timeout=LONG_S)
     assert "in explode" in caught.value.trace
 
 
 def test_a_study_that_cannot_be_loaded_is_told_in_a_sentence(pool: Callable[..., Pool]) -> None:
     made = pool("STUDY = 1 / 0")
     with pytest.raises(ValueError, match=r"worker 0 cannot load the study: .*: division by zero"):
-        made.submit(REQUESTS, lambda event: None).result(timeout=60)
+        made.submit(REQUESTS, lambda event: None).result(timeout=LONG_S)
 
 
 def test_what_reads_the_standard_input_of_a_worker_finds_it_empty(
@@ -144,20 +147,12 @@ def start(*more: str) -> subprocess.Popen[str]:
     return process
 
 
-def wait_for(ready: Callable[[], bool]) -> None:
-    """A minute at most, which only a broken program takes."""
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_signal_reaches_the_workers_which_keep_what_they_have(folder: Path) -> None:
     write(SLOW)
     process = start()
     worker = int(Path("pid").read_text())
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=LONG_S)
     assert process.returncode == 130, said
     assert "To continue:\nhpo run mine.py --executor processes" in said
     assert Path("kept").exists()

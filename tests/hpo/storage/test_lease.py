@@ -22,6 +22,7 @@ from hpo.storage import lease
 from hpo.storage.lease import Holder, LeaseHeld, LeaseLost
 from hpo.storage.record import open_study
 from tests.hpo.toy_objective import ToyObjective, spec
+from tests.waiting import LONG_S
 
 
 def study(url: str) -> Study:
@@ -40,11 +41,11 @@ def hold(url: str, ready: threading.Event, end: threading.Event) -> threading.Th
     def body() -> None:
         with lease.held(study(url), url):
             ready.set()
-            end.wait(60)
+            end.wait(LONG_S)
 
     thread = threading.Thread(target=body)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(LONG_S)
     return thread
 
 
@@ -108,10 +109,11 @@ with lease.held(load_study(sys.argv[1], "toy"), sys.argv[1]):
 
 def test_the_lease_of_a_killed_process_is_taken_at_once(url: str) -> None:
     study(url)
+    started = time.time()
     done = subprocess.run([sys.executable, "-c", DYING, url], check=False)
     assert done.returncode == -9
     before = holder(url)
-    assert abs(before.beat_at - time.time()) < 30
+    assert started - 1 < before.beat_at < time.time() + 1
     with lease.held(study(url), url):
         assert holder(url).token == before.token + 1
 
@@ -267,7 +269,7 @@ def test_whoever_lost_the_lease_writes_nothing_more(
 
     def sleep(requests: object) -> None:
         asleep.set()
-        awake.wait(60)
+        awake.wait(LONG_S)
 
     def first() -> None:
         try:
@@ -277,7 +279,7 @@ def test_whoever_lost_the_lease_writes_nothing_more(
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert asleep.wait(60)
+    assert asleep.wait(LONG_S)
     for name, value in (("LEASE_S", 0.0), ("LOOK_S", 0.01)):  # it is silent for as long
         monkeypatch.setattr(lease, name, value)
     calm = spec(sampler="random")
@@ -293,7 +295,7 @@ def test_a_lease_is_renewed_while_it_is_held(url: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     with lease.held(study(url), url):
         first = holder(url)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG_S
         while (later := holder(url)).beats < first.beats + 2:
             assert time.monotonic() < deadline
         assert later.beat_at >= first.beat_at
@@ -333,10 +335,11 @@ def test_a_servers_clock_is_that_of_all(age_s: float, state: str) -> None:
 
 
 def test_the_time_of_a_lease_is_the_servers_where_there_is_one(url: str) -> None:
+    started = time.time()
     with lease.held(study(url), url):
         found = holder(url)
     assert found.clock == (lease.HOST if url.startswith("sqlite") else lease.DATABASE)
-    assert abs(found.beat_at - time.time()) < 60
+    assert started - 1 < found.beat_at < time.time() + 1
 
 
 def test_a_study_in_memory_needs_no_lease() -> None:

@@ -1,0 +1,171 @@
+"""Faults of what is in the store: entries whose checksums fit and whose content is wrong.
+
+A study stops at a random step. A field of an entry's JSON then has a value of another type, tensors
+have other names, shapes or dtypes, a file is no file of tensors or tokens, no regular file, or the
+manifest says something else; each entry of the store, or of the share, may be hit. A new process
+goes on and gives the same bits, as what is wrong is set aside and computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from hpo.controller import Controller
+from hpo.core.objective import Event
+from hpo.core.spec import StudySpec
+from hpo.executors.interrupts import Interrupted
+from hpo.storage.record import url_of
+from objectives import Execution, PlasticityObjective
+from objectives.store import entries
+from objectives.store.entries import MANIFEST
+from tests.bench.faults.ledger import Ledger, Place, studies
+from tests.bench.faults.training import NO_STAGES, STOP, restless, spec
+from tests.objectives.store import test_hostile_entries as hostile
+
+MOST_AT_ONCE = 4
+"""Entries that are damaged at one stop."""
+
+
+MOVED = (hostile.fifo, hostile.folder, hostile.link_to_nothing, hostile.a_socket)
+"""What makes a file something else."""
+
+
+def entry_damaged(place: Place, ledger: Ledger) -> None:
+    """Entries of the study's own store."""
+    with restless():
+        for folder in studies(place, ledger):
+            _disturbed(spec(folder), folder, folder / "store", place, ledger)
+
+
+def share_damaged(place: Place, ledger: Ledger) -> None:
+    """Entries of a share, which a machine without a store of its own reads."""
+    with restless():
+        for folder in studies(place, ledger):
+            study, share = spec(folder), folder / "share"
+            assert isinstance(study.objective, PlasticityObjective)
+            shared = Execution(device="cpu", store=folder / "store", share=str(share))
+            objective = PlasticityObjective(study.objective.recipe, shared)
+            _disturbed(replace(study, objective=objective), folder, share, place, ledger)
+
+
+def _disturbed(study: StudySpec, folder: Path, store: Path, place: Place, ledger: Ledger) -> None:
+    """Run the study to its end, with entries of a store damaged at every stop."""
+    most = ledger.faults + place.left(ledger)
+
+    def on_event(event: Event) -> None:
+        ledger.on_event(event)
+        if ledger.faults < most and place.drawn.random() < STOP:
+            raise Interrupted
+
+    while True:
+        try:
+            trials = Controller(study, url_of(folder)).run(on_event).trials
+            break
+        except Interrupted:
+            if store.name == "share":
+                shutil.rmtree(folder / "store", ignore_errors=True)
+            for _ in range(min(most - ledger.faults, place.drawn.randint(1, MOST_AT_ONCE))):
+                _damage(store, place.drawn, ledger)
+    ledger.compare(trials, place.expected, ended=True)
+    ledger.noticed = (ledger.noticed or 0) + len(list((folder / "store").glob("damaged/*")))
+
+
+def _damage(store: Path, drawn: random.Random, ledger: Ledger) -> None:
+    found = [path.parent for path in sorted(store.glob(f"*/*/{MANIFEST}")) if _is_whole(path)]
+    if found:
+        entry = drawn.choice(found)
+        changes = [_json, _json, _tensors, _tensors, _raw, _tokens, _moved, _manifest]
+        while not drawn.choice(changes)(entry, drawn):
+            pass
+        ledger.strike()
+
+
+def _is_whole(manifest: Path) -> bool:
+    """Whether nothing was damaged there before, as far as the manifest shows."""
+    if manifest.parts[-3] in NO_STAGES:
+        return False
+    try:
+        names = entries.read_manifest(manifest.parent).sizes
+    except entries.DamagedError:
+        return False
+    return {path.name for path in _files(manifest.parent)} >= set(names)
+
+
+def _files(entry: Path, ending: str = "") -> list[Path]:
+    """The entry's files, which on a share are in a folder of it."""
+    found = (path for path in entry.rglob(f"*{ending}") if path.name != MANIFEST)
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def _reseal(entry: Path, path: Path) -> None:
+    """Have the manifest name what the file holds now."""
+    data = json.loads((entry / MANIFEST).read_text())
+    data["files"][path.name] = {
+        "bytes": path.stat().st_size, "sha256": entries.checksum(path)
+    }  # fmt: skip
+    (entry / MANIFEST).write_text(json.dumps(data))
+
+
+def _json(entry: Path, drawn: random.Random) -> bool:
+    """A field of another type."""
+    files = _files(entry, ".json")
+    if files:
+        path, value = drawn.choice(files), drawn.choice(hostile.HOSTILE)
+        with contextlib.suppress(RecursionError):  # it is so deep since an earlier fault
+            path.write_text(hostile.with_wrong_field(path.read_text(), drawn.random(), value))
+        _reseal(entry, path)
+    return bool(files)
+
+
+def _tensors(entry: Path, drawn: random.Random) -> bool:
+    """Tensors of other names, shapes or dtypes."""
+    files = _files(entry, ".safetensors")
+    if files:
+        path = drawn.choice(files)
+        with contextlib.suppress(SafetensorError):  # it is none since an earlier fault
+            found = load_file(path)
+            save_file(drawn.choice(hostile.TENSORS)(found), path)
+        _reseal(entry, path)
+    return bool(files)
+
+
+def _raw(entry: Path, drawn: random.Random) -> bool:
+    """A header that lies, a pickle, nothing."""
+    files = _files(entry, ".safetensors")
+    if files:
+        path = drawn.choice(files)
+        path.write_bytes(drawn.choice(hostile.RAW))
+        _reseal(entry, path)
+    return bool(files)
+
+
+def _tokens(entry: Path, drawn: random.Random) -> bool:
+    """Tokens beyond the vocabulary, half a token, none."""
+    files = _files(entry, ".bin")
+    if files:
+        path = drawn.choice(files)
+        change = drawn.choice((hostile.odd, hostile.no_tokens, lambda content: b""))
+        path.write_bytes(change(path.read_bytes()))
+        _reseal(entry, path)
+    return bool(files)
+
+
+def _moved(entry: Path, drawn: random.Random) -> bool:
+    """Something else in place of a file."""
+    drawn.choice(MOVED)(drawn.choice(_files(entry)))
+    return True
+
+
+def _manifest(entry: Path, drawn: random.Random) -> bool:
+    """A manifest with a wrong field."""
+    name = drawn.choice(_files(entry)).name
+    (entry / MANIFEST).write_text(drawn.choice(hostile.manifests(name)))
+    return True
