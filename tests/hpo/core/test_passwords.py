@@ -15,6 +15,7 @@ from hpo.executors.processes import Process, local_pool
 from hpo.storage import run_folder
 from hpo.study_files import StudyRequest
 from tests import postgres
+from tests.waiting import wait_for
 
 SECRET = "hunter2"
 
@@ -187,7 +188,9 @@ def test_what_a_worker_is_told_stands_in_no_list_of_processes(
     assert isinstance(link, Process)
     link.start()
     assert link.process is not None
-    command = Path(f"/proc/{link.process.pid}/cmdline").read_bytes().decode()
+    words = Path(f"/proc/{link.process.pid}/cmdline")
+    wait_for(lambda: words.read_bytes() != b"")  # as it is for a moment while it starts
+    command = words.read_bytes().decode()
     link.kill()
     assert "hpo.executors.worker" in command
     assert SECRET not in command

@@ -141,6 +141,6 @@ def test_a_note_with_an_option_that_is_not_taken_is_one_row_of_the_list(
         f'{{"name": "toy", "storage": "sqlite:///{DATABASE.absolute()}?detect_types=3"}}'
     )
     assert main.main(["list"]) == 0
-    assert "the option 'detect_types' of a sqlite URL" in " ".join(capsys.readouterr().out.split())
+    assert "'detect_types'" in capsys.readouterr().out
     for words in COMMANDS[:2]:
         assert "the option 'detect_types' of a sqlite URL" in complaint(capsys, *words)

@@ -114,7 +114,7 @@ def test_a_lock_that_a_vanished_client_holds_is_given_back(way: Way) -> None:
     gone, left = held_lease(way.near), held_lease(way.url)
     with contextlib.suppress(ConnectionLost), gone.database.scoped_session() as session:
         gone.check(session)  # locks the lease's row
-        way.network.cut()
+        way.cut()
         way.network.mend(forget=True)
         text = left.database.again(left._read)
         assert left.database.again(lambda: left._swap(text, lease.Holder(token=9)))
