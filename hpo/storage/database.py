@@ -142,9 +142,7 @@ class Database(RDBStorage):
                 self._open(url)
             else:
                 self._open_existing(url, access)
-        if file_of(url) is not None:
-            with self.engine.connect() as connection:
-                tables.check_columns(connection)
+        self._check_tables(url, access)
         self.scoped_session = scoped_session(
             sessionmaker(bind=self.engine, class_=TransactionSession)
         )
@@ -154,6 +152,15 @@ class Database(RDBStorage):
         self._writing = threading.local()
         event.listen(self.engine, "handle_error", _on_error)
         _check_fence(weakref.ref(self), self.scoped_session)
+
+    def _check_tables(self, url: str, access: Access) -> None:
+        with self.engine.connect() as connection:
+            if file_of(url) is not None:
+                tables.check_columns(connection)
+                if access == "make":
+                    tables.check_triggers(connection)
+            if access == "make" and self.engine.dialect.name in ("mysql", "mariadb"):
+                tables.widen(connection)
 
     def _open(self, url: str) -> None:
         """Connect, and make the tables where there are none.
@@ -360,11 +367,13 @@ def _check_owner(url: str, options: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _of_this_schema() -> Iterator[None]:
-    """Optuna has no type of its own for what it says of tables of another version."""
+    """Optuna has no type of its own for what it says of tables of another version, and Alembic,
+    which it asks, one that is not this program's to import."""
     try:
         yield
-    except RuntimeError as error:
-        if type(error) is not RuntimeError or "schema" not in str(error):
+    except Exception as error:
+        of_optuna = type(error) is RuntimeError and "schema" in str(error)
+        if not of_optuna and type(error).__name__ != "CommandError":
             raise
         raise OtherSchema from None
 

@@ -46,9 +46,15 @@ LEASE = "lease"
 """The user attribute in which a controller says that it runs the study."""
 
 
+RESTORE = "restore a copy of it, or move it away to measure again with what the store has"
+
+
+MAYBE_DAMAGED = f"if it was edited or damaged, {RESTORE}"
+
+
 REMEDIES = {
     ("malformed", "not a database", "no such table", "no such column"): "the file is damaged; "
-    "restore a copy of it, or move it away to measure again with what the store has",
+    f"{RESTORE}",
     ("unable to open", "readonly", "is a directory"): "check that this is a file, in a folder that "
     "exists and may be written",
     ("full", "disk I/O error"): "free some space on its disk",
@@ -257,6 +263,7 @@ def _remedy(reason: str, url: str) -> str:
         for signs, remedy in REMEDIES.items():
             if any(sign in reason for sign in signs):
                 return remedy
+        return MAYBE_DAMAGED
     return "check that it can be reached"
 
 

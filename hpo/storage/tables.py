@@ -1,13 +1,16 @@
-"""Whose tables a SQLite file has: a record's file is one that anybody may have put there.
+"""Optuna's tables: whether those of a SQLite file are, and how much those of MySQL hold.
 
-The file of another program gets no tables of this one's. A view by the name of one of Optuna's
-tables is damage: it may be made of a query that never ends. So is a table without its columns.
+Anybody may have put a SQLite file in its place. The file of another program gets no tables of this
+one's. A view by the name of one of Optuna's tables is damage: it may be made of a query that never
+ends. So is a table without its columns.
 """
 
 from __future__ import annotations
 
 from optuna.storages._rdb.models import BaseModel
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Text, inspect
+from sqlalchemy import text as sql
+from sqlalchemy.dialects.mysql import LONGTEXT
 
 from hpo.core.rows import DamagedRow
 
@@ -22,6 +25,15 @@ COLUMNS: dict[str, set[str]] = {
     },
 }
 """Of Optuna's tables."""
+
+
+LONG = [
+    (table.name, column.name)
+    for table in BaseModel.metadata.tables.values()
+    for column in table.columns
+    if isinstance(column.type, Text)
+]
+"""Columns that hold JSON."""
 
 
 class OtherTables(Exception):
@@ -55,6 +67,28 @@ def check_columns(connection: Connection) -> None:
     table = _incomplete(connection)
     if table is not None:
         raise DamagedRow(f"its table {table!r} lacks columns")
+
+
+def check_triggers(connection: Connection) -> None:
+    """Whether nothing changes rows of a SQLite file that this program writes.
+
+    Raises:
+        DamagedRow: a trigger does.
+    """
+    query = sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+    name = connection.execute(query).scalar()
+    if name is not None:
+        raise DamagedRow(f"its trigger {name!r} would change what is written")
+
+
+def widen(connection: Connection) -> None:
+    """Have MySQL and MariaDB hold JSON of any length: their TEXT ends at 64 kB, as a study's curves
+    do not."""
+    found = inspect(connection)
+    for table, column in LONG:
+        types = {each["name"]: each["type"] for each in found.get_columns(table)}
+        if not isinstance(types[column], LONGTEXT):
+            connection.execute(sql(f"ALTER TABLE {table} MODIFY {column} LONGTEXT"))
 
 
 def _incomplete(connection: Connection) -> str | None:

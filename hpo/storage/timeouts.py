@@ -61,7 +61,10 @@ POSTGRESQL_SESSION = (
 )
 
 
-MYSQL_SESSION = "set session wait_timeout = {rest}, innodb_lock_wait_timeout = {rest}"
+MYSQL_SESSION = (
+    "set session wait_timeout = {rest}, innodb_lock_wait_timeout = {rest}, "
+    "sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES')"
+)
 """MySQL knows no limit for a transaction alone: connections that rest are closed, and made
 again."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from sqlalchemy.orm import Session
 
 from hpo.controller import Controller
 from hpo.core.failures import StorageError
+from hpo.core.objective import Event, Request
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Trial
 from hpo.storage import database, lease
-from hpo.storage.database import ConnectionLost
+from hpo.storage.database import ConnectionLost, Database
 from hpo.storage.record import database_of, load_study, open_study, read_run
-from tests import postgres
+from tests import mysql, postgres
 from tests.hpo.cutting import counted
-from tests.hpo.toy_objective import Once, ToyObjective, spec
+from tests.hpo.toy_objective import Once, ToyObjective, ToyResult, spec
 
 
 def study(**fields: Any) -> StudySpec:
@@ -159,3 +161,35 @@ def test_a_read_within_sees_what_was_written_before(url: str) -> None:
 
     database_of(found).together(write)
     assert seen == [{"a": 1}, {"a": 2}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Long(ToyObjective):
+    """Gives curves of more than the 64 kB that MySQL's TEXT holds, and notes in any writing."""
+
+    def evaluate(
+        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
+    ) -> list[ToyResult]:
+        curve = [[float(step), 3.0 + 1 / (step + 3)] for step in range(4000)]
+        return [
+            replace(each, curves={"train_loss": curve}, notes=["Grüße 世 \U0001f600"])
+            for each in super().evaluate(requests, on_event)
+        ]
+
+
+def test_curves_of_any_length_and_notes_in_any_writing_come_back(url: str) -> None:
+    long = study(objective=Long(), trials=2)
+    run = Controller(long, url).run()
+    assert run.trials == Controller(long, "sqlite://").run().trials
+    assert [len(each.curves["train_loss"]) for each in run.trials] == [4000, 4000]
+
+
+def test_a_server_that_cuts_what_is_too_long_is_asked_to_refuse_it(mariadb: mysql.Server) -> None:
+    mariadb.said("set global sql_mode = ''")
+    try:
+        opened = Database(mariadb.database("lax"))
+        with opened.engine.connect() as connection:
+            mode = connection.exec_driver_sql("select @@sql_mode").scalar()
+    finally:
+        mariadb.said("set global sql_mode = default")
+    assert "STRICT_ALL_TABLES" in str(mode)
