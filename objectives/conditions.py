@@ -56,7 +56,7 @@ def of_recipe(recipe: Recipe, notes: Stages | None = None) -> dict[str, str]:
 
 
 def of_vision(recipe: VisionRecipe) -> dict[str, str]:
-    """The same of an image classifier's trials; data of the hub is taken to stay as it is."""
+    """What an image classifier's trials depend on; data of the hub is taken to stay as it is."""
     images = recipe.images
     if not isinstance(images, Cifar10):
         return library_versions()

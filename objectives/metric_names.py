@@ -21,7 +21,7 @@ TASK_ONCE = ("before", "chance", "lr", "loss_before_nats")
 TASK_OVER_SEEDS = ("after", "gain", "loss_after_nats")
 
 
-def of_recipe(recipe: Recipe) -> frozenset[str]:
+def plasticity_metrics(recipe: Recipe) -> frozenset[str]:
     """All metrics of a language model's trial at full fidelity, with their standard errors."""
     tasks = [task.name for task in recipe.finetune.tasks]
     over_seeds = {name for name in OVER_SEEDS if _is_measured(recipe, name)}
@@ -32,7 +32,7 @@ def of_recipe(recipe: Recipe) -> frozenset[str]:
     return frozenset(once | over_seeds | errors | _of_probes(recipe, tasks))
 
 
-def of_vision(recipe: VisionRecipe) -> frozenset[str]:
+def vision_metrics(recipe: VisionRecipe) -> frozenset[str]:
     """All metrics of an image classifier's trial at full fidelity."""
     found = {f"{part}_{kind}" for part in ("training", "validation") for kind in ("loss", "error")}
     found |= {"generalisation_gap", "tau_frac"}

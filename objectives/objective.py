@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from objectives import conditions, metric_names, results, turns
 from objectives.config import reference
 from objectives.config.execution import Compute, Execution, check_device
 from objectives.config.locations import located
 from objectives.config.paths import Value
-from objectives.config.recipe import SHORT_FORMS, Recipe
+from objectives.config.recipe import Recipe
+from objectives.config.tree import SHORT_FORMS, RecipeTree
 from objectives.export import bundle
-from objectives.export.bundle import ExportSummary
+from objectives.export.bundle import ExportSummary, TrialArtifacts
 from objectives.pipeline import Pipeline
 from objectives.preflight import checks, estimates
 from objectives.pretraining.data_cache import DataCache
 from objectives.pretraining.job import job_of
 from objectives.pretraining.reuse import reused
-from objectives.progress import Event, Progress
+from objectives.progress import Report
 from objectives.results import TrialFailed
-from objectives.store.store import Store
 from objectives.training import device_memory, lr_schedule
 from objectives.types import Request, Result
 
-
-class Tree(Protocol):
-    """A tree of hyperparameters."""
-
-    def with_params(self, params: Mapping[str, Value]) -> Self:
-        """A copy with these paths set."""
-
-    def paths(self) -> dict[str, Value]:
-        """Every path and its value."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-
-
-T = TypeVar("T", bound=Tree)
+T = TypeVar("T", bound=RecipeTree)
 
 
 class Objective(ABC, Generic[T]):
@@ -76,9 +63,7 @@ class Objective(ABC, Generic[T]):
         return result
 
     @abstractmethod
-    def evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
-    ) -> list[Result]:
+    def evaluate(self, requests: Sequence[Request], on_event: Report | None = None) -> list[Result]:
         """Measure a batch; one result a request, in order."""
 
     @abstractmethod
@@ -94,7 +79,7 @@ class Objective(ABC, Generic[T]):
         self.recipe.with_params(params)
 
     def with_params(self, params: Mapping[str, Value]) -> Self:
-        """The same objective with these values as its fixed ones."""
+        """A copy with these values as its fixed ones."""
         return self._changed(
             self.recipe.with_params(params), self.located.with_params(params), self.execution
         )
@@ -142,11 +127,9 @@ class PlasticityObjective(Objective[Recipe]):
     def __init__(self, recipe: Recipe, execution: Execution | None = None) -> None:
         super().__init__(recipe, execution)
         _check_schedules(recipe)
-        self._prepared = DataCache()
+        self._data = DataCache()
 
-    def evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
-    ) -> list[Result]:
+    def evaluate(self, requests: Sequence[Request], on_event: Report | None = None) -> list[Result]:
         """Measure a batch; one result a request, in order.
 
         `on_event` receives progress events after every step; an exception it raises stops the work
@@ -168,7 +151,7 @@ class PlasticityObjective(Objective[Recipe]):
             ValueError: something is not there or does not go together.
         """
         with turns.turn(None):
-            checks.check(self.located, requests, self.execution)
+            checks.check_requests(self.located, requests, self.execution)
 
     def estimate(
         self, requests: Sequence[Request], *, together: int = 1, timed: bool = True
@@ -191,7 +174,7 @@ class PlasticityObjective(Objective[Recipe]):
 
     def metrics(self) -> frozenset[str]:
         """All metrics that a whole request may give."""
-        return metric_names.of_recipe(self.recipe)
+        return metric_names.plasticity_metrics(self.recipe)
 
     def meanings(self) -> dict[str, str]:
         """What each metric is, in a few words."""
@@ -220,7 +203,7 @@ class PlasticityObjective(Objective[Recipe]):
             return 0.0
 
     def export(
-        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
+        self, request: Request, folder: Path, on_event: Report | None = None
     ) -> ExportSummary:
         """Write a request's weights and recipe into the folder; see `objectives.export.bundle`.
 
@@ -239,56 +222,48 @@ class PlasticityObjective(Objective[Recipe]):
             seed=request["seed"],
         )
         job = job_of(bare.located, asked, bare.execution)
-        bare._prepared = DataCache(weights_of=lambda text: job.key(text, job.first_steps))
+        bare._data = DataCache(weights_of=lambda text: job.key(text, job.first_steps))
         with turns.turn(on_event) as tell:
             return bare._export(asked, folder, tell)
 
-    def _evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None]
-    ) -> list[Result]:
+    def _evaluate(self, requests: Sequence[Request], on_event: Report) -> list[Result]:
+        with self._pipeline(requests, on_event) as pipeline:
+            return pipeline.run()
+
+    def _export(self, request: Request, folder: Path, on_event: Report) -> ExportSummary:
+        with self._pipeline([request], on_event) as pipeline:
+            (result,) = pipeline.run()
+            if result.failure is not None:
+                raise ValueError(f"the trial has no weights to export: {result.failure}.")
+            (trial,) = pipeline.trials
+            return bundle.write_bundle(folder, TrialArtifacts.of(trial), result, pipeline.runtime)
+
+    @contextlib.contextmanager
+    def _pipeline(self, requests: Sequence[Request], on_event: Report) -> Iterator[Pipeline]:
+        """A pipeline with its store, which is closed at the end."""
         check_device(self.execution.device_name)
         store = self.execution.open_store()
         try:
-            for stage, key in self._prepared.stages():
+            for stage, key in self._data.stages():
                 store.use(stage, key)
-            return self._batch(requests, store, on_event).run()
+            yield Pipeline(
+                recipe=self.located,
+                data=self._data,
+                requests=requests,
+                store=store,
+                execution=self.execution,
+                on_event=on_event,
+            )
         finally:
-            store.close(keep=self._prepared.stages())
+            store.close(keep=self._data.stages())
             device_memory.trim_malloc()
-
-    def _export(
-        self, request: Request, folder: Path, on_event: Callable[[Event], None]
-    ) -> ExportSummary:
-        (result,) = self._evaluate([request], on_event)
-        if result.failure is not None:
-            raise ValueError(f"the trial has no weights to export: {result.failure}.")
-        store = self.execution.open_store()
-        try:
-            batch = self._batch([request], store, on_event)
-            report, lanes = Progress(on_event, 0), self.execution.lanes
-            return bundle.write(folder, batch.trained(report), result, store, lanes, report)
-        finally:
-            store.close(keep=self._prepared.stages())
-            device_memory.trim_malloc()
-
-    def _batch(
-        self, requests: Sequence[Request], store: Store, on_event: Callable[[Event], None]
-    ) -> Pipeline:
-        return Pipeline(
-            recipe=self.located,
-            prepared=self._prepared,
-            requests=requests,
-            store=store,
-            execution=self.execution,
-            on_event=on_event,
-        )
 
 
 def _check_schedules(recipe: Recipe) -> None:
     """Raise ValueError if a warmup is longer than the whole run, so that it fits no shorter one."""
     pre, fine = recipe.pretrain, recipe.finetune
-    lr_schedule.check(pre.schedule, pre.steps, "pretrain.schedule")
+    lr_schedule.check_schedule(pre.schedule, pre.steps, "pretrain.schedule")
     if pre.mid is not None:
-        lr_schedule.check(pre.mid.schedule, pre.mid.steps, "pretrain.mid.schedule")
+        lr_schedule.check_schedule(pre.mid.schedule, pre.mid.steps, "pretrain.mid.schedule")
     if fine.steps is not None:
-        lr_schedule.check(fine.schedule, fine.steps, "finetune.schedule")
+        lr_schedule.check_schedule(fine.schedule, fine.steps, "finetune.schedule")

@@ -9,6 +9,10 @@ from typing import Any, TypeAlias
 Event: TypeAlias = dict[str, Any]
 
 
+Report: TypeAlias = Callable[[Event], None]
+"""Hears of progress; what it raises stops the work."""
+
+
 TELL_S = 0.2
 """Seconds between two events."""
 
@@ -16,12 +20,14 @@ TELL_S = 0.2
 class Progress:
     """Turns training steps into events a person can read, a few a second."""
 
-    def __init__(
-        self, on_event: Callable[[Event], None], total: float, unit: str = "tokens"
-    ) -> None:
+    def __init__(self, on_event: Report, total: float, unit: str = "tokens") -> None:
         """`total`: how many tokens, or other units, there are to be trained on."""
         self.on_event, self.total, self.unit = on_event, max(total, 1.0), unit
         self.done, self.since, self.told_at = 0.0, 0.0, time.monotonic()
+
+    def expect(self, total: float) -> None:
+        """There is so much to be trained on; time counts from here."""
+        self.total, self.told_at = max(total, 1.0), time.monotonic()
 
     def settle(self, expected: float, done: float) -> None:
         """Of what was expected, only this had to be done: the rest was found finished."""

@@ -1,20 +1,25 @@
-"""From what was measured on a base and its fine-tunes to a flat result. Pure functions."""
+"""From the record of a trial to its flat result. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from objectives.config.recipe import Recipe
 from objectives.data.tasks import Task
 from objectives.data.token_dataset import TokenDataset
+from objectives.finetuning.checkpoints import NOTHING
 from objectives.finetuning.lr_search import Outcome
 from objectives.pretraining.job import PretrainJob
+from objectives.probes import runner
 from objectives.training import weight_decay_schedule
-from objectives.types import Result
+from objectives.trial import Trial
+from objectives.types import Curve, Result, curve, finite_points
+
+CURVE_POINTS = 64
+"""Of the training loss and of the learning rate."""
 
 
 class TrialFailed(RuntimeError):
@@ -23,10 +28,6 @@ class TrialFailed(RuntimeError):
     def __init__(self, result: Result) -> None:
         super().__init__(result.failure)
         self.result = result
-
-
-DIVERGED_LOSS_RATIO = 2.0
-"""A base whose loss ends above this many times ln(vocabulary) has diverged; assumed."""
 
 
 EARLY = frozenset(
@@ -38,32 +39,60 @@ EARLY = frozenset(
 """What is known of a base before it is fine-tuned."""
 
 
-def base_metrics(
-    recipe: Recipe,
-    steps: int,
-    *,
-    base_loss: float,
-    train_loss: float,
-    bytes_per_token: float,
-    num_params: int,
-) -> dict[str, float]:
+def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
+    """The result of a trial at the end of the pipeline.
+
+    `time_s` is its share of the wall time, `peak_bytes` the most memory that was in use.
+    """
+    if trial.base is None:
+        return Result(failure=trial.failure)
+    cost = _cost(trial) | {"time_s": time_s, "peak_memory_gib": peak_bytes / 2**30}
+    curves = _base_curves(trial)
+    if trial.failure is not None:
+        return Result(failure=trial.failure, curves=curves, cost=cost, labels=_labels(trial))
+    pairs = zip(trial.tasks, trial.outcomes, strict=True)
+    last = [float(trial.job.steps), trial.measured.losses["curve_loss"]]
+    curves["val_loss"] = [*trial.base.validation_of(trial.job), last]
+    curves |= {f"finetune.{task.name}": outcome.curve for task, outcome in pairs}
+    return Result(
+        metrics=_base_metrics(trial) | _task_metrics(trial) | runner.metrics(trial.probes),
+        labels=_labels(trial),
+        curves=curves | runner.curves(trial.probes),
+        cost=runner.with_cost(cost, trial.probes, trial.flops_per_token),
+        notes=[*_notes(trial), *runner.notes(trial.probes)],
+    )
+
+
+def _base_metrics(trial: Trial) -> dict[str, float]:
     """Metrics of the pretrained model.
 
     `tau_frac` is the AdamW timescale 1 / (lr wd) over the run's steps (arXiv 2405.13698; left out
     where there is none, as without decay); `tokens_per_param` counts all parameters.
     """
-    pre = recipe.pretrain
+    pre, losses, steps = trial.job.recipe.pretrain, trial.measured.losses, trial.job.steps
+    base_loss, train_loss = losses["base_loss"], losses["train_loss"]
     tokens = steps * pre.batch_size * pre.seq_len
     metrics = {
         "base_loss": base_loss,
-        "base_bits_per_byte": base_loss / math.log(2) / bytes_per_token,
+        "base_bits_per_byte": base_loss / math.log(2) / trial.corpus.bytes_per_token,
         "base_perplexity": math.exp(base_loss),
         "train_loss": train_loss,
         "train_validation_gap": base_loss - train_loss,
-        "tokens_per_param": tokens / num_params,
+        "tokens_per_param": tokens / trial.num_params,
     }
     tau_frac = weight_decay_schedule.tau_frac(pre, steps)
-    return metrics if tau_frac is None else metrics | {"tau_frac": tau_frac}
+    if tau_frac is not None:
+        metrics["tau_frac"] = tau_frac
+    if trial.job.second is not None:
+        metrics["mid_loss"] = losses["mid_loss"]
+    return metrics
+
+
+def _task_metrics(trial: Trial) -> dict[str, float]:
+    if not trial.outcomes:
+        return {}
+    sample_loss = trial.measured.losses.get("sample_loss", math.nan)
+    return task_metrics(trial.tasks, trial.outcomes, sample_loss)
 
 
 def task_metrics(
@@ -97,112 +126,92 @@ def task_metrics(
     return metrics
 
 
-def divergence(lost_at: int, steps: int, of_reference: bool) -> str:
-    """Why there is no base; `lost_at` is a step from 0, the horizon's number where the weights that
-    the last step left are not finite.
+def _base_curves(trial: Trial) -> dict[str, Curve]:
+    base, job = trial.model, trial.job
+    steps = np.arange(1, job.steps + 1)
+    picked = np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS).round().astype(int))
+    rates = base.rates_of(job)
+    lr = [[float(steps[index]), float(rates[index])] for index in picked if index < len(rates)]
+    curves = {
+        "train_loss": finite_points(curve(base.losses, CURVE_POINTS)),
+        "lr": finite_points(lr),
+    }
+    if job.merge is not None:
+        weights = zip(job.merge.steps, job.merge.weights, strict=True)
+        curves["merge_weight"] = [[float(step), weight] for step, weight in weights]
+    return curves
+
+
+def _cost(trial: Trial) -> dict[str, float]:
+    """What this request took now, and what it found done; shared work is split evenly.
+
+    `flops` counts training only: 6 N + attention for each pretraining token, the same for each
+    fine-tuning token (an upper bound for adapters). `device_s` are seconds of training. Of a trial
+    that failed the fine-tunes are not counted.
     """
-    what = (
-        f"weights are not finite after the last step, {steps}"
-        if lost_at >= steps
-        else f"loss not finite at step {lost_at + 1}"
-    )
-    if of_reference:
-        return (
-            "the run that pretrain.effective_lr_of names diverged, so there is no effective rate "
-            f"to follow: {what}; lower pretrain.lr"
-        )
-    return f"pretraining diverged: {what}; lower pretrain.lr"
-
-
-def unfit_base(losses: Mapping[str, float], vocab_size: int) -> str | None:
-    """Why a base with these losses counts as diverged, None if it does not."""
-    loss = losses["base_loss"]
-    if math.isfinite(loss) and not loss <= DIVERGED_LOSS_RATIO * math.log(vocab_size):
-        return (
-            f"pretraining diverged: base loss {loss:.3g} nats, more than "
-            f"{DIVERGED_LOSS_RATIO:g} times that of guessing; lower pretrain.lr"
-        )
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            return f"pretraining diverged: {name} of the base is {value}; lower pretrain.lr"
-    return None
-
-
-def unfit_tunes(task_list: Sequence[Task], outcomes: Sequence[Outcome]) -> str | None:
-    """Why a base's fine-tunes give no scores, None if they do."""
-    pairs = list(zip(task_list, outcomes, strict=True))
-    dead = [task.name for task, each in pairs if not math.isfinite(min(each.tried.values()))]
-    if dead:
-        return f"fine-tuning on {', '.join(dead)} diverged at every learning rate"
-    reasons = (_unfit(task.name, outcome) for task, outcome in pairs)
-    return next((reason for reason in reasons if reason is not None), None)
-
-
-def _unfit(name: str, outcome: Outcome) -> str | None:
-    if math.isnan(outcome.lr):
-        best = min(outcome.tried, key=lambda rate: outcome.tried[rate])
-        return (
-            f"fine-tuning on {name} diverged at the chosen learning rate {best:g} with one of the "
-            "further seeds; lower finetune.lrs, or raise finetune.selection_seeds"
-        )
-    for what, values in _scores(outcome).items():
-        if not all(map(math.isfinite, values)):
-            return f"the {what} fine-tuning on {name} is not finite; lower finetune.lrs"
-    return None
-
-
-def is_finite(outcome: Outcome) -> bool:
-    """Whether all that was scored is a number."""
-    return all(math.isfinite(value) for values in _scores(outcome).values() for value in values)
-
-
-def _scores(outcome: Outcome) -> dict[str, list[float]]:
+    base, pre = trial.model, trial.job.recipe.pretrain
+    failed = trial.failure is not None
+    now, tuning = (NOTHING, NOTHING) if failed else (trial.work, trial.measured.tuning)
+    a_step = pre.batch_size * pre.seq_len
+    tokens = base.trained_steps * a_step + now.tokens
+    steps = len(base.losses) + base.reference_steps
     return {
-        "score before": [outcome.before],
-        "loss before": [outcome.loss_before],
-        "score after": outcome.after,
-        "loss after": outcome.loss_after,
-        "base loss after": outcome.base_loss_after,
+        "tokens": tokens,
+        "tokens_reused": steps * a_step + tuning.tokens - tokens,
+        "device_s": base.trained_s + now.seconds,
+        # In pairs: equal sums of equal parts leave exactly nothing.
+        "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
+        "flops": trial.flops_per_token * tokens,
     }
 
 
-def labels(job: PretrainJob) -> list[str]:
-    """What sets the job's base apart from one that was trained as its schedule says."""
-    return [] if job.merge is None else ["merged"]
+def _labels(trial: Trial) -> list[str]:
+    """What sets the base apart from one that was trained as its schedule says."""
+    return [] if trial.job.merge is None else ["merged"]
 
 
-def notes(
-    job: PretrainJob,
-    corpus: TokenDataset,
-    task_list: Sequence[Task],
-    outcomes: Sequence[Outcome],
-    *,
-    unmeasured: int = 0,
-) -> list[str]:
-    """What a reader of the result should know; `unmeasured` points lack on the validation curve."""
+def _notes(trial: Trial) -> list[str]:
+    """What a reader of the result should know."""
+    notes = list(trial.notes) if trial.outcomes else []
+    return [*notes, *_base_notes(trial), *_task_notes(trial)]
+
+
+def _base_notes(trial: Trial) -> list[str]:
+    job, merge = trial.job, trial.job.merge
     found = []
+    unmeasured = len(job.eval_steps()) - len(trial.model.validation_of(job))
     if unmeasured:
         found.append(
             f"the validation curve lacks {unmeasured} points: the base was pretrained before, with "
             "other pretrain.evals or pretrain.curve_tokens"
         )
-    if job.merge is not None:
+    if merge is not None:
         found.append(
-            f"merged, not trained: the base is the mean of {len(job.merge.steps)} checkpoints of "
-            f"the run without this decay, steps {job.merge.steps[0]} to {job.merge.steps[-1]}, "
+            f"merged, not trained: the base is the mean of {len(merge.steps)} checkpoints of "
+            f"the run without this decay, steps {merge.steps[0]} to {merge.steps[-1]}, "
             "which only approximates the decay"
         )
+    return [*found, *text_notes(job, trial.corpus)]
+
+
+def text_notes(job: PretrainJob, corpus: TokenDataset) -> list[str]:
+    """What a reader should know of the text of a run: how often it is seen, and its own notes."""
     goes_on = job.second is None or job.goes_on(corpus)
     phases = [("run", corpus, job.steps if goes_on else job.first_steps)]
     if job.second is not None and not goes_on:
         phases.append(("second phase", job.second, job.steps - job.first_steps))
+    pre, found = job.recipe.pretrain, list[str]()
     for name, text, steps in phases:
-        pre = job.recipe.pretrain
         epochs = text.epochs(steps * pre.batch_size * pre.seq_len, pre.seq_len)
         if epochs > 1:
             found.append(f"the {name} sees its training text {epochs:.1f} times")
         found += text.notes
-    for task, outcome in zip(task_list, outcomes, strict=True):
+    return found
+
+
+def _task_notes(trial: Trial) -> list[str]:
+    found: list[str] = []
+    for task, outcome in zip(trial.tasks, trial.outcomes, strict=True):
         found += task.notes
         if task.left_out:
             found.append(f"task {task.name}: {task.left_out} rows were too long and left out")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NotRequired, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.config.paths import Value
+
+Curve = list[list[float]]
+"""Points [step, value]."""
 
 
 class Request(TypedDict):
@@ -26,7 +34,7 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds; of a probe,
     over its random draws."""
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
     """Name -> points [step, value]; [layer, value] where the name ends in `_by_layer`."""
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
@@ -34,3 +42,14 @@ class Result:
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     """What must be said wherever the trial is named, such as "merged"."""
+
+
+def curve(losses: NDArray[np.float64], points: int) -> Curve:
+    """[step, mean loss of the steps since the last point] at about this many points."""
+    ends = np.unique(np.linspace(0, len(losses), min(points, len(losses)) + 1).round().astype(int))
+    return [[float(end), float(losses[start:end].mean())] for start, end in pairwise(ends)]
+
+
+def finite_points(points: Curve) -> Curve:
+    """Without the points whose value is not finite."""
+    return [point for point in points if math.isfinite(point[1])]

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from objectives import Recipe, VisionRecipe
-from objectives.config.recipe import SHORT_FORMS
 from objectives.config.reference import parameters
+from objectives.config.tree import SHORT_FORMS
 from tests.bench import tables
 
 ROOT = Path(__file__).parents[1]

@@ -17,9 +17,9 @@ import torch
 
 from hpo.cli import main
 from objectives import progress
-from objectives.pretraining import sweep
 from objectives.store import store
 from objectives.store.maintenance import IN_PROGRESS
+from objectives.training import setup
 
 Where = tuple[str, int]
 """Start of a stage's name, and its step; 0 for any."""
@@ -39,7 +39,7 @@ def run(
     os.dup2(handle, 2)
     torch.set_num_threads(1)
     progress.TELL_S = 0.0
-    sweep.CHECKPOINT_S = 0.05
+    setup.CHECKPOINT_S = 0.05
     if signals is not None and at is not None:
         _signal_at(signals, at)
     if entries is not None:

@@ -43,8 +43,9 @@ LAYERS = {
             (
                 "progress", "turns", "waiting", "store", "config", "types", "models", "data",
                  "training",
-                "pretraining", "finetuning", "probes", "results", "conditions", "metric_names",
-                "export", "pipeline", "preflight", "objective", "vision",
+                "pretraining", "finetuning", "probes", "trial", "failures", "results",
+                "conditions", "metric_names", "export", "pipeline", "preflight", "objective",
+                "vision",
             )
         ]
         for place, name in enumerate(ORDER)

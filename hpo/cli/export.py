@@ -93,7 +93,7 @@ def _tell(
     if tokens:
         number = format.number(tokens, 3)
         lines.append(f"Trained again, as the store did not hold it any more: {number} tokens")
-    if any(exported.lost.values()):
+    if any(exported.unsupported.values()):
         lines.append(f"What the files for other trainers cannot express is in {CARD}")
     for line in lines:
         console.print(Text(f"{line}."), soft_wrap=True)

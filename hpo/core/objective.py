@@ -105,7 +105,7 @@ class Exported(Protocol):
         """What was measured for what was written, with the cost of having it again."""
 
     @property
-    def lost(self) -> dict[str, list[str]]:
+    def unsupported(self) -> dict[str, list[str]]:
         """File -> what of the recipe it cannot express, a sentence each."""
 
 

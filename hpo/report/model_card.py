@@ -162,11 +162,11 @@ def _params(trial: Trial) -> list[tuple[str, str]]:
 
 
 def _lost(exported: Exported) -> Iterable[str]:
-    files = [sentences for sentences in exported.lost.values() if sentences]
+    files = [sentences for sentences in exported.unsupported.values() if sentences]
     common = [each for each in (files[0] if files else []) if all(each in some for some in files)]
     if common and len(files) > 1:
         yield f"all of them: {'; '.join(common)}"
-    for name, sentences in exported.lost.items():
+    for name, sentences in exported.unsupported.items():
         own = [each for each in sentences if len(files) < 2 or each not in common]
         if own:
             yield f"{name}: {'; '.join(own)}"
@@ -255,7 +255,7 @@ def as_json(run: Run, trial: Trial, exported: Exported) -> dict[str, Any]:
         "run": run.name,
         "trial": trial.number,
         "files": dict(exported.files),
-        "not_expressed": {name: list(lost) for name, lost in exported.lost.items()},
+        "not_expressed": {name: list(lost) for name, lost in exported.unsupported.items()},
         "metrics": dict(metrics),
         "tokens_trained": exported.result.cost.get("tokens", 0.0),
         "differences": differences(trial, exported),

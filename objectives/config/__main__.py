@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from objectives.config.recipe import SHORT_FORMS, Recipe
+from objectives.config.recipe import Recipe
 from objectives.config.reference import as_json, parameters
+from objectives.config.tree import SHORT_FORMS
 
 print(json.dumps(as_json(parameters(Recipe(), SHORT_FORMS)), allow_nan=False))

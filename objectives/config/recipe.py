@@ -8,16 +8,14 @@ outside, strictly: a string is never taken for a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal
+from typing import Literal
 
-from objectives.config import paths
 from objectives.config.config_class import config_class
 from objectives.config.data import Corpus
-from objectives.config.paths import Value
 from objectives.config.probes import Probes
 from objectives.config.training import Finetune, Pretrain, _check_followed
+from objectives.config.tree import RecipeTree
 
 PresetName = Literal[
     "llama-0.06m",
@@ -50,12 +48,8 @@ class Model:
     """Pretrained weights (hub name or folder) to continue from; None starts at random."""
 
 
-SHORT_FORMS = {"pretrain.weight_decay": "pretrain.weight_decay.value"}
-"""Subtrees that a number may represent -> the path that it sets."""
-
-
 @config_class
-class Recipe:
+class Recipe(RecipeTree):
     """Everything one trial does."""
 
     model: Model = field(default_factory=Model)
@@ -65,71 +59,50 @@ class Recipe:
     probes: Probes = field(default_factory=Probes)
 
     def __post_init__(self) -> None:
-        pre, fine = self.pretrain, self.finetune
-        if pre.batch_size % pre.accumulation:
-            raise ValueError(
-                f"pretrain.accumulation must divide pretrain.batch_size, got {pre.accumulation} "
-                f"and {pre.batch_size}; choose a divisor."
-            )
-        if (fine.steps is None) == (fine.epochs is None):
-            raise ValueError(
-                "exactly one of finetune.steps and finetune.epochs must be set, got "
-                f"{fine.steps} and {fine.epochs}; set the other to None."
-            )
         if (self.model.preset is None) == (self.model.config is None):
             raise ValueError(
                 "exactly one of model.preset and model.config must be set, got "
                 f"{self.model.preset!r} and {self.model.config!r}; set the other to None."
             )
-        if fine.selection_seeds > fine.seeds:
-            raise ValueError(
-                f"finetune.selection_seeds must be at most finetune.seeds, got "
-                f"{fine.selection_seeds} and {fine.seeds}."
-            )
-        if pre.mid is not None and pre.schedule.decay == "merged":
-            raise ValueError(
-                "pretrain.schedule.decay must be 'trained' where pretrain.mid follows, got "
-                "'merged'; a mean of checkpoints has no AdamW memory to go on with, so merge "
-                "pretrain.mid.schedule, or set pretrain.mid to None."
-            )
-        _check_followed(pre)
-        if fine.schedule.decay == "merged":
-            raise ValueError(
-                "finetune.schedule.decay must be 'trained', got 'merged'; only a pretraining "
-                "schedule can be merged."
-            )
-        if len(set(fine.lrs)) < len(fine.lrs):
-            raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")
+        _check_pretrain(self.pretrain)
+        _check_finetune(self.finetune)
         if len(set(self.probes.run)) < len(self.probes.run):
             raise ValueError(f"probes.run must name each probe once, got {self.probes.run}.")
-        names = [task.name for task in fine.tasks]
-        if len(set(names)) < len(names):
-            raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-able data."""
-        return paths.to_dict(self)
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Recipe:
-        """The recipe from `to_dict`'s data.
+def _check_pretrain(pre: Pretrain) -> None:
+    if pre.batch_size % pre.accumulation:
+        raise ValueError(
+            f"pretrain.accumulation must divide pretrain.batch_size, got {pre.accumulation} "
+            f"and {pre.batch_size}; choose a divisor."
+        )
+    if pre.mid is not None and pre.schedule.decay == "merged":
+        raise ValueError(
+            "pretrain.schedule.decay must be 'trained' where pretrain.mid follows, got "
+            "'merged'; a mean of checkpoints has no AdamW memory to go on with, so merge "
+            "pretrain.mid.schedule, or set pretrain.mid to None."
+        )
+    _check_followed(pre)
 
-        Raises:
-            ValueError: an unknown path, a wrong type, a value out of range.
-        """
-        return paths.from_dict(Recipe, data, SHORT_FORMS)
 
-    def paths(self) -> dict[str, Value]:
-        """Every hyperparameter: dotted path -> value."""
-        return paths.paths(self)
-
-    def with_params(self, params: Mapping[str, Any]) -> Recipe:
-        """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
-
-        A number for `pretrain.weight_decay` sets its `value` and leaves the fields beside it.
-
-        Raises:
-            ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
-                hyperparameter by two names.
-        """
-        return paths.with_params(self, params, SHORT_FORMS)
+def _check_finetune(fine: Finetune) -> None:
+    if (fine.steps is None) == (fine.epochs is None):
+        raise ValueError(
+            "exactly one of finetune.steps and finetune.epochs must be set, got "
+            f"{fine.steps} and {fine.epochs}; set the other to None."
+        )
+    if fine.selection_seeds > fine.seeds:
+        raise ValueError(
+            f"finetune.selection_seeds must be at most finetune.seeds, got "
+            f"{fine.selection_seeds} and {fine.seeds}."
+        )
+    if fine.schedule.decay == "merged":
+        raise ValueError(
+            "finetune.schedule.decay must be 'trained', got 'merged'; only a pretraining "
+            "schedule can be merged."
+        )
+    if len(set(fine.lrs)) < len(fine.lrs):
+        raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")
+    names = [task.name for task in fine.tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")

@@ -7,13 +7,11 @@ read by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from objectives.config import paths
 from objectives.config.config_class import config_class
 from objectives.config.paths import (
     Beta,
@@ -23,11 +21,10 @@ from objectives.config.paths import (
     Positive,
     Several,
     Unit,
-    Value,
     Whole,
 )
-from objectives.config.recipe import SHORT_FORMS
 from objectives.config.training import Optimizer, Schedule
+from objectives.config.tree import RecipeTree
 from objectives.config.weight_decay import Multipliers, ShortWeightDecay, WeightDecay
 
 POLICIES = ("uniform", "awd", "cautious", "stable")
@@ -155,7 +152,7 @@ class VisionProbes:
 
 
 @config_class
-class VisionRecipe:
+class VisionRecipe(RecipeTree):
     """Everything one vision trial does."""
 
     model: ResNet = field(default_factory=ResNet)
@@ -189,29 +186,3 @@ class VisionRecipe:
             )
         if len(set(probes.run)) < len(probes.run):
             raise ValueError(f"probes.run must name each probe once, got {probes.run}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-able data."""
-        return paths.to_dict(self)
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> VisionRecipe:
-        """The recipe from `to_dict`'s data.
-
-        Raises:
-            ValueError: an unknown path, a wrong type, a value out of range.
-        """
-        return paths.from_dict(VisionRecipe, data, SHORT_FORMS)
-
-    def paths(self) -> dict[str, Value]:
-        """Every hyperparameter: dotted path -> value."""
-        return paths.paths(self)
-
-    def with_params(self, params: Mapping[str, Any]) -> VisionRecipe:
-        """A copy with the given paths set, to leaves or to whole subtrees of JSON-able data.
-
-        Raises:
-            ValueError: an unknown path (the nearest ones are named), a wrong type or range, one
-                hyperparameter by two names.
-        """
-        return paths.with_params(self, params, SHORT_FORMS)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,9 @@ from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.models import causal_lm
 from objectives.pretraining.checkpoints import BaseModel, Parameters
 from objectives.pretraining.job import PretrainJob
-from objectives.store.store import Store
+from objectives.training.runtime import Runtime
+from objectives.trial import Trial
 from objectives.types import Result
-
-Event = dict[str, Any]
-
 
 HARNESS_PREFIX = "hpo_"
 """Before a task's name in lm-evaluation-harness, where names are shared by all tasks."""
@@ -57,7 +55,7 @@ class ExportSummary:
     """Path below the folder -> what is there."""
     result: Result
     """What was measured for these weights, now or when they were trained."""
-    lost: dict[str, list[str]]
+    unsupported: dict[str, list[str]]
     """File of the recipe -> what it cannot express."""
 
 
@@ -71,35 +69,45 @@ class TrialArtifacts:
     base: BaseModel
     outcomes: Sequence[Outcome]
 
+    @staticmethod
+    def of(trial: Trial) -> TrialArtifacts:
+        """Those of a trial that the pipeline has measured."""
+        return TrialArtifacts(
+            job=trial.job,
+            corpus=trial.corpus,
+            tasks=trial.tasks,
+            base=trial.model,
+            outcomes=trial.outcomes,
+        )
+
     @property
     def config(self) -> PreTrainedConfig:
         """The model's."""
         return causal_lm.build_config(self.job.recipe.model, self.corpus.vocab_size)
 
 
-def write(
-    folder: Path, trained: TrialArtifacts, result: Result, store: Store, max_lanes: int | None,
-    report: Callable[[Event], None],
-) -> ExportSummary:  # fmt: skip
+def write_bundle(
+    folder: Path, trained: TrialArtifacts, result: Result, runtime: Runtime
+) -> ExportSummary:
     """Write all files into the folder."""
     config, tokenizer = trained.config, trained.corpus.tokenizer
     huggingface.write_model(folder / "base", config, trained.base.params, tokenizer)
     files = {"base": "the pretrained model and its tokenizer"}
-    arms = _arms(trained, store, max_lanes, report)
+    trainer = _trainer(trained, runtime)
     seeds = finetuning_seeds(trained.job.recipe.finetune, trained.job.seed)
     names = file_names([task.name for task in trained.tasks])
     for task, outcome in zip(trained.tasks, trained.outcomes, strict=True):
-        for seed, params in zip(seeds, _tuned(arms, task, outcome.lr, seeds), strict=True):
-            name = f"{arms.kind}/{names[task.name]}-{seed}"
+        for seed, params in zip(seeds, _tuned(trainer, task, outcome.lr, seeds), strict=True):
+            name = f"{trainer.kind}/{names[task.name]}-{seed}"
             files[name] = f"fine-tuned on {task.name} at rate {outcome.lr:g}, seed {seed}"
-            if arms.adapted is not None:
-                huggingface.write_adapter(folder / name, arms.adapted, params, folder / "base")
+            if trainer.adapted is not None:
+                huggingface.write_adapter(folder / name, trainer.adapted, params, folder / "base")
             else:
                 huggingface.write_model(folder / name, config, params, tokenizer)
-    lost = trainer_configs.write(TrainingPlan(trained.job, config), folder / "recipe")
+    lost = trainer_configs.write_configs(TrainingPlan(trained.job, config), folder / "recipe")
     files |= {f"recipe/{name}": what for name, (what, _) in trainer_configs.TARGETS.items()}
     files |= _evaluation(folder, trained, names)
-    return ExportSummary(files=files, result=result, lost=lost)
+    return ExportSummary(files=files, result=result, unsupported=lost)
 
 
 def file_names(tasks: Sequence[str]) -> dict[str, str]:
@@ -111,34 +119,32 @@ def file_names(tasks: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _arms(
-    trained: TrialArtifacts, store: Store, max_lanes: int | None, report: Callable[[Event], None]
-) -> FinetuneTrainer:
+def _trainer(trained: TrialArtifacts, runtime: Runtime) -> FinetuneTrainer:
     pre = trained.job.recipe.pretrain
-    arms = FinetuneTrainer(
+    trainer = FinetuneTrainer(
         trained.config,
         trained.job.recipe.finetune,
+        runtime,
         bf16=pre.precision == "bf16",
         device=trained.job.device,
-        store=store,
-        report=report,
-        max_lanes=max_lanes,
     )
-    arms.open([(trained.base.key, trained.base.params)], trained.tasks[0].validation)
-    return arms
+    trainer.open([(trained.base.key, trained.base.params)], trained.tasks[0].validation)
+    return trainer
 
 
-def _tuned(arms: FinetuneTrainer, task: Task, lr: float, seeds: Sequence[int]) -> list[Parameters]:
+def _tuned(
+    trainer: FinetuneTrainer, task: Task, lr: float, seeds: Sequence[int]
+) -> list[Parameters]:
     """Trained parameters at the chosen rate, one a seed, in the stages they were trained in."""
     found: list[Parameters] = []
 
     def take(base: int, rate: float, tuned: FinetuneResult) -> None:
         found.extend(tuned.params)
 
-    selecting = arms.fine.selection_seeds
+    selecting = trainer.fine.selection_seeds
     for some in (seeds[:selecting], seeds[selecting:]):
         if some:
-            arms.tune(task, {0: [lr]}, some, take)
+            trainer.tune(task, {0: [lr]}, some, take)
     return found
 
 

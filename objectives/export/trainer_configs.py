@@ -58,7 +58,7 @@ def hugging_face(plan: TrainingPlan) -> Written:
         "the rate of step t is the recipe's of step t - 1: schedulers count from 0",
         "per_device_train_batch_size is that of one device",
     ]
-    return Written(_json(text), plan.lost("matrices_and_embeddings") + lost)
+    return Written(_json(text), plan.unsupported("matrices_and_embeddings") + lost)
 
 
 def _hugging_face_schedule(plan: TrainingPlan) -> tuple[str, dict[str, Any], list[str]]:
@@ -85,7 +85,7 @@ def torchtitan(plan: TrainingPlan) -> Written:
     """A TOML job config."""
     pre, schedule = plan.pre, plan.schedule
     curve: dict[str, Any] = {"warmup_steps": plan.warmup_steps, "decay_ratio": 0.0}
-    lost = plan.lost("all")
+    lost = plan.unsupported("all")
     if plan.decay_steps and schedule.shape == "inverse_sqrt":
         lost.append("the shape inverse_sqrt: here the rate stays at its peak")
     elif plan.decay_steps:
@@ -121,7 +121,7 @@ def nanochat(plan: TrainingPlan) -> Written:
     """Flags of scripts.base_train."""
     pre, schedule, config = plan.pre, plan.schedule, plan.config
     layers, heads = config.num_hidden_layers, config.num_attention_heads
-    lost = plan.lost(None)
+    lost = plan.unsupported(None)
     if plan.decay_steps and schedule.shape != "linear":
         lost.append(f"the shape {schedule.shape!r}: the rate falls linearly here")
     if plan.decay_steps:
@@ -154,19 +154,9 @@ def nanochat(plan: TrainingPlan) -> Written:
 
 def litgpt(plan: TrainingPlan) -> Written:
     """YAML for `litgpt pretrain --config`."""
-    pre, schedule, config = plan.pre, plan.schedule, plan.config
-    lost = plan.lost("all")
-    floor = schedule.floor_ratio if plan.decay_steps else 1.0
-    cosine = plan.from_warmup and schedule.shape == "cosine"
-    if plan.decay_steps and not cosine:
-        held = "" if plan.from_warmup else f" in the last {plan.decay_steps} of {plan.steps} steps"
-        lost.append(
-            f"a rate that falls by {schedule.shape}{held}: LitGPT only has a cosine from the "
-            "warmup to the end, so that is here"
-        )
-    if not plan.decay_steps:
-        lost.append("Warmup-Stable-Only: written as a cosine whose floor is its peak")
-    lost.append("the warmup counts from 0: one step later than the recipe's")
+    pre, config = plan.pre, plan.config
+    lost = [*plan.unsupported("all"), *_litgpt_schedule_lost(plan)]
+    floor = plan.schedule.floor_ratio if plan.decay_steps else 1.0
     found = {
         "model_config": _litgpt_model(config),
         "precision": "bf16-mixed" if pre.precision == "bf16" else "32-true",
@@ -196,6 +186,21 @@ def litgpt(plan: TrainingPlan) -> Written:
         lost.append(f"the shape of a {config.model_type} model: give model_name or model_config")
     lost += _clip_lost(pre)
     return Written(_headed(lost) + yaml.safe_dump(found, sort_keys=False), lost)
+
+
+def _litgpt_schedule_lost(plan: TrainingPlan) -> list[str]:
+    """What of the schedule LitGPT's cosine does not express."""
+    lost = []
+    shape = plan.schedule.shape
+    if not plan.decay_steps:
+        lost.append("Warmup-Stable-Only: written as a cosine whose floor is its peak")
+    elif not plan.from_warmup or shape != "cosine":
+        held = "" if plan.from_warmup else f" in the last {plan.decay_steps} of {plan.steps} steps"
+        lost.append(
+            f"a rate that falls by {shape}{held}: LitGPT only has a cosine from the warmup to the "
+            "end, so that is here"
+        )
+    return [*lost, "the warmup counts from 0: one step later than the recipe's"]
 
 
 def _litgpt_model(config: PreTrainedConfig) -> dict[str, Any] | None:
@@ -238,14 +243,14 @@ def course(plan: TrainingPlan) -> Written:
     return Written(text, plan.not_the_rate)
 
 
-def write(plan: TrainingPlan, folder: Path) -> dict[str, list[str]]:
+def write_configs(plan: TrainingPlan, folder: Path) -> dict[str, list[str]]:
     """Write every target's file; returns file name -> what it cannot express."""
     folder.mkdir(parents=True, exist_ok=True)
     lost = {}
     for name, (_, target) in TARGETS.items():
         written = target(plan)
         (folder / name).write_text(written.text, encoding="utf-8")
-        lost[name] = written.lost
+        lost[name] = written.unsupported
     return lost
 
 

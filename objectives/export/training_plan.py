@@ -24,7 +24,7 @@ class Written:
     """A target's file."""
 
     text: str
-    lost: list[str]
+    unsupported: list[str]
     """What the file cannot express, a sentence each."""
 
 
@@ -90,7 +90,7 @@ class TrainingPlan:
             "(pretrain.effective_lr_of): here it is the schedule's"
         ]
 
-    def lost(self, decayed: Decayed | None) -> list[str]:
+    def unsupported(self, decayed: Decayed | None) -> list[str]:
         """What no target has; `decayed` is the set that this one decays, None if it cannot say."""
         decay, found = self.pre.weight_decay, [*NOT_OF_ANY, *self.not_the_rate]
         if self.pre.mid is not None:

@@ -29,10 +29,10 @@ from objectives.store import contents
 from objectives.store.contents import FLOATS, Array
 from objectives.store.entries import DamagedError, write_json
 from objectives.store.maintenance import IN_PROGRESS
-from objectives.store.store import Store
+from objectives.store.stages import Stages
 from objectives.training import loop
 
-STAGE, ON_THE_WAY = "tune", IN_PROGRESS
+STAGE = "tune"
 
 
 ROWS = ("values", "first", "second", "lost_at", "losses")
@@ -72,7 +72,7 @@ class FinetuneResult:
     """Keys in the store."""
 
     def with_seeds(self, more: FinetuneResult) -> FinetuneResult:
-        """The same with further seeds; the loss by which it was chosen stays."""
+        """The result with further seeds; the loss by which it was chosen stays."""
         return dataclasses.replace(
             self,
             params=self.params + more.params,
@@ -87,7 +87,7 @@ class PartialFinetune:
     """The lanes of a stage where they were stopped; all that later steps depend on."""
 
     rows: dict[str, Tensor]
-    """`values`, `first`, `second` [S, P], `lost_at` [S] as in `train.State`; `losses` [S, T]."""
+    """`values`, `first`, `second` [S, P]; `lost_at` [S], when each diverged; `losses` [S, T]."""
     work: Work
     """What it took so far."""
 
@@ -99,7 +99,7 @@ class PartialFinetune:
     @staticmethod
     def of(state: loop.State, losses: Sequence[Tensor], some: slice, work: Work) -> PartialFinetune:
         """Some lanes of a program; `losses` has [K] of each step."""
-        lanes = (state.rows.values, state.moments.first, state.moments.second, state.lost_at,
+        lanes = (state.rows.values, state.moments.first, state.moments.second, state.diverged_at,
                  torch.stack(list(losses), 1))  # fmt: skip
         rows = {name: each[some].cpu() for name, each in zip(ROWS, lanes, strict=True)}
         return PartialFinetune(rows, work)
@@ -112,7 +112,7 @@ def resume(
     rows = {name: torch.cat([each.rows[name] for each in stages]).to(device) for name in ROWS}
     state = loop.State.fresh(shapes, rows["values"])
     state.moments = dataclasses.replace(state.moments, first=rows["first"], second=rows["second"])
-    state.step, state.lost_at = stages[0].step, rows["lost_at"]
+    state.step, state.diverged_at = stages[0].step, rows["lost_at"]
     return state, list(rows["losses"].unbind(1))
 
 
@@ -131,14 +131,14 @@ class _Info:
 
 
 @dataclass(frozen=True)
-class _InfoHalfway:
+class _InfoPartial:
     """info.json of one on the way."""
 
     work: Work
 
 
-def load(
-    store: Store, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
+def load_tuned(
+    store: Stages, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
 ) -> FinetuneResult | None:
     """The finished stage with this key, None if it is not stored."""
     dtype = (torch.get_default_dtype(),)
@@ -160,7 +160,7 @@ def load(
     return tuned
 
 
-def save(store: Store, tuned: FinetuneResult) -> None:
+def save_tuned(store: Stages, tuned: FinetuneResult) -> None:
     """Store a finished stage under its key, and drop what was kept of it on the way."""
 
     def write(folder: Path) -> None:
@@ -176,32 +176,32 @@ def save(store: Store, tuned: FinetuneResult) -> None:
     _drop(store, _in_progress(store, key))
 
 
-def save_halfway(store: Store, key: str, halfway: PartialFinetune) -> None:
-    """Store where a stage is, in place of where it was before."""
+def save_partial(store: Stages, key: str, partial: PartialFinetune) -> None:
+    """Store the state of a stage, in place of an earlier one."""
 
     def write(folder: Path) -> None:
-        save_file(halfway.rows, folder / "rows.safetensors")
-        write_json(folder / "info.json", {"work": dataclasses.asdict(halfway.work)})
+        save_file(partial.rows, folder / "rows.safetensors")
+        write_json(folder / "info.json", {"work": dataclasses.asdict(partial.work)})
 
-    name = f"{halfway.step:09d}-{key}"
-    store.put(ON_THE_WAY, name, write, seconds=halfway.work.seconds)
+    name = f"{partial.step:09d}-{key}"
+    store.put(IN_PROGRESS, name, write, seconds=partial.work.seconds)
     _drop(store, [old for old in _in_progress(store, key) if old < name])
 
 
-def load_halfway(
-    store: Store, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
+def load_partial(
+    store: Stages, key: str, seeds: int, shapes: Mapping[str, torch.Size], steps: int
 ) -> PartialFinetune | None:
     """Where a stage that is not finished is, None if it has not begun."""
     for name in reversed(_in_progress(store, key)):
-        halfway = store.read(
-            ON_THE_WAY, name, functools.partial(_read_halfway, name, seeds, shapes, steps)
+        partial = store.read(
+            IN_PROGRESS, name, functools.partial(_read_partial, name, seeds, shapes, steps)
         )
-        if halfway is not None:  # else another process has just gone further
-            return halfway
+        if partial is not None:  # else another process has just gone further
+            return partial
     return None
 
 
-def _read_halfway(
+def _read_partial(
     name: str, seeds: int, shapes: Mapping[str, torch.Size], most: int, folder: Path
 ) -> PartialFinetune:
     dtype = (torch.get_default_dtype(),)
@@ -217,15 +217,15 @@ def _read_halfway(
     rows = contents.tensors(folder, "rows.safetensors", wanted)
     if not ((rows["lost_at"] >= loop.NEVER) & (rows["lost_at"] <= steps)).all():
         raise DamagedError("lost_at is no step")
-    return PartialFinetune(rows, contents.record(folder, "info.json", _InfoHalfway).work)
+    return PartialFinetune(rows, contents.record(folder, "info.json", _InfoPartial).work)
 
 
-def _drop(store: Store, names: Sequence[str]) -> None:
+def _drop(store: Stages, names: Sequence[str]) -> None:
     for name in names:
-        store.supersede(ON_THE_WAY, name)
+        store.supersede(IN_PROGRESS, name)
 
 
-def _in_progress(store: Store, key: str) -> list[str]:
+def _in_progress(store: Stages, key: str) -> list[str]:
     """Names of what is kept of the stage, by steps done."""
     form = re.compile(rf"[0-9]{{9}}-{key}")
-    return [name for name in store.keys(ON_THE_WAY) if form.fullmatch(name)]
+    return [name for name in store.keys(IN_PROGRESS) if form.fullmatch(name)]

@@ -1,4 +1,4 @@
-"""Which layers get LoRA adapters, told before anything is trained.
+"""Which layers get LoRA adapters, known before anything is trained.
 
 "all-linear" means every linear layer but the output layer. In transformers 5 the experts of a
 mixture are stacked into parameters of three dimensions, which are no linear layers, and PEFT

@@ -14,7 +14,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
 from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.pretraining.checkpoints import Parameters
-from objectives.pretraining.sweep import MOST_LANES
 from objectives.training import evaluation
+from objectives.types import Curve, curve
 
 CURVE_POINTS = 40
 
@@ -48,7 +47,7 @@ class Outcome:
     loss_after: list[float] = field(default_factory=list)
     base_loss_after: list[float] = field(default_factory=list)
     """Nats a token on the pretraining sample, if one was given; one a seed."""
-    curve: list[list[float]] = field(default_factory=list)
+    curve: Curve = field(default_factory=list)
     """[step, training loss], mean over seeds."""
     stages: list[str] = field(default_factory=list)
     """Keys of the stored fine-tunes; their seeds in order are the seeds of the lists above."""
@@ -59,7 +58,7 @@ class Outcome:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Outcome:
-        """The inverse of `to_dict`."""
+        """The outcome in the data of `to_dict`."""
         return Outcome(**{**data, "tried": dict(data["tried"])})
 
     @property
@@ -71,9 +70,9 @@ class Outcome:
 class Finetuner:
     """Tasks to fine-tune bases on."""
 
-    def __init__(self, arms: FinetuneTrainer, tasks: Sequence[Task], seed: int) -> None:
+    def __init__(self, trainer: FinetuneTrainer, tasks: Sequence[Task], seed: int) -> None:
         """`seed` is the trial's; each fine-tuning seed is drawn from it."""
-        self.arms, self.fine, self.tasks = arms, arms.fine, list(tasks)
+        self.trainer, self.fine, self.tasks = trainer, trainer.fine, list(tasks)
         self.seeds = finetuning_seeds(self.fine, seed)
 
     def run(
@@ -85,7 +84,7 @@ class Finetuner:
 
         `sample` [N, T + 1] measures forgetting.
         """
-        self.arms.open(bases, self.tasks[0].validation)
+        self.trainer.open(bases, self.tasks[0].validation)
         by_task = [self._on_task(task, len(bases), sample) for task in self.tasks]
         return [list(outcomes) for outcomes in zip(*by_task, strict=True)]
 
@@ -113,10 +112,10 @@ class Finetuner:
                 base: next_rates(self.fine.lrs, rates, extension)
                 for base, rates in enumerate(tried)
             }
-            self.arms.tune(task, wanted, selecting, choose)
+            self.trainer.tune(task, wanted, selecting, choose)
         if others:
             chosen = {base: [chosen_rate(tried[base])] for base in sorted(best)}
-            self.arms.tune(task, chosen, others, add)
+            self.trainer.tune(task, chosen, others, add)
         return self._score(task, tried, best, sample)
 
     def _score(
@@ -128,17 +127,17 @@ class Finetuner:
     ) -> list[Outcome]:
         """Score all bases on the task's test rows, before and after."""
         outcomes: list[Outcome] = []
-        width = max(1, (self.arms.max_lanes or MOST_LANES) // len(self.seeds))
+        width = max(1, (self.trainer.runtime.most_lanes) // len(self.seeds))
         for start in range(0, len(tried), width):
             members = range(start, min(start + width, len(tried)))
-            before, loss = evaluation.task_scores(self.arms.plain_lanes(members), task)
+            before, loss = evaluation.task_scores(self.trainer.plain_lanes(members), task)
             for row, base in enumerate(members):
                 lr = chosen_rate(tried[base]) if base in best else math.nan
                 outcomes.append(Outcome(lr, tried[base], float(before[row]), float(loss[row])))
             alive = [base for base in members if base in best]
             if alive:
                 self._score_after(task, {base: best[base] for base in alive}, outcomes, sample)
-            self.arms.report({"stage": f"score {task.name}", "step": 1, "steps": 1})
+            self.trainer.runtime.report({"stage": f"score {task.name}", "step": 1, "steps": 1})
         return outcomes
 
     def _score_after(
@@ -149,7 +148,7 @@ class Finetuner:
         sample: NDArray[np.int64] | None,
     ) -> None:
         params = [each for one in tuned.values() for each in one.params]
-        scored = self.arms.tuned_lanes(list(tuned), params)
+        scored = self.trainer.tuned_lanes(list(tuned), params)
         shape = (len(tuned), len(self.seeds))
         score, loss = (each.reshape(shape) for each in evaluation.task_scores(scored, task))
         for row, (base, one) in enumerate(tuned.items()):
@@ -184,9 +183,3 @@ def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: i
     if best == max(tried) and math.isfinite(tried[best]):
         return [best * ordered[-1] / ordered[-2]]
     return [best * ordered[0] / ordered[1]] if best == min(tried) else []
-
-
-def curve(losses: NDArray[np.float64], points: int) -> list[list[float]]:
-    """[step, mean loss of the steps since the last point] at about this many points."""
-    ends = np.unique(np.linspace(0, len(losses), min(points, len(losses)) + 1).round().astype(int))
-    return [[float(end), float(losses[start:end].mean())] for start, end in pairwise(ends)]

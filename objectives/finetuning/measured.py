@@ -1,25 +1,35 @@
-"""Measures of a base and its fine-tunes in the store, one stage a request."""
+"""What was measured of a base and its fine-tunes, and its stage of the store, one a request."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from objectives.finetuning.checkpoints import Work
+from objectives.data.tasks import Task
+from objectives.data.token_dataset import TokenDataset
+from objectives.finetuning.checkpoints import NOTHING, Work
+from objectives.finetuning.lr_search import Outcome
+from objectives.models import library_fingerprints
+from objectives.pretraining.job import PretrainJob
 from objectives.store import contents, entries
 from objectives.store.contents import Finite, Point
 from objectives.store.entries import DamagedError, write_json
-from objectives.store.store import Store
+from objectives.store.stages import Stages
+from objectives.store.store import key_of
+from objectives.training import lr_schedule
 
 STAGE = "finetune"
 
 
 FILE = "measures.json"
+
+
+LOSSES = ("base_loss", "train_loss", "curve_loss", "sample_loss", "mid_loss")
+"""On validation text, on training text, on the sample of the curve, on that of forgetting, and on
+the text of the second phase."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +70,56 @@ class _Measures:
     mid_loss: Finite | None = None
 
 
-def read(store: Store, key: str, *, tasks: int, seeds: int, second: bool) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Measures:
+    """What was measured of a base, and of its fine-tunes on each task."""
+
+    losses: dict[str, float]
+    """Nats a token on the fixed samples, by the names of `LOSSES`."""
+    tuning: Work = NOTHING
+    """What the fine-tunes took, whenever that was."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """One a task; none where only the base was measured."""
+
+
+def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: list[Task]) -> str:
+    """The stage of a base's measures and fine-tunes."""
+    data = job.recipe.to_dict()
+    fine = job.recipe.finetune
+    data["finetune"].pop("tasks")
+    data["finetune"]["schedule"] = lr_schedule.as_trained(fine.schedule, fine.steps)
+    forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
+    samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
+    return key_of(
+        "finetune-3", base_key, data["finetune"], samples, job.seed,
+        [[task.name, task.key] for task in tasks], corpus.key,
+        library_fingerprints.of_finetuning(fine.method),
+    )  # fmt: skip
+
+
+def load_measures(
+    store: Stages, key: str, *, tasks: int, seeds: int, second: bool
+) -> Measures | None:
     """What was measured of a base; None if it is not stored.
 
     `tasks`: how many it was fine-tuned on; `second`: whether it had a second phase of training.
     """
-    wanted = functools.partial(_read, tasks=tasks, seeds=seeds, second=second)
-    return store.read(STAGE, key, wanted)
+    read = functools.partial(_read, tasks=tasks, seeds=seeds, second=second)
+    return store.read(STAGE, key, read)
 
 
-def write(store: Store, key: str, measured: Mapping[str, Any], seconds: float) -> None:
+def save_measures(store: Stages, key: str, measures: Measures) -> None:
     """Keep what was measured."""
-    store.put(STAGE, key, lambda folder: write_json(folder / FILE, measured), seconds=seconds)
+    data = {
+        **measures.losses,
+        "tuning": dataclasses.asdict(measures.tuning),
+        "outcomes": [outcome.to_dict() for outcome in measures.outcomes],
+    }
+    seconds = measures.tuning.seconds
+    store.put(STAGE, key, lambda folder: write_json(folder / FILE, data), seconds=seconds)
 
 
-def _read(folder: Path, *, tasks: int, seeds: int, second: bool) -> dict[str, Any]:
+def _read(folder: Path, *, tasks: int, seeds: int, second: bool) -> Measures:
     found = contents.record(folder, FILE, _Measures)
     fits = len(found.outcomes) == tasks and all(each.fits(seeds) for each in found.outcomes)
     forgetting = {bool(each.base_loss_after) for each in found.outcomes if each.after}
@@ -82,4 +127,7 @@ def _read(folder: Path, *, tasks: int, seeds: int, second: bool) -> dict[str, An
         raise DamagedError(f"{FILE} has other outcomes than it should")
     if second and found.mid_loss is None:
         raise DamagedError(f"{FILE} lacks mid_loss")
-    return {name: value for name, value in dataclasses.asdict(found).items() if value is not None}
+    losses = {name: getattr(found, name) for name in LOSSES}
+    outcomes = [Outcome.from_dict(dataclasses.asdict(each)) for each in found.outcomes]
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    return Measures(known, found.tuning, outcomes)

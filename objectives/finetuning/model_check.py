@@ -33,7 +33,7 @@ from transformers import PreTrainedConfig
 from objectives.config import recipe, training
 from objectives.finetuning import lora, lora_targets
 from objectives.models import attention, causal_lm, draws, huggingface
-from objectives.training import device_memory, lanes
+from objectives.training import lanes, out_of_memory
 from objectives.training.batch import TokenBatch
 from objectives.training.lanes import LaneModel
 
@@ -125,7 +125,7 @@ def _fault(
     except _Refused as error:
         return str(error)
     except Exception as error:  # whatever a model's own code raises on what it does not expect
-        if device_memory.is_out_of_memory(error):
+        if out_of_memory.is_out_of_memory(error):
             raise
         if isinstance(error, KeyError) and error.args == (attention.NAME,):
             return "it has attention of its own, which cannot run as lanes"

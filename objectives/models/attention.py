@@ -114,7 +114,7 @@ def _fold(scale: float | None, dropout: float, *parts: Tensor) -> Tensor:
 
 
 def _in_all_lines(forth_BRT: Tensor, back_B1L: Tensor) -> tuple[Tensor, Tensor]:
-    """The same places counted through all B lines: [B * R, T] and [B * L]."""
+    """Positions counted through all B lines: [B * R, T] and [B * L]."""
     lines, rows, width = forth_BRT.shape
     line = torch.arange(lines, device=forth_BRT.device)[:, None, None]
     forth = forth_BRT + line * back_B1L.shape[-1]

@@ -94,7 +94,7 @@ class _Redirected(TorchDispatchMode):
 
 @functools.cache
 def _with_generator(func: Any) -> Operation | None:
-    """The same operation as one that takes a generator, None if there is none."""
+    """The operation as one that takes a generator, None if there is none."""
     names = [each.name for each in func._schema.arguments]
     if "generator" in names:
         own: Operation = func

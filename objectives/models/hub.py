@@ -53,7 +53,7 @@ _answered: list[float] = []
 """When the hub answered last; empty before."""
 
 
-class Unreachable(Exception):
+class HubUnreachable(Exception):
     """The hub gave no answer; the message says why."""
 
 
@@ -68,7 +68,7 @@ def commit_of(name: str, revision: str | None, notes: Stages | None = None) -> s
         return revision
     try:
         commit = _ask(name, revision)
-    except Unreachable as error:
+    except HubUnreachable as error:
         found = _remembered(name, revision, notes)
         if found is None:
             raise ValueError(
@@ -94,7 +94,7 @@ def why_unreachable(name: str, kind: str = "model") -> str | None:
 
     try:
         _answer(ask)
-    except Unreachable as error:
+    except HubUnreachable as error:
         return str(error)
     except Exception:  # it does answer, and whoever loads the repository meets the same error
         return None
@@ -162,12 +162,12 @@ def _answer(ask: Callable[[], Any]) -> Any:
     """What the hub says, in good time.
 
     Raises:
-        Unreachable: nothing, or that it is out of order.
+        HubUnreachable: nothing, or that it is out of order.
     """
     from huggingface_hub import errors
 
     if _unreachable and time.monotonic() - _unreachable[0][0] < AGAIN_S:
-        raise Unreachable(_unreachable[0][1])
+        raise HubUnreachable(_unreachable[0][1])
     _unreachable.clear()
     try:
         found = in_thread(ask, limit_s=TIMEOUT_S + 1)
@@ -177,11 +177,11 @@ def _answer(ask: Callable[[], Any]) -> Any:
         _answered[:] = [time.monotonic()]
         raise
     except errors.OfflineModeIsEnabled:
-        raise Unreachable("HF_HUB_OFFLINE is set") from None
+        raise HubUnreachable("HF_HUB_OFFLINE is set") from None
     except Exception as error:  # httpx's errors, which are no OSError; OSError; a status like 503
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         _unreachable.append((time.monotonic(), reason))
-        raise Unreachable(reason) from None
+        raise HubUnreachable(reason) from None
     _answered[:] = [time.monotonic()]
     return found
 

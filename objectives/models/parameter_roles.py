@@ -3,7 +3,7 @@
 Roles partition the parameters. They are found by type and position: embeddings, the output layer
 and norms by their modules; the rest by being in an attention or an MLP part of a layer, and
 attention's projections by their names. A projection that holds queries, keys and values as one
-matrix has more than one role, so roles are told for every element of a lane's row.
+matrix has more than one role, so roles are given for every element of a lane's row.
 
 P parameters of a lane in the order of `named_parameters`.
 """
@@ -56,7 +56,7 @@ def of_parameters(module: nn.Module) -> Tensor:
     """The place in ROLES of every element of a lane's row; int8 [P].
 
     Raises:
-        ValueError: a parameter whose role cannot be determined; it is named.
+        ValueError: a parameter whose role is unknown; it is named.
     """
     owners = _owners(module)
     head = module.get_output_embeddings()  # type: ignore[operator]

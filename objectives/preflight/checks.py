@@ -33,7 +33,9 @@ LEAST_FREE = 50e6
 T = TypeVar("T")
 
 
-def check(changed: config_recipe.Recipe, requests: Sequence[Request], execution: Execution) -> None:
+def check_requests(
+    changed: config_recipe.Recipe, requests: Sequence[Request], execution: Execution
+) -> None:
     """Check everything; the same again in no time.
 
     Raises:
@@ -127,7 +129,7 @@ def check_job(job: PretrainJob) -> None:
         parallel.check_rows(job)
     fine = job.recipe.finetune
     if fine.steps is not None:
-        lr_schedule.check(fine.schedule, fine.steps, "finetune.schedule")
+        lr_schedule.check_schedule(fine.schedule, fine.steps, "finetune.schedule")
 
 
 def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
@@ -136,7 +138,7 @@ def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
     pre, fine = data["pretrain"], data["finetune"]
     vocab = done.once(lambda: vocab_size(changed.corpus), "tokenizer", data["corpus"])
     shape = [data["model"], vocab, pre["seq_len"], fine["max_length"], fine["method"], fine["lora"]]
-    done.once(lambda: check_model(changed, vocab), "model", shape)
+    done.once(lambda: check_model_of(changed, vocab), "model", shape)
     mid = changed.pretrain.mid
     for source in (*changed.corpus.sources, *(mid.sources if mid is not None else ())):
         done.once(
@@ -158,7 +160,7 @@ def vocab_size(corpus: recipe.Corpus) -> int:
     return len(tokenize.load_tokenizer(corpus.tokenizer))
 
 
-def check_model(changed: config_recipe.Recipe, vocab: int) -> None:
+def check_model_of(changed: config_recipe.Recipe, vocab: int) -> None:
     """Shape, lengths, adapters and the weights to start from.
 
     Raises:

@@ -25,7 +25,6 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
-from objectives import pipeline
 from objectives.config.data import Task
 from objectives.config.execution import Execution
 from objectives.config.recipe import Model, Recipe
@@ -34,7 +33,7 @@ from objectives.config.weight_decay import EffectiveLrOf
 from objectives.data import tasks
 from objectives.data.known_texts import NotStoredError
 from objectives.data.token_dataset import TokenDataset
-from objectives.finetuning import lora, trainer
+from objectives.finetuning import lora, measured, runs
 from objectives.models import causal_lm
 from objectives.preflight.checks import vocab_size
 from objectives.pretraining.checkpoints import MERGED
@@ -42,17 +41,17 @@ from objectives.pretraining.data_cache import DataCache, data_key
 from objectives.pretraining.job import PretrainJob, job_of
 from objectives.pretraining.reuse import reused
 from objectives.pretraining.run import pretrain
-from objectives.pretraining.sweep import MOST_LANES
 from objectives.store.entries import MANIFEST, DamagedError
-from objectives.store.maintenance import IN_PROGRESS, MEMORY, WEIGHTS
+from objectives.store.maintenance import IN_PROGRESS, MOMENTS, PRETRAIN
 from objectives.store.store import Store
+from objectives.training.runtime import MOST_LANES, Runtime
 from objectives.types import Request
 
 BYTES_PER_TOKEN = 3.0
 """Of text whose tokenizer is not known yet; assumed, for small vocabularies."""
 
 
-MOMENTS = 2
+MOMENTS_PER_WEIGHT = 2
 """Of AdamW, each as large as the weights."""
 
 
@@ -132,8 +131,8 @@ def tokens_per_second(job: PretrainJob, count: int, execution: Execution) -> flo
     with tempfile.TemporaryDirectory(prefix="hpo-check-") as folder:
         store = Store(Path(folder))
         try:
-            pretrain(lanes, _random_corpus(job), store, clock, max_lanes=execution.lanes,
-                     compiling="off")  # fmt: skip
+            runtime = Runtime(store=store, report=clock, max_lanes=execution.lanes, compiling="off")
+            pretrain(lanes, _random_corpus(job), runtime)
         except _EnoughError:
             pass
         finally:
@@ -218,8 +217,8 @@ class _Found:
         self.looking = _Looking(root)
         self.prepared = DataCache()
         self.texts: dict[str, tuple[TokenDataset, list[tasks.Task]] | None] = {}
-        self.kept = {stage: set(self.looking.keys(stage)) for stage in (WEIGHTS, MERGED)}
-        able = set(self.looking.keys(MEMORY)) & self.kept[WEIGHTS]
+        self.kept = {stage: set(self.looking.keys(stage)) for stage in (PRETRAIN, MERGED)}
+        able = set(self.looking.keys(MOMENTS)) & self.kept[PRETRAIN]
         self.startable = able | set(self.looking.keys(IN_PROGRESS))
         steps = {key.split("-")[0] for key in self.startable}
         self.steps = sorted((int(each) for each in steps if each.isdecimal()), reverse=True)
@@ -239,7 +238,7 @@ class _Found:
         if text is None:
             return 0.0
         corpus, job = text[0], self._with_second(job, text[0])
-        if job.base_key(corpus) in self.kept[WEIGHTS if job.merge is None else MERGED]:
+        if job.base_key(corpus) in self.kept[PRETRAIN if job.merge is None else MERGED]:
             return 1.0
         there = (s for s in self.steps if s <= job.steps and job.key(corpus, s) in self.startable)
         return next(there, 0) / job.steps
@@ -249,12 +248,12 @@ class _Found:
         fine, text = job.recipe.finetune, self._text(job)
         if text is None:
             sizes = [_guessed(task, fine) for task in fine.tasks]
-            return pipeline.tuning_tokens(fine, sizes), 0.0
+            return runs.tuning_tokens(fine, sizes), 0.0
         corpus, loaded = text
         job = self._with_second(job, corpus)
-        sizes = [(trainer.num_steps(fine, task), task.mean_tokens) for task in loaded]
-        tokens = pipeline.tuning_tokens(fine, sizes)
-        key = pipeline.measures_key(job, job.base_key(corpus), corpus, loaded)
+        sizes = [(runs.num_steps(fine, task), task.mean_tokens) for task in loaded]
+        tokens = runs.tuning_tokens(fine, sizes)
+        key = measured.measures_key(job, job.base_key(corpus), corpus, loaded)
         return tokens, tokens if self.looking.get("finetune", key) else 0.0
 
     def _text(self, job: PretrainJob) -> tuple[TokenDataset, list[tasks.Task]] | None:
@@ -262,7 +261,9 @@ class _Found:
         key = data_key(job.recipe)
         if key not in self.texts:
             try:
-                text = self.prepared.of(job.recipe, cast(Store, self.looking), lambda event: None)
+                text = self.prepared.corpus_and_tasks(
+                    job.recipe, cast(Store, self.looking), lambda event: None
+                )
                 self._with_second(job, text[0])
                 self.texts[key] = text
             except (NotStoredError, DamagedError):  # what is damaged is computed again
@@ -271,7 +272,7 @@ class _Found:
 
     def _with_second(self, job: PretrainJob, corpus: TokenDataset) -> PretrainJob:
         looking = cast(Store, self.looking)
-        return self.prepared.with_second(job, corpus, looking, lambda event: None)
+        return self.prepared.with_second_text(job, corpus, looking, lambda event: None)
 
 
 @functools.lru_cache(maxsize=256)
@@ -296,15 +297,15 @@ def _num_params(job: PretrainJob) -> int:
 
 def _base_bytes(job: PretrainJob) -> float:
     """Stages of a base: weights at its end and wherever they are kept, AdamW's memory with some."""
-    weights = len(job.kept_steps() | {job.steps})
-    return 4.0 * _num_params(job) * (weights + MOMENTS * len(job.left_open()))
+    weights = len(job.checkpoint_steps() | {job.steps})
+    return 4.0 * _num_params(job) * (weights + MOMENTS_PER_WEIGHT * len(job.resumable_steps()))
 
 
 def _tuned_bytes(job: PretrainJob) -> float:
     """Stages of a base's fine-tunes: adapters, or all weights."""
     fine = job.recipe.finetune
     size = _sizes(job.recipe.model, fine, vocab_size(job.recipe.corpus))[1]
-    return 4.0 * size * pipeline.num_tunes(fine) * len(fine.tasks)
+    return 4.0 * size * runs.num_tunes(fine) * len(fine.tasks)
 
 
 @functools.lru_cache(maxsize=64)

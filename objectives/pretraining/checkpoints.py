@@ -1,6 +1,6 @@
-"""Pretrained models in the store: weights with what was seen on the way, and AdamW's memory apart.
+"""Pretrained models in the store: weights with what was seen on the way, and the moments apart.
 
-The memory is twice the size of the weights and only worth keeping where training may go on. A state
+They are twice the size of the weights and only worth keeping where training may go on. A state
 on the way, stored in case the run is interrupted, is an entry of its own, which goes when a later
 one is there. Means of checkpoints are a stage of their own, which nothing goes on from.
 """
@@ -27,9 +27,9 @@ from objectives.pretraining.job import PretrainJob
 from objectives.store import contents
 from objectives.store.contents import FLOATS, Array
 from objectives.store.entries import read_json, write_json
-from objectives.store.maintenance import IN_PROGRESS, MEMORY, WEIGHTS
+from objectives.store.maintenance import IN_PROGRESS, MOMENTS, PRETRAIN
 from objectives.store.stages import Stages
-from objectives.training import loop, optimizers, weight_decay_policies
+from objectives.training import optimizers, weight_decay_policies
 
 MERGED = "merged"
 
@@ -60,8 +60,8 @@ class BaseModel:
     horizon's own is a matter of the one who scores it."""
     curve_tokens: int
     """Tokens of the sample that `validation` was measured on."""
-    lost_at: int
-    """The step at which it diverged, train.NEVER if it did not."""
+    diverged_at: int | None
+    """The step (from 0) at which it diverged, None if it did not."""
     device_s: float
     """Seconds the device spent on all of its steps, whenever that was; a lane's share of each."""
     trained_steps: float = 0.0
@@ -69,13 +69,13 @@ class BaseModel:
     trained_s: float = 0.0
     """Seconds of these."""
     norms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """Norm of all weights after each step; [S], NaN in a stretch that was stored without them."""
+    """Norm of all weights after each step; [S]."""
     rates: NDArray[np.float64] | None = None
     """The rate of each step where it was not known before; [S]."""
     reference_steps: float = 0.0
     """Of `trained_steps`, those of the run whose effective rate this one follows."""
     reference_lost: bool = False
-    """Whether that run diverged, at `lost_at`, and this one was not trained for it."""
+    """Whether that run diverged, at `diverged_at`, and this one was not trained for it."""
 
     def validation_of(self, job: PretrainJob) -> list[list[float]]:
         """The points that the job asks for and that were measured, on its sample.
@@ -108,8 +108,8 @@ class _Info:
     device_s: contents.Seconds
 
 
-def load(
-    store: Stages, job: PretrainJob, corpus: TokenDataset, step: int, stage: str = WEIGHTS
+def load_base(
+    store: Stages, job: PretrainJob, corpus: TokenDataset, step: int, stage: str = PRETRAIN
 ) -> BaseModel | None:
     """The job's model at a step, or at its end the mean of its checkpoints; None if not stored."""
     key = job.base_key(corpus) if stage == MERGED else job.key(corpus, step)
@@ -124,8 +124,8 @@ def _read(folder: Path, key: str, shapes: Mapping[str, torch.Size], step: int) -
         DamagedError: it is not that of a run of `step` steps, with parameters of these shapes.
     """
     of_steps = Array((step,), FLOATS)
-    optional = dataclasses.replace(of_steps, needed=False)
-    wanted = {"losses": of_steps, "norms": optional, "rates": optional}
+    rates = dataclasses.replace(of_steps, needed=False)
+    wanted = {"losses": of_steps, "norms": of_steps, "rates": rates}
     weights = {
         name: Array(tuple(shape), (torch.get_default_dtype(),), finite=True)
         for name, shape in shapes.items()
@@ -135,7 +135,7 @@ def _read(folder: Path, key: str, shapes: Mapping[str, torch.Size], step: int) -
     return _base(key, contents.tensors(folder, PARAMS_FILE, weights), seen, info)
 
 
-def read(folder: Path, key: str) -> BaseModel:
+def read_base(folder: Path, key: str) -> BaseModel:
     """The model that `write` has put into a folder of this process, which nobody else writes."""
     info = _Info(**read_json(folder / INFO_FILE))
     return _base(key, load_file(folder / PARAMS_FILE), load_file(folder / LOSSES_FILE), info)
@@ -149,9 +149,9 @@ def _base(key: str, params: Parameters, seen: Mapping[str, Tensor], info: _Info)
         losses=rows["losses"],
         validation=info.validation,
         curve_tokens=info.curve_tokens,
-        lost_at=loop.NEVER,
+        diverged_at=None,
         device_s=info.device_s,
-        norms=rows.get("norms", np.full(len(rows["losses"]), np.nan)),
+        norms=rows["norms"],
         rates=rows.get("rates"),
     )
 
@@ -174,22 +174,22 @@ def _shapes(job: PretrainJob, corpus: TokenDataset) -> dict[str, torch.Size]:
     return {name: p.shape for name, p in _module(job, corpus).named_parameters()}
 
 
-def save(
-    store: Stages, base: BaseModel, memory: optimizers.Moments | None = None, stage: str = WEIGHTS
+def save_base(
+    store: Stages, base: BaseModel, memory: optimizers.Moments | None = None, stage: str = PRETRAIN
 ) -> None:
     """Store a model under its key, with AdamW's memory where it may go on."""
     seconds = base.device_s
-    store.put(stage, base.key, functools.partial(write, base), seconds=seconds)
+    store.put(stage, base.key, functools.partial(write_base, base), seconds=seconds)
     if memory is not None:
         write_memory = functools.partial(_write_memory, memory)
-        store.put(MEMORY, base.key, write_memory, seconds=seconds)
+        store.put(MOMENTS, base.key, write_memory, seconds=seconds)
 
 
-def save_passing(store: Stages, base: BaseModel, memory: optimizers.Moments) -> None:
+def save_in_progress(store: Stages, base: BaseModel, memory: optimizers.Moments) -> None:
     """Store a model on its way, with AdamW's memory."""
 
     def write_both(folder: Path) -> None:
-        write(base, folder)
+        write_base(base, folder)
         _write_memory(memory, folder)
 
     store.put(IN_PROGRESS, base.key, write_both, seconds=base.device_s)
@@ -203,8 +203,8 @@ def load_start(
     None if either is not stored.
     """
     key, wanted = job.key(corpus, step), _moments(job, corpus)
-    for stage, of_memory in ((WEIGHTS, MEMORY), (IN_PROGRESS, IN_PROGRESS)):
-        base = load(store, job, corpus, step, stage)
+    for stage, of_memory in ((PRETRAIN, MOMENTS), (IN_PROGRESS, IN_PROGRESS)):
+        base = load_base(store, job, corpus, step, stage)
         parts = store.read(
             of_memory, key, lambda folder: contents.tensors(folder, MOMENTS_FILE, wanted)
         )
@@ -220,7 +220,7 @@ def _moments(job: PretrainJob, corpus: TokenDataset) -> dict[str, Array]:
     sizes = (
         count,
         0 if pre.optimizer == "sgd" else count,
-        weight_decay_policies.memory_size(module, pre),
+        weight_decay_policies.policy_state_size(module, pre),
     )
     dtype = torch.get_default_dtype()
     return {
@@ -230,14 +230,14 @@ def _moments(job: PretrainJob, corpus: TokenDataset) -> dict[str, Array]:
 
 def startable(store: Stages) -> set[str]:
     """Keys from which training can go on."""
-    return set(store.keys(MEMORY)) & set(store.keys(WEIGHTS)) | set(store.keys(IN_PROGRESS))
+    return set(store.keys(MOMENTS)) & set(store.keys(PRETRAIN)) | set(store.keys(IN_PROGRESS))
 
 
 def finished(store: Stages, corpus: TokenDataset, job: PretrainJob) -> BaseModel | None:
     """The job's base if it is available without training: stored, or merged of what is stored."""
     if job.merge is None:
-        return load(store, job, corpus, job.steps)
-    return load(store, job, corpus, job.steps, MERGED) or merge(store, corpus, job)
+        return load_base(store, job, corpus, job.steps)
+    return load_base(store, job, corpus, job.steps, MERGED) or merge(store, corpus, job)
 
 
 def merge(store: Stages, corpus: TokenDataset, job: PretrainJob) -> BaseModel | None:
@@ -246,7 +246,7 @@ def merge(store: Stages, corpus: TokenDataset, job: PretrainJob) -> BaseModel | 
     It is summed in double precision, in the order of the steps.
     """
     assert job.merge is not None
-    trained = load(store, job, corpus, job.steps)
+    trained = load_base(store, job, corpus, job.steps)
     if trained is None:
         return None
     total: dict[str, Tensor] = {}
@@ -259,7 +259,7 @@ def merge(store: Stages, corpus: TokenDataset, job: PretrainJob) -> BaseModel | 
             total[name] = total[name] + part if name in total else part
     params = {name: p.to(trained.params[name].dtype) for name, p in total.items()}
     base = dataclasses.replace(trained, key=job.base_key(corpus), params=params)
-    save(store, base, stage=MERGED)
+    save_base(store, base, stage=MERGED)
     return base
 
 
@@ -271,7 +271,7 @@ def _checkpoint(
         model = job.recipe.model
         config = causal_lm.build_config(model, corpus.vocab_size)
         return causal_lm.initial_parameters(model, config, job.seed)
-    stored = load(store, job, corpus, step)
+    stored = load_base(store, job, corpus, step)
     return None if stored is None else stored.params
 
 
@@ -281,7 +281,7 @@ def latest_start(store: Stages, stored: set[str], corpus: TokenDataset, job: Pre
     A job that merges starts before the first of its checkpoints that is missing.
     """
     needed = () if job.merge is None else job.merge.steps
-    missing = (s for s in needed if s and load(store, job, corpus, s) is None)
+    missing = (s for s in needed if s and load_base(store, job, corpus, s) is None)
     end = min(missing, default=job.steps)
     steps = {key.split("-")[0] for key in stored}
     for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
@@ -291,7 +291,7 @@ def latest_start(store: Stages, stored: set[str], corpus: TokenDataset, job: Pre
     return 0
 
 
-def write(base: BaseModel, folder: Path) -> None:
+def write_base(base: BaseModel, folder: Path) -> None:
     """Write weights and what was seen of them into a folder."""
     save_file(base.params, folder / PARAMS_FILE)
     seen = {"losses": base.losses, "norms": base.norms, "rates": base.rates}

@@ -12,7 +12,7 @@ from objectives.data.tasks import Task
 from objectives.data.token_dataset import TokenDataset
 from objectives.pretraining.job import PretrainJob
 from objectives.progress import Event
-from objectives.store.maintenance import WEIGHTS
+from objectives.store.maintenance import PRETRAIN
 from objectives.store.store import Store, key_of
 
 ROWS = ("tasks", "max_length", "train_rows", "validation_rows", "test_rows")
@@ -35,7 +35,7 @@ class DataCache:
         read = [*(corpus for corpus, _ in self.data.values()), *self.second.values()]
         return [(token_dataset.TOKENS, corpus.key) for corpus in read]
 
-    def of(
+    def corpus_and_tasks(
         self, recipe: Recipe, store: Store, on_event: Callable[[Event], None]
     ) -> tuple[TokenDataset, list[Task]]:
         """The corpus and the tasks of a recipe."""
@@ -57,7 +57,7 @@ class DataCache:
             self.data[key] = (corpus, tasks.load(recipe.finetune, corpus.tokenizer))
         return self.data[key]
 
-    def with_second(
+    def with_second_text(
         self,
         job: PretrainJob,
         corpus: TokenDataset,
@@ -99,7 +99,7 @@ def _trained_on(
     Raises:
         ValueError: they were trained on several versions of it.
     """
-    found = [text for text in known if store.get(WEIGHTS, weights_of(text)) is not None]
+    found = [text for text in known if store.get(PRETRAIN, weights_of(text)) is not None]
     if len(found) > 1:
         raise ValueError(
             f"the text of the corpus is gone, and the store has weights from {len(found)} versions "

@@ -21,80 +21,20 @@ Rates of all other runs are known before they start. Therefore:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from objectives.config.execution import Compiling
-from objectives.data.token_dataset import TokenDataset
-from objectives.pretraining import checkpoints, sweep
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
-from objectives.pretraining.sweep import Report
-from objectives.store.maintenance import IN_PROGRESS, MEMORY, WEIGHTS
-from objectives.store.stages import Stages
-from objectives.store.store import StoreError
-from objectives.training import loop
-from objectives.training.process_group import ALONE, ProcessGroup
 
 
-def pretrain(
-    jobs: Sequence[PretrainJob],
-    corpus: TokenDataset,
-    store: Stages,
-    report: Report,
-    *,
-    max_lanes: int | None = None,
-    compiling: Compiling = "auto",
-    ranks: ProcessGroup = ALONE,
-) -> list[BaseModel]:
-    """`objectives.pretraining.sweep.pretrain` of jobs of which some follow others; one base a job,
-    in order.
-
-    What training a reference took counts for the follower, split with a request for the same run.
-
-    Raises:
-        ValueError, StoreError, MemoryError: as there.
-    """
-
-    def run(some: Sequence[PretrainJob]) -> list[BaseModel]:
-        return sweep.pretrain(
-            some, corpus, store, report, max_lanes=max_lanes, compiling=compiling, ranks=ranks
-        )
-
-    waiting = {
-        index: job.reference
-        for index, job in enumerate(jobs)
-        if job.reference is not None and checkpoints.finished(store, corpus, job) is None
-    }
-    for job in waiting.values():
-        _forget_unmeasured(store, corpus, job)
-    first = [index for index in range(len(jobs)) if index not in waiting]
-    trained = run([*(jobs[index] for index in first), *waiting.values()])
-    bases = dict(zip(first, trained, strict=False))
-    references = dict(zip(waiting, trained[len(first) :], strict=True))
-    for index, reference in references.items():
-        if reference.lost_at != loop.NEVER:
-            bases[index] = _diverged_reference(reference, jobs[index].base_key(corpus))
-    ready = [index for index in waiting if index not in bases]
-    followers = [_with_reference_norms(jobs[index], references[index]) for index in ready]
-    for index, base in zip(ready, run(followers), strict=True):
-        bases[index] = _with_cost(base, references[index])
-    return [bases[index] for index in range(len(jobs))]
-
-
-def _with_reference_norms(follower: PretrainJob, reference: BaseModel) -> PretrainJob:
+def with_reference_norms(follower: PretrainJob, reference: BaseModel) -> PretrainJob:
     """The follower with the norms of its reference."""
-    if _unmeasured(reference):
-        raise StoreError(
-            "the shared store holds the run that pretrain.effective_lr_of names as an earlier "
-            "version left it, without its norms; drop it there, or leave out --share."
-        )
     before = np.concatenate([[np.nan], reference.norms[:-1]])
-    return dataclasses.replace(follower, followed=before)
+    return dataclasses.replace(follower, reference_norms=before)
 
 
-def _with_cost(follower: BaseModel, reference: BaseModel) -> BaseModel:
+def with_reference_cost(follower: BaseModel, reference: BaseModel) -> BaseModel:
     """The follower with what the reference has cost now."""
     return dataclasses.replace(
         follower,
@@ -105,8 +45,8 @@ def _with_cost(follower: BaseModel, reference: BaseModel) -> BaseModel:
     )
 
 
-def _diverged_reference(reference: BaseModel, key: str) -> BaseModel:
-    """A follower whose reference diverged."""
+def diverged_reference(reference: BaseModel, key: str) -> BaseModel:
+    """The base, with this key, of a follower whose reference diverged."""
     return dataclasses.replace(
         reference,
         key=key,
@@ -118,26 +58,3 @@ def _diverged_reference(reference: BaseModel, key: str) -> BaseModel:
         reference_steps=reference.trained_steps,
         reference_lost=True,
     )
-
-
-def _forget_unmeasured(store: Stages, corpus: TokenDataset, reference: PretrainJob) -> None:
-    """Drop what an earlier version has stored of a run without its norms: they cannot be followed.
-
-    The run is the same, so what depends on it stays.
-    """
-    stored = checkpoints.startable(store) | set(store.keys(WEIGHTS))
-    steps = sorted({int(key.split("-")[0]) for key in stored if key.split("-")[0].isdigit()})
-    for step in (step for step in steps if step <= reference.steps):
-        key = reference.key(corpus, step)
-        for stage in (WEIGHTS, IN_PROGRESS):
-            base = None
-            if key in stored:
-                base = checkpoints.load(store, reference, corpus, step, stage)
-            if base is not None and _unmeasured(base):
-                store.remove(stage, key)
-                store.remove(MEMORY, key)
-
-
-def _unmeasured(base: BaseModel) -> bool:
-    """Whether its first steps were stored without norms."""
-    return bool(np.isnan(base.norms[:1]).any())

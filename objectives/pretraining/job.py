@@ -19,7 +19,7 @@ from objectives.config.training import Schedule
 from objectives.config.weight_decay import EffectiveLrOf
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm, library_fingerprints
-from objectives.pretraining.stage_keys import _model_print
+from objectives.pretraining.stage_keys import model_fingerprint
 from objectives.store.store import key_of
 from objectives.training import checkpoint_averaging, lr_schedule, weight_decay_schedule
 from objectives.training.checkpoint_averaging import Merge
@@ -46,7 +46,7 @@ class PretrainJob:
     ranks round differently."""
     second: TokenDataset | None = None
     """Text of the second phase."""
-    followed: NDArray[np.float64] | None = None
+    reference_norms: NDArray[np.float64] | None = None
     """[S] norms of all weights of the reference before each step, once they are known; NaN at the
     first step, where the weights are the same."""
 
@@ -87,18 +87,24 @@ class PretrainJob:
         return weight_decay_schedule.strengths(pre, self.lr, later, self.first_steps)
 
     @functools.cached_property
-    def course(self) -> NDArray[np.float64]:
+    def lr_wd_trajectory(self) -> NDArray[np.float64]:
         """All that weights depend on step by step; [2, S], or [3, S] with the reference's decay."""
         rows = [self.lr, self.decay]
         return np.stack(rows if self.reference is None else [*rows, self.reference.decay])
 
-    def taken(self, norms: NDArray[np.float64]) -> NDArray[np.float64]:
+    def equal_steps(self, other: PretrainJob, most: int) -> int:
+        """Of the first `most` steps, those before rate or decay of the two jobs differ."""
+        one, two = self.lr_wd_trajectory[:, :most], other.lr_wd_trajectory[:, :most]
+        same = (one == two).all(0)
+        return most if same.all() else int(same.argmin())
+
+    def applied_lr(self, norms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rates that were taken in the first s steps, by the weights' norms after each; [s]."""
         rates = self.lr[: len(norms)]
-        if self.followed is None:
+        if self.reference_norms is None:
             return rates
         before = np.concatenate([[np.nan], norms])[: len(norms)]
-        ratio = before / self.followed[: len(norms)]
+        ratio = before / self.reference_norms[: len(norms)]
         return rates * np.where(np.isnan(ratio), 1.0, ratio)
 
     @functools.cached_property
@@ -121,11 +127,11 @@ class PretrainJob:
     def trunk_key(self, corpus: TokenDataset) -> str:
         """Equal for jobs whose weights are equal as long as their rates and decays are."""
         followed = [] if self.reference is None else [self.reference.trunk_key(corpus)]
-        _, _, *own = self.training_print
+        _, _, *own = self.training_fingerprint
         return key_of("trunk-3", self._weights_depend_on(corpus), *own, *followed)
 
     @property
-    def training_print(self) -> list[Any]:
+    def training_fingerprint(self) -> list[Any]:
         """What weights depend on besides model, text and the course of rate and decay."""
         pre = self.recipe.pretrain
         return [
@@ -138,12 +144,12 @@ class PretrainJob:
 
     def key(self, corpus: TokenDataset, step: int) -> str:
         """The stage "pretrained up to `step`"."""
-        digest = hashlib.sha256(self.course[:, :step].tobytes()).hexdigest()
-        second = [] if step <= self.first_steps else [self.second_print]
+        digest = hashlib.sha256(self.lr_wd_trajectory[:, :step].tobytes()).hexdigest()
+        second = [] if step <= self.first_steps else [self.second_fingerprint]
         return f"{step:09d}-{key_of(self.trunk_key(corpus), digest, *second)}"
 
     @property
-    def second_print(self) -> list[Any] | None:
+    def second_fingerprint(self) -> list[Any] | None:
         """What is read from when on in the second phase, and how; None without one."""
         if self.recipe.pretrain.mid is None:
             return None
@@ -174,7 +180,7 @@ class PretrainJob:
             return trained
         return key_of("merged-1", trained, self.merge.steps, self.merge.weights)
 
-    def kept_steps(self) -> set[int]:
+    def checkpoint_steps(self) -> set[int]:
         """Steps on the way at which weights are kept to be merged, by this job or by later ones."""
         merged = set(self.merge.steps) - {0} if self.merge else set[int]()
         return merged | self.trunk_steps()
@@ -187,11 +193,13 @@ class PretrainJob:
         at_peak = self.lr == np.maximum.accumulate(self.lr)
         return {step for step in grid if at_peak[step - 1]}
 
-    def left_open(self) -> set[int]:
+    def resumable_steps(self) -> set[int]:
         """Steps from which other runs can go on once this one is trained."""
         turning = {self.first_steps} - {self.steps}
         return (
-            self.trunk_steps() | turning | ({self.steps} if self.may_go_on(self.steps) else set())
+            self.trunk_steps()
+            | turning
+            | ({self.steps} if self.extends_beyond(self.steps) else set())
         )
 
     @property
@@ -205,11 +213,11 @@ class PretrainJob:
         every = max(1, self.recipe.pretrain.steps // self.recipe.pretrain.evals)
         return list(range(every, self.steps, every))
 
-    def may_go_on(self, step: int) -> bool:
+    def extends_beyond(self, step: int) -> bool:
         """Whether a longer horizon would continue from here: the rate has not begun to fall."""
         if weight_decay_schedule.knows_horizon(self.recipe.pretrain.weight_decay):
             return False
-        if self.reference is not None and not self.reference.may_go_on(step):
+        if self.reference is not None and not self.reference.extends_beyond(step):
             return False
         return bool(self.lr[step - 1] == self.lr[:step].max())
 
@@ -237,9 +245,9 @@ class PretrainJob:
         return np.concatenate([first, first[-1] * second])
 
     def _weights_depend_on(self, corpus: TokenDataset) -> list[Any]:
-        batch, program, *_ = self.training_print
+        batch, program, *_ = self.training_fingerprint
         return [
-            _model_print(self.recipe.model, corpus.vocab_size),
+            model_fingerprint(self.recipe.model, corpus.vocab_size),
             [corpus.key, corpus.weights],
             batch,
             program,
@@ -271,7 +279,9 @@ def branch_points(jobs: Sequence[PretrainJob], corpus: TokenDataset) -> set[int]
         for other in jobs[:index]:
             if one.trunk_key(corpus) == other.trunk_key(corpus):
                 shared = min(one.steps, other.steps)
-                same = (one.course[:, :shared] == other.course[:, :shared]).all(0)
+                same = (one.lr_wd_trajectory[:, :shared] == other.lr_wd_trajectory[:, :shared]).all(
+                    0
+                )
                 parted = shared if same.all() else int(same.argmin())
                 steps.add(min(parted, _texts_part(one, other)))
     return steps
@@ -279,7 +289,7 @@ def branch_points(jobs: Sequence[PretrainJob], corpus: TokenDataset) -> set[int]
 
 def _texts_part(one: PretrainJob, other: PretrainJob) -> int:
     """The step from which two jobs of one trunk read different text, or one of them ends."""
-    if one.second_print == other.second_print:
+    if one.second_fingerprint == other.second_fingerprint:
         return min(one.steps, other.steps)
     return min(one.first_steps, other.first_steps)
 
@@ -287,7 +297,7 @@ def _texts_part(one: PretrainJob, other: PretrainJob) -> int:
 def segment_boundaries(jobs: Sequence[PretrainJob]) -> set[int]:
     """Steps at which something is measured, kept or ends."""
     return {0}.union(
-        *({*job.eval_steps(), *job.kept_steps(), job.first_steps, job.steps} for job in jobs)
+        *({*job.eval_steps(), *job.checkpoint_steps(), job.first_steps, job.steps} for job in jobs)
     )
 
 

@@ -21,21 +21,28 @@ def reused(asked: PretrainJob, done: PretrainJob) -> float:
     Raises:
         ValueError: a schedule that does not fit its horizon.
     """
-    if asked.reference is not None or done.reference is not None or _print(asked) != _print(done):
+    if (
+        asked.reference is not None
+        or done.reference is not None
+        or _fingerprint(asked) != _fingerprint(done)
+    ):
         return 0.0
     equal = _equal_steps(asked, done)
     merged = () if asked.merge is None else asked.merge.steps
-    if equal == asked.steps == done.steps and set(merged) <= done.kept_steps() | {0, done.steps}:
+    if equal == asked.steps == done.steps and set(merged) <= done.checkpoint_steps() | {
+        0,
+        done.steps,
+    }:
         return 1.0
     begin = min((step for step in merged if step), default=asked.steps)
-    return max((step for step in done.left_open() if step <= min(equal, begin)), default=0) / (
-        asked.steps
-    )
+    return max(
+        (step for step in done.resumable_steps() if step <= min(equal, begin)), default=0
+    ) / (asked.steps)
 
 
-def _print(job: PretrainJob) -> str:
+def _fingerprint(job: PretrainJob) -> str:
     data = job.recipe.to_dict()
-    return key_of(data["model"], data["corpus"], job.training_print, job.placement)
+    return key_of(data["model"], data["corpus"], job.training_fingerprint, job.placement)
 
 
 def _equal_steps(one: PretrainJob, other: PretrainJob) -> int:
@@ -44,5 +51,4 @@ def _equal_steps(one: PretrainJob, other: PretrainJob) -> int:
     mid, its = one.recipe.pretrain.mid, other.recipe.pretrain.mid
     if (mid and mid.sources, one.first_steps) != (its and its.sources, other.first_steps):
         shared = min(shared, one.first_steps, other.first_steps)
-    same = (one.course[:, :shared] == other.course[:, :shared]).all(axis=0)
-    return shared if same.all() else int(same.argmin())
+    return one.equal_steps(other, shared)

@@ -14,14 +14,14 @@ ANY_VOCABULARY = 512
 """Entries of the embedding where only the rest of a shape matters."""
 
 
-def _model_print(model: Model, vocab_size: int) -> list[Any]:
+def model_fingerprint(model: Model, vocab_size: int) -> list[Any]:
     """What the initial weights depend on besides the seed: shape, and any pretrained weights."""
     if model.config is None and model.weights is None:
-        return _preset_print(model, vocab_size)
-    return _read_print(model, vocab_size)
+        return _preset_fingerprint(model, vocab_size)
+    return _read_fingerprint(model, vocab_size)
 
 
-def _read_print(model: Model, vocab_size: int) -> list[Any]:
+def _read_fingerprint(model: Model, vocab_size: int) -> list[Any]:
     """Read again each time: a folder may have changed."""
     return [_shape(model, vocab_size), _weights(model)]
 
@@ -48,4 +48,4 @@ def _weights(model: Model) -> Any:
     return [sources.checksum(path) for path in files]
 
 
-_preset_print = functools.lru_cache(maxsize=64)(_read_print)
+_preset_fingerprint = functools.lru_cache(maxsize=64)(_read_fingerprint)

@@ -33,13 +33,14 @@ from objectives.data.token_dataset import TokenDataset
 from objectives.models import huggingface
 from objectives.pretraining import checkpoints
 from objectives.pretraining.checkpoints import BaseModel
-from objectives.pretraining.effective_lr import pretrain
 from objectives.pretraining.job import PretrainJob
-from objectives.pretraining.sweep import Report
+from objectives.pretraining.run import pretrain
+from objectives.progress import Report
 from objectives.store.remote import Mirror
 from objectives.store.store import Store
-from objectives.training import device_memory, loop
+from objectives.training import out_of_memory
 from objectives.training.process_group import OutOfMemory, ProcessGroup
+from objectives.training.runtime import Runtime
 
 Message = dict[str, Any]
 
@@ -52,7 +53,8 @@ TELL_S = 0.1
 
 
 RESULT_FIELDS = (
-    "key", "lost_at", "device_s", "trained_steps", "trained_s", "reference_steps", "reference_lost",
+    "key", "diverged_at", "device_s", "trained_steps", "trained_s", "reference_steps",
+    "reference_lost",
 )  # fmt: skip
 """What is reported of a base; the rest is in its stage."""
 
@@ -80,7 +82,7 @@ class BroadcastStore:
     def get(self, stage: str, key: str) -> Path | None:
         """The entry's folder if it exists and is whole."""
         found = None if self.store is None else self.store.get(stage, key)
-        path = self.ranks.text("" if found is None else str(found))
+        path = self.ranks.broadcast_str("" if found is None else str(found))
         return Path(path) if path else None
 
     def read(self, stage: str, key: str, reader: Callable[[Path], T]) -> T | None:
@@ -89,16 +91,16 @@ class BroadcastStore:
         The first rank decides whether the entry is whole.
         """
         if self.store is None:
-            path = self.ranks.text("")
+            path = self.ranks.broadcast_str("")
             return reader(Path(path)) if path else None
         found = self.store.read(stage, key, lambda folder: (folder, reader(folder)))
-        self.ranks.text("" if found is None else str(found[0]))
+        self.ranks.broadcast_str("" if found is None else str(found[0]))
         return None if found is None else found[1]
 
     def keys(self, stage: str) -> Iterator[str]:
         """Keys of the entries of a stage."""
         found = [] if self.store is None else list(self.store.keys(stage))
-        yield from json.loads(self.ranks.text(json.dumps(found)))
+        yield from json.loads(self.ranks.broadcast_str(json.dumps(found)))
 
     def put(
         self,
@@ -111,11 +113,6 @@ class BroadcastStore:
         """Write an entry."""
         if self.store is not None:
             self.store.put(stage, key, write, seconds=seconds)
-
-    def remove(self, stage: str, key: str) -> None:
-        """Delete an entry."""
-        if self.store is not None:
-            self.store.remove(stage, key)
 
     def supersede(self, stage: str, key: str) -> None:
         """Delete an entry that this process no longer needs."""
@@ -160,15 +157,14 @@ def _work(asked: Mapping[str, Any], send: Send, stop: threading.Event) -> None:
     try:
         corpus, *seconds = (_corpus(each) for each in asked["corpora"])
         jobs = [_job(each, device, ranks, seconds) for each in asked["jobs"]]
-        bases = pretrain(
-            jobs,
-            corpus,
-            BroadcastStore(store, ranks),
-            _reporting(ranks, send, stop),
+        runtime = Runtime(
+            store=BroadcastStore(store, ranks),
+            report=_reporting(ranks, send, stop),
             max_lanes=asked["max_lanes"],
             compiling=asked["compiling"],
             ranks=ranks,
         )
+        bases = pretrain(jobs, corpus, runtime)
         if ranks.first:
             send({"done": [_record(base, Path(asked["lost"])) for base in bases]})
     except Stopped:
@@ -219,10 +215,10 @@ def _job(
 
 def _record(base: BaseModel, lost: Path) -> Message:
     """What came of a job; weights that no stage holds are written beside it."""
-    if base.lost_at != loop.NEVER:
+    if base.diverged_at is not None:
         folder = lost / base.key
         folder.mkdir(exist_ok=True)
-        checkpoints.write(base, folder)
+        checkpoints.write_base(base, folder)
     return {name: getattr(base, name) for name in RESULT_FIELDS}
 
 
@@ -246,7 +242,7 @@ def _reporting(ranks: ProcessGroup, send: Send, stop: threading.Event) -> Report
 
 def _error_message(error: Exception) -> dict[str, str]:
     """An exception as JSON-able data."""
-    short = isinstance(error, OutOfMemory) or device_memory.is_out_of_memory(error)
+    short = isinstance(error, OutOfMemory) or out_of_memory.is_out_of_memory(error)
     kind = "MemoryError" if short else type(error).__name__
     text = " ".join(str(error).split()) or kind
     return {"kind": kind, "text": text, "trace": "".join(traceback.format_exception(error))}

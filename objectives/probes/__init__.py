@@ -7,20 +7,3 @@ does not fit a model gives a note in place of metrics.
 A metric's name in a result is `probe.<probe>.<metric>`; its probe's row in PROBES says what it
 is, its module where it comes from.
 """
-
-from objectives.probes.registry import PROBES, Probe
-from objectives.probes.runner import CachedProbe, measure, merged, training_steps
-from objectives.probes.types import NotApplicableError, ProbeBatch, ProbedModel, ProbeResult
-
-__all__ = [
-    "PROBES",
-    "CachedProbe",
-    "NotApplicableError",
-    "Probe",
-    "ProbeBatch",
-    "ProbeResult",
-    "ProbedModel",
-    "measure",
-    "merged",
-    "training_steps",
-]

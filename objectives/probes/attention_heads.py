@@ -34,7 +34,7 @@ def entropy_share(attention_NHTT: Tensor) -> Tensor:
     return share_H
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_attention_heads(group: ProbeBatch) -> list[ProbeResult]:
     """Shares of lazy and collapsed heads, the mean entropy share; by layer too."""
     shares_KLH = _shares(group).cpu()
     found = []

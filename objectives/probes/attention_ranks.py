@@ -66,7 +66,7 @@ def count_for_share(values: Tensor) -> Tensor:
     return count.to(values.dtype) * (values.sum(-1) > 0)
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_attention_ranks(group: ProbeBatch) -> list[ProbeResult]:
     """Means over heads and layers; by layer, means over its heads."""
     found = []
     for params in group.params:

@@ -7,10 +7,9 @@ memory started again: whether the base's own memory was kept is no part of its k
   reached, without the noise floor of the last rate (arXiv 2310.04415: 1e-5 for 10,000 of 50,000
   steps; scaled here). A base that ended at a low rate gains little, one at a high rate much.
 - lost_updates: with weights in bf16, which updates would round away (the paper finds runs in bf16
-  unstable without decay; the measure is this project's). AdamW's memory is gathered over some
-  batches at fixed weights, u is its update; the share of elements with bf16(w - lr u) = w, w the
-  weight in bf16, among those with u != 0, at the run's last and at its peak rate. Decay is left out
-  of u.
+  unstable without decay; the measure is our choice). AdamW's moments are gathered over some batches
+  at fixed weights, u is their update; the share of elements with bf16(w - lr u) = w, w the weight
+  in bf16, among those with u != 0, at the run's last and at its peak rate. Decay is left out of u.
 
 K lanes, P parameters of a lane, S steps.
 """
@@ -21,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from objectives.pretraining.sweep import batches
+from objectives.pretraining.batches import batches
 from objectives.probes.types import NotApplicableError, ProbeBatch, ProbeResult
 from objectives.training import evaluation, lanes, loop, optimizers
+from objectives.training.setup import step_event
 
 
 def rounded_away(weights_P: Tensor, updates_P: Tensor, lr: float) -> float:
@@ -54,9 +54,9 @@ def measure_tiny_rate(group: ProbeBatch) -> list[ProbeResult]:
     for lane, subject in enumerate(group.subjects):
         steps = tiny_steps(probes.tiny_frac, subject.job.steps)
         tokens = float(steps * pre.batch_size * pre.seq_len)
-        loss, lost_at = float(loss_K[lane]), int(state.lost_at[lane])
-        if lost_at != loop.NEVER:
-            note = f"diverged at step {lost_at + 1} of the tiny rate"
+        loss, diverged_at = float(loss_K[lane]), state.diverged_step(lane)
+        if diverged_at is not None:
+            note = f"diverged at step {diverged_at + 1} of the tiny rate"
             found.append(ProbeResult(notes=[note], tokens=tokens))
             continue
         metrics = {"loss_nats": loss, "drop_nats": subject.loss - loss}
@@ -70,8 +70,9 @@ def measure_lost_updates(group: ProbeBatch) -> list[ProbeResult]:
     _, state = _resume(group, "lost_updates", torch.zeros(count, len(group.subjects)))
     found = []
     for lane, subject in enumerate(group.subjects):
-        if int(state.lost_at[lane]) != loop.NEVER:
-            note = f"the gradient of batch {int(state.lost_at[lane]) + 1} is not finite"
+        diverged_at = state.diverged_step(lane)
+        if diverged_at is not None:
+            note = f"the gradient of batch {diverged_at + 1} is not finite"
             found.append(ProbeResult(notes=[note]))
             continue
         pre, lr = subject.job.recipe.pretrain, subject.base.rates_of(subject.job)
@@ -116,16 +117,8 @@ def _resume(group: ProbeBatch, name: str, lr_SK: Tensor) -> tuple[lanes.LaneMode
     steps = len(lr_SK)
 
     def after_step(step: int, loss_K: Tensor) -> None:
-        group.report(
-            {
-                "stage": f"probe {name}",
-                "step": step,
-                "steps": steps,
-                "lanes": len(pres),
-                "tokens": len(pres) * pres[0].batch_size * pres[0].seq_len,
-                "loss": loss_K,
-            }
-        )
+        tokens = len(pres) * pres[0].batch_size * pres[0].seq_len
+        group.report(step_event(f"probe {name}", step, steps, loss_K, tokens))
 
     jobs = [subject.job for subject in group.subjects]
     batch_at = batches(jobs, group.corpus, group.device, [job.steps for job in jobs])

@@ -37,7 +37,7 @@ def rises(losses_S: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return rise, rise > np.maximum(SPREADS * spread, LEAST_NATS)
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_loss_spikes(group: ProbeBatch) -> list[ProbeResult]:
     """The number of spikes, and the largest rise over the running median, spike or not."""
     found = []
     for subject in group.subjects:

@@ -59,7 +59,7 @@ def shares(activity: Activity) -> dict[str, Tensor]:
     return found
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_mlp_units(group: ProbeBatch) -> list[ProbeResult]:
     """Shares of all units, and by layer."""
     layers = [shares(activity) for activity in observe(group)]
     found = []

@@ -14,7 +14,7 @@ from objectives.probes.types import ProbeBatch, ProbeResult
 from objectives.training import batch
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_norms(group: ProbeBatch) -> list[ProbeResult]:
     """|w|, mean |w_i|, |g|; lr / |w| at the last rate and at the peak rate; |w| along the run."""
     values_KP = group.rows()
     gradient_norms = _gradient_norms(group, values_KP)

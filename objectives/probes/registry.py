@@ -47,7 +47,7 @@ _RANKS = {
 
 PROBES: dict[ProbeName, Probe] = {
     "norms": Probe(
-        measure=norms.measure,
+        measure=norms.measure_norms,
         settings=("tokens",),
         depends_on=lambda subject, tasks: subject.job.eval_steps(),
         metrics={
@@ -59,7 +59,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "ranks": Probe(
-        measure=attention_ranks.measure,
+        measure=attention_ranks.measure_attention_ranks,
         metrics={
             f"{product}_{name}": f"{text}; {factors}, mean over heads and layers"
             for product, factors in (("qk", "W_Q W_K"), ("vo", "W_V W_O"))
@@ -67,7 +67,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "alphas": Probe(
-        measure=spectral_exponents.measure,
+        measure=spectral_exponents.measure_spectral_exponents,
         metrics={
             "mean": "PL_Alpha_Hill, mean over the matrices of all blocks",
             "min": "PL_Alpha_Hill of the matrix with the heaviest tail",
@@ -75,14 +75,14 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "spikes": Probe(
-        measure=loss_spikes.measure,
+        measure=loss_spikes.measure_loss_spikes,
         metrics={
             "count": "spikes of the training loss, own definition",
             "largest_rise_nats": "greatest rise of a step's loss over the median before it",
         },
     ),
     "separability": Probe(
-        measure=separability.measure,
+        measure=separability.measure_separability,
         settings=("rows",),
         depends_on=lambda subject, tasks: [[task.name, task.key] for task in tasks],
         metrics={
@@ -93,7 +93,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "units": Probe(
-        measure=mlp_units.measure,
+        measure=mlp_units.measure_mlp_units,
         settings=("tokens",),
         metrics={
             "dormant_0.025_frac": "share of MLP units with a ReDo score of at most 0.025",
@@ -103,7 +103,7 @@ PROBES: dict[ProbeName, Probe] = {
         },
     ),
     "heads": Probe(
-        measure=attention_heads.measure,
+        measure=attention_heads.measure_attention_heads,
         settings=("tokens",),
         metrics={
             "lazy_frac": "share of heads with over 0.9 of the greatest entropy",

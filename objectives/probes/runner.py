@@ -1,4 +1,4 @@
-"""Findings as parts of a result: metrics, curves, notes and what they cost."""
+"""Probes of bases, from the store or measured, and their part of a result."""
 
 from __future__ import annotations
 
@@ -18,57 +18,58 @@ from objectives.pretraining.job import PretrainJob
 from objectives.probes import continued_training
 from objectives.probes.registry import PROBES, Probe
 from objectives.probes.types import NotApplicableError, ProbeBatch, ProbedModel, ProbeResult
+from objectives.progress import Event, Report
 from objectives.store import contents
 from objectives.store.contents import FinitePoint, Name, Text
 from objectives.store.entries import write_json
-from objectives.store.store import Store, key_of
-from objectives.training import device_memory
-from objectives.types import Result
+from objectives.store.stages import Stages
+from objectives.store.store import key_of
+from objectives.training import out_of_memory
+from objectives.training.runtime import Runtime
+from objectives.types import Curve
 
 
-def merged(
-    result: Result, found: Mapping[ProbeName, CachedProbe], flops_per_token: float, time_s: float
-) -> Result:
-    """The result of a base with what probes found on it, `time_s` its share of the wall time."""
-    findings = {name: probed.finding for name, probed in found.items()}
-    metrics = {
+def metrics(found: Mapping[ProbeName, CachedProbe]) -> dict[str, float]:
+    """Metrics of all probes on a base, `probe.<probe>.<metric>`."""
+    return {
         f"probe.{name}.{metric}": value
-        for name, finding in findings.items()
-        for metric, value in finding.metrics.items()
+        for name, probed in found.items()
+        for metric, value in probed.result.metrics.items()
     }
-    curves = {
+
+
+def curves(found: Mapping[ProbeName, CachedProbe]) -> dict[str, Curve]:
+    """Curves of all probes on a base, `probe.<probe>.<curve>`."""
+    return {
         f"probe.{name}.{curve}": points
-        for name, finding in findings.items()
-        for curve, points in finding.curves.items()
+        for name, probed in found.items()
+        for curve, points in probed.result.curves.items()
     }
-    notes = [f"probe {name}: {note}" for name, each in findings.items() for note in each.notes]
-    return replace(
-        result,
-        metrics=result.metrics | metrics,
-        curves=result.curves | curves,
-        notes=result.notes + notes,
-        cost=_cost(result.cost, found, flops_per_token) | {"time_s": time_s},
-    )
 
 
-def _cost(
+def notes(found: Mapping[ProbeName, CachedProbe]) -> list[str]:
+    """What a reader should know of the probes."""
+    return [f"probe {name}: {note}" for name, each in found.items() for note in each.result.notes]
+
+
+def with_cost(
     cost: Mapping[str, float], found: Mapping[ProbeName, CachedProbe], flops_per_token: float
 ) -> dict[str, float]:
-    """With that of the probes: as everywhere, what was found done counts as saved.
+    """The cost with that of the probes: as everywhere, what was found done counts as saved.
 
     `probe.<probe>_s` are the seconds of a probe, whenever it was measured.
     """
     added = dict(cost)
     for name, probed in found.items():
-        finding = probed.finding
-        added[f"probe.{name}_s"] = finding.seconds
+        result = probed.result
+        added[f"probe.{name}_s"] = result.seconds
         if probed.now:
-            added["tokens"] += finding.tokens
-            added["device_s"] += finding.seconds
-            added["flops"] += flops_per_token * finding.tokens
+            added["tokens"] += result.tokens
+            added["device_s"] += result.seconds
+            added["flops"] += flops_per_token * result.tokens
         else:
-            added["tokens_reused"] += finding.tokens
-            added["device_s_saved"] += finding.seconds
+            added["tokens_reused"] += result.tokens
+            added["device_s_saved"] += result.seconds
     return added
 
 
@@ -89,33 +90,32 @@ STAGE = "probe"
 FILE = "finding.json"
 
 
-MOST_LANES = 8
+MOST_PROBED = 8
 """Bases probed at once; assumed: a second derivative needs some times a training step's memory."""
 
 
 @dataclass(frozen=True)
 class CachedProbe:
-    """A probe's finding on one base, and whether it was measured now."""
+    """A probe's result on one base, and whether it was measured now."""
 
-    finding: ProbeResult
+    result: ProbeResult
     now: bool
 
 
-def measure(
+def run_probes(
     subjects: Sequence[ProbedModel],
     corpus: TokenDataset,
     tasks: Sequence[Task],
-    store: Store,
-    report: Callable[[dict[str, Any]], None],
-    max_lanes: int | None = None,
+    runtime: Runtime,
 ) -> list[dict[ProbeName, CachedProbe]]:
     """Each base's findings by the probes its recipe names, from the store where they are there.
 
-    An exception that `report` raises stops the work, with all finished probes stored.
+    An exception that `runtime.report` raises stops the work, with all finished probes stored.
 
     Raises:
         StoreError: the store cannot be written.
     """
+    store, report = runtime.store, runtime.report
     found: list[dict[ProbeName, CachedProbe]] = [{} for _ in subjects]
     group_of = functools.partial(ProbeBatch, corpus=corpus, tasks=tasks, report=report, built={})
     for name in PROBES:
@@ -125,7 +125,7 @@ def measure(
                 by_key.setdefault(_key(name, subject, tasks), []).append(index)
         known = _stored(store, by_key)
         missing = {key: subjects[by_key[key][0]] for key in by_key if key not in known}
-        most = min(max_lanes or MOST_LANES, MOST_LANES)
+        most = min(runtime.max_lanes or MOST_PROBED, MOST_PROBED)
         measured = _measure_missing(name, missing, group_of, store, most)
         for key, members in by_key.items():
             for nth, index in enumerate(members):
@@ -134,7 +134,7 @@ def measure(
     return found
 
 
-def _stored(store: Store, keys: Iterable[str]) -> dict[str, ProbeResult]:
+def _stored(store: Stages, keys: Iterable[str]) -> dict[str, ProbeResult]:
     """The findings that are there."""
 
     def read(folder: Path) -> ProbeResult:
@@ -159,7 +159,7 @@ def _measure_missing(
     name: ProbeName,
     missing: Mapping[str, ProbedModel],
     group_of: Callable[[Sequence[ProbedModel]], ProbeBatch],
-    store: Store,
+    store: Stages,
     most: int,
 ) -> dict[str, ProbeResult]:
     """One probe on bases by key, at most `most` at once; each finding is stored."""
@@ -177,7 +177,7 @@ def _measure_missing(
         groups.setdefault(_group_key(name, group_of([subject])), []).append(key)
     for members in groups.values():
         try:
-            device_memory.in_chunks(members, most, run)
+            out_of_memory.in_chunks(members, most, run)
         except MemoryError:
             # A note, and not stored: another machine may have the memory.
             note = ProbeResult(notes=["not measured, one model does not fit into the memory"])
@@ -195,7 +195,7 @@ def _measure(name: ProbeName, group: ProbeBatch) -> list[ProbeResult]:
     except NotApplicableError as error:
         findings = [ProbeResult(notes=[f"not measured, {error}"]) for _ in group.subjects]
     except Exception as error:
-        if guarded.stopped or device_memory.is_out_of_memory(error):
+        if guarded.stopped or out_of_memory.is_out_of_memory(error):
             raise
         # Models differ without end; the base and its fine-tunes are measured, and stay.
         why = (
@@ -209,10 +209,10 @@ def _measure(name: ProbeName, group: ProbeBatch) -> list[ProbeResult]:
 class _Reporting:
     """Reports, and knows whether what it raised is what stops the work."""
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, report: Report) -> None:
         self.report, self.stopped = report, False
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         try:
             self.report(event)
         except BaseException:

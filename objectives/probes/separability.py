@@ -49,7 +49,7 @@ def accuracy(
     return float(classifier.score(test_ND.astype(np.float64), test_labels))
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_separability(group: ProbeBatch) -> list[ProbeResult]:
     """By task and layer; `last` is the last layer, `mean` the mean of all but the embedding."""
     tasks = [task for task in group.tasks if task.choices is not None]
     if not tasks:

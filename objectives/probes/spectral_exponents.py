@@ -22,7 +22,7 @@ def exponents(weights_BMN: Tensor) -> Tensor:
     return spectral.hill_alpha(falling.flip(-1))
 
 
-def measure(group: ProbeBatch) -> list[ProbeResult]:
+def measure_spectral_exponents(group: ProbeBatch) -> list[ProbeResult]:
     """Mean, least and greatest over all matrices; by layer, each matrix's own."""
     found = []
     for params in group.params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,13 +19,12 @@ from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm
 from objectives.pretraining.checkpoints import BaseModel, Parameters
 from objectives.pretraining.job import PretrainJob
+from objectives.progress import Report
 from objectives.training import batch, lanes
+from objectives.types import Curve
 
 ROWS = 32
 """Sequences that go through a model at once. Fixed, so that no result depends on the lanes."""
-
-
-Curve = list[list[float]]
 
 
 class NotApplicableError(Exception):
@@ -68,7 +67,7 @@ class ProbeBatch:
     subjects: Sequence[ProbedModel]
     corpus: TokenDataset
     tasks: Sequence[Task]
-    report: Callable[[dict[str, Any]], None]
+    report: Report
     built: dict[str, nn.Module] = field(default_factory=dict)
     """Modules that exist already, by the key of their program."""
 

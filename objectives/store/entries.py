@@ -233,7 +233,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The inverse.
+    """The data in a file that `write_json` has written.
 
     Raises:
         DamagedError: the file is not regular or too large, or no JSON.

@@ -34,7 +34,7 @@ FOREIGN = "?"
 """The stage of what is not of this program; no stage can have that name."""
 
 
-WEIGHTS, MEMORY, IN_PROGRESS = "pretrain", "moments", "checkpoint"
+PRETRAIN, MOMENTS, IN_PROGRESS = "pretrain", "moments", "checkpoint"
 """Stages of pretraining: what it came to, AdamW's memory of that, worth nothing without it, and
 states on the way that a later one supersedes."""
 
@@ -150,10 +150,10 @@ def delete_unused(root: Path, stage: str, key: str, lease: Lease) -> None:
 def eviction_order(found: Iterable[Entry]) -> list[Entry]:
     """The least useful first: fewest seconds a byte, then the longest unused."""
     found = list(found)
-    bases = {entry.key for entry in found if entry.stage == WEIGHTS}
+    bases = {entry.key for entry in found if entry.stage == PRETRAIN}
 
     def worth(entry: Entry) -> tuple[float, float, str]:
-        orphan = entry.stage == MEMORY and entry.key not in bases
+        orphan = entry.stage == MOMENTS and entry.key not in bases
         useless = orphan or not entry.whole or entry.stage == DAMAGED
         seconds = 0.0 if useless else entry.seconds
         return seconds / max(entry.bytes, 1), entry.used_at, entry.name
@@ -254,7 +254,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    """The same, without following a link; nothing of what cannot be read."""
+    """What a folder holds, without following a link; nothing of what cannot be read."""
     try:
         return _paths(folder) if entries.is_folder(folder) else []
     except OSError:

@@ -31,8 +31,5 @@ class Stages(Protocol):
     ) -> object:
         """Keep a stage."""
 
-    def remove(self, stage: str, key: str) -> None:
-        """Drop an entry."""
-
     def supersede(self, stage: str, key: str) -> None:
         """Drop an entry that is of no more use to this process."""

@@ -16,11 +16,11 @@ class Layout:
     """How R rows of at most T tokens are packed in one line of L tokens; see
     `objectives.training.packing`."""
 
-    places: Tensor
+    position_ids: Tensor
     """[1, L] place of each token of the line in its row"""
-    forth: Tensor
+    row_to_line: Tensor
     """[R, T] place in the line of each token of the rows"""
-    back: Tensor
+    line_to_row: Tensor
     """[1, L] place in the R * T tokens of the rows of each token of the line"""
 
 
@@ -65,7 +65,14 @@ class TokenBatch:
         if self.layout is None or self.targets is None:
             return (self.ids, self.positions)
         packed = self.layout
-        return (self.ids, self.positions, self.targets, packed.places, packed.forth, packed.back)
+        return (
+            self.ids,
+            self.positions,
+            self.targets,
+            packed.position_ids,
+            packed.row_to_line,
+            packed.line_to_row,
+        )
 
 
 class StackedParams:
@@ -88,11 +95,11 @@ class StackedParams:
             for name, view in split_rows(self.shapes, self.values).items()
         }
         self.grad_views = list(split_rows(self.shapes, self.grads).values())
-        self.hold()
+        self.sync_module()
 
-    def hold(self) -> None:
+    def sync_module(self) -> None:
         """Have the next pass see the values as they are now."""
-        self.sharding.hold(list(self.views.values()))
+        self.sharding.sync_module(list(self.views.values()))
 
     def add_gradient(self, loss: Tensor, *, first: bool) -> None:
         """Write the gradient of a loss into `grads`, or add it where it is not the first."""
@@ -114,7 +121,7 @@ def split_rows(shapes: Mapping[str, torch.Size], rows_KP: Tensor) -> dict[str, T
 
 
 def join_rows(lanes: Sequence[Mapping[str, Tensor]], names: Iterable[str] | None = None) -> Tensor:
-    """The inverse for a list of lanes: [K, P], in the order of `names` or of the first lane.
+    """The parameters of some lanes as rows: [K, P], in the order of `names` or of the first lane.
 
     Lanes that were read from files have an order of their own.
     """

@@ -1,4 +1,4 @@
-"""What fits: lanes are packed by a measured step, and halved when memory runs out all the same."""
+"""Memory of a GPU or of this machine: free bytes, peaks, lanes that fit by a measured step."""
 
 from __future__ import annotations
 
@@ -8,62 +8,20 @@ import math
 import resource
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import torch
+
+from objectives.training.out_of_memory import is_out_of_memory
 
 USED_FRAC = 0.8
 """Share of the free memory that lanes may fill; assumed: the rest is for evaluation and others."""
 
 
-T = TypeVar("T")
-
-
-NO_BLOCK = "can't allocate memory"
-"""What torch's allocator for CPUs says, in a RuntimeError like any other."""
-
-
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's mallopt(3)."""
-
-
-def in_chunks(items: Sequence[T], most: int, run: Callable[[Sequence[T]], None]) -> None:
-    """Call `run` on consecutive chunks of at most `most` items, halved whenever memory runs out.
-
-    `run` keeps what it has finished, so a chunk that is tried again in halves goes on.
-
-    Raises:
-        MemoryError: a single item does not fit.
-    """
-    assert most >= 1
-    at = 0
-    while at < len(items):
-        chunk = items[at : at + most]
-        try:
-            run(chunk)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(chunk) == 1:
-                raise MemoryError(
-                    "one lane does not fit into the device's memory; raise pretrain.accumulation, "
-                    "set pretrain.activation_checkpointing, or take a smaller batch or model."
-                ) from None
-            most = max(1, len(chunk) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            continue
-        at += len(chunk)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that a GPU's or this machine's memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and NO_BLOCK in str(error)
 
 
 def max_lanes_that_fit(

@@ -70,7 +70,7 @@ def task_scores(lanes: Lanes, task: Task) -> tuple[NDArray[np.float64], NDArray[
         nats_KN, hits_KN = _scores(lanes, task.test)
         return hits_KN.mean(1), nats_KN.sum(1) / task.test.weights.sum()
     labels = len(task.choices.ids) // len(task.answers)
-    nats_KNL = _scores(lanes, task.choices, alike=labels)[0]
+    nats_KNL = _scores(lanes, task.choices, prefix_group_size=labels)[0]
     nats_KNL = nats_KNL.reshape(len(nats_KNL), len(task.answers), labels)
     right = nats_KNL.argmin(2) == task.answers
     own = np.take_along_axis(nats_KNL, task.answers[None, :, None], axis=2)
@@ -78,20 +78,23 @@ def task_scores(lanes: Lanes, task: Task) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _scores(
-    lanes: Lanes, rows: Encoded, *, alike: int = 1
+    lanes: Lanes, rows: Encoded, *, prefix_group_size: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Each row's summed nats and whether all its counted targets are the argmax; [K, N] each.
 
-    Rows of like length go through together, `alike` consecutive ones that begin alike at a time.
+    Rows of like length go through together, `prefix_group_size` consecutive ones with one beginning
+    at a time.
     """
-    longest = num_tokens(rows, np.arange(len(rows.ids))).reshape(-1, alike).max(1)
+    longest = num_tokens(rows, np.arange(len(rows.ids))).reshape(-1, prefix_group_size).max(1)
     groups = np.argsort(longest, kind="stable")
-    order = (groups[:, None] * alike + np.arange(alike)).ravel()
-    size = max(1, TASK_ROWS // alike) * alike
+    order = (groups[:, None] * prefix_group_size + np.arange(prefix_group_size)).ravel()
+    size = max(1, TASK_ROWS // prefix_group_size) * prefix_group_size
     nats, hits = [], []
     for start in range(0, len(order), size):
         picked = order[start : start + size]
-        batch = packing.batch_of(rows, picked, lanes.device, packed=lanes.packed, alike=alike)
+        batch = packing.batch_of(
+            rows, picked, lanes.device, packed=lanes.packed, prefix_group_size=prefix_group_size
+        )
         some_nats, some_hits = lanes.program.scores(lanes.params, lanes.frozen, batch)
         nats.append(some_nats)
         hits.append(some_hits)

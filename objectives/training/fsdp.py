@@ -64,7 +64,7 @@ class Shards:
             ValueError: the module has no decoder layers that are known as such.
         """
         self.module, self.ranks = module, ranks
-        self.parts = parts(module, ranks)
+        self.parts = cut_parts(module, ranks)
         self.mesh: DeviceMesh = init_device_mesh(torch.device(device).type, (ranks.count,))
         layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
         if not layers:
@@ -86,8 +86,8 @@ class Shards:
         """Shapes of the local parts of parameters."""
         return {name: self.parts[name].local for name in shapes}
 
-    def hold(self, values: Sequence[Tensor]) -> None:
-        """Compute with these values, [K, ...] a parameter, from here on."""
+    def sync_module(self, values: Sequence[Tensor]) -> None:
+        """Copy the values of the one lane into the module."""
         with torch.no_grad():
             held = [_local(p) for p in self._parameters()]
             torch._foreach_copy_(held, [value[0] for value in values])
@@ -123,24 +123,21 @@ class Shards:
         count = sum(part.shape.numel() for part in self.parts.values())
         return self.total(x_KP.sum(1, keepdim=True)) / count
 
-    def here(self, x_Q: Tensor) -> Tensor:
-        """The local part of rows [..., Q]; [..., P]."""
+    def shard(self, x_Q: Tensor) -> Tensor:
+        """This rank's part of each parameter; [..., P]."""
         return torch.cat([x_Q[..., part.span] for part in self.parts.values()], -1)
 
-    def place(self, span: slice) -> slice:
-        """Where in P a parameter is that has this place in Q."""
+    def local_slice(self, span: slice) -> slice:
+        """Where in P this rank's part of the parameter is."""
         return self._at(span).here
 
-    def whole(self, x_KP: Tensor, span: slice) -> Tensor:
-        """All of the parameter that has this place in Q; [K, n]."""
+    def unshard(self, x_KP: Tensor, span: slice) -> Tensor:
+        """The parameter gathered from all ranks; [1, n]."""
         part = self._at(span)
         return self._gathered(x_KP[0], part)[None]
 
-    def gathered(self, x_P: Tensor) -> Tensor | None:
-        """A whole row [Q] on the CPU for the rank that writes; None for the others.
-
-        One parameter is whole at a time.
-        """
+    def gather_to_rank0(self, x_P: Tensor) -> Tensor | None:
+        """A whole row on the CPU of the first rank; one parameter is gathered at a time."""
         found = []
         for part in self.parts.values():
             whole = self._gathered(x_P, part)
@@ -169,7 +166,7 @@ class Shards:
         )
 
 
-def parts(module: nn.Module, ranks: ProcessGroup) -> dict[str, Part]:
+def cut_parts(module: nn.Module, ranks: ProcessGroup) -> dict[str, Part]:
     """Of each parameter, tied ones once; cut as torch.chunk would."""
     found: dict[str, Part] = {}
     start = at = 0

@@ -60,17 +60,17 @@ class LaneModel:
         bf16: bool = False,
         compiled: bool = False,
         weights: Weights | None = None,
-        holding: bool = False,
+        owns_params: bool = False,
     ) -> None:
         """`bf16`: matrix products under bf16 autocast; `compiled`: the training pass compiled.
 
         `weights` makes the module's parameters of one lane from what is trained and what is frozen;
-        without it they are both as they are. `holding`: the module has its parameters itself, those
-        of the only lane, and what is given to a pass does not matter.
+        without it they are both as they are. `owns_params`: the module has its parameters itself,
+        those of the only lane, and what is given to a pass does not matter.
         """
         self.module = module
         self.bf16 = bf16
-        self.holding = holding
+        self.owns_params = owns_params
         self.weights = weights or _together
         self._positions_BC: Tensor | None = None
         self._loss_pass = _Compiled(self._nats) if compiled else self._nats
@@ -110,7 +110,9 @@ class LaneModel:
         if not self.bf16:
             return contextlib.nullcontext()
         # what is remembered of sharded weights would stay when torch lets the weights go
-        return torch.autocast(batch.ids.device.type, torch.bfloat16, cache_enabled=not self.holding)
+        return torch.autocast(
+            batch.ids.device.type, torch.bfloat16, cache_enabled=not self.owns_params
+        )
 
     def _nats(
         self,
@@ -128,7 +130,9 @@ class LaneModel:
         data: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...]:
         return (
-            single_lane(lane, {}, data) if self.holding else vmap_lanes(lane, params, frozen, data)
+            single_lane(lane, {}, data)
+            if self.owns_params
+            else vmap_lanes(lane, params, frozen, data)
         )
 
     def _lane_nats(
@@ -165,7 +169,7 @@ class LaneModel:
             inputs, targets = {"input_ids": ids_BT1, "position_ids": places_1L}, targets_BC
             self._positions_BC = positions_BC.reshape(1, -1)
         with attention.rows_in_lines(*layout):
-            if self.holding:
+            if self.owns_params:
                 logits = self.module(**inputs).logits
             else:
                 logits = functional_call(self.module, weights, (), inputs).logits

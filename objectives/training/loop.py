@@ -53,11 +53,16 @@ class State:
     rows: StackedParams
     moments: optimizers.Moments
     step: int = 0
-    lost_at: Tensor = field(default_factory=lambda: torch.empty(0))
+    diverged_at: Tensor = field(default_factory=lambda: torch.empty(0))
     """[K] the step (from 0) whose loss or gradient was not finite, or would be; NEVER for the
     living."""
-    whole: bool = True
+    consistent: bool = True
     """Whether weights and moments are of `step`: not while a step changes them."""
+
+    def diverged_step(self, lane: int) -> int | None:
+        """The step at which a lane diverged, None if it is alive."""
+        step = int(self.diverged_at[lane])
+        return None if step == NEVER else step
 
     @staticmethod
     def fresh(
@@ -70,9 +75,9 @@ class State:
 
         `shapes` are those of whole parameters, also where they are sharded.
         """
-        lost_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
+        diverged_at = torch.full((values_KP.shape[0],), NEVER, device=values_KP.device)
         moments = moments or optimizers.Moments.zeros_like(values_KP)
-        return State(StackedParams(shapes, values_KP, sharding), moments, 0, lost_at)
+        return State(StackedParams(shapes, values_KP, sharding), moments, 0, diverged_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +118,12 @@ def train(
         followed_SK = followed_SK.to(device=device, dtype=state.rows.values.dtype)
     for step in range(state.step, until):
         loss_K = _gradient(program, state.rows, frozen, batch_at(step), plan.accumulation)
-        alive_K1 = _mark_lost(state, loss_K, step)
+        alive_K1 = _freeze_diverged(state, loss_K, step)
         lr_K1 = lr_SK[step, :, None] * alive_K1
         if followed_SK is not None:
             followed_K1 = lr_K1 * _ratio(state.rows, followed_SK[step])
             lr_K1 = torch.where(alive_K1 == 1, followed_K1, lr_K1)  # a lost one's may be inf * 0
-        state.whole = False
+        state.consistent = False
         optimizers.step_(
             state.rows.values,
             state.rows.grads,
@@ -128,10 +133,10 @@ def train(
             lr_K1=lr_K1,
             decay_K1=decay_SK[step, :, None],
         )
-        state.rows.hold()
+        state.rows.sync_module()
         state.step = step + 1
         after_step(state.step, loss_K)
-        state.whole = True
+        state.consistent = True
     _mark_blown_up(state)
 
 
@@ -166,21 +171,20 @@ def _gradient(
 def _mark_blown_up(state: State) -> None:
     """Note lanes whose weights are not finite; lost at the step that would show it in the loss."""
     finite = torch.isfinite(state.rows.sharding.total(state.rows.values.detach().sum(1)))
-    state.lost_at = torch.where(
-        (state.lost_at == NEVER) & ~finite,
-        torch.full_like(state.lost_at, state.step),
-        state.lost_at,
-    )
+    _note_diverged(state, finite, state.step)
 
 
-def _mark_lost(state: State, loss_K: Tensor, step: int) -> Tensor:
+def _note_diverged(state: State, finite_K: Tensor, step: int) -> None:
+    at = state.diverged_at
+    state.diverged_at = torch.where((at == NEVER) & ~finite_K, torch.full_like(at, step), at)
+
+
+def _freeze_diverged(state: State, loss_K: Tensor, step: int) -> Tensor:
     """Note lanes that just diverged and clear their gradients; 1 for the living, [K, 1]."""
     grads = state.rows.grads
     finite = torch.isfinite(loss_K) & torch.isfinite(state.rows.sharding.total(grads.sum(1)))
-    state.lost_at = torch.where(
-        (state.lost_at == NEVER) & ~finite, torch.full_like(state.lost_at, step), state.lost_at
-    )
-    alive = state.lost_at == NEVER
+    _note_diverged(state, finite, step)
+    alive = state.diverged_at == NEVER
     if grads.is_cuda or not bool(alive.all()):
         grads.masked_fill_(~alive[:, None], 0.0)
     return alive[:, None].to(grads.dtype)

@@ -33,7 +33,7 @@ def warmup_steps(schedule: Schedule, steps: int) -> int:
     return min(round(schedule.warmup_frac * steps), steps - 1)
 
 
-def check(schedule: Schedule, steps: int, path: str) -> None:
+def check_schedule(schedule: Schedule, steps: int, path: str) -> None:
     """Raise ValueError if the warmup of the schedule at this path does not fit into the run."""
     warmup = warmup_steps(schedule, steps)
     if warmup > steps:
@@ -69,12 +69,12 @@ def multipliers(schedule: Schedule, steps: int, path: str = "schedule") -> Array
 
 
 def decayed(schedule: Schedule, steps: int, path: str = "schedule") -> Array:
-    """The same with the decay, whether it is trained or merged; shape [steps].
+    """Multipliers with the decay, whether it is trained or merged; shape [steps].
 
     Raises:
         ValueError: the warmup does not fit into the run.
     """
-    check(schedule, steps, path)
+    check_schedule(schedule, steps, path)
     warmup = warmup_steps(schedule, steps)
     t = np.arange(1, steps + 1, dtype=np.float64)
     curve = np.ones(steps)

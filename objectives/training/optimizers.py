@@ -29,7 +29,7 @@ from objectives.training.weight_decay_policies import UNIFORM, Rule, Update
 
 @dataclass
 class Moments:
-    """AdamW's memory and the decay policy's; of K lanes, or of one without the axis K."""
+    """What optimizer and decay policy remember, of K lanes or of one without the axis K."""
 
     first: Tensor
     """[K, P]"""
@@ -40,7 +40,7 @@ class Moments:
 
     @staticmethod
     def zeros_like(values_KP: Tensor, policy_size: int = 0, *, sgd: bool = False) -> Moments:
-        """The memory before the first step."""
+        """Moments before the first step."""
 
         def zeros(size: int) -> Tensor:
             return values_KP.new_zeros((*values_KP.shape[:-1], size))
@@ -162,7 +162,7 @@ def _adam(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tenso
 
 
 def _descend(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
-    """The same for gradient descent."""
+    """Renew the momentum of gradient descent; returns what to subtract from the weights."""
     return lr_K1 * moments.first.mul_(c.beta1).add_(grads_KP)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from objectives.data.tasks import Encoded, num_tokens
 from objectives.models import causal_lm
-from objectives.training import device_memory
+from objectives.training import out_of_memory
 from objectives.training.batch import Layout, TokenBatch
 from objectives.training.lanes import LaneModel
 
@@ -43,11 +43,16 @@ that lets rows see each other 1e-2 and more."""
 
 
 def batch_of(
-    rows: Encoded, picked: Ints, device: str | torch.device, *, packed: bool, alike: int = 1
+    rows: Encoded,
+    picked: Ints,
+    device: str | torch.device,
+    *,
+    packed: bool,
+    prefix_group_size: int = 1,
 ) -> TokenBatch:
     """These rows [R], or each lane's own [A, R], as a batch: packed, or padded to the longest."""
     if packed:
-        return pack(rows, picked, device, alike=alike)
+        return pack(rows, picked, device, prefix_group_size=prefix_group_size)
     width = rows.width(picked.ravel())
     parts = (rows.ids[picked][..., : width + 1], rows.positions[picked], rows.weights[picked])
     ids, positions, weights = (torch.from_numpy(part).to(device) for part in parts)
@@ -82,7 +87,7 @@ def _packs(module: nn.Module, one: Mapping[str, Tensor], rows: Encoded, picked: 
             for packed in (False, True)
         )
     except Exception as error:  # of a model's own code, on what it does not expect
-        if device_memory.is_out_of_memory(error):
+        if out_of_memory.is_out_of_memory(error):
             raise
         return False
     return bool(torch.allclose(padded, line, rtol=ALIKE / 10, atol=ALIKE))
@@ -97,13 +102,15 @@ def _short_rows(largest: int) -> Encoded:
     return Encoded(ids, np.where(counted, positions, 0), counted.astype(np.float32))
 
 
-def pack(rows: Encoded, picked: Ints, device: str | torch.device, *, alike: int = 1) -> TokenBatch:
+def pack(
+    rows: Encoded, picked: Ints, device: str | torch.device, *, prefix_group_size: int = 1
+) -> TokenBatch:
     """These rows as a packed batch; `picked` [R], or [A, R] for A lanes with rows of their own.
 
-    `alike`: so many consecutive rows at a time begin alike. They share that beginning, which is for
-    scoring only: no gradient is right through a shared one.
+    `prefix_group_size`: so many consecutive rows at a time begin alike. They share that beginning,
+    which is for scoring only: no gradient is right through a shared one.
     """
-    each = [_Line.of(rows, some, alike) for some in np.atleast_2d(picked)]
+    each = [_Line.of(rows, some, prefix_group_size) for some in np.atleast_2d(picked)]
     width = max(line.mask.shape[1] for line in each)
     length = max(len(line.back) for line in each) + 1
     parts = [line.arrays(width, length) for line in each]
@@ -131,14 +138,14 @@ class _Line:
         self.back = np.argwhere(own_RT)
 
     @staticmethod
-    def of(rows: Encoded, picked: Ints, alike: int) -> _Line:
-        first_R = np.arange(len(picked)) // alike * alike
-        if alike == 1:
+    def of(rows: Encoded, picked: Ints, prefix_group_size: int) -> _Line:
+        first_R = np.arange(len(picked)) // prefix_group_size * prefix_group_size
+        if prefix_group_size == 1:
             return _Line(rows, picked, np.zeros(len(picked), np.int64), first_R)
         ids = rows.ids[picked]
         same_RT = np.logical_and.accumulate(ids == ids[first_R], axis=1).sum(1)
-        least = np.minimum.reduceat(same_RT, np.arange(0, len(picked), alike))
-        shared = np.minimum(least[first_R // alike], num_tokens(rows, picked))
+        least = np.minimum.reduceat(same_RT, np.arange(0, len(picked), prefix_group_size))
+        shared = np.minimum(least[first_R // prefix_group_size], num_tokens(rows, picked))
         return _Line(rows, picked, shared, first_R)
 
     def arrays(self, width: int, length: int) -> tuple[NDArray[np.generic], ...]:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from objectives.training import device_memory
+from objectives.training import out_of_memory
 
 
 class OutOfMemory(Exception):
@@ -35,12 +35,12 @@ class ProcessGroup:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def bound(self) -> Iterator[None]:
+    def raise_oom_everywhere(self) -> Iterator[None]:
         """Work that one of several ranks cannot try again by itself: without memory it fails."""
         try:
             yield
         except Exception as error:
-            if self.count == 1 or not device_memory.is_out_of_memory(error):
+            if self.count == 1 or not out_of_memory.is_out_of_memory(error):
                 raise
             raise OutOfMemory(str(error)) from None
 
@@ -54,7 +54,7 @@ class ProcessGroup:
         """The mean over the ranks, in place."""
         return self.sum_(x).div_(self.count) if self.count > 1 else x
 
-    def least(self, value: int) -> int:
+    def min(self, value: int) -> int:
         """The least of the ranks' values."""
         if self.count == 1:
             return value
@@ -70,7 +70,7 @@ class ProcessGroup:
         dist.broadcast(found, 0)
         return int(found)
 
-    def text(self, value: str) -> str:
+    def broadcast_str(self, value: str) -> str:
         """Rank 0's text."""
         if self.count == 1:
             return value

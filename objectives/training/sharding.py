@@ -31,7 +31,7 @@ class Sharding(Protocol):
     def shapes(self, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
         """Of what is here, by the shapes of whole parameters."""
 
-    def hold(self, values: Sequence[Tensor]) -> None:
+    def sync_module(self, values: Sequence[Tensor]) -> None:
         """Compute with these values, [K, ...] a parameter, from here on."""
 
     def add_gradient(
@@ -51,16 +51,16 @@ class Sharding(Protocol):
     def mean(self, x_KP: Tensor) -> Tensor:
         """Over all parameters; [K, 1]."""
 
-    def here(self, x_Q: Tensor) -> Tensor:
-        """What is here of rows [..., Q]; [..., P]."""
+    def shard(self, x_Q: Tensor) -> Tensor:
+        """This rank's part of rows [..., Q]; [..., P]."""
 
-    def place(self, span: slice) -> slice:
+    def local_slice(self, span: slice) -> slice:
         """Where in P a parameter is that has this place in Q."""
 
-    def whole(self, x_KP: Tensor, span: slice) -> Tensor:
+    def unshard(self, x_KP: Tensor, span: slice) -> Tensor:
         """All of the parameter that has this place in Q; [K, n]."""
 
-    def gathered(self, x_P: Tensor) -> Tensor | None:
+    def gather_to_rank0(self, x_P: Tensor) -> Tensor | None:
         """A whole row [Q] on the CPU, for the rank that writes; None for the others."""
 
 
@@ -74,7 +74,7 @@ class Replicated:
         """The given shapes, as nothing is sharded."""
         return dict(shapes)
 
-    def hold(self, values: Sequence[Tensor]) -> None:
+    def sync_module(self, values: Sequence[Tensor]) -> None:
         """The values are given to each pass."""
 
     def add_gradient(
@@ -106,20 +106,20 @@ class Replicated:
         """Mean over all parameters; [K, 1]."""
         return x_KP.mean(1, keepdim=True)
 
-    def here(self, x_Q: Tensor) -> Tensor:
-        """The given rows, all of which are local."""
+    def shard(self, x_Q: Tensor) -> Tensor:
+        """The whole rows."""
         return x_Q
 
-    def place(self, span: slice) -> slice:
-        """The given span, as P is Q."""
+    def local_slice(self, span: slice) -> slice:
+        """The slice itself, as P is Q."""
         return span
 
-    def whole(self, x_KP: Tensor, span: slice) -> Tensor:
-        """All of the parameter that has this place in Q; [K, n]."""
+    def unshard(self, x_KP: Tensor, span: slice) -> Tensor:
+        """The parameter's columns; [K, n]."""
         return x_KP[:, span]
 
-    def gathered(self, x_P: Tensor) -> Tensor | None:
-        """A whole row [Q] on the CPU for the rank that writes; None for the others."""
+    def gather_to_rank0(self, x_P: Tensor) -> Tensor | None:
+        """The row on the CPU, for the first rank alone."""
         return x_P.detach().cpu() if self.ranks.first else None
 
 

@@ -76,7 +76,7 @@ def hill_alphas(
         lanes = max(1, BATCH_ELEMENTS // (len(members) * size**2))
         for rows, out in zip(values_KP.split(lanes), alphas_KM.split(lanes), strict=True):
             grams = [
-                _grams(sharding.whole(rows, spans[each]).unflatten(1, shapes[each]))
+                _grams(sharding.unshard(rows, spans[each]).unflatten(1, shapes[each]))
                 for each in members
             ]
             out[:, members] = hill_alpha(eigenvalues(torch.stack(grams, 1)))

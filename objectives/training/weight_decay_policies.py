@@ -73,7 +73,7 @@ class Rule:
     """Whether decay is part of the gradient, as in torch's Adam."""
     needs_moments: bool = False
     """Whether the policy asks for the mean second moment."""
-    memory_size: int = 0
+    policy_state_size: int = 0
     """D"""
 
     def scaled(self, decay_K1: Tensor, update: Update) -> Tensor:
@@ -102,11 +102,11 @@ def rule(
         factor=POLICIES[decay.policy](module, pres, device, sharding),
         coupled=decay.coupling == "l2",
         needs_moments=decay.policy == "stable" and pres[0].optimizer == "adamw",
-        memory_size=memory_size(module, pres[0]),
+        policy_state_size=policy_state_size(module, pres[0]),
     )
 
 
-def memory_size(module: nn.Module, pre: Optimization) -> int:
+def policy_state_size(module: nn.Module, pre: Optimization) -> int:
     """Numbers that a lane's policy remembers from step to step."""
     if pre.weight_decay.policy in SCORED_POLICIES:
         return len(scored_matrices(module, pre.weight_decay.scores.min_eigenvalues))
@@ -147,8 +147,8 @@ def _multipliers(
     size = causal_lm.num_parameters(module)
     filled = {kind: torch.ones(size) if row is None else row for kind, row in rows.items()}
     if len(filled) == 1:
-        return sharding.here(filled[kinds[0]]).to(device)
-    return sharding.here(torch.stack([filled[kind] for kind in kinds])).to(device)
+        return sharding.shard(filled[kinds[0]]).to(device)
+    return sharding.shard(torch.stack([filled[kind] for kind in kinds])).to(device)
 
 
 def _row(module: nn.Module, pre: Optimization) -> Tensor | None:
@@ -182,7 +182,7 @@ class _ByModule:
         if self.row_KP is None:
             self.row_KP = torch.ones_like(update.values_KP)
             for place, matrix in enumerate(self.matrices):
-                here = self.sharding.place(matrix.span)
+                here = self.sharding.local_slice(matrix.span)
                 self.row_KP[:, here] = update.memory_KD[:, place, None]
         return self.row_KP
 
@@ -202,7 +202,7 @@ def _by_score(
 
     def look(update: Update) -> Tensor:
         scores_KM = SCORES[decay.policy](update, matrices, sharding)
-        factors_KM = mapped(scores_KM, kind, layers, interval_K2)
+        factors_KM = map_scores(scores_KM, kind, layers, interval_K2)
         return mean_kept(factors_KM, sizes_M) if scores.preserve_mean else factors_KM
 
     return _ByModule(matrices, scores.every, look, sharding)
@@ -218,7 +218,7 @@ def _hill_alphas(
 def _gradient_norms(
     update: Update, matrices: Sequence[parameter_roles.Matrix], sharding: Sharding
 ) -> Tensor:
-    parts = (update.grads_KP[:, sharding.place(each.span)] for each in matrices)
+    parts = (update.grads_KP[:, sharding.local_slice(each.span)] for each in matrices)
     return torch.stack([sharding.norm(part.double()) for part in parts], 1)
 
 
@@ -255,7 +255,7 @@ def _cautious(
 def _adam_c(
     module: nn.Module, pres: Sequence[Optimization], device: str, sharding: Sharding
 ) -> Factor:
-    normalised_P = sharding.here(parameter_roles.is_normalised(module)).to(device)
+    normalised_P = sharding.shard(parameter_roles.is_normalised(module)).to(device)
     peak_K1 = torch.tensor([pre.lr for pre in pres], device=device)[:, None]
 
     def factor(update: Update) -> Tensor:
@@ -293,7 +293,9 @@ POLICIES: dict[str, MakeFactor] = {
 }
 
 
-def mapped(scores_KM: Tensor, kind: ScoreMap, layers: Sequence[str], interval_K2: Tensor) -> Tensor:
+def map_scores(
+    scores_KM: Tensor, kind: ScoreMap, layers: Sequence[str], interval_K2: Tensor
+) -> Tensor:
     """Factors of modules from their scores; 1 where a score is NaN. [K, M].
 
     linear: low + (high - low) (s - min) / (max - min), 1 where all scores are equal; sqrt and log2:

@@ -119,7 +119,7 @@ class Images:
         return order[place * size : (place + 1) * size].astype(np.int64)
 
 
-def prepare(source: vision.Images, device: str) -> Images:
+def prepare_images(source: vision.Images, device: str) -> Images:
     """The source's images, scaled, on a device.
 
     Raises:
@@ -159,7 +159,7 @@ def _digits(source: vision.Digits) -> tuple[Part, Part]:
     return tuple((square[some], labels[some].astype(np.int64)) for some in (~held, held))  # type: ignore[return-value]
 
 
-def check(source: vision.Images) -> None:
+def check_images(source: vision.Images) -> None:
     """Raise ValueError if the files of a local source are not there; nothing is read."""
     if isinstance(source, vision.Cifar10):
         _cifar_files(source)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -24,17 +24,15 @@ from objectives import conditions, metric_names, turns
 from objectives.config.execution import Execution, check_device
 from objectives.config.locations import located
 from objectives.config.vision import VisionRecipe
-from objectives.finetuning.lr_search import curve
 from objectives.objective import Objective
-from objectives.pretraining.sweep import MOST_LANES
 from objectives.probes import norms
-from objectives.progress import Event, Progress
+from objectives.progress import Progress, Report
 from objectives.store import contents
 from objectives.store.entries import DamagedError, write_json
-from objectives.store.store import Store, key_of
-from objectives.training import device_memory, lr_schedule, weight_decay_schedule
-from objectives.training.loop import NEVER
-from objectives.types import Request, Result
+from objectives.store.store import key_of
+from objectives.training import device_memory, lr_schedule, out_of_memory, weight_decay_schedule
+from objectives.training.runtime import Runtime
+from objectives.types import Request, Result, curve, finite_points
 from objectives.vision import data as images
 from objectives.vision.data import Images
 from objectives.vision.trainer import Job, Measured, Run
@@ -63,12 +61,10 @@ class VisionObjective(Objective[VisionRecipe]):
                 "out, and measure several trials side by side with an executor."
             )
         pre = recipe.pretrain
-        lr_schedule.check(pre.schedule, pre.steps, "pretrain.schedule")
+        lr_schedule.check_schedule(pre.schedule, pre.steps, "pretrain.schedule")
         self._images: dict[str, Images] = {}
 
-    def evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None] | None = None
-    ) -> list[Result]:
+    def evaluate(self, requests: Sequence[Request], on_event: Report | None = None) -> list[Result]:
         """Measure a batch; one result a request, in order.
 
         `on_event` receives progress events; an exception it raises stops the work, with all that is
@@ -81,22 +77,24 @@ class VisionObjective(Objective[VisionRecipe]):
         with turns.turn(on_event) as tell:
             return self._evaluate(requests, tell)
 
-    def _evaluate(
-        self, requests: Sequence[Request], on_event: Callable[[Event], None]
-    ) -> list[Result]:
+    def _evaluate(self, requests: Sequence[Request], on_event: Report) -> list[Result]:
         started = time.monotonic()
         check_device(self.execution.device_name)
         jobs = [_job(self.located, request, self.execution) for request in requests]
+        total = sum(job.steps * job.recipe.pretrain.batch_size for job in jobs)
         store = self.execution.open_store()
         try:
-            total = sum(job.steps * job.recipe.pretrain.batch_size for job in jobs)
-            progress = Progress(on_event, total, "images")
-            found = self._measured(jobs, store, progress)
+            runtime = Runtime(
+                store=store,
+                report=Progress(on_event, total, "images"),
+                max_lanes=self.execution.lanes,
+            )
+            trials = self._measured(jobs, runtime)
         finally:
             store.close()
             device_memory.trim_malloc()
         time_s = (time.monotonic() - started) / max(1, len(jobs))
-        return [_timed(data, time_s) for data in found]
+        return [trial.result(time_s) for trial in trials]
 
     def early(self) -> frozenset[str]:
         """None: there is no fine-tuning to leave out."""
@@ -104,7 +102,7 @@ class VisionObjective(Objective[VisionRecipe]):
 
     def metrics(self) -> frozenset[str]:
         """All metrics that a request may give."""
-        return metric_names.of_vision(self.recipe)
+        return metric_names.vision_metrics(self.recipe)
 
     def meanings(self) -> dict[str, str]:
         """What each metric is, in a few words."""
@@ -118,7 +116,7 @@ class VisionObjective(Objective[VisionRecipe]):
         """
         check_device(self.execution.device_name)
         for request in requests:
-            images.check(_job(self.located, request, self.execution).recipe.images)
+            images.check_images(_job(self.located, request, self.execution).recipe.images)
 
     def conditions(self) -> dict[str, str]:
         """What results depend on beyond the recipe; see `objectives.conditions`."""
@@ -133,9 +131,7 @@ class VisionObjective(Objective[VisionRecipe]):
         one, other = ((job.recipe, job.seed, job.steps) for job in jobs)
         return float(one == other)
 
-    def export(
-        self, request: Request, folder: Path, on_event: Callable[[Event], None] | None = None
-    ) -> NoReturn:
+    def export(self, request: Request, folder: Path, on_event: Report | None = None) -> NoReturn:
         """Refuse: no weights of an image classifier are kept.
 
         Raises:
@@ -146,38 +142,43 @@ class VisionObjective(Objective[VisionRecipe]):
             "weights."
         )
 
-    def _measured(
-        self, jobs: Sequence[Job], store: Store, progress: Progress
-    ) -> list[dict[str, Any]]:
-        """The measures of each job, from the store where they are there."""
-        found: dict[int, dict[str, Any]] = {}
-        programs: dict[str, list[int]] = {}
-        for index, job in enumerate(jobs):
+    def _measured(self, jobs: Sequence[Job], runtime: Runtime) -> list[_Trial]:
+        """Each job with its measures, from the store or trained; equal ones are trained once."""
+        trials = [_Trial(job) for job in jobs]
+        programs: dict[str, dict[str, _Trial]] = {}
+        twins: list[tuple[_Trial, _Trial]] = []
+        for trial in trials:
+            job = trial.job
             try:
                 _ = job.lr
             except ValueError as error:
-                found[index] = {"failure": str(error)}
+                trial.failure = str(error)
                 continue
             data = self._prepared(job)
-            stored = store.read(STAGE, job.key(data), _read)
-            if stored is not None:
-                found[index] = stored | {"now": False}
-            else:
-                programs.setdefault(key_of(job.program_key(), data.key), []).append(index)
-        for members in programs.values():
-            data = self._prepared(jobs[members[0]])
-            one_each = {jobs[index].key(data): index for index in reversed(members)}
-            train = functools.partial(_train, jobs, data, store, progress, found)
-            some = sorted(one_each.values())
-            try:
-                device_memory.in_chunks(some, self._lanes(jobs, members, data), train)
-            except MemoryError as error:
-                for index in some:
-                    found.setdefault(index, {"failure": str(error)})
-            for index in members:
-                twin = found[one_each[jobs[index].key(data)]]
-                found.setdefault(index, twin | {"now": False})
-        return [found[index] for index in range(len(jobs))]
+            key = job.key(data)
+            trial.measures = runtime.store.read(STAGE, key, _read)
+            if trial.measures is None:
+                program = programs.setdefault(key_of(job.program_key(), data.key), {})
+                first = program.setdefault(key, trial)
+                if first is not trial:
+                    twins.append((trial, first))
+        for group in programs.values():
+            self._train(list(group.values()), runtime)
+        for trial, first in twins:
+            trial.measures, trial.failure = first.measures, first.failure
+        return trials
+
+    def _train(self, trials: list[_Trial], runtime: Runtime) -> None:
+        """Train the trials of one program; they fail where one alone does not fit."""
+        data = self._prepared(trials[0].job)
+        jobs = [trial.job for trial in trials]
+        train = functools.partial(_train_together, data=data, runtime=runtime)
+        try:
+            out_of_memory.in_chunks(trials, self._lanes(jobs, data, runtime), train)
+        except MemoryError as error:
+            for trial in trials:
+                if trial.measures is None:
+                    trial.failure = str(error)
 
     def _prepared(self, job: Job) -> Images:
         """The job's images.
@@ -188,7 +189,7 @@ class VisionObjective(Objective[VisionRecipe]):
         source, size = job.recipe.images, job.recipe.pretrain.batch_size
         name = key_of(job.recipe.to_dict()["images"], job.device)
         if name not in self._images:
-            self._images[name] = images.prepare(source, job.device)
+            self._images[name] = images.prepare_images(source, job.device)
         data = self._images[name]
         if size > len(data.train):
             raise ValueError(
@@ -197,18 +198,14 @@ class VisionObjective(Objective[VisionRecipe]):
             )
         return data
 
-    def _lanes(self, jobs: Sequence[Job], members: Sequence[int], data: Images) -> int:
+    def _lanes(self, jobs: Sequence[Job], data: Images, runtime: Runtime) -> int:
         """How many of these jobs train at once."""
-        if self.execution.lanes is not None:
-            return self.execution.lanes
 
         def step(count: int) -> None:
-            some = [jobs[members[place % len(members)]] for place in range(count)]
+            some = [jobs[lane % len(jobs)] for lane in range(count)]
             Run(some, data, lambda event: None).take_step()
 
-        return device_memory.max_lanes_that_fit(
-            step, self.execution.device_name, min(len(members), MOST_LANES)
-        )
+        return runtime.lanes_that_fit(step, self.execution.device_name, len(jobs))
 
 
 def _job(recipe: VisionRecipe, request: Request, execution: Execution) -> Job:
@@ -220,29 +217,9 @@ def _job(recipe: VisionRecipe, request: Request, execution: Execution) -> Job:
     return Job(changed, request["seed"], steps, execution.device_name)
 
 
-def _train(
-    jobs: Sequence[Job],
-    data: Images,
-    store: Store,
-    progress: Progress,
-    found: dict[int, dict[str, Any]],
-    members: Sequence[int],
-) -> None:
-    """Train these jobs as lanes, keep what came of each, and add it to what is found."""
-    started = time.monotonic()
-    measured = Run([jobs[index] for index in members], data, progress).measure()
-    seconds = (time.monotonic() - started) / len(members)
-    for index, one in zip(members, measured, strict=True):
-        job = jobs[index]
-        measures = _measures(job, one, data.classes) | {"device_s": seconds}
-        write = functools.partial(_write, measures)
-        store.put(STAGE, job.key(data), write, seconds=seconds)
-        found[index] = measures | {"now": True}
-
-
 @dataclass(frozen=True)
-class _Stored:
-    """measures.json, as `_measures` makes it."""
+class _Measures:
+    """What is kept of a trial, as measures.json."""
 
     metrics: dict[contents.Name, float]
     curves: dict[contents.Name, list[contents.Point]]
@@ -251,38 +228,76 @@ class _Stored:
     failure: contents.Text | None
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    found = contents.record(folder, "measures.json", _Stored)
+@dataclass(eq=False)
+class _Trial:
+    """One request, from its job to its result."""
+
+    job: Job
+    measures: _Measures | None = None
+    trained: bool = False
+    """Whether it was trained in this call."""
+    failure: str | None = None
+    """Why nothing was measured."""
+
+    def result(self, time_s: float) -> Result:
+        """As everywhere, what was found done counts as saved."""
+        found = self.measures or _Measures({}, {}, 0.0, 0.0, self.failure)
+        images, seconds = found.images, found.device_s
+        now = self.trained or self.measures is None
+        cost = {
+            "images": images if now else 0.0,
+            "images_reused": 0.0 if now else images,
+            "device_s": seconds if now else 0.0,
+            "device_s_saved": 0.0 if now else seconds,
+            "time_s": time_s,
+        }
+        return Result(metrics=found.metrics, curves=found.curves, failure=found.failure, cost=cost)
+
+
+def _train_together(trials: Sequence[_Trial], *, data: Images, runtime: Runtime) -> None:
+    """Train these trials as lanes, and keep what came of each."""
+    started = time.monotonic()
+    seen = Run([trial.job for trial in trials], data, runtime.report).measure()
+    seconds = (time.monotonic() - started) / len(trials)
+    for trial, measured in zip(trials, seen, strict=True):
+        trial.measures, trial.trained = _measures(trial.job, measured, data.classes, seconds), True
+        write = functools.partial(_write, trial.measures)
+        runtime.store.put(STAGE, trial.job.key(data), write, seconds=seconds)
+
+
+def _read(folder: Path) -> _Measures:
+    found = contents.record(folder, "measures.json", _Measures)
     if bool(found.metrics) == (found.failure is not None):
         raise DamagedError("measures.json has both metrics and a failure, or neither")
-    return asdict(found)
+    return found
 
 
-def _write(measures: dict[str, Any], folder: Path) -> None:
-    write_json(folder / "measures.json", measures)
+def _write(measures: _Measures, folder: Path) -> None:
+    write_json(folder / "measures.json", asdict(measures))
 
 
-def _measures(job: Job, measured: Measured, classes: int) -> dict[str, Any]:
-    """What is kept of a trial; JSON-able."""
+def _measures(job: Job, measured: Measured, classes: int, seconds: float) -> _Measures:
+    """What is kept of a trial."""
     losses = curve(measured.losses, CURVE_POINTS)
     curves = {
-        "batch_loss": [point for point in losses if math.isfinite(point[1])],
+        "batch_loss": finite_points(losses),
         "lr": [[float(step), float(job.lr[int(step) - 1])] for step, _ in losses],
         **measured.curves,
     }
     images_seen = float(job.steps * job.recipe.pretrain.batch_size)
-    found = {"curves": curves, "images": images_seen, "metrics": {}, "failure": None}
-    final = measured.metrics
-    problem = _divergence(measured.lost_at, job.steps, final, classes)
-    return found | ({"metrics": _metrics(job, final)} if problem is None else {"failure": problem})
+    problem = _divergence(measured.diverged_at, job.steps, measured.metrics, classes)
+    metrics = _metrics(job, measured.metrics) if problem is None else {}
+    return _Measures(metrics, curves, images_seen, seconds, problem)
 
 
-def _divergence(lost_at: int, steps: int, final: Mapping[str, float], classes: int) -> str | None:
+def _divergence(
+    diverged_at: int | None, steps: int, final: Mapping[str, float], classes: int
+) -> str | None:
     """Why a classifier counts as diverged; metrics that were not finite are not in `final`."""
-    if lost_at >= steps:
+    if diverged_at is not None and diverged_at >= steps:
         return f"training diverged: weights are not finite after step {steps}; lower pretrain.lr"
-    if lost_at != NEVER:
-        return f"training diverged: loss not finite at step {lost_at + 1}; lower pretrain.lr"
+    if diverged_at is not None:
+        return f"training diverged: loss not finite at step {diverged_at + 1}; lower pretrain.lr"
     for name in ("training_loss", "validation_loss"):
         if name not in final:
             return f"training diverged: {name} is not finite; lower pretrain.lr"
@@ -307,21 +322,3 @@ def _metrics(job: Job, final: Mapping[str, float]) -> dict[str, float]:
         metrics["probe.norms.effective_lr_peak"] = peak
     tau_frac = weight_decay_schedule.tau_frac(job.recipe.pretrain, job.steps)
     return metrics if tau_frac is None else metrics | {"tau_frac": tau_frac}
-
-
-def _timed(data: dict[str, Any], time_s: float) -> Result:
-    """The result of a trial; as everywhere, what was found done counts as saved."""
-    seconds, now = data.get("device_s", 0.0), data.get("now", True)
-    seen = data.get("images", 0.0)
-    return Result(
-        metrics=data.get("metrics", {}),
-        curves=data.get("curves", {}),
-        failure=data["failure"],
-        cost={
-            "images": seen if now else 0.0,
-            "images_reused": 0.0 if now else seen,
-            "device_s": seconds if now else 0.0,
-            "device_s_saved": 0.0 if now else seconds,
-            "time_s": time_s,
-        },
-    )

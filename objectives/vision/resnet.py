@@ -36,7 +36,7 @@ EVAL_ROWS = 512
 """Images classified at once; fixed, so that no result depends on it."""
 
 
-def build_config(model: ResNet, shape: tuple[int, int, int], classes: int) -> ResNetConfig:
+def build_resnet_config(model: ResNet, shape: tuple[int, int, int], classes: int) -> ResNetConfig:
     """transformers' config for images of this shape [C, H, W].
 
     Raises:
@@ -58,7 +58,7 @@ def build_config(model: ResNet, shape: tuple[int, int, int], classes: int) -> Re
     )
 
 
-def initial_parameters(config: ResNetConfig, seed: int) -> dict[str, Tensor]:
+def initial_resnet_parameters(config: ResNetConfig, seed: int) -> dict[str, Tensor]:
     """Name -> parameter on the CPU, drawn from the seed."""
     with draws.seeded(seed):
         module = _module(config)

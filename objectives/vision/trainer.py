@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,23 +30,19 @@ from torch import Tensor
 from objectives.config.vision import VisionRecipe
 from objectives.models import library_fingerprints
 from objectives.probes import norms, sharpness
+from objectives.progress import Report
 from objectives.store.store import key_of
 from objectives.training import (
     batch,
     loop,
     lr_schedule,
-    optimizers,
-    weight_decay_policies,
     weight_decay_schedule,
 )
+from objectives.training.setup import fresh_state, plan_of
+from objectives.types import Curve
 from objectives.vision import resnet
 from objectives.vision.data import ImageBatch, Images
 from objectives.vision.resnet import Classifier
-
-Curve = list[list[float]]
-
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +101,7 @@ class Job:
 class Measured:
     """What was seen of one lane."""
 
-    lost_at: int = loop.NEVER
+    diverged_at: int | None = None
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Training loss of each step, nats an image; [S]."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -129,11 +124,9 @@ class Run:
     def __init__(self, jobs: Sequence[Job], images: Images, report: Report) -> None:
         self.jobs, self.images, self.report = list(jobs), images, report
         self.recipe, self.device, self.steps = jobs[0].recipe, jobs[0].device, jobs[0].steps
-        config = resnet.build_config(self.recipe.model, images.shape, images.classes)
+        config = resnet.build_resnet_config(self.recipe.model, images.shape, images.classes)
         self.program = Classifier(config, images.shape, self.device)
-        pres = [job.recipe.pretrain for job in self.jobs]
-        self.constants = optimizers.of_recipes(pres, self.program.module, self.device)
-        rows = [resnet.initial_parameters(config, job.seed) for job in self.jobs]
+        rows = [resnet.initial_resnet_parameters(config, job.seed) for job in self.jobs]
         self.state = self._fresh(batch.join_rows(rows, self.program.shapes).to(self.device))
         self.found = [Measured() for _ in self.jobs]
 
@@ -157,10 +150,11 @@ class Run:
                 self._evaluate(stop)
             if stop in sharp:
                 self._trace(stop)
-        for measured, column, lost_at in zip(
-            self.found, torch.stack(losses, 1).cpu(), self.state.lost_at.tolist(), strict=True
+        for lane, (measured, column) in enumerate(
+            zip(self.found, torch.stack(losses, 1).cpu(), strict=True)
         ):
-            measured.losses, measured.lost_at = column.double().numpy(), int(lost_at)
+            measured.losses = column.double().numpy()
+            measured.diverged_at = self.state.diverged_step(lane)
         return self.found
 
     def take_step(self) -> None:
@@ -169,22 +163,14 @@ class Run:
         loop.train(self.program, self.state, plan, self._batch_at, until=1)
 
     def _fresh(self, values_KP: Tensor) -> loop.State:
-        pre = self.recipe.pretrain
-        moments = optimizers.Moments.zeros_like(
-            values_KP,
-            weight_decay_policies.memory_size(self.program.module, pre),
-            sgd=pre.optimizer == "sgd",
-        )
-        return loop.State.fresh(self.program.shapes, values_KP, moments)
+        program = self.program
+        return fresh_state(values_KP, program.module, self.recipe.pretrain, program.shapes)
 
     def _plan(
         self, lr: Sequence[NDArray[np.float64]], decay: Sequence[NDArray[np.float64]]
     ) -> loop.Plan:
-        return loop.Plan(
-            lr_SK=torch.from_numpy(np.stack(lr, 1)),
-            decay_SK=torch.from_numpy(np.stack(decay, 1)),
-            constants=self.constants,
-        )
+        pres = [job.recipe.pretrain for job in self.jobs]
+        return plan_of(pres, self.program.module, self.device, lr=lr, decay=decay)
 
     def _batch_at(self, step: int) -> ImageBatch:
         seeds = [job.seed for job in self.jobs]

@@ -60,7 +60,7 @@ def _look_seconds(shape: Shape, device: str, repeats: int) -> list[float]:
     values = batch.join_rows([causal_lm.initial_parameters(model, config, seed=0)]).to(device)
     rule = weight_decay_policies.rule(module, [Pretrain(weight_decay=ALPHA)], device)
     one = torch.ones(1, 1, device=device)
-    memory = torch.zeros(1, rule.memory_size, device=device)
+    memory = torch.zeros(1, rule.policy_state_size, device=device)
     first = Update(1, values, values, memory, one)
     rule.scaled(one, first)
     return [speed.seconds(lambda: rule.scaled(one, first), device) for _ in range(repeats)]

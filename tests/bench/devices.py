@@ -28,6 +28,7 @@ from objectives.pretraining import run as parallel
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
 from objectives.store.store import Store
+from objectives.training.runtime import Runtime
 from tests.bench.figures import Figure, Options
 
 BASE: dict[str, Any] = {
@@ -116,7 +117,8 @@ def _trained(
 ) -> tuple[BaseModel, float]:
     """The base, and steps a second."""
     clock = Clock(2 if options.quick else WARM)
-    (base,) = parallel.pretrain([job], corpus, store, clock, max_lanes=1, compiling="off")
+    runtime = Runtime(store=store, report=clock, max_lanes=1, compiling="off")
+    (base,) = parallel.pretrain([job], corpus, runtime)
     return base, clock.steps_per_s
 
 

@@ -9,9 +9,9 @@ and while they are written, and restarts continue from them.
 from hpo.core.domains import Choice, Float
 from hpo.core.spec import Baseline, StudySpec
 from objectives import PlasticityObjective, Recipe
-from objectives.pretraining import sweep
+from objectives.training import setup
 
-sweep.CHECKPOINT_S = 0.5
+setup.CHECKPOINT_S = 0.5
 
 
 RECIPE = Recipe().with_params(

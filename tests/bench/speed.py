@@ -82,7 +82,7 @@ def lane_stepper(
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     values = initial.to(device).expand(num_lanes, -1).clone()
     rule = weight_decay_policies.rule(module, [pre] * num_lanes, device)
-    moments = optimizers.Moments.zeros_like(values, rule.memory_size)
+    moments = optimizers.Moments.zeros_like(values, rule.policy_state_size)
     state = loop.State.fresh(shapes, values, moments)
     every_step = torch.ones(1, num_lanes, device=device).expand(MAX_STEPS, -1)
     plan = loop.Plan(

@@ -25,8 +25,9 @@ from objectives.data import token_dataset
 from objectives.data.token_dataset import TokenDataset
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
-from objectives.pretraining.sweep import pretrain
+from objectives.pretraining.run import pretrain
 from objectives.store.store import Store
+from objectives.training.runtime import Runtime
 from tests.bench.figures import Figure, Options
 
 DECAY_FRACS = (0.05, 0.1, 0.2, 0.25)
@@ -125,7 +126,8 @@ def _train(waves: Sequence[Sequence[PretrainJob]], corpus: TokenDataset, store: 
     counter, bases = Counter(), list[BaseModel]()
     started = time.perf_counter()
     for wave in waves:
-        bases += pretrain(wave, corpus, Store(store), counter, max_lanes=len(wave))
+        runtime = Runtime(store=Store(store), report=counter, max_lanes=len(wave))
+        bases += pretrain(wave, corpus, runtime)
     seconds = time.perf_counter() - started
     accounted = sum(base.trained_steps for base in bases)
     return Side(counter.steps, accounted, seconds, [float(base.losses[-1]) for base in bases])

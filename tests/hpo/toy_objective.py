@@ -66,7 +66,7 @@ class ToyExported:
 
     files: dict[str, str]
     result: ToyResult
-    lost: dict[str, list[str]]
+    unsupported: dict[str, list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 from objectives import Execution, PlasticityObjective, Result
 from objectives.config.data import BuiltinTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Pretrain, Schedule
+from objectives.config.training import Finetune, Pretrain
 from objectives.store import maintenance
 from objectives.store.store import Store, StoreError
 from objectives.types import Request
@@ -36,17 +36,11 @@ PARAMS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def recipe(toy_folder: Path) -> Recipe:
     base = toy.recipe(toy_folder, steps=10)
-    fine = Finetune(
+    fine = toy.finetune(
         tasks=tuple(BuiltinTask(name=name) for name in TASKS),
-        lora=Lora(rank=2),
         lrs=(1e-3, 1e-2),
-        max_extensions=0,
         steps=3,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
         train_rows=200,
-        validation_rows=4,
-        test_rows=6,
     )
     return Recipe(model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine)
 

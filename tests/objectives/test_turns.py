@@ -18,10 +18,9 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, VisionObjective, turns
-from objectives.config.data import BuiltinTask
 from objectives.config.probes import Probes
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
+from objectives.config.training import Schedule
 from objectives.config.vision import Digits, ResNet, Training, VisionProbes, VisionRecipe
 from objectives.types import Request
 from tests.objectives import toy
@@ -35,19 +34,7 @@ Params = dict[str, Any]
 @pytest.fixture(scope="module")
 def recipe(toy_folder: Path) -> Recipe:
     base = toy.recipe(toy_folder, steps=4, evals=1, schedule=Schedule(warmup_steps=1))
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2),
-        lrs=(1e-2,),
-        max_extensions=0,
-        steps=2,
-        seeds=1,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1),
-        train_rows=30,
-        validation_rows=4,
-        test_rows=4,
-    )
+    fine = toy.finetune(seeds=1, schedule=Schedule(warmup_steps=1), train_rows=30, test_rows=4)
     probes = Probes(run=("norms",), forgetting_tokens=48, tokens=48)
     return Recipe(
         model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine, probes=probes

@@ -19,9 +19,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from objectives.config.data import Corpus, Files
+from objectives.config.data import BuiltinTask, Corpus, Files
 from objectives.config.recipe import Model, Recipe
-from objectives.config.training import Pretrain, Schedule
+from objectives.config.training import Finetune, Lora, Pretrain, Schedule
 from objectives.data import token_dataset
 from objectives.finetuning import lora
 from objectives.models import causal_lm
@@ -140,6 +140,25 @@ def recipe(folder: Path, **pretrain: Any) -> Recipe:
         model=Model(preset=None, config=str(folder / "llama")),
         corpus=corpus_recipe(folder),
         pretrain=Pretrain(**given),
+    )
+
+
+def finetune(**given: Any) -> Finetune:
+    """Two steps of adapters of rank 2 on a built-in task, at one rate."""
+    return Finetune(
+        **{
+            "tasks": (BuiltinTask(name="list_ops"),),
+            "lora": Lora(rank=2),
+            "lrs": (1e-2,),
+            "max_extensions": 0,
+            "steps": 2,
+            "batch_size": 2,
+            "schedule": Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
+            "train_rows": 50,
+            "validation_rows": 4,
+            "test_rows": 6,
+            **given,
+        }
     )
 
 

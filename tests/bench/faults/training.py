@@ -29,8 +29,8 @@ from hpo.core.trial import Trial
 from hpo.executors.interrupts import Interrupted
 from hpo.storage.record import url_of
 from objectives import Execution, PlasticityObjective, Recipe, progress
-from objectives.pretraining import sweep
-from objectives.training import device_memory, loop, optimizers
+from objectives.pretraining.lane_checkpoints import DELETED
+from objectives.training import loop, optimizers, out_of_memory, setup
 from tests.bench.faults.ledger import Ledger, Place, ended, studies
 from tests.toy_size import TOY, small_inputs
 
@@ -84,7 +84,7 @@ def undisturbed() -> list[Trial]:
 def some_unfit() -> list[Trial]:
     """The same where no lane of a large batch fits."""
     try:
-        device_memory.in_chunks([0], 1, _no_memory)
+        out_of_memory.in_chunks([0], 1, _no_memory)
     except MemoryError as error:
         reason = str(error)
     return [
@@ -118,7 +118,7 @@ def checkpoint_damaged(place: Place, ledger: Ledger) -> None:
                 except Interrupted:
                     _damage(store, place, ledger)
                 except RuntimeError as error:  # damaged between the look at a stage and its use
-                    if str(error) != sweep.VANISHED:
+                    if str(error) != DELETED:
                         raise
             ledger.compare(trials, place.expected, ended=True)
             ledger.noticed = (ledger.noticed or 0) + len(list(store.glob("damaged/*")))
@@ -203,7 +203,7 @@ def restless() -> Iterator[None]:
     """Tell of each step, store lanes every few, and leave warnings of damage aside."""
     with (
         mock.patch.object(progress, "TELL_S", 0.0),
-        mock.patch.object(sweep, "CHECKPOINT_S", CHECKPOINT_S),
+        mock.patch.object(setup, "CHECKPOINT_S", CHECKPOINT_S),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

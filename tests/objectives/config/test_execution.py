@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, Recipe, TrialFailed, VisionObjective
-from objectives.training.device_memory import in_chunks
+from objectives.training.out_of_memory import in_chunks
 from tests.objectives import toy
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from objectives import Recipe, VisionRecipe
-from objectives.config.recipe import SHORT_FORMS
 from objectives.config.reference import ITEM, REQUIRED, Parameter, parameters
 from objectives.config.training import MidTraining
+from objectives.config.tree import SHORT_FORMS
 
 RECIPES = (Recipe(), VisionRecipe())
 

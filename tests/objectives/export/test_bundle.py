@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from objectives import Execution, PlasticityObjective, Request
 from objectives.config.data import BuiltinTask, FileTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
 from objectives.export.bundle import file_names
 from objectives.finetuning import checkpoints
 from objectives.store import maintenance
@@ -77,16 +76,12 @@ def recipe(toy_folder: Path) -> Recipe:
         for word in toy.WORDS
     ]
     path = str(toy.write_jsonl(toy_folder / "answers.jsonl", rows))
-    fine = Finetune(
+    fine = toy.finetune(
         tasks=(BuiltinTask(name="list_ops"), FileTask(name="answers", train=path, test=path)),
-        lora=Lora(rank=2),
         lrs=(1e-2, 3e-2),
-        max_extensions=0,
         steps=30,
         batch_size=4,
-        schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
         train_rows=200,
-        validation_rows=4,
         test_rows=12,
     )
     return Recipe(model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine)
@@ -155,7 +150,7 @@ def test_what_the_store_lost_is_trained_again_to_the_same_bits(
     folder, _ = exported
     store = tmp_path / "store"
     shutil.copytree(folder / "store", store)
-    for stage in (checkpoints.STAGE, maintenance.WEIGHTS):
+    for stage in (checkpoints.STAGE, maintenance.PRETRAIN):
         shutil.rmtree(store / stage)
     (tmp_path / "out").mkdir()
     steps: list[str] = []

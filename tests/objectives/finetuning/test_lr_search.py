@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from objectives.config.data import FileTask
 from objectives.config.training import Finetune, Lora, Schedule
 from objectives.data import tasks
 from objectives.data.token_dataset import TokenDataset
-from objectives.finetuning.lr_search import Finetuner, Outcome, curve, next_rates
-from objectives.finetuning.trainer import FinetuneTrainer, num_steps
+from objectives.finetuning.lr_search import Finetuner, Outcome, next_rates
+from objectives.finetuning.runs import num_steps
+from objectives.finetuning.trainer import FinetuneTrainer
+from objectives.progress import Report
 from objectives.store.store import Store
+from objectives.training.runtime import Runtime
+from objectives.types import curve
 from tests.objectives import toy
 
 CONFIG = toy.CONFIGS["llama"]
-
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +64,13 @@ def fine(mine: tuple[FileTask, FileTask]) -> Finetune:
 def finetuner(
     fine: Finetune, corpus: TokenDataset, folder: Path, report: Report | None = None, **given: Any
 ) -> Finetuner:
-    arms = FinetuneTrainer(
-        CONFIG,
-        fine,
-        bf16=False,
-        device="cpu",
+    runtime = Runtime(
         store=Store(folder),
         report=report or (lambda event: None),
         **{"max_lanes": 64, **given},
     )
-    return Finetuner(arms, tasks.load(fine, corpus.tokenizer), seed=0)
+    trainer = FinetuneTrainer(CONFIG, fine, runtime, bf16=False, device="cpu")
+    return Finetuner(trainer, tasks.load(fine, corpus.tokenizer), seed=0)
 
 
 def bases(*seeds: int) -> list[tuple[str, dict[str, Any]]]:
@@ -188,9 +186,11 @@ def test_fine_tunes_from_the_store_are_the_same_and_nothing_is_trained(
     found = second.run(bases(0, 1))
     assert found == expected
     assert not [event for event in events if "lanes" in event]
-    assert [work.tokens for work in second.arms.now] == [0.0, 0.0]
-    assert [work.tokens for work in second.arms.total] == [work.tokens for work in first.arms.total]
-    assert all(work.tokens > 0 for work in first.arms.now)
+    assert [work.tokens for work in second.trainer.now] == [0.0, 0.0]
+    assert [work.tokens for work in second.trainer.total] == [
+        work.tokens for work in first.trainer.total
+    ]
+    assert all(work.tokens > 0 for work in first.trainer.now)
 
 
 def test_stored_and_fresh_fine_tunes_are_scored_together_as_well(

@@ -72,9 +72,9 @@ def test_no_draw_of_a_model_an_adapter_or_a_classifier_touches_the_global_genera
     adapted = lora.Adapted(toy.CONFIGS["llama"], Lora(rank=2), "cpu")
     adapted.initial(3)
     shape = (1, 8, 8)
-    config = resnet.build_config(ResNet(widths=(4, 8), depths=(1, 1)), shape, 10)
+    config = resnet.build_resnet_config(ResNet(widths=(4, 8), depths=(1, 1)), shape, 10)
     resnet.Classifier(config, shape, "cpu")
-    resnet.initial_parameters(config, 3)
+    resnet.initial_resnet_parameters(config, 3)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -12,7 +12,7 @@ import torch
 from objectives.config.recipe import Recipe
 from objectives.config.training import Finetune
 from objectives.data.token_dataset import TokenDataset
-from objectives.finetuning import trainer
+from objectives.finetuning import runs
 from objectives.models import causal_lm, library_fingerprints, presets
 from objectives.pretraining.job import PretrainJob
 from tests.objectives import toy
@@ -39,7 +39,7 @@ def keys(recipe: Recipe, corpus: TokenDataset) -> dict[str, str]:
     job = PretrainJob(recipe, 0, 4)
     task: Any = type("Task", (), {"key": "0" * 8})
     tuned = {
-        method: trainer.stage_key("base", Finetune(method=method), False, task, 1e-2, [0])
+        method: runs.stage_key("base", Finetune(method=method), False, task, 1e-2, [0])
         for method in ("lora", "full")
     }
     return {"base": job.key(corpus, 4), "program": job.program_key(corpus), **tuned}

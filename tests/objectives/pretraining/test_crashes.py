@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 
 from objectives import Execution, PlasticityObjective, Result, progress
-from objectives.config.data import BuiltinTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
+from objectives.config.training import Lora
 from objectives.data import tasks, token_dataset
-from objectives.pretraining import sweep
 from objectives.store.entries import MANIFEST
 from objectives.store.store import Store, StoreError
+from objectives.training import setup
 from objectives.types import Request
 from tests.objectives import toy
 from tests.objectives.pretraining.test_sweep import Killed, OneMore
@@ -39,18 +38,7 @@ STAGES = {"tokenizer", "tokens", "pretrain", "moments", "tune", "probe", "finetu
 @pytest.fixture(scope="module")
 def recipe(toy_folder: Path) -> Recipe:
     base = toy.recipe(toy_folder, steps=6, evals=2)
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2, dropout=0.1),
-        lrs=(1e-3, 1e-2),
-        max_extensions=0,
-        steps=4,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
-        train_rows=50,
-        validation_rows=4,
-        test_rows=6,
-    )
+    fine = toy.finetune(lora=Lora(rank=2, dropout=0.1), lrs=(1e-3, 1e-2), steps=4)
     return Recipe(model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine)
 
 
@@ -232,7 +220,7 @@ def test_fine_tunes_are_stored_from_time_to_time_and_survive_a_kill(
     undisturbed: Undisturbed, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = undisturbed[1]
-    monkeypatch.setattr(sweep, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(setup, "CHECKPOINT_S", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr("objectives.config.execution.Store", one_more("killed"))
         ended = 0

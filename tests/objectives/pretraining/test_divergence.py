@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from objectives import Execution, PlasticityObjective, results
+from objectives import Execution, PlasticityObjective, failures
 from objectives.config.recipe import Recipe
 from objectives.finetuning.lr_search import Outcome
 from objectives.models.causal_lm import build_module
@@ -68,7 +68,7 @@ def test_a_lane_whose_last_update_is_not_finite_is_lost_and_its_neighbour_is_not
         constants=optimizers.constants(2, "cpu"),
     )
     loop.train(program, state, plan, lambda step: TokenBatch(toy.ids(2, 6)), until=1)
-    assert state.lost_at.tolist() == [1, loop.NEVER]
+    assert state.diverged_at.tolist() == [1, loop.NEVER]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_lane_whose_last_update_is_not_finite_is_lost_and_its_neighbour_is_not
 def test_a_base_without_finite_losses_has_diverged(
     losses: dict[str, float], reason: str | None
 ) -> None:
-    found = results.unfit_base(losses, 300)
+    found = failures.unfit_base(losses, 300)
     assert (found is None) == (reason is None)
     assert (reason or "") in (found or "")
 
@@ -113,7 +113,7 @@ def scored(**changed: Any) -> Outcome:
 )
 def test_fine_tunes_without_finite_scores_fail(changed: dict[str, Any], reason: str | None) -> None:
     tasks: Any = [SimpleNamespace(name="s"), SimpleNamespace(name="t")]
-    found = results.unfit_tunes(tasks, [scored(), scored(**changed)])
+    found = failures.unfit_tunes(tasks, [scored(), scored(**changed)])
     assert (found is None) == (reason is None)
     assert (reason or "") in (found or "")
 

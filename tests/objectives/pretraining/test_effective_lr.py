@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from objectives import Execution, PlasticityObjective, VisionRecipe
-from objectives.config.data import BuiltinTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
+from objectives.config.training import Schedule
 from objectives.data.token_dataset import TokenDataset
-from objectives.pretraining import checkpoints, sweep
-from objectives.pretraining.checkpoints import BaseModel
-from objectives.pretraining.effective_lr import pretrain
 from objectives.pretraining.job import PretrainJob
-from objectives.store.store import Store, StoreError
-from objectives.training import loop, optimizers
+from objectives.pretraining.run import pretrain
+from objectives.training import loop, optimizers, setup
+from objectives.training.runtime import Runtime
 from objectives.types import Request
 from tests.objectives import toy
 from tests.objectives.pretraining.test_sweep import (
@@ -36,6 +33,7 @@ from tests.objectives.pretraining.test_sweep import (
     assert_same,
     both,
     job,
+    run,
 )
 
 DECAY = 3.0
@@ -53,20 +51,6 @@ def follower(
     recipe: Recipe, steps: int = toy.STEPS, of: float = DECAY, **params: Any
 ) -> PretrainJob:
     return job(recipe, steps, **{"effective_lr_of__value": of, **NONE, **params})
-
-
-def run(
-    jobs: list[PretrainJob],
-    corpus: TokenDataset,
-    folder: Path,
-    report: Report | None = None,
-    **given: Any,
-) -> list[BaseModel]:
-    store = Store(folder)
-    try:
-        return pretrain(jobs, corpus, store, report or Counter(), **{"max_lanes": 64, **given})
-    finally:
-        store.close()
 
 
 class Sphere:
@@ -261,11 +245,12 @@ def test_a_follower_killed_at_each_write_in_turn_still_ends_right(
 ) -> None:
     jobs = [follower(base, 6), job(base, 6)]
     expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
-    monkeypatch.setattr(sweep, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(setup, "CHECKPOINT_S", 0.0)
     ended = 0
     while True:
         try:
-            found = pretrain(jobs, toy_corpus, OneMore(tmp_path / "s", "killed"), Counter())
+            store = OneMore(tmp_path / "s", "killed")
+            found = pretrain(jobs, toy_corpus, Runtime(store=store, report=Counter()))
             break
         except Killed:
             ended += 1
@@ -279,53 +264,17 @@ def test_where_the_reference_diverges_there_is_nothing_to_follow(
     jobs, counter = [follower(base, lr=1e30), follower(base)], Counter()
     lost, found = run(jobs, toy_corpus, tmp_path, counter)
     assert lost.reference_lost
-    assert 0 < lost.lost_at < 5
+    assert 0 < lost.diverged_at < 5
     assert (len(lost.losses), lost.key) == (0, jobs[0].base_key(toy_corpus))
-    assert (found.lost_at, found.reference_lost) == (loop.NEVER, False)
+    assert (found.diverged_at, found.reference_lost) == (None, False)
     assert lost.trained_steps + found.trained_steps == pytest.approx(counter.steps)
-
-
-def forget_norms(folder: Path) -> None:
-    """Leave bases as they were stored before norms were kept."""
-    store = Store(folder)
-    for key in list(store.keys("pretrain")):
-        folder = store.get("pretrain", key)
-        assert folder is not None
-        stored = checkpoints.read(folder, key)
-        store.remove("pretrain", key)
-        checkpoints.save(store, dataclasses.replace(stored, norms=None))  # type: ignore[arg-type]
-    store.close()
-
-
-def test_a_reference_stored_without_its_norms_is_trained_anew_and_nothing_else(
-    base: Recipe, toy_corpus: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    constant, counter = {"schedule__decay_frac": 0.0}, Counter()
-    others = [job(base, 10, weight_decay=DECAY, **constant), job(base, **NONE, **constant)]
-    run(others, toy_corpus, tmp_path / "old")
-    forget_norms(tmp_path / "old")
-    jobs = [follower(base, **constant), *others]
-    found = run(jobs, toy_corpus, tmp_path / "old", counter)
-    assert counter.steps == 2 * toy.STEPS  # the first horizon is on the reference's way
-    assert_same(found, run(jobs, toy_corpus, tmp_path / "new"))
-    assert found[2].norms_of(jobs[2]) == []
-    kept = tmp_path / "kept"
-    run(others[:1], toy_corpus, kept)
-    forget_norms(kept)
-    monkeypatch.setattr(Store, "remove", lambda self, stage, key: None)
-    with pytest.raises(StoreError, match="without its norms; drop it there"):
-        run([follower(base, 10, **constant)], toy_corpus, kept)
 
 
 def test_a_trial_that_follows_says_its_rates_costs_and_why_it_failed(
     toy_folder: Path, tmp_path: Path
 ) -> None:
     text = toy.recipe(toy_folder, steps=6, evals=2)
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),), lora=Lora(rank=2), lrs=(1e-2,), max_extensions=0,
-        steps=2, batch_size=2, seeds=1, train_rows=50, validation_rows=4, test_rows=6,
-        schedule=Schedule(warmup_steps=1),
-    )  # fmt: skip
+    fine = toy.finetune(seeds=1, schedule=Schedule(warmup_steps=1))  # fmt: skip
     recipe = Recipe(model=text.model, corpus=text.corpus, pretrain=text.pretrain, finetune=fine)
     objective = PlasticityObjective(recipe, Execution(device="cpu", store=tmp_path))
     followed = {"pretrain.weight_decay": 0.0, "pretrain.effective_lr_of.value": DECAY}

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from objectives import Execution, PlasticityObjective
-from objectives.config.data import BuiltinTask, Files
+from objectives.config.data import Files
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, MidTraining, Schedule
+from objectives.config.training import MidTraining, Schedule
 from objectives.data import token_dataset
 from objectives.data.token_dataset import TokenDataset
-from objectives.pretraining import sweep
+from objectives.pretraining.batches import batches
 from objectives.pretraining.job import PretrainJob
-from objectives.results import notes
+from objectives.results import text_notes
 from objectives.store.store import Store
 from objectives.types import Request
 from tests.objectives import toy
@@ -190,18 +190,18 @@ def test_batches_come_from_the_corpus_and_then_from_the_second_text(
     recipe: Recipe, toy_corpus: TokenDataset, second: TokenDataset
 ) -> None:
     jobs = [job(recipe, second, seed=seed) for seed in (0, 3)] + [bare(recipe, FIRST + MID)]
-    batch_at = sweep.batches(jobs, toy_corpus, "cpu")
+    batch_at = batches(jobs, toy_corpus, "cpu")
     T = toy.SEQ_LEN
     for step, texts in ((5, [toy_corpus] * 3), (FIRST + 2, [second, second, toy_corpus])):
         for one, text, ids in zip(jobs, texts, batch_at(step).ids, strict=True):
             position, phase = (step, 0) if text is toy_corpus else (step - FIRST, 1)
             assert (ids.numpy() == text.batch(one.seed, position, 4, T, phase=phase)).all()
-    together = sweep.batches(jobs[:1] * 2, toy_corpus, "cpu")(FIRST)
+    together = batches(jobs[:1] * 2, toy_corpus, "cpu")(FIRST)
     assert together.ids.shape == (4, T + 1)
 
 
 def sequences(one: PretrainJob, corpus: TokenDataset, steps: range) -> set[tuple[int, ...]]:
-    batch_at = sweep.batches([one], corpus, "cpu")
+    batch_at = batches([one], corpus, "cpu")
     return {tuple(row.tolist()) for step in steps for row in batch_at(step).ids}
 
 
@@ -210,15 +210,13 @@ def test_a_second_phase_on_the_same_text_goes_on_where_the_first_one_stopped(
 ) -> None:
     one, longer = job(recipe, toy_corpus), bare(recipe, FIRST + MID)
     for step in range(FIRST + MID):
-        found, expected = (
-            sweep.batches([each], toy_corpus, "cpu")(step).ids for each in (one, longer)
-        )
+        found, expected = (batches([each], toy_corpus, "cpu")(step).ids for each in (one, longer))
         assert (found == expected).all()
     first = sequences(one, toy_corpus, range(FIRST))
     second = sequences(one, toy_corpus, range(FIRST, FIRST + MID))
     assert not first & second  # the corpus is larger than the run
     repeated = recipe.with_params({"pretrain.steps": 2000, "pretrain.mid.steps": 800})
-    (note,) = notes(job(repeated, toy_corpus, 2800), toy_corpus, [], [])
+    (note,) = text_notes(job(repeated, toy_corpus, 2800), toy_corpus)
     assert note == f"the run sees its training text {toy_corpus.epochs(2800 * 48, 12):.1f} times"
 
 
@@ -228,7 +226,7 @@ def test_text_that_both_phases_share_does_not_come_in_the_same_order_again(
     """Another share of the text makes it another corpus of the same sequences."""
     again = dataclasses.replace(toy_corpus, weights=(2.0,))
     one = job(recipe, again)
-    batch_at = sweep.batches([one], toy_corpus, "cpu")
+    batch_at = batches([one], toy_corpus, "cpu")
     same = [(batch_at(step).ids == batch_at(FIRST + step).ids).all() for step in range(MID)]
     assert not any(same)
 
@@ -334,18 +332,7 @@ def test_the_second_phase_can_be_merged(
 
 
 def test_results_have_the_second_texts_loss_and_its_tokens(recipe: Recipe, tmp_path: Path) -> None:
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2),
-        lrs=(1e-2,),
-        steps=2,
-        seeds=1,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1),
-        train_rows=50,
-        validation_rows=4,
-        test_rows=4,
-    )
+    fine = toy.finetune(seeds=1, schedule=Schedule(warmup_steps=1), test_rows=4)
     whole = Recipe(
         model=recipe.model, corpus=recipe.corpus, pretrain=recipe.pretrain, finetune=fine
     )
@@ -383,7 +370,7 @@ def test_notes_count_the_epochs_of_each_phase(
     recipe: Recipe, toy_corpus: TokenDataset, second: TokenDataset
 ) -> None:
     longer = recipe.with_params({"pretrain.steps": 2000, "pretrain.mid.steps": 800})
-    found = notes(job(longer, second, 2800), toy_corpus, [], [])
+    found = text_notes(job(longer, second, 2800), toy_corpus)
     epochs = [toy_corpus.epochs(2000 * 48, 12), second.epochs(800 * 48, 12)]
     assert found == [
         f"the run sees its training text {epochs[0]:.1f} times",

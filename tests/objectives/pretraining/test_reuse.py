@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from objectives import Execution, PlasticityObjective
-from objectives.config.data import BuiltinTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
 from objectives.results import EARLY
 from objectives.store.store import Store
 from objectives.types import Request
@@ -33,18 +31,7 @@ def recipe(toy_folder: Path) -> Recipe:
     base = toy.recipe(toy_folder, steps=STEPS).with_params(
         {"pretrain.schedule.warmup_steps": WARMUP, "pretrain.merge_points": 4, **FLAT}
     )
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2),
-        lrs=(1e-3,),
-        max_extensions=0,
-        steps=2,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
-        train_rows=100,
-        validation_rows=4,
-        test_rows=6,
-    )
+    fine = toy.finetune(lrs=(1e-3,), train_rows=100)
     return Recipe(model=base.model, corpus=base.corpus, pretrain=base.pretrain, finetune=fine)
 
 

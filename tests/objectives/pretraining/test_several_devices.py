@@ -21,11 +21,11 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, VisionObjective, VisionRecipe
-from objectives.config.data import BuiltinTask, Files
+from objectives.config.data import Files
 from objectives.config.execution import Execution as Where
 from objectives.config.execution import Kind
 from objectives.config.recipe import Model, Recipe
-from objectives.config.training import Finetune, Lora, MidTraining, Schedule
+from objectives.config.training import MidTraining, Schedule
 from objectives.data import token_dataset
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm
@@ -35,8 +35,9 @@ from objectives.pretraining.job import PretrainJob
 from objectives.pretraining.launcher import RanksError
 from objectives.pretraining.worker import EXIT_STOPPED
 from objectives.store.store import Store
-from objectives.training import device_memory, fsdp
+from objectives.training import fsdp, out_of_memory
 from objectives.training.process_group import OutOfMemory, ProcessGroup
+from objectives.training.runtime import Runtime
 from objectives.types import Result
 from tests.objectives import toy
 from tests.objectives.pretraining.test_sweep import Stop, job
@@ -115,7 +116,8 @@ def train(
 ) -> list[BaseModel]:
     store = Store(folder / "corpus-store")  # where the corpus is
     try:
-        return run.pretrain(jobs, corpus, store, report or (lambda event: None), max_lanes=8)
+        runtime = Runtime(store=store, report=report or (lambda event: None), max_lanes=8)
+        return run.pretrain(jobs, corpus, runtime)
     finally:
         store.close()
 
@@ -238,7 +240,7 @@ def test_lanes_train_on_two_devices_and_one_that_diverges_is_told(trained: Train
     assert max(event["lanes"] for event in trained.events) >= 3
     for key in (("lane 2", "replicate"), ("lost", "fsdp")):
         one, two = trained.one[key], trained.two[key]
-        assert two.lost_at == one.lost_at >= 0
+        assert two.diverged_at == one.diverged_at >= 0
         assert two.params.keys() == one.params.keys()
 
 
@@ -277,7 +279,7 @@ def test_parts_of_the_ranks_are_all_of_the_parameters_once(count: int) -> None:
     row = torch.arange(size)
     found = []
     for rank in range(count):
-        parts = fsdp.parts(module, ProcessGroup(rank, count))
+        parts = fsdp.cut_parts(module, ProcessGroup(rank, count))
         here = torch.cat([row[part.span] for part in parts.values()])
         for part in parts.values():
             assert torch.equal(here[part.here], row[part.span])
@@ -343,18 +345,7 @@ def test_a_killed_rank_is_one_sentence_and_loses_nothing_that_is_finished(
 def test_what_two_devices_have_pretrained_is_fine_tuned_and_scored_as_what_one_has(
     trained: Trained, toy_folder: Path
 ) -> None:
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2),
-        lrs=(1e-3,),
-        max_extensions=0,
-        steps=4,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1),
-        train_rows=50,
-        validation_rows=4,
-        test_rows=6,
-    )
+    fine = toy.finetune(lrs=(1e-3,), steps=4, schedule=Schedule(warmup_steps=1))
     recipe = dataclasses.replace(trained.jobs["awd", "fsdp"].recipe, finetune=fine)
     found: list[Result] = []
     for where in ({}, {"devices": 2, "sharding": "fsdp"}):
@@ -398,12 +389,15 @@ def test_ranks_without_memory_are_started_anew_with_half_as_many_lanes(
 
 def test_a_rank_without_memory_leaves_where_one_alone_would_try_again() -> None:
     for ran_out in (torch.OutOfMemoryError("out of it"), MemoryError("out of it")):
-        with pytest.raises(OutOfMemory, match="out of it") as found, ProcessGroup(1, 2).bound():
+        with (
+            pytest.raises(OutOfMemory, match="out of it") as found,
+            ProcessGroup(1, 2).raise_oom_everywhere(),
+        ):
             raise ran_out
-        assert not device_memory.is_out_of_memory(
+        assert not out_of_memory.is_out_of_memory(
             found.value
         )  # else the rank would halve its lanes by itself
-    with pytest.raises(torch.OutOfMemoryError), ProcessGroup().bound():
+    with pytest.raises(torch.OutOfMemoryError), ProcessGroup().raise_oom_everywhere():
         raise torch.OutOfMemoryError("out of it")
 
 

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from objectives import pipeline
 from objectives.config.data import Corpus, FileTask, HubDataset, HubTask
 from objectives.config.recipe import Recipe
 from objectives.config.training import Schedule
 from objectives.data import python_stdlib, sources, token_dataset
-from objectives.finetuning import trainer
+from objectives.finetuning import measured, runs
 from objectives.models import causal_lm, hub
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.data_cache import DataCache
@@ -321,14 +320,14 @@ def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> di
 
     store.get = noting  # type: ignore[method-assign]
     read = DataCache()
-    text, loaded = read.of(recipe, store, lambda event: None)
+    text, loaded = read.corpus_and_tasks(recipe, store, lambda event: None)
     pre = recipe.pretrain
     job = PretrainJob(recipe, seed, pre.steps + (pre.mid.steps if pre.mid else 0), device)
-    job = read.with_second(job, text, store, lambda event: None)
+    job = read.with_second_text(job, text, store, lambda event: None)
     key = job.base_key(text)
     base = BaseModel(key, {}, np.empty(0), [], pre.curve_tokens, loop.NEVER, 0.0)
     tuned = [
-        trainer.stage_key(key, recipe.finetune, pre.precision == "bf16", task, 1e-2,
+        runs.stage_key(key, recipe.finetune, pre.precision == "bf16", task, 1e-2,
                        range(recipe.finetune.selection_seeds))
         for task in loaded
     ]  # fmt: skip
@@ -340,7 +339,7 @@ def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> di
         BASE: key,
         TUNES: tuned,
         PROBES: {name: runner._key(name, subject, loaded) for name in recipe.probes.run},
-        MEASURES: pipeline.measures_key(job, base.key, text, loaded),
+        MEASURES: measured.measures_key(job, base.key, text, loaded),
     }
 
 

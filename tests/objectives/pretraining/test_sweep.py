@@ -12,12 +12,12 @@ import pytest
 
 from objectives.config.recipe import Recipe
 from objectives.data.token_dataset import TokenDataset
-from objectives.pretraining import sweep
 from objectives.pretraining.checkpoints import BaseModel, latest_start, startable
 from objectives.pretraining.job import PretrainJob, check_length
-from objectives.pretraining.sweep import pretrain
+from objectives.pretraining.run import pretrain
 from objectives.store.store import Store, StoreError
-from objectives.training import loop
+from objectives.training import setup
+from objectives.training.runtime import Runtime
 from tests.objectives import toy
 
 Report = Callable[[dict[str, Any]], None]
@@ -72,7 +72,8 @@ def run(
 ) -> list[BaseModel]:
     store = Store(folder)
     try:
-        return pretrain(jobs, corpus, store, report or Counter(), **{"max_lanes": 64, **given})
+        given = {"max_lanes": 64, **given}
+        return pretrain(jobs, corpus, Runtime(store=store, report=report or Counter(), **given))
     finally:
         store.close()
 
@@ -88,7 +89,7 @@ def assert_same(found: Sequence[BaseModel], expected: Sequence[BaseModel]) -> No
         assert toy.same(one.params, other.params)
         assert (one.losses == other.losses).all()
         assert one.validation == other.validation
-        assert one.lost_at == other.lost_at
+        assert one.diverged_at == other.diverged_at
 
 
 def test_sharing_changes_nothing_bit_for_bit(
@@ -192,7 +193,7 @@ def test_checkpoints_on_the_way_change_nothing_and_leave_nothing(
 ) -> None:
     jobs = tree(base)
     expected = run(jobs, toy_corpus, tmp_path / "rare")
-    monkeypatch.setattr(sweep, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(setup, "CHECKPOINT_S", 0.0)
     assert_same(run(jobs, toy_corpus, tmp_path / "often"), expected)
     assert lengths(tmp_path / "often", "checkpoint") == []
     for stage in ("pretrain", "moments"):
@@ -204,7 +205,7 @@ def test_a_stopped_run_leaves_one_checkpoint_a_lane_and_a_finished_one_none(
 ) -> None:
     jobs = tree(base)[:3]  # one lane to step 10, two to 15, three to 20
     expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
-    monkeypatch.setattr(sweep, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(setup, "CHECKPOINT_S", 0.0)
     counter = Counter()
     for step, left in ((7, [7]), (13, [13, 13]), (17, [17, 17, 17])):
         with pytest.raises(Stop):
@@ -300,13 +301,14 @@ def test_a_run_that_ends_at_each_write_in_turn_still_ends_right(
         job(base, steps=6, weight_decay=1.0),
     ]
     expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
-    monkeypatch.setattr(sweep, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(setup, "CHECKPOINT_S", 0.0)
     ended, mixed = 0, 0
     while True:
         store = OneMore(tmp_path / "store", ends)
+        runtime = Runtime(store=store, report=Counter(), max_lanes=64)
         mixed += len({latest_start(store, startable(store), toy_corpus, each) for each in jobs}) > 1
         try:
-            found = pretrain(jobs, toy_corpus, store, Counter(), max_lanes=64)
+            found = pretrain(jobs, toy_corpus, runtime)
             break
         except (Killed, StoreError):
             ended += 1
@@ -391,13 +393,13 @@ def test_a_diverging_job_comes_back_marked_and_the_others_right(
     jobs = [*tree(base)[:3], job(base, lr=1e30), job(base, lr=1e30, schedule__decay_frac=0.5)]
     found = run(jobs, toy_corpus, tmp_path / "store")
     assert_same(found[:3], alone(jobs[:3], toy_corpus, tmp_path))
-    assert [one.lost_at for one in found[:3]] == [loop.NEVER] * 3
+    assert [one.diverged_at for one in found[:3]] == [None] * 3
     for one in found[3:]:
-        assert 0 < one.lost_at < 5
-        assert len(one.losses) >= one.lost_at
+        assert 0 < one.diverged_at < 5
+        assert len(one.losses) >= one.diverged_at
         assert list(Store(tmp_path / "store").keys("pretrain")).count(one.key) == 0
     again = run(jobs, toy_corpus, tmp_path / "store")
-    assert [one.lost_at for one in again] == [one.lost_at for one in found]
+    assert [one.diverged_at for one in again] == [one.diverged_at for one in found]
 
 
 def test_a_damaged_base_is_trained_again(

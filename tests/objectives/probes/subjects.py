@@ -16,7 +16,6 @@ from objectives.models import causal_lm
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
 from objectives.probes.types import ProbeBatch, ProbedModel
-from objectives.training import loop
 from tests.objectives import toy
 
 
@@ -54,7 +53,7 @@ def group(folder: Path, run: Sequence[str], lanes: int, **settings: Any) -> Prob
             losses=losses,
             validation=[],
             curve_tokens=0,
-            lost_at=loop.NEVER,
+            diverged_at=None,
             device_s=0.0,
         )
         subjects.append(ProbedModel(job, base, 6.0))

@@ -41,7 +41,7 @@ def test_units_cut_off_by_either_side_of_the_gate_are_dormant(
     before = weight[:10].clone()
     weight[:10] = 0.0
     try:
-        found = mlp_units.measure(probed)
+        found = mlp_units.measure_mlp_units(probed)
     finally:
         weight[:10] = before
     layers = [dict(each.curves["dormant_0.025_frac_by_layer"])[1.0] for each in found]  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def test_units_whose_gate_is_far_below_zero_are_saturated(probed: ProbeBatch) ->
     before = norm.clone()
     norm.mul_(1e3)
     try:
-        found = mlp_units.measure(probed)
+        found = mlp_units.measure_mlp_units(probed)
         seen = mlp_units.observe(probed)[0].flat_share
     finally:
         norm.copy_(before)
@@ -91,7 +91,7 @@ def test_heads_without_query_are_lazy_and_with_a_huge_one_collapsed(probed: Prob
     lazy.zero_()
     collapsed.mul_(1e6)
     try:
-        found = attention_heads.measure(probed)
+        found = attention_heads.measure_attention_heads(probed)
     finally:
         lazy.copy_(before[0])
         collapsed.copy_(before[1])

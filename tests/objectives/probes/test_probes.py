@@ -18,6 +18,7 @@ from objectives.probes.registry import PROBES
 from objectives.probes.runner import CachedProbe
 from objectives.probes.types import ProbeBatch, ProbedModel, ProbeResult
 from objectives.store.store import Store
+from objectives.training.runtime import Runtime
 from tests.objectives import toy
 from tests.objectives.probes.subjects import group, recipe
 
@@ -29,9 +30,8 @@ def measured(
 ) -> list[dict[ProbeName, CachedProbe]]:
     """The probes that the group's recipe names."""
     report = (lambda event: None) if events is None else events.append
-    return runner.measure(
-        one.subjects, one.corpus, one.tasks, Store(folder), report, max_lanes=max_lanes
-    )
+    runtime = Runtime(store=Store(folder), report=report, max_lanes=max_lanes)
+    return runner.run_probes(one.subjects, one.corpus, one.tasks, runtime)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +69,15 @@ def test_every_probe_runs_and_gives_the_metrics_that_are_documented(first: First
         for name, probed in found.items():
             metrics = {
                 metric.removesuffix("_sem").replace("token_kind.", "TASK.")
-                for metric in probed.finding.metrics
+                for metric in probed.result.metrics
             }
             assert metrics <= set(PROBES[name].metrics), name
             # Twenty steps are too few to see a spike.
             assert metrics >= set(PROBES[name].metrics) - {"largest_rise_nats"}, name
-            assert probed.finding.notes == []
-            assert probed.finding.seconds > 0
+            assert probed.result.notes == []
+            assert probed.result.seconds > 0
             assert probed.now
-        findings = {name: probed.finding.to_dict() for name, probed in found.items()}
+        findings = {name: probed.result.to_dict() for name, probed in found.items()}
         json.dumps(findings, allow_nan=False)
 
 
@@ -86,7 +86,7 @@ def test_as_lanes_and_one_by_one_give_the_same(
 ) -> None:
     for alone, beside in zip(measured(every, tmp_path, max_lanes=1), first[1], strict=True):
         for name, probed in alone.items():
-            finding, other = probed.finding, beside[name].finding
+            finding, other = probed.result, beside[name].result
             assert finding.metrics == pytest.approx(other.metrics, rel=1e-4, abs=1e-6)
             assert finding.curves.keys() == other.curves.keys()
 
@@ -96,8 +96,8 @@ def test_what_is_stored_is_not_measured_again(every: ProbeBatch, first: First) -
     again = measured(every, first[0], events=events)
     assert events == []
     for one, other in zip(again, first[1], strict=True):
-        assert {name: probed.finding for name, probed in one.items()} == {
-            name: probed.finding for name, probed in other.items()
+        assert {name: probed.result for name, probed in one.items()} == {
+            name: probed.result for name, probed in other.items()
         }
         assert not any(probed.now for probed in one.values())
 
@@ -107,7 +107,7 @@ def test_a_twin_is_measured_once(toy_folder: Path, tmp_path: Path) -> None:
     twins = dataclasses.replace(one, subjects=[*one.subjects, *one.subjects])
     found = measured(twins, tmp_path)
     assert [each["norms"].now for each in found] == [True, False]
-    assert found[0]["norms"].finding == found[1]["norms"].finding
+    assert found[0]["norms"].result == found[1]["norms"].result
 
 
 def changed(subject: ProbedModel, **settings: Any) -> ProbedModel:
@@ -134,9 +134,9 @@ def test_a_stage_depends_on_the_base_its_own_settings_and_its_data(every: ProbeB
 def test_a_probe_that_does_not_fit_the_model_is_a_note(toy_folder: Path, tmp_path: Path) -> None:
     one = group(toy_folder, ["ranks", "alphas"], 1, family="neox")
     (found,) = measured(one, tmp_path)
-    assert found["ranks"].finding.metrics == {}
-    assert found["alphas"].finding.metrics["mean"] > 1
-    assert found["ranks"].finding.notes == [
+    assert found["ranks"].result.metrics == {}
+    assert found["alphas"].result.metrics["mean"] > 1
+    assert found["ranks"].result.notes == [
         "not measured, no query, key, value and output projections of one shape in a gpt_neox model"
     ]
 
@@ -155,7 +155,7 @@ def test_what_is_not_finite_is_a_note_and_no_metric() -> None:
 def test_other_families_are_probed_too(family: str, toy_folder: Path, tmp_path: Path) -> None:
     run = [name for name in EVERY if name not in ("separability", "lost_updates", "tiny_rate")]
     (found,) = measured(group(toy_folder, run, 1, family=family), tmp_path)
-    empty = {name for name, probed in found.items() if not probed.finding.metrics}
+    empty = {name for name, probed in found.items() if not probed.result.metrics}
     assert empty == ({"ranks"} if family == "neox" else set())
 
 

@@ -62,9 +62,9 @@ def test_labels_are_the_completions(toy_folder: Path) -> None:
 def test_tasks_without_labels_are_left_out_and_alone_are_not_applicable(toy_folder: Path) -> None:
     one = group(toy_folder, ["separability"], 1)
     assert [task.choices is None for task in one.tasks] == [False, True]
-    (found,) = separability.measure(one)
+    (found,) = separability.measure_separability(one)
     assert set(found.metrics) == {"token_kind.last", "token_kind.mean", "last", "mean"}
     assert len(found.curves["token_kind_by_layer"]) == 3
     unlabelled = type(one)(one.subjects, one.corpus, one.tasks[1:], one.report)
     with pytest.raises(NotApplicableError, match="no task has labels"):
-        separability.measure(unlabelled)
+        separability.measure_separability(unlabelled)

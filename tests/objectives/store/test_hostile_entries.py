@@ -427,9 +427,9 @@ def test_a_fine_tune_on_its_way_with_wrong_content_begins_from_the_state_before(
     change: Any, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
-    checkpoints.save_halfway(store, "k1", halfway(2))
+    checkpoints.save_partial(store, "k1", halfway(2))
     kept = shutil.copytree(next((tmp_path / "checkpoint").iterdir()), tmp_path / "kept")
-    checkpoints.save_halfway(store, "k1", halfway(4))
+    checkpoints.save_partial(store, "k1", halfway(4))
     shutil.copytree(kept, tmp_path / "checkpoint" / "000000002-k1")
     entry = tmp_path / "checkpoint" / "000000004-k1"
     path = entry / "rows.safetensors"
@@ -446,6 +446,6 @@ def test_a_fine_tune_on_its_way_with_wrong_content_begins_from_the_state_before(
         save_file(change(found), path)
     reseal(entry)
     with pytest.warns(UserWarning, match="a stored checkpoint stage is damaged"):
-        loaded = checkpoints.load_halfway(store, "k1", 2, SHAPES, 4)
+        loaded = checkpoints.load_partial(store, "k1", 2, SHAPES, 4)
     assert loaded is not None
     assert (loaded.step, loaded.work) == (2, checkpoints.Work(3.0, 2.0))

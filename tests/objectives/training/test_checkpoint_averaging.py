@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective
-from objectives.config.data import BuiltinTask
 from objectives.config.recipe import Recipe
-from objectives.config.training import Finetune, Lora, Schedule
+from objectives.config.training import Schedule
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm
 from objectives.pretraining.job import PretrainJob
@@ -313,7 +312,7 @@ def test_a_diverging_trunk_is_lost_and_not_merged(
     base: Recipe, toy_corpus: TokenDataset, tmp_path: Path
 ) -> None:
     (found,) = run([merged(base, 0.5, lr=1e30)], toy_corpus, tmp_path)
-    assert found.lost_at >= 0
+    assert found.diverged_at >= 0
     assert list(Store(tmp_path).keys("merged")) == []
 
 
@@ -325,18 +324,7 @@ def test_a_fine_tune_cannot_be_merged() -> None:
 def test_results_of_merged_decays_say_so_and_cost_no_pretraining(
     base: Recipe, tmp_path: Path
 ) -> None:
-    fine = Finetune(
-        tasks=(BuiltinTask(name="list_ops"),),
-        lora=Lora(rank=2),
-        lrs=(1e-2,),
-        steps=2,
-        seeds=1,
-        batch_size=2,
-        schedule=Schedule(warmup_steps=1),
-        train_rows=50,
-        validation_rows=4,
-        test_rows=4,
-    )
+    fine = toy.finetune(seeds=1, schedule=Schedule(warmup_steps=1), test_rows=4)
     pre = base.with_params({"pretrain.keep_trunk": True}).pretrain
     recipe = Recipe(model=base.model, corpus=base.corpus, pretrain=pre, finetune=fine)
     objective = PlasticityObjective(recipe, Execution(device="cpu", store=tmp_path))

@@ -91,18 +91,18 @@ def test_training_lowers_the_loss_of_a_repeated_batch() -> None:
 def test_a_lane_that_diverges_is_frozen_and_marked_and_the_others_feel_nothing(lr: float) -> None:
     state, losses = trained([0, 1, 2], [1e-2, lr, 3e-3])
     undisturbed, expected = trained([0, 2], [1e-2, 3e-3])
-    lost_at = int(state.lost_at[1])
-    assert state.lost_at.tolist() == [loop.NEVER, lost_at, loop.NEVER]
-    assert lost_at == 1  # the first step's loss and gradient were still finite
+    diverged_at = int(state.diverged_at[1])
+    assert state.diverged_at.tolist() == [loop.NEVER, diverged_at, loop.NEVER]
+    assert diverged_at == 1  # the first step's loss and gradient were still finite
     assert torch.equal(state.rows.values[[0, 2]], undisturbed.rows.values)
     assert torch.equal(losses[[0, 2]], expected)
-    _, before = trained([1], [lr], [lost_at])
+    _, before = trained([1], [lr], [diverged_at])
     assert torch.isfinite(before).all()
 
 
 def test_a_lost_lane_keeps_the_weights_it_had_when_it_was_lost() -> None:
     state, _ = trained([0, 1], [1e-2, 1e30])
-    earlier, _ = trained([0, 1], [1e-2, 1e30], [int(state.lost_at[1])])
+    earlier, _ = trained([0, 1], [1e-2, 1e30], [int(state.diverged_at[1])])
     assert torch.equal(state.rows.values[1], earlier.rows.values[1])
     assert torch.isfinite(state.rows.values[1]).all()
     assert not torch.equal(state.rows.values[0], earlier.rows.values[0])
@@ -112,7 +112,7 @@ def test_a_lane_that_follows_and_is_lost_is_frozen_too_and_the_others_feel_nothi
     program, state = fresh([0, 1, 2])
     given = plan([1e-2, 1e30, 1e-2], followed=[20.0, 1.0, math.nan])
     loop.train(program, state, given, batch_at, until=STEPS)
-    assert state.lost_at.tolist() == [loop.NEVER, 1, loop.NEVER]
+    assert state.diverged_at.tolist() == [loop.NEVER, 1, loop.NEVER]
     assert torch.isfinite(state.rows.values).all()
     assert torch.linalg.vector_norm(state.rows.values[1]) == math.inf  # inf times a rate of 0
     own, _ = trained([2], [1e-2])
@@ -127,7 +127,7 @@ def test_a_lane_whose_first_loss_is_not_finite_is_lost_at_step_zero() -> None:
     program, state = fresh([0, 1])
     state.rows.values[0, 7] = math.nan
     loop.train(program, state, plan([1e-2, 1e-2]), batch_at, until=3)
-    assert state.lost_at.tolist() == [0, loop.NEVER]
+    assert state.diverged_at.tolist() == [0, loop.NEVER]
     expected, _ = trained([1], [1e-2], [3])
     assert torch.equal(state.rows.values[1], expected.rows.values[0])
 
@@ -135,14 +135,14 @@ def test_a_lane_whose_first_loss_is_not_finite_is_lost_at_step_zero() -> None:
 def test_the_step_of_the_loss_stays_the_first_over_stretches() -> None:
     one_go, _ = trained([0, 1], [1e30, 1e-2])
     parts, _ = trained([0, 1], [1e30, 1e-2], [4, 8, STEPS])
-    assert parts.lost_at.tolist() == one_go.lost_at.tolist() == [1, loop.NEVER]
+    assert parts.diverged_at.tolist() == one_go.diverged_at.tolist() == [1, loop.NEVER]
 
 
 def test_a_learning_rate_of_zero_changes_nothing() -> None:
     _, before = fresh([3])
     state, _ = trained([3], [0.0])
     assert torch.equal(state.rows.values, before.rows.values)
-    assert state.lost_at.tolist() == [loop.NEVER]
+    assert state.diverged_at.tolist() == [loop.NEVER]
 
 
 def test_after_step_is_told_how_many_steps_are_done() -> None:

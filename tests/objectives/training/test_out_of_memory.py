@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from objectives import PlasticityObjective
 from objectives.config.recipe import Recipe
-from objectives.training import device_memory, loop, optimizers
+from objectives.training import device_memory, loop, optimizers, out_of_memory
 from tests.objectives.test_objective import PARAMS, objective, recipe, request
 
 __all__ = ["recipe"]
@@ -105,7 +105,7 @@ def test_fine_tunes_that_do_not_fit_fail_their_trials_with_a_sentence(
 
 TOO_MUCH = """
 import torch
-from objectives.training import device_memory as memory
+from objectives.training import out_of_memory as memory
 try:
     torch.empty(2**60, dtype=torch.uint8)
 except RuntimeError as error:
@@ -118,7 +118,7 @@ else:
 def test_an_allocation_that_fails_on_this_machine_counts_as_memory_that_ran_out() -> None:
     # In another process, as glibc's heap is laid out otherwise from then on.
     subprocess.run([sys.executable, "-c", TOO_MUCH], check=True)
-    assert not device_memory.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert not out_of_memory.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_a_first_step_that_does_not_fit_leaves_one_lane_to_be_tried() -> None:
@@ -127,4 +127,33 @@ def test_a_first_step_that_does_not_fit_leaves_one_lane_to_be_tried() -> None:
 
     assert device_memory.max_lanes_that_fit(step, "cpu", most=8) == 1
     with pytest.raises(MemoryError, match="one lane does not fit"):
-        device_memory.in_chunks([1, 2, 3], 3, lambda some: step(len(some)))
+        out_of_memory.in_chunks([1, 2, 3], 3, lambda some: step(len(some)))
+
+
+@pytest.mark.parametrize("heavy", [set[int](), {3}, {0, 6}, set(range(7))])
+def test_items_that_do_not_fit_alone_fail_apart_from_the_others(heavy: set[int]) -> None:
+    done, failed = list[int](), dict[int, str]()
+
+    def run(some: Sequence[int]) -> None:
+        if len(some) > 4 or heavy & set(some):
+            raise torch.OutOfMemoryError("no room")
+        done.extend(some)
+
+    out_of_memory.apart(list(range(7)), run, failed.__setitem__)
+    assert done == sorted(set(range(7)) - heavy)
+    assert failed == dict.fromkeys(sorted(heavy), "no room")
+
+
+def test_fewer_at_once_are_tried_until_they_fit() -> None:
+    def run(count: int) -> str:
+        if count > 3:
+            raise MemoryError
+        return f"{count} at once"
+
+    assert out_of_memory.with_fewer(13, run) == ("3 at once", 3)
+    with pytest.raises(RuntimeError, match="something else"):
+        out_of_memory.with_fewer(4, lambda count: raised(RuntimeError("something else")))
+
+
+def raised(error: Exception) -> None:
+    raise error

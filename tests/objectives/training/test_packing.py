@@ -24,14 +24,14 @@ NAMES = ["llama", "gpt2", "qwen3", "neox"]
 PROMPTS, COMPLETIONS = (2, 5, 1, 7, 3), (2, 1, 3, 2, 1)
 
 
-def encoded(prompts: tuple[int, ...] = PROMPTS, alike: int = 1) -> Encoded:
-    """Random rows of these lengths; with `alike`, that many at a time have the same prompt."""
+def encoded(prompts: tuple[int, ...] = PROMPTS, prefix_group_size: int = 1) -> Encoded:
+    """Random rows of these lengths; `prefix_group_size` at a time have the same prompt."""
     generator = np.random.default_rng(0)
     counts = [COMPLETIONS[row % len(COMPLETIONS)] for row in range(len(prompts))]
     width = max(p + c for p, c in zip(prompts, counts, strict=True)) + 3
     ids = generator.integers(0, toy.VOCAB, (len(prompts), width + 1))
     for row, prompt in enumerate(prompts):
-        ids[row, :prompt] = ids[row // alike * alike, :prompt]
+        ids[row, :prompt] = ids[row // prefix_group_size * prefix_group_size, :prompt]
     positions = np.zeros((len(prompts), max(counts)), np.int64)
     weights = np.zeros(positions.shape, np.float32)
     for row, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
@@ -71,11 +71,11 @@ def test_losses_and_gradients_equal_those_of_padded_rows(
 @pytest.mark.usefixtures("float64")
 def test_rows_that_begin_alike_share_their_beginning(name: str) -> None:
     config = toy.CONFIGS[name]
-    rows = encoded((4, 4, 4, 6, 6, 6), alike=3)
+    rows = encoded((4, 4, 4, 6, 6, 6), prefix_group_size=3)
     program = LaneModel(causal_lm.build_module(config, "cpu"))
     params = lanes.stack([toy.initial(config, seed) for seed in range(2)])
     picked = np.array([3, 4, 5, 0, 1, 2])
-    batch = packing.pack(rows, picked, "cpu", alike=3)
+    batch = packing.pack(rows, picked, "cpu", prefix_group_size=3)
     apart = packing.pack(rows, picked, "cpu")
     assert batch.ids.shape[1] == apart.ids.shape[1] - 2 * 4 - 2 * 6
     padded = packing.batch_of(rows, picked, "cpu", packed=False)
@@ -86,9 +86,9 @@ def test_rows_that_begin_alike_share_their_beginning(name: str) -> None:
 
 
 def test_rows_without_a_prompt_share_nothing_where_their_first_tokens_differ() -> None:
-    rows = encoded((1, 1, 1), alike=3)
+    rows = encoded((1, 1, 1), prefix_group_size=3)
     rows.ids[:, 0] = [5, 6, 7]
-    batch = packing.pack(rows, np.arange(3), "cpu", alike=3)
+    batch = packing.pack(rows, np.arange(3), "cpu", prefix_group_size=3)
     assert batch.ids.shape == packing.pack(rows, np.arange(3), "cpu").ids.shape
 
 
@@ -98,8 +98,8 @@ def test_a_line_holds_no_padding_but_one_token() -> None:
     needed = [prompt + count - 1 for prompt, count in zip(PROMPTS, COMPLETIONS, strict=True)]
     assert batch.ids.shape == (1, sum(needed) + 1)
     assert batch.layout is not None
-    assert batch.layout.forth.shape == (5, max(needed) + 1)
-    assert batch.layout.places[0].tolist() == [t for n in needed for t in range(n)] + [0]
+    assert batch.layout.row_to_line.shape == (5, max(needed) + 1)
+    assert batch.layout.position_ids[0].tolist() == [t for n in needed for t in range(n)] + [0]
 
 
 @pytest.mark.parametrize("name", NAMES)

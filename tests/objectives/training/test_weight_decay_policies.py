@@ -49,7 +49,7 @@ def weights(lanes: int = 1, name: str = "llama") -> Tensor:
 
 
 def update(rule: Rule, values_KP: Tensor, grads_KP: Tensor, t: int = 1, **more: Any) -> Update:
-    memory = torch.zeros(len(values_KP), rule.memory_size)
+    memory = torch.zeros(len(values_KP), rule.policy_state_size)
     given = {"lr_K1": torch.full((len(values_KP), 1), LR), "memory_KD": memory, **more}
     return Update(t, values_KP, grads_KP, **given)
 
@@ -87,7 +87,10 @@ def run(
     clip: float = math.inf,
 ) -> tuple[Tensor, optimizers.Moments]:
     """AdamW steps under a rule."""
-    values, moments = start_KP.clone(), optimizers.Moments.zeros_like(start_KP, rule.memory_size)
+    values, moments = (
+        start_KP.clone(),
+        optimizers.Moments.zeros_like(start_KP, rule.policy_state_size),
+    )
     constants = optimizers.constants(
         len(values), "cpu", beta1=0.9, beta2=0.95, decay=rule, clip=clip
     )
@@ -236,7 +239,7 @@ def alpha(matrix: Tensor) -> float:
 def test_the_other_maps_are_their_formulas(kind: Any) -> None:
     layers, interval = ["0", "0", "0", "1", "1", "2"], torch.tensor([[0.0, 0.0]])
     scores = torch.tensor([[2.0, 3.0, 7.0, 5.0, 5.0, 4.0]], dtype=torch.float64)
-    found = weight_decay_policies.mapped(scores, kind, layers, interval)[0].tolist()
+    found = weight_decay_policies.map_scores(scores, kind, layers, interval)[0].tolist()
     s = scores[0].tolist()
     if kind == "sqrt":
         mean = sum(map(math.sqrt, s)) / 6
@@ -255,8 +258,8 @@ def test_the_other_maps_are_their_formulas(kind: Any) -> None:
 def test_a_module_without_a_score_keeps_the_plain_decay(kind: Any) -> None:
     layers, interval = ["0"] * 4, torch.tensor([[0.5, 2.0]])
     scores = torch.tensor([[2.0, math.nan, 6.0, 3.0]])
-    found = weight_decay_policies.mapped(scores, kind, layers, interval)[0]
-    without = weight_decay_policies.mapped(scores[:, [0, 2, 3]], kind, layers[:3], interval)[0]
+    found = weight_decay_policies.map_scores(scores, kind, layers, interval)[0]
+    without = weight_decay_policies.map_scores(scores[:, [0, 2, 3]], kind, layers[:3], interval)[0]
     assert found[1] == 1
     torch.testing.assert_close(found[[0, 2, 3]], without)
 
@@ -265,7 +268,7 @@ def test_a_module_without_a_score_keeps_the_plain_decay(kind: Any) -> None:
 @pytest.mark.parametrize("score", [3.0, math.nan])
 def test_equal_scores_leave_the_plain_decay(kind: Any, score: float) -> None:
     scores, interval = torch.full((1, 3), score), torch.tensor([[0.5, 2.0]])
-    found = weight_decay_policies.mapped(scores, kind, ["0", "0", "1"], interval)
+    found = weight_decay_policies.map_scores(scores, kind, ["0", "0", "1"], interval)
     assert found.tolist() == [[1.0, 1.0, 1.0]]
 
 
@@ -283,7 +286,7 @@ def test_the_mean_factor_by_parameters_can_be_kept_at_one() -> None:
 def test_modules_are_looked_at_again_every_so_many_steps() -> None:
     lane = pre(policy="alpha_decay", scores__every=3, scores__min_eigenvalues=4)
     rule = weight_decay_policies.rule(module(), [lane], "cpu")
-    memory = torch.zeros(1, rule.memory_size)
+    memory = torch.zeros(1, rule.policy_state_size)
     seen = []
     for t in range(1, 8):
         values = weights(t)[-1:]

@@ -21,7 +21,7 @@ SIDE = 32
 
 @pytest.fixture(scope="module")
 def digits() -> data.Images:
-    return data.prepare(Digits(), "cpu")
+    return data.prepare_images(Digits(), "cpu")
 
 
 def test_every_fifth_digit_is_held_out_and_training_pixels_are_scaled(
@@ -40,13 +40,13 @@ def test_every_fifth_digit_is_held_out_and_training_pixels_are_scaled(
 def test_fewer_training_rows_leave_the_validation_rows_and_change_the_key(
     digits: data.Images,
 ) -> None:
-    fewer = data.prepare(Digits(train_rows=40), "cpu")
+    fewer = data.prepare_images(Digits(train_rows=40), "cpu")
     assert (len(fewer.train), len(fewer.validation)) == (40, 359)
-    assert fewer.key != digits.key == data.prepare(Digits(), "cpu").key
+    assert fewer.key != digits.key == data.prepare_images(Digits(), "cpu").key
 
 
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_seed_and_number() -> None:
-    few = data.prepare(Digits(train_rows=10), "cpu")
+    few = data.prepare_images(Digits(train_rows=10), "cpu")
     rows = few.train.pixels
     numbered = dataclasses.replace(few, train=data.ImageBatch(rows, torch.arange(10)[:, None]))
 
@@ -98,7 +98,7 @@ def test_binary_cifar_is_read_file_by_file_with_its_own_test_images(tmp_path: Pa
     write_cifar(tmp_path / "data_batch_1.bin", [3, 9])
     write_cifar(tmp_path / "data_batch_2.bin", [0])
     write_cifar(tmp_path / "test_batch.bin", [7])
-    found = data.prepare(Cifar10(folder=str(tmp_path)), "cpu")
+    found = data.prepare_images(Cifar10(folder=str(tmp_path)), "cpu")
     assert (found.shape, found.classes) == ((3, SIDE, SIDE), 10)
     assert found.train.labels[:, 0].tolist() == [3, 9, 0]
     assert found.validation.labels.tolist() == [[7]]
@@ -122,7 +122,7 @@ def test_a_folder_without_binary_cifar_is_refused(
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=message):
-        data.prepare(Cifar10(folder=str(tmp_path)), "cpu")
+        data.prepare_images(Cifar10(folder=str(tmp_path)), "cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, bytes([11]) + bytes(3072)])
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_cifar_batch_is_named(content: bytes, tmp_path: Path) 
     (tmp_path / "data_batch_1.bin").write_bytes(content)
     write_cifar(tmp_path / "test_batch.bin", [7])
     with pytest.raises(ValueError, match=r"data_batch_1\.bin is not a batch of CIFAR-10's binary"):
-        data.prepare(Cifar10(folder=str(tmp_path)), "cpu")
+        data.prepare_images(Cifar10(folder=str(tmp_path)), "cpu")
 
 
 def saved(folder: Path, sides: tuple[int, int]) -> str:
@@ -143,7 +143,7 @@ def saved(folder: Path, sides: tuple[int, int]) -> str:
 
 
 def test_a_saved_dataset_gives_its_splits_channels_first(tmp_path: Path) -> None:
-    found = data.prepare(HubImages(name=saved(tmp_path / "set", (4, 4))), "cpu")
+    found = data.prepare_images(HubImages(name=saved(tmp_path / "set", (4, 4))), "cpu")
     assert (found.shape, found.classes) == ((3, 4, 4), 3)
     assert found.train.labels[:, 0].tolist() == [0, 1, 2]
     middle, last = found.train.pixels[1], found.train.pixels[2]
@@ -163,7 +163,7 @@ def test_a_dataset_that_does_not_fit_is_refused(
 ) -> None:
     source = HubImages(name=saved(tmp_path / "set", sides), **fields)
     with pytest.raises(ValueError, match=message):
-        data.prepare(source, "cpu")
+        data.prepare_images(source, "cpu")
 
 
 def write_parquet(folder: Path) -> Path:
@@ -190,7 +190,7 @@ def quiet_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quiet_cache")
 def test_a_folder_of_parquet_files_is_decoded(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images of parquet files are decoded by Pillow")
-    found = data.prepare(HubImages(name=str(write_parquet(tmp_path / "set"))), "cpu")
+    found = data.prepare_images(HubImages(name=str(write_parquet(tmp_path / "set"))), "cpu")
     assert (found.shape, found.classes) == ((3, 4, 4), 3)
     red = found.train.pixels.view(3, 3, 16)[:, 0]
     np.testing.assert_allclose(red[:, 0], np.array([-1.0, 0.0, 1.0]) * 1.5**0.5, atol=1e-6)
@@ -203,4 +203,4 @@ def test_without_pillow_a_sentence_says_so(tmp_path: Path, monkeypatch: pytest.M
     folder = write_parquet(tmp_path / "set")
     monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
     with pytest.raises(ValueError, match=r"pip install 'plasticity-hpo\[vision\]'"):
-        data.prepare(HubImages(name=str(folder)), "cpu")
+        data.prepare_images(HubImages(name=str(folder)), "cpu")

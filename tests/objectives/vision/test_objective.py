@@ -13,7 +13,7 @@ from objectives import Execution, VisionObjective, VisionRecipe
 from objectives.config.training import Schedule
 from objectives.config.vision import Cifar10, Digits, ResNet, Training, VisionProbes
 from objectives.types import Request, Result
-from objectives.vision.data import prepare
+from objectives.vision.data import prepare_images
 from objectives.vision.trainer import Job, Measured
 
 STEPS = 8
@@ -286,7 +286,7 @@ def test_a_warmup_by_its_share_is_the_stage_of_as_many_steps() -> None:
         Job(recipe(schedule=Schedule(**given)), 0, STEPS, "cpu")
         for given in ({"warmup_steps": 2}, {"warmup_frac": 0.25}, {"warmup_frac": 0.5})
     )
-    data = prepare(Digits(train_rows=64), "cpu")
+    data = prepare_images(Digits(train_rows=64), "cpu")
     assert (steps.lr == frac.lr).all()
     assert steps.key(data) == frac.key(data) != other.key(data)
 

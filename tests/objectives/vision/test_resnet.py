@@ -30,17 +30,17 @@ def rows(count: int, seed: int = 0) -> ImageBatch:
 
 
 def program() -> resnet.Classifier:
-    return resnet.Classifier(resnet.build_config(MODEL, SHAPE, CLASSES), SHAPE, "cpu")
+    return resnet.Classifier(resnet.build_resnet_config(MODEL, SHAPE, CLASSES), SHAPE, "cpu")
 
 
 def initial(*seeds: int) -> list[dict[str, Tensor]]:
-    config = resnet.build_config(MODEL, SHAPE, CLASSES)
-    return [resnet.initial_parameters(config, seed) for seed in seeds]
+    config = resnet.build_resnet_config(MODEL, SHAPE, CLASSES)
+    return [resnet.initial_resnet_parameters(config, seed) for seed in seeds]
 
 
 def plain(params: dict[str, Tensor]) -> nn.Module:
     """An ordinary transformers ResNet with the stem of small images and these weights."""
-    config = resnet.build_config(MODEL, SHAPE, CLASSES)
+    config = resnet.build_resnet_config(MODEL, SHAPE, CLASSES)
     module = ResNetForImageClassification(config)
     module.resnet.embedder.embedder.convolution = nn.Conv2d(1, 4, 3, padding=1, bias=False)
     module.resnet.embedder.pooler = nn.Identity()
@@ -172,7 +172,7 @@ def test_weights_are_drawn_from_the_seed_and_leave_the_global_one_alone() -> Non
 
 def test_more_stages_than_the_image_has_halves_are_refused() -> None:
     four = ResNet(widths=(4,) * 4, depths=(1,) * 4)
-    assert resnet.build_config(four, (1, 8, 8), 2).num_labels == 2
+    assert resnet.build_resnet_config(four, (1, 8, 8), 2).num_labels == 2
     five = ResNet(widths=(4,) * 5, depths=(1,) * 5)
     with pytest.raises(ValueError, match=r"has 5 stages.*side of 8; take fewer"):
-        resnet.build_config(five, (1, 8, 8), 2)
+        resnet.build_resnet_config(five, (1, 8, 8), 2)

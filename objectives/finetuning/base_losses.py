@@ -1,0 +1,68 @@
+"""Losses of bases on the fixed samples, many bases as lanes of one program.
+
+G bases, N sequences of T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from objectives.data import tokenize
+from objectives.data.token_dataset import TokenDataset
+from objectives.pretraining.checkpoints import BaseModel
+from objectives.pretraining.job import PretrainJob
+from objectives.training import batch, evaluation, out_of_memory
+from objectives.training.lanes import LaneModel
+from objectives.training.runtime import Runtime
+
+Scored = tuple[PretrainJob, BaseModel]
+
+
+def base_losses(
+    program: LaneModel, bases: Sequence[Scored], corpus: TokenDataset, runtime: Runtime
+) -> list[dict[str, float]]:
+    """Nats a token by the names of `measured.LOSSES`; one a base, in order.
+
+    Raises:
+        MemoryError: a single base does not fit.
+    """
+    recipe = bases[0][0].recipe
+    pre, device = recipe.pretrain, bases[0][0].device
+    sizes: dict[str, tuple[tokenize.Split, int]] = {
+        "base_loss": ("validation", pre.eval_tokens),
+        "curve_loss": ("validation", pre.curve_tokens),
+        "train_loss": ("train", pre.eval_tokens),
+        "sample_loss": ("validation", recipe.probes.forgetting_tokens),
+    }
+    samples = {
+        name: corpus.sample(split, tokens, pre.seq_len)
+        for name, (split, tokens) in sizes.items()
+        if tokens
+    }
+    found: list[dict[str, float]] = []
+
+    def score(some: Sequence[Scored]) -> None:
+        stacked = batch.stack([base.params for _, base in some])
+        lanes = evaluation.Lanes(program, {name: p.to(device) for name, p in stacked.items()})
+        losses = {name: evaluation.mean_loss(lanes, ids) for name, ids in samples.items()}
+        second = _second_losses(lanes, [job for job, _ in some])
+        found.extend(
+            {name: float(loss_G[lane]) for name, loss_G in losses.items()} | second[lane]
+            for lane in range(len(some))
+        )
+
+    out_of_memory.in_chunks(bases, runtime.most_lanes, score)
+    return found
+
+
+def _second_losses(lanes: evaluation.Lanes, jobs: Sequence[PretrainJob]) -> list[dict[str, float]]:
+    """Loss of each lane on the validation text of its job's second phase, nats a token."""
+    found: list[dict[str, float]] = [{} for _ in jobs]
+    for text in {job.second.key: job.second for job in jobs if job.second is not None}.values():
+        pre = jobs[0].recipe.pretrain
+        sample = text.sample("validation", pre.eval_tokens, pre.seq_len)
+        loss_K = evaluation.mean_loss(lanes, sample)
+        for lane, job in enumerate(jobs):
+            if job.second is not None and job.second.key == text.key:
+                found[lane] = {"mid_loss": float(loss_K[lane])}
+    return found
