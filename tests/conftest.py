@@ -1,10 +1,15 @@
 """What all tests need."""
 
+import os
 import signal
 
 import pytest
 
 from tests.pace import Meter, Pace
+
+# Toy models and small matrices gain nothing from more threads, and lose much where tests run side
+# by side. Set before numpy and torch are imported; workers and children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -112,8 +112,8 @@ class Meter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         costs = dict(report.user_properties)
-        self.own_s[report.nodeid] += costs[OWN]
-        self.shared_s[file_of(report.nodeid)] += costs[SHARED]
+        self.own_s[report.nodeid] += costs.get(OWN, 0.0)
+        self.shared_s[file_of(report.nodeid)] += costs.get(SHARED, 0.0)
 
     def pytest_sessionfinish(self) -> None:
         if "PYTEST_XDIST_WORKER" in os.environ:

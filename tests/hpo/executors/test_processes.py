@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -139,20 +140,27 @@ STUDY = spec(objective=ToyObjective(before=ask))
     assert Path("read").read_text() == "('', b'')"
 
 
-def start(*more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hpo.cli.main", "run", "mine.py", "--executor", "processes"]
+RUN = [sys.executable, "-m", "hpo.cli.main", "run", "mine.py", "--executor", "processes"]
+
+
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program whose worker measures; it is over at the end, also where a test fails."""
     Path("slow").touch()
-    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
-    return process
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_signal_reaches_the_workers_which_keep_what_they_have(folder: Path) -> None:
     write(SLOW)
-    process = start()
-    worker = int(Path("pid").read_text())
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=LONG_S)
+    with started(RUN) as process:
+        worker = int(Path("pid").read_text())
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=LONG_S)
     assert process.returncode == 130, said
     assert "To continue:\nhpo run mine.py --executor processes" in said
     assert Path("kept").exists()
@@ -175,11 +183,8 @@ pool.submit([request], lambda event: None).result()
 
 def test_workers_of_a_killed_controller_keep_what_they_have_and_leave(folder: Path) -> None:
     write(SLOW)
-    Path("slow").touch()
-    process = subprocess.Popen([sys.executable, "-c", CONTROLLER])
-    wait_for(lambda: Path("pid").exists() and bool(Path("pid").read_text()))
-    process.kill()
-    process.communicate()
+    with started([sys.executable, "-c", CONTROLLER]):
+        pass
     worker = int(Path("pid").read_text())
     wait_for(lambda: not psutil.pid_exists(worker))
     assert Path("kept").exists()
