@@ -266,3 +266,12 @@ def test_every_other_command_names_what_there_is(line: str) -> None:
             assert "--include_path" in line
         case _:
             pytest.fail(f"unknown command {line!r}")
+
+
+def test_the_changelog_has_its_kinds_of_change_and_nothing_twice() -> None:
+    text = TEXTS["CHANGELOG.md"]
+    assert re.findall(r"^## \[(.*)\]$", text, re.M)[0] == "Unreleased"
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= kinds
+    entries = [each.split("\n\n")[0] for each in text.split("\n- ")[1:]]
+    assert len(entries) == len(set(entries))
