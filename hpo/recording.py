@@ -173,37 +173,21 @@ class StudyRecord:
             baseline=name.get("baseline"),
             point=name.get("point"),
             group=self.group,
-            trial_id=self._begun(number, decision.params, json_roundtrip(attrs)),
+            trial_id=self._begun(decision.params, json_roundtrip(attrs)),
         )
         self.history.put(entry)
 
-    def _begun(self, number: int, params: Params, attrs: Mapping[str, Any]) -> int:
-        """The storage's number of a trial that holds these; it may be there without its question.
-
-        Another program, such as Optuna's dashboard, has put such a trial there.
-        """
+    def _begun(self, params: Params, attrs: Mapping[str, Any]) -> int:
+        """The storage's number of a new trial."""
         space = self.spec.space
         shared = distributions(space) if inside(space, params) else {}
-        if number == len(self.history.entries):
-            template = create_trial(
-                state=TrialState.RUNNING,
-                params={path: params[path] for path in shared},
-                distributions=shared,
-                user_attrs=dict(attrs),
-            )
-            return self.storage.create_new_trial(self.study._study_id, template)
-        trial_id = self.history.entries[number].trial_id
-
-        def write() -> None:
-            known = self.storage.get_trial(trial_id).params
-            for path, each in shared.items():
-                if path not in known:
-                    value = each.to_internal_repr(params[path])
-                    self.storage.set_trial_param(trial_id, path, value, each)
-            self._set(trial_id, **attrs)
-
-        self.database.together(write)
-        return trial_id
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params={path: params[path] for path in shared},
+            distributions=shared,
+            user_attrs=dict(attrs),
+        )
+        return self.storage.create_new_trial(self.study._study_id, template)
 
     def answer(self, number: int, result: TrialResult) -> str | None:
         """Write an answer down; returns why the trial failed, None if it did not."""

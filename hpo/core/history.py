@@ -135,8 +135,6 @@ class History:
     kinds: Counter[Kind] = field(default_factory=Counter, init=False, compare=False)
     flying: set[int] = field(default_factory=set, init=False, compare=False)
     """Trials that are asked and not answered yet."""
-    unasked: set[int] = field(default_factory=set, init=False, compare=False)
-    """Trials that were cut off before their first question."""
     waves: dict[int, list[Ask]] = field(default_factory=dict, init=False, compare=False)
     """Wave -> its questions."""
     latest: int = field(default=-1, init=False, compare=False)
@@ -167,8 +165,6 @@ class History:
         change = set.add if sign == 1 else set.discard
         if entry.flying:
             change(self.flying, entry.number)
-        if not entry.asks:
-            change(self.unasked, entry.number)
 
     def _count_asks(self, asks: Iterable[Ask]) -> None:
         for ask in asks:
@@ -203,10 +199,6 @@ class History:
         if last in waves and self.asked_in(last)[0].seen == self.num_answers:
             waves.remove(last)
         return [self.in_flight(wave) for wave in sorted(waves)]
-
-    def whole(self) -> History:
-        """The trials that were asked for; the last may be cut off before its first question."""
-        return History(self.entries[: min(self.unasked)]) if self.unasked else self
 
     def as_of(self, at: Ask) -> History:
         """What was known when this question was decided."""

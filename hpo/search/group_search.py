@@ -35,9 +35,8 @@ class GroupSearch:
         """The next question, numbered as in the study; None while there is none, or for good."""
         if self.searcher is None:
             return None
-        asked = history.whole()
         if not self.has_others:
-            return self.searcher.decide(asked)
-        view = GroupView.of(asked, self.group)
+            return self.searcher.decide(history)
+        view = GroupView.of(history, self.group)
         decision = self.searcher.decide(view.ledger)
-        return None if decision is None else view.in_study(decision, len(asked.entries))
+        return None if decision is None else view.in_study(decision, len(history.entries))

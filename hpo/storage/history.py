@@ -13,10 +13,11 @@ from hpo.core.spec import StudySpec
 
 
 def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:
-    """The ledger from Optuna's record; a trial without questions was cut off before its first.
+    """The history from Optuna's record.
 
     Raises:
-        DamagedRow: a row has another shape than this program writes.
+        DamagedRow: a row has another shape than this program writes, or another program has added a
+            trial.
     """
     return History([_entry(each, spec) for each in frozen])
 
@@ -30,9 +31,9 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     }
     number = frozen.number
     state = ended.get(frozen.state)
-    # Records from before there were rungs say nothing of waves; what ran then is decided again.
-    old = [] if state is None else [[number // spec.wave, number % spec.wave, 1.0, number]]
-    asks = tuple(_ask(*each) for each in attrs.get("asked", old))
+    if "asked" not in attrs:
+        raise rows.DamagedRow(f"trial {number} is not one that this program has begun")
+    asks = tuple(_ask(*each) for each in attrs["asked"])
     answers = [
         Answer(
             each["fidelity"],
@@ -51,7 +52,7 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
     baseline, point = attrs.get("baseline"), attrs.get("point")
     kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
     # Confirmations may be before planned trials that were added later, so names decide.
-    if baseline is not None or point is not None or (not attrs and number < len(spec.planned)):
+    if baseline is not None or point is not None:
         kind = "planned"
     return Entry(
         number=number,

@@ -13,12 +13,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 
 from hpo.cli.progress import Display
 from hpo.controller import Controller
-from hpo.core import distributions
 from hpo.core.domains import Float
+from hpo.core.failures import StorageError
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
@@ -105,24 +106,23 @@ def test_a_trial_takes_two_transactions_its_question_and_its_answer(url: str) ->
     assert writes.statements > 10 * TRIALS
 
 
-@pytest.mark.parametrize("num_params", [0, 1, 2])
-def test_a_trial_that_an_older_record_has_without_its_question_is_asked(
-    num_params: int, tmp_path: Path, undisturbed: Run
+@pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE])
+def test_a_trial_that_another_program_has_added_is_refused_and_shown(
+    state: TrialState, tmp_path: Path
 ) -> None:
-    """A trial, its params and its question were transactions of their own."""
+    """With what to do: the search cannot say what was known when it was decided."""
     url = url_of(tmp_path)
     Controller(study(trials=6), url).run()
-    found = load_study(url, "toy")
-    trial_id = found._storage.create_new_trial(found._study_id)
-    for path, each in [*distributions.distributions(SPACE).items()][:num_params]:
-        value = each.to_internal_repr(undisturbed.trials[6].params[path])
-        found._storage.set_trial_param(trial_id, path, value, each)
-    assert_same(Controller(study(), url).run(), undisturbed)
-    last = optuna.load_study(study_name="toy", storage=url).trials[6]
-    assert last.params == undisturbed.trials[6].params
+    values = [3.0, 0.1] if state == TrialState.COMPLETE else None
+    added = optuna.trial.create_trial(state=state, values=values)
+    optuna.load_study(study_name="toy", storage=url).add_trial(added)
+    with pytest.raises(StorageError, match=r"trial 6 is not one that .* with --restart") as caught:
+        Controller(study(), url).run()
+    assert "\n" not in str(caught.value)
+    assert len(read_run(load_study(url, "toy")).trials) == 7
 
 
-def test_an_answer_that_an_older_record_has_in_part_is_recorded_again(
+def test_an_answer_that_the_record_has_in_part_is_recorded_again(
     tmp_path: Path, undisturbed: Run
 ) -> None:
     url = url_of(tmp_path)

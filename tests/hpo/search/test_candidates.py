@@ -47,10 +47,10 @@ def asks(entries: list[Entry]) -> list[Ask]:
 def test_low_rungs_are_asked_for_the_base_alone_where_fine_tuning_would_not_pay(
     decoupled: Controller,
 ) -> None:
-    found = asks(decoupled.ledger.entries)
+    found = asks(decoupled.record.history.entries)
     assert any(ask.base_only for ask in found)
     assert not any(ask.base_only for ask in found if ask.fidelity == 1)
-    for entry in decoupled.ledger.entries:
+    for entry in decoupled.record.history.entries:
         for answer in entry.answers:
             assert ("second" in answer.metrics) is not answer.base_only
         if entry.ended == "complete":
@@ -58,13 +58,15 @@ def test_low_rungs_are_asked_for_the_base_alone_where_fine_tuning_would_not_pay(
 
 
 def test_the_record_and_the_front_hold_what_was_measured(decoupled: Controller) -> None:
-    run = read_run(decoupled.study)
+    run = read_run(decoupled.record.study)
     partly = [trial for trial in run.trials if "second" not in trial.metrics]
     assert partly
     assert {trial.state for trial in partly} == {"pruned"}
-    again = history.read(decoupled.study.get_trials(), decoupled.spec).entries
-    assert [entry.answers for entry in again] == [e.answers for e in decoupled.ledger.entries]
-    assert [entry.asks for entry in again] == [e.asks for e in decoupled.ledger.entries]
+    again = history.read(decoupled.record.study.get_trials(), decoupled.spec).entries
+    assert [entry.answers for entry in again] == [
+        e.answers for e in decoupled.record.history.entries
+    ]
+    assert [entry.asks for entry in again] == [e.asks for e in decoupled.record.history.entries]
     assert front(run).trials
 
 
@@ -97,12 +99,12 @@ def test_a_study_of_late_goals_resumes_to_the_same_trials(
     with pytest.raises(RuntimeError, match="caught fire"):
         Controller(broken, url_of(tmp_path)).run()
     assert _decisions(Controller(broken, url_of(tmp_path)).run()) == _decisions(
-        read_run(decoupled.study)
+        read_run(decoupled.record.study)
     )
 
 
 def test_every_question_can_be_decided_again(decoupled: Controller) -> None:
-    spec, whole = decoupled.spec, decoupled.ledger
+    spec, whole = decoupled.spec, decoupled.record.history
     for entry in whole.entries:
         for ask in entry.asks:
             again = strategy.propose_again(spec, whole, ask, lambda run: None)
