@@ -18,7 +18,6 @@ say because its machine slept, so cannot write a word, however late it wakes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
@@ -27,7 +26,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -42,7 +41,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from hpo.core.passwords import mask
 from hpo.core.rows import DamagedRow
 from hpo.storage import tables, timeouts
-from hpo.storage.addresses import Access, check_options, file_of, opened
+from hpo.storage.addresses import Access, check_options, opened
 
 Found = TypeVar("Found")
 
@@ -66,6 +65,11 @@ VERSIONS = {"version_info": "schema_version", "alembic_version": "version_num"}
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 
 
+DENIED = (1044, 1045, 1049, 1142, 1143, 1227, 1698)
+"""MySQL's errors of rights and names, which waiting does not help;
+https://mariadb.com/kb/en/mariadb-error-code-reference/."""
+
+
 STUDIES = table("studies", column("study_id"), column("study_name"))
 
 
@@ -79,10 +83,6 @@ log = logging.getLogger("hpo")
 
 class NoRecord(Exception):
     """The database is not there, or has none of Optuna's tables."""
-
-
-class OtherSchema(Exception):
-    """The tables are of another version of Optuna."""
 
 
 class ConnectionLost(Exception):
@@ -137,12 +137,13 @@ class Database(RDBStorage):
             ValueError: an option of the URL is not taken.
         """
         check_options(url, "the storage")
-        with _of_this_schema():
+        with tables.of_this_schema():
             if access == "make":
                 self._open(url)
             else:
                 self._open_existing(url, access)
-        self._check_tables(url, access)
+        with self.engine.connect() as connection:
+            tables.check(connection, writes=access == "make")
         self.scoped_session = scoped_session(
             sessionmaker(bind=self.engine, class_=TransactionSession)
         )
@@ -153,15 +154,6 @@ class Database(RDBStorage):
         event.listen(self.engine, "handle_error", _on_error)
         _check_fence(weakref.ref(self), self.scoped_session)
 
-    def _check_tables(self, url: str, access: Access) -> None:
-        with self.engine.connect() as connection:
-            if file_of(url) is not None:
-                tables.check_columns(connection)
-                if access == "make":
-                    tables.check_triggers(connection)
-            if access == "make" and self.engine.dialect.name in ("mysql", "mariadb"):
-                tables.widen(connection)
-
     def _open(self, url: str) -> None:
         """Connect, and make the tables where there are none.
 
@@ -170,7 +162,7 @@ class Database(RDBStorage):
         url = opened(url, "make")
         options = timeouts.engine_options(url)
         template = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what is in braces
-        _check_owner(url, options)
+        tables.check_owner(url, options)
         deadline = time.monotonic() + MAKING_S
         while True:
             try:
@@ -193,7 +185,7 @@ class Database(RDBStorage):
         except OSError as error:
             raise NoRecord(str(error)) from None
         options = {"pool_pre_ping": True, **timeouts.engine_options(url)}
-        _check_owner(url, options)
+        tables.check_owner(url, options)
         engine = create_engine(url, **options)
         try:
             with engine.connect() as connection:
@@ -353,31 +345,6 @@ class Database(RDBStorage):
         return self.again(counted)
 
 
-def _check_owner(url: str, options: Mapping[str, Any]) -> None:
-    """See `tables.check_owner`; a server's tables are for its administrator to see to."""
-    if file_of(url) is None:
-        return
-    engine = create_engine(url, **options)
-    try:
-        with engine.connect() as connection:
-            tables.check_owner(connection)
-    finally:
-        engine.dispose()
-
-
-@contextlib.contextmanager
-def _of_this_schema() -> Iterator[None]:
-    """Optuna has no type of its own for what it says of tables of another version, and Alembic,
-    which it asks, one that is not this program's to import."""
-    try:
-        yield
-    except Exception as error:
-        of_optuna = type(error) is RuntimeError and "schema" in str(error)
-        if not of_optuna and type(error).__name__ != "CommandError":
-            raise
-        raise OtherSchema from None
-
-
 def _retried(name: str, *, writes: bool) -> Callable[..., Any]:
     """The storage's method of this name, which may be done twice without harm."""
 
@@ -438,6 +405,8 @@ def _on_error(context: ExceptionContext) -> None:
         away = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
     else:
         kinds = {kind.__name__ for kind in type(error).__mro__}  # of any driver, PEP 249
+        if error.args[:1] and error.args[0] in DENIED:
+            return
         away = context.is_disconnect or bool(kinds & {"OperationalError", "InterfaceError"})
     if away:
         raise ConnectionLost(str(error).splitlines()[0] if str(error) else "no reason") from error

@@ -32,8 +32,8 @@ from hpo.core.rows import DamagedRow
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Run, Rung, State, Trial
 from hpo.storage.addresses import Access, file_of, of_file
-from hpo.storage.database import Database, NoRecord, OtherSchema
-from hpo.storage.tables import OtherTables
+from hpo.storage.database import Database, NoRecord
+from hpo.storage.tables import OtherSchema, OtherTables
 
 DATABASE = "study.db"
 
@@ -61,6 +61,15 @@ REMEDIES = {
     ("locked", "busy"): "another program holds it; end that one",
 }
 """Words of SQLite's errors -> what helps."""
+
+
+OF_SERVERS = {
+    ("does not exist", "Unknown database"): "create it, or check its name and the user's",
+    ("denied", "permission", "authentication"): "check the user's password and rights",
+    ("read-only", "read only"): "it may not be written; check the server, or use another database",
+    ("no schema",): "check the database's search_path",
+}
+"""The same of servers."""
 
 
 STATES: dict[TrialState, State] = {
@@ -264,6 +273,9 @@ def _remedy(reason: str, url: str) -> str:
             if any(sign in reason for sign in signs):
                 return remedy
         return MAYBE_DAMAGED
+    for signs, remedy in OF_SERVERS.items():
+        if any(sign in reason for sign in signs):
+            return remedy
     return "check that it can be reached"
 
 

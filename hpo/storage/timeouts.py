@@ -35,21 +35,23 @@ REST_S = 15
 """Assumed: a transaction here is a few statements, with nothing to wait for between them."""
 
 
-SQLITE = {"timeout": 60}
+SQLITE: dict[str, int | str] = {"timeout": 60}
 """Seconds that another writer is waited for."""
 
 
-LIBPQ = {
+LIBPQ: dict[str, int | str] = {
     "connect_timeout": CONNECT_S,
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": int(SILENT_S * 1000),
+    "client_encoding": "utf8",
 }
-"""In seconds, the last in milliseconds: what lets the kernel see that the other end is gone."""
+"""In seconds, `tcp_user_timeout` in milliseconds: what lets the kernel see that the other end is
+gone. Of a database without an encoding psycopg else gives bytes for text."""
 
 
-PYMYSQL = {
+PYMYSQL: dict[str, int | str] = {
     "connect_timeout": CONNECT_S,
     "read_timeout": int(SILENT_S),
     "write_timeout": int(SILENT_S),
@@ -99,7 +101,7 @@ def engine_options(url: str) -> dict[str, Any]:
     return {}
 
 
-def _but(arguments: Mapping[str, int], url: URL) -> dict[str, Any]:
+def _but(arguments: Mapping[str, int | str], url: URL) -> dict[str, Any]:
     """Arguments that the URL does not give."""
     return {name: value for name, value in arguments.items() if name not in url.query}
 

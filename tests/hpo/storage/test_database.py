@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from hpo.controller import Controller
@@ -19,12 +20,13 @@ from hpo.core.failures import StorageError
 from hpo.core.objective import Event, Request
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Trial
-from hpo.storage import database, lease
+from hpo.storage import database, lease, record
 from hpo.storage.database import ConnectionLost, Database
 from hpo.storage.record import database_of, load_study, open_study, read_run
 from tests import mysql, postgres
 from tests.hpo.cutting import counted
 from tests.hpo.toy_objective import Once, ToyObjective, ToyResult, spec
+from tests.waiting import LONG_S
 
 
 def study(**fields: Any) -> StudySpec:
@@ -193,3 +195,44 @@ def test_a_server_that_cuts_what_is_too_long_is_asked_to_refuse_it(mariadb: mysq
     finally:
         mariadb.said("set global sql_mode = default")
     assert "STRICT_ALL_TABLES" in str(mode)
+
+
+def test_a_database_without_an_encoding_keeps_any_writing(server: postgres.Server) -> None:
+    server.running.psql(
+        "create database plain encoding 'SQL_ASCII' template template0 lc_collate 'C' lc_ctype 'C';"
+    )
+    url, long = server.url.replace("/postgres?", "/plain?"), study(objective=Long(), trials=2)
+    assert Controller(long, url).run().trials == Controller(long, "sqlite://").run().trials
+
+
+def test_a_user_without_rights_is_told_at_once(
+    mariadb: mysql.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost connection would be tried again for as long as the tests may take."""
+    monkeypatch.setattr(database, "RETRY_S", LONG_S)
+    url = mariadb.database("rights")
+    Controller(study(trials=2), url).run()
+    mariadb.said(
+        "create user reader@'127.0.0.1' identified by 'x'; "
+        "grant select on rights.* to reader@'127.0.0.1'"
+    )
+    theirs = make_url(url).set(username="reader", password="x")
+    again = theirs.render_as_string(hide_password=False)
+    with pytest.raises(StorageError, match=r"denied .* check the user's password and rights"):
+        Controller(study(trials=3), again).run()
+    assert len(read_run(load_study(again, "toy", "read")).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ('FATAL: database "x" does not exist', "create it"),
+        ("(1049, \"Unknown database 'x'\")", "create it"),
+        ("permission denied for table trials", "password and rights"),
+        ("(1045, 'Access denied for user')", "password and rights"),
+        ("cannot execute UPDATE in a read-only transaction", "may not be written"),
+        ("Connection refused", "check that it can be reached"),
+    ],
+)
+def test_what_a_server_refuses_has_a_remedy_that_helps(reason: str, says: str) -> None:
+    assert says in record._remedy(reason, "postgresql+psycopg://u@h/x")
