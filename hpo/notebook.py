@@ -1,7 +1,7 @@
 """What a notebook shows of a run: the findings, the front as a figure and as a table.
 
 A piece of HTML without script, so that it is small, needs no network, and is shown by a notebook
-that is not trusted, too; `hpo plot` and the report have the figures to explore.
+that is not trusted, too; `run.plot(name)` gives the figures to explore.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
 from hpo.report import findings
-from hpo.report.plots import draw, figure_data
+from hpo.report.plots import draw, figure_data, files, registry
 from hpo.report.plots.figure_data import FrontData, Point
 from hpo.report.results import Results
 from hpo.storage import run_folder
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 WIDTH, HEIGHT = 720, 400
 
@@ -33,8 +38,28 @@ TICKS = 5
 class NotebookRun(Run):
     """A run that a notebook shows by its findings and front."""
 
+    @cached_property
+    def results(self) -> Results:
+        """What it found, computed once for all that is shown of it."""
+        return Results(self)
+
     def _repr_html_(self) -> str:
-        return shown(Results(self))
+        return shown(self.results)
+
+    def figures(self) -> dict[str, str]:
+        """Name of each figure that the run has data for -> what it shows."""
+        return {name: each.what for name, each in registry.exhibits(self.results).items()}
+
+    def plot(self, figure: str = "front") -> go.Figure:
+        """A figure to explore, the same as of the report and `hpo plot`.
+
+        plotly's renderer loads its library once a notebook, however many figures are shown.
+
+        Raises:
+            ValueError: the run has no such figure.
+        """
+        exhibit = registry.exhibit(self.results, figure)
+        return exhibit.draw().update_layout(files.titled_layout(exhibit, self.name))
 
 
 def load_run(
@@ -59,8 +84,12 @@ def load_run(
 def shown(results: Results) -> str:
     """The run as HTML."""
     run, found = results.run, results.front
+    answer = findings.answer(results)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(results))
-    parts = [f"<h3>{html.escape(run.name)}</h3>", f"<ul>{lines}</ul>"]
+    parts = [f"<h3>{html.escape(run.name)}</h3>"]
+    if answer is not None:
+        parts.append(f"<p><b>{html.escape(answer.use)}</b> {html.escape(answer.gives)}</p>")
+    parts.append(f"<ul>{lines}</ul>")
     if found.trials:
         parts += [_plane(figure_data.front_data(results, *figure_data.plane(run)))]
         parts += [_table(run, found.trials)]

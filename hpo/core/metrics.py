@@ -71,9 +71,13 @@ def metric_names(run: Run) -> list[str]:
 
 
 def score_names(run: Run) -> list[str]:
-    """The metrics of every table: the goals, and gain and the absolute score beside it."""
+    """The metrics of every table: the goals, and gain and the absolute score where measured."""
     goals = [goal.metric for goal in run.goals]
-    return goals + [name for name in ("gain", "finetuned") if name not in goals]
+    return goals + [
+        name
+        for name in ("gain", "finetuned")
+        if name not in goals and any(name in trial.metrics for trial in run.trials)
+    ]
 
 
 def param_names(run: Run, trials: Iterable[Trial]) -> dict[str, str]:

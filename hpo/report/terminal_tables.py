@@ -27,7 +27,9 @@ def print_run(results: Results, console: Console) -> None:
     differing = trial_tables.difference_table(results)
     if differing is not None:
         console.print(differing)
+    answer = report_findings.answer(results)
     for line in [
+        *([] if answer is None else [f"{answer.use} {answer.gives}"]),
         *trial_tables.remarks(results),
         *report_findings.other_groups(run),
         *report_findings.certainty(results),

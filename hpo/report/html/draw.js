@@ -64,7 +64,7 @@ function overview(id, palette) {
   const { data: plain, layout } = DATA.figures[id];
   const halo = Array(4).fill(`0 0 2px ${palette.paper}`).join(", ");
   for (const trace of plain) if (trace.hoverinfo === "text") trace.hovertext ??= trace.customdata.map(hover);
-  const data = plain.map(tonedTrace);
+  const data = plain.map(tonedTrace).map((trace) => (trace.meta?.lines && trace.meta.overlay ? { ...trace, opacity: 0.35 } : trace));
   const traces = data.map((trace) => {
     const shown = isCloud(trace) ? hidden(trace) : trace;
     const textfont = { ...trace.textfont, color: palette.ink, shadow: halo };

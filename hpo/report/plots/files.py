@@ -119,6 +119,11 @@ def on_paper(figure: go.Figure, text: str) -> go.Figure:
     return figure
 
 
+def titled_layout(exhibit: Exhibit, run: str) -> dict[str, Any]:
+    """A title that says what the figure shows, and the legend beside the figure."""
+    return {"margin": {"t": 60}, **_headed(title(exhibit, run))}
+
+
 def _headed(text: str) -> dict[str, Any]:
     """A title above the figure, and the legend beside it, where it covers no title."""
     return {
@@ -130,8 +135,8 @@ def _headed(text: str) -> dict[str, Any]:
 def _html(exhibit: Exhibit, name: str, run: str) -> bytes:
     """A page that needs no network."""
     figure = exhibit.draw()
-    figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", margin={"t": 60})
-    figure.update_layout(**_headed(title(exhibit, run)))
+    figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
+    figure.update_layout(**titled_layout(exhibit, run))
     text: str = figure.to_html(include_plotlyjs=True, config={"responsive": True})
     return text.encode()
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import fields
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -236,6 +237,7 @@ def test_a_notebook_shows_findings_figure_and_table() -> None:
     points = figure_data.front_data(Results(run), *figure_data.plane(run)).points
     assert parsed.tags.count("g") == len(points) > 4
     assert "0.300 ± 0.010" in parsed.text
+    assert "Use #3: " in parsed.text
     assert "Knee" in parsed.text
 
 
@@ -245,6 +247,20 @@ def test_a_notebook_shows_a_run_in_few_bytes_and_without_script() -> None:
     assert len(shown) < 50_000
     assert "script" not in parsed.tags
     assert "http" not in shown
+
+
+def test_a_notebook_draws_every_figure_of_the_registry_with_its_title() -> None:
+    run = toy.mixed()
+    shown = notebook.NotebookRun(**{each.name: getattr(run, each.name) for each in fields(run)})
+    listed = shown.figures()
+    assert list(listed) == list(registry.exhibits(Results(run)))
+    for name, what in listed.items():
+        drawn = shown.plot(name)
+        assert drawn.layout.title.text == f"toy: {what}"
+        assert drawn.data or name == "front"
+    assert shown.results is shown.results
+    with pytest.raises(ValueError, match="did you mean front"):
+        shown.plot("fronts")
 
 
 @pytest.mark.parametrize(
