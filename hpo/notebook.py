@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
@@ -21,9 +20,6 @@ from hpo.report.plots import draw, figure_data, files, registry
 from hpo.report.plots.figure_data import FrontData, Point
 from hpo.report.results import Results
 from hpo.storage import run_folder
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 WIDTH, HEIGHT = 720, 400
 
@@ -50,7 +46,7 @@ class NotebookRun(Run):
         """Name of each figure that the run has data for -> what it shows."""
         return {name: each.what for name, each in registry.exhibits(self.results).items()}
 
-    def plot(self, figure: str = "front") -> go.Figure:
+    def plot(self, figure: str = "front") -> files.Figure:
         """A figure to explore, the same as of the report and `hpo plot`.
 
         plotly's renderer loads its library once a notebook, however many figures are shown.
@@ -59,7 +55,7 @@ class NotebookRun(Run):
             ValueError: the run has no such figure.
         """
         exhibit = registry.exhibit(self.results, figure)
-        return exhibit.draw().update_layout(files.titled_layout(exhibit, self.name))
+        return files.titled(exhibit, self.name)
 
 
 def load_run(

@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 from hpo.core import files
 from hpo.report.plots import draw
 from hpo.report.plots.registry import Exhibit
+
+Figure: TypeAlias = go.Figure
+
 
 PICTURES = ("png", "svg", "pdf")
 
@@ -119,9 +122,10 @@ def on_paper(figure: go.Figure, text: str) -> go.Figure:
     return figure
 
 
-def titled_layout(exhibit: Exhibit, run: str) -> dict[str, Any]:
-    """A title that says what the figure shows, and the legend beside the figure."""
-    return {"margin": {"t": 60}, **_headed(title(exhibit, run))}
+def titled(exhibit: Exhibit, run: str) -> Figure:
+    """The figure with a title that says what it shows, and its legend beside it."""
+    figure = exhibit.draw()
+    return figure.update_layout(margin={"t": 60}, **_headed(title(exhibit, run)))
 
 
 def _headed(text: str) -> dict[str, Any]:
@@ -134,9 +138,7 @@ def _headed(text: str) -> dict[str, Any]:
 
 def _html(exhibit: Exhibit, name: str, run: str) -> bytes:
     """A page that needs no network."""
-    figure = exhibit.draw()
-    figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
-    figure.update_layout(**titled_layout(exhibit, run))
+    figure = titled(exhibit, run).update_layout(paper_bgcolor="white", plot_bgcolor="white")
     text: str = figure.to_html(include_plotlyjs=True, config={"responsive": True})
     return text.encode()
 
