@@ -8,8 +8,8 @@ store: of those that compute the same key the first one's entry stays, the other
 killed processes left half written is removed when it is a day old.
 
 A store may have a budget, within which it keeps itself by dropping what is least useful
-(`shelf.py`), and a mirror that machines share (`remote.py`): what is not here is fetched from
-there, what is made here is sent there.
+(`maintenance.py`), and a mirror that machines share (`sharing.py`): what is not here is fetched
+from there, what is made here is sent there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from safetensors import SafetensorError
 from objectives.store import entries, leases, maintenance, partials
 from objectives.store.entries import MANIFEST, DamagedError, Signature, read_json, write_json
 from objectives.store.leases import Lease
-from objectives.store.maintenance import IN_PROGRESS
-from objectives.store.remote import Mirror, Unreachable
+from objectives.store.remote import Mirror
+from objectives.store.sharing import Sharing, StoreError
 from objectives.store.stages import Stages
 
 ABANDONED_S = 86_400.0
@@ -47,10 +47,6 @@ T = TypeVar("T")
 
 
 __all__ = ["MANIFEST", "Stages", "Store", "StoreError", "key_of", "read_json", "write_json"]
-
-
-class StoreError(RuntimeError):
-    """The store's folder cannot be used; the message says how to fix it."""
 
 
 def key_of(*parts: Any) -> str:
@@ -76,8 +72,7 @@ class Store:
         self.root, self.budget, self.mirror = root.absolute(), budget, mirror
         self._whole: dict[str, Signature] = {}
         """Entries as they were when they were last read and found whole."""
-        self._refused: set[str] = set()
-        """Entries of the mirror whose content was found damaged."""
+        self._sharing = Sharing(mirror, self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             leases.make_folder(self.root, partials.PARTIAL)
@@ -97,7 +92,11 @@ class Store:
             StoreError: the mirror does not answer.
         """
         self.use(stage, key)
-        entry = self._here(stage, key) or self._fetched(stage, key)
+        entry = self._here(stage, key)
+        if entry is None:
+            entry = self._sharing.fetched(stage, key, self._put_here)
+            if entry is not None:
+                self.shrink()
         if entry is not None:
             with contextlib.suppress(OSError):  # a store that can only be read
                 os.utime(entry)
@@ -175,13 +174,7 @@ class Store:
         with contextlib.suppress(DamagedError):
             manifest = entries.read_manifest(self._path(stage, key))
             self._set_aside(stage, key, problem, lambda moved: _sums(moved) == manifest.sums)
-            mirror = None if stage == IN_PROGRESS else self.mirror
-            if mirror is not None:
-                with self._answering():
-                    shared = mirror.manifest(stage, key)
-                if shared is not None and shared.sums == manifest.sums:
-                    self._refused.add(f"{stage}/{key}")
-                    mirror.give_up(stage, key)
+            self._sharing.refuse(stage, key, manifest.sums)
 
     def put(
         self,
@@ -200,7 +193,7 @@ class Store:
         """
         self.use(stage, key)
         entry = self._put_here(stage, key, write, seconds)
-        self._send(stage, key, entry)
+        self._sharing.send(stage, key, entry)
         self.shrink()
         return entry
 
@@ -249,10 +242,7 @@ class Store:
         if folder.is_dir():
             inside = (path for path in folder.iterdir() if entries.is_key(path.name))
             found.update(path.name for path in inside if entries.is_folder(path))
-        if self.mirror is not None and stage != IN_PROGRESS:
-            with self._answering():
-                found.update(self.mirror.keys(stage))
-        yield from sorted(found)
+        yield from sorted(found | self._sharing.keys(stage))
 
     def remove(self, stage: str, key: str) -> None:
         """Drop an entry; others see all of it or none, and the mirror keeps its own."""
@@ -317,59 +307,6 @@ class Store:
         self.shrink()
         self.lease.close()
 
-    def _fetched(self, stage: str, key: str) -> Path | None:
-        """The entry copied from the mirror; None if it is not there or not whole."""
-        mirror = self.mirror
-        if mirror is None or stage == IN_PROGRESS or f"{stage}/{key}" in self._refused:
-            return None
-        with self._answering():
-            manifest = mirror.manifest(stage, key)
-            if manifest is None:
-                return None
-
-            def write(folder: Path) -> None:
-                if not mirror.fetch(stage, key, manifest, folder):
-                    raise _NotFetchedError
-
-            try:
-                entry = self._put_here(stage, key, write, manifest.seconds)
-            except _NotFetchedError:
-                warnings.warn(
-                    f"a {stage} stage on the shared store {mirror.shown} is damaged; it is "
-                    "computed again.",
-                    stacklevel=2,
-                )
-                return None
-        self.shrink()
-        return entry
-
-    def _send(self, stage: str, key: str, entry: Path) -> None:
-        """Copy an entry to the mirror. It is whole here, so that a fault there stops no work.
-
-        What is superseded within a minute is not worth the way.
-        """
-        if self.mirror is None or stage == IN_PROGRESS:
-            return
-        try:
-            self.mirror.send(stage, key, entry)
-        except (Unreachable, OSError) as error:
-            warnings.warn(
-                f"a {stage} stage was not shared: {error}; it is kept in {self.root} and used from "
-                "there.",
-                stacklevel=2,
-            )
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        """To go on without the mirror would do the work of other machines again: it stops."""
-        try:
-            yield
-        except Unreachable as error:
-            raise StoreError(
-                f"{error}: is it reachable, and may it be read? What is finished is kept in "
-                f"{self.root}; run the same command to go on, or leave out --share."
-            ) from None
-
     def _path(self, stage: str, key: str) -> Path:
         if not all(map(entries.is_key, (stage, key))):
             raise ValueError(f"stage and key are letters, digits and '-', got {stage!r}, {key!r}.")
@@ -379,10 +316,6 @@ class Store:
                 "the link, or choose another folder with --out."
             )
         return self.root / stage / key
-
-
-class _NotFetchedError(Exception):
-    """Ends the copying of an entry that is not what its manifest says."""
 
 
 def _damage(entry: Path) -> str | None:
