@@ -39,4 +39,4 @@ docs: install
 	$(BIN)/python -m tests.docs
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .coverage*
