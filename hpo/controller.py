@@ -26,6 +26,7 @@ from hpo.core.spec import StudySpec
 from hpo.core.trial import Run
 from hpo.executors import Executor
 from hpo.executors.inline import Inline
+from hpo.executors.pool import Pool
 from hpo.front import reevaluation
 from hpo.recording import StudyRecord
 from hpo.search import stopping
@@ -94,6 +95,8 @@ class Controller:
 
     def _begin(self) -> None:
         now = conditions.of_objective(self.record.spec.objective)
+        if isinstance(self.executor, Pool):  # a worker may start later, or on another machine
+            self.executor.conditions = now
         self.record.read(now, accept_changes=self.accept_changes)
         self.search = self._new_search()
         self.submitted, self.failures, self.stop_reason = set(), [], None

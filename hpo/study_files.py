@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -11,7 +12,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -283,14 +284,30 @@ def _execute(path: Path) -> types.ModuleType:
         raise ValueError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(loaded)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # as `python path` would: modules beside it are found
     try:
-        loaded.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with _as_it_was(path.parent):
+            loaded.loader.exec_module(module)
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
-    finally:
-        sys.path.remove(str(path.parent))
     return module
+
+
+@contextlib.contextmanager
+def _as_it_was(folder: Path) -> Iterator[None]:
+    """Run a study file of this folder as `python` would, and set back what it may have changed.
+
+    Modules beside it are found. What it prints goes to standard error, since commands print data;
+    where it changes the working folder, the folders of the command line are still those meant.
+    """
+    added, here = str(folder), Path.cwd()
+    sys.path.insert(0, added)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        with contextlib.suppress(ValueError):  # it has taken that out
+            sys.path.remove(added)
+        os.chdir(here)
 
 
 def _where(error: BaseException, path: Path) -> str:
@@ -303,9 +320,9 @@ def _where(error: BaseException, path: Path) -> str:
         trace = trace.tb_next
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     place = f"line {line}: " if line is not None else ""
-    is_sentence = type(error) is ValueError  # raised by this program
-    kind = "" if is_sentence else f"{type(error).__name__}: "
-    return f"{place}{kind}{text}{_suggestion(error)}"
+    is_sentence = type(error) is ValueError and text  # raised by this program
+    kind = "" if is_sentence else type(error).__name__
+    return f"{place}{': '.join(filter(None, (kind, text)))}{_suggestion(error)}"
 
 
 def _suggestion(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from objectives.config.data import BuiltinTask, FileTask, HubDataset, HubTask, Source, Task
 from objectives.config.recipe import Recipe
-from objectives.config.vision import Cifar10, VisionRecipe
+from objectives.config.vision import Cifar10, HubImages, VisionRecipe
 from objectives.data import sources, task_rows
 from objectives.models import hub
 from objectives.pretraining import stage_keys
@@ -58,6 +58,8 @@ def of_recipe(recipe: Recipe, notes: Stages | None = None) -> dict[str, str]:
 def of_vision(recipe: VisionRecipe) -> dict[str, str]:
     """What an image classifier's trials depend on; data of the hub is taken to stay as it is."""
     images = recipe.images
+    if isinstance(images, HubImages) and (folder := sources.folder_of(images.name)) is not None:
+        return {"images": _identity(sources.folder_digest(folder))} | library_versions()
     if not isinstance(images, Cifar10):
         return library_versions()
     files = sorted(path for path in Path(images.folder).glob("*.bin") if path.is_file())

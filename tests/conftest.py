@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,3 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Pace())
     if config.getoption("--pace"):
         config.pluginmanager.register(Meter())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _users_state_is_left_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What programs remember of this user goes to a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

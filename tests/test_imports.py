@@ -26,6 +26,7 @@ LAYERS = {
         "search": {"core", "numerics", "front"},
         "analysis": {"core", "numerics", "front"},
         "study_files": {"core", "storage"},
+        "known_studies": {"core"},
         "executors": {"core", "study_files"},
         "report": {"core", "front", "analysis"},
         "spec": {"core"},
@@ -34,7 +35,7 @@ LAYERS = {
         "notebook": {"core", "front", "storage", "report"},
         "cli": {
             "core", "numerics", "front", "storage", "search", "analysis", "study_files",
-            "executors", "report", "controller", "notebook",
+            "executors", "report", "controller", "notebook", "known_studies",
         },
     },
     "objectives": {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo.core.conditions import difference
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front, central, front, volume
 from hpo.front.losses import losses
@@ -136,10 +137,21 @@ def _notes(runs: Sequence[Run]) -> tuple[str, ...]:
             f"the runs do not measure the same: {', '.join(apart[:4])}{more} differ, so their "
             "numbers may not be comparable"
         )
+    for run in runs[1:]:
+        if changed := difference(_conditions(runs[0]), _conditions(run)):
+            notes.append(
+                f"{runs[0].name} and {run.name} were measured under other conditions: {changed}, "
+                "so their numbers may not be comparable"
+            )
     limits = {repr(run.limits) for run in runs}
     if len(limits) > 1:
         notes.append("the runs have different limits: what counts for one may not for another")
     return tuple(notes)
+
+
+def _conditions(run: Run) -> Mapping[str, str]:
+    """Of the run's group of trials; nothing where none were noted."""
+    return run.conditions[run.group] if run.group < len(run.conditions) else {}
 
 
 def _leaves(node: Any, prefix: str) -> list[tuple[str, Any]]:

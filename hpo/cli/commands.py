@@ -16,7 +16,7 @@ STORAGE = Option(
 )
 JSON = Option("--json", None, "print JSON")
 GROUP = Option(
-    "--group", "N", "show group N of the trials, where data or versions changed", whole(1)
+    "--group", "N", "show group N of the trials, where data or versions changed", whole(0)
 )
 VARIANT = Option(
     "--variant", "NAME", "variant of the study, such as small or full", old="--setting",

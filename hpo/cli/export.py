@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from hpo import study_files
+from hpo import known_studies, study_files
 from hpo.cli import export_folder, trial_names
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, INTERRUPTED
@@ -74,6 +75,14 @@ def _study(arguments: argparse.Namespace, place: RunFolder) -> StudyRequest:
             f"the study file {noted.study} of run {place.name!r} is not there any more; give it "
             "with --study."
         )
+    if arguments.study is None and not known_studies.is_known(noted.study):
+        raise ValueError(
+            f"run {place.name!r} names the study file {noted.study}, which you have not run here, "
+            "and exporting executes it; if you trust what is in it, add --study "
+            f"{shlex.quote(noted.study)}."
+        )
+    if arguments.study is not None:
+        known_studies.remember(arguments.study)
     given = {name: getattr(arguments, name) for name in ("study", "variant", "device", "share")}
     changed = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(noted, **changed)

@@ -28,10 +28,16 @@ OBJECTIVES_SENTENCES = ("StoreError", "RanksError")
 """The same, of a package that is not imported here."""
 
 
+NO_MEMORY = (
+    "there is not enough memory; end other programs, raise the limit (ulimit -v, or the "
+    "container's), or make the input or the model smaller. What is finished is kept."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    with streams.lasting() as out:
+    with streams.lasting() as out, streams.plain_warnings():
         if help_without_command(words):
             return USAGE
         arguments = parser().parse_args(words)
@@ -73,7 +79,8 @@ def _work(command: Command) -> Callable[[argparse.Namespace], int]:
 def _complain(error: Exception, code: int, *, expected: bool = False) -> int:
     kind = type(error).__name__
     expected = expected or isinstance(error, SENTENCES) or kind in OBJECTIVES_SENTENCES
-    text = escape_controls(mask(" ".join(str(error).split()))) or kind
+    reason = str(error) or (NO_MEMORY if isinstance(error, MemoryError) else kind)
+    text = escape_controls(mask(" ".join(reason.split())))
     print(f"hpo: {text}" if expected else f"hpo: {kind}: {text}", file=sys.stderr)
     return code
 

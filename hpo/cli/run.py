@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hpo import known_studies
 from hpo.cli import live, run_choice
 from hpo.cli.commands import LENGTH
 from hpo.cli.console import new_console
@@ -23,7 +24,7 @@ from hpo.cli.options import DONE, FAILED, INTERRUPTED
 from hpo.cli.progress import Display
 from hpo.cli.run_choice import Opened
 from hpo.controller import Controller
-from hpo.core import files
+from hpo.core import conditions, files
 from hpo.core.failures import StorageError
 from hpo.core.format import duration, escape_controls, plural
 from hpo.core.objective import Event
@@ -130,14 +131,16 @@ def _open(
 ) -> tuple[run_folder.RunFolder, Controller]:
     """The run's folder and its controller, with the executor that the command line names."""
     spec, options = study(request, arguments), executor_options(arguments)
+    known_studies.remember(request.study)
     default = os.environ.pop(run_folder.STORAGE_ENV, None)  # workers need no password
     opened = chosen(spec, request, arguments, default)
     name = opened.place.name
     executor = EXECUTORS[arguments.executor](spec, request, arguments.out / name, options)
     if opened.finished < spec.trials:
         preflight.check(spec)
-    if opened.line is not None:
-        console.print(Text(opened.line), soft_wrap=True)
+    for line in (opened.line, _warm_start(arguments, spec)):
+        if line is not None:
+            console.print(Text(line), soft_wrap=True)
     opened.clear()
     place = run_folder.make_run_folder(arguments.out, name, arguments.storage, default)
     named = dataclasses.replace(spec, name=name)
@@ -201,6 +204,22 @@ def _earlier(arguments: argparse.Namespace) -> tuple[WarmStartTrial, ...]:
     )
     return tuple(
         WarmStartTrial(params=each.params, metrics=each.metrics) for each in earlier.complete()
+    )
+
+
+def _warm_start(arguments: argparse.Namespace, spec: StudySpec) -> str | None:
+    """That the run to start from was measured with other data or libraries, if so."""
+    if arguments.warm_start is None:
+        return None
+    place = run_folder.find_run(arguments.warm_start, arguments.out, arguments.storage)
+    earlier = run_folder.read(place)
+    before = earlier.conditions[earlier.group] if earlier.conditions else {}
+    changed = conditions.difference(before, conditions.of_objective(spec.objective))
+    return (
+        f"Run {earlier.name}, which the search starts from, was measured under other conditions: "
+        f"{changed}. Its trials guide the search and are in no front of this run."
+        if changed
+        else None
     )
 
 

@@ -82,7 +82,7 @@ def found(folder: Path) -> list[Stage]:
 
     Raises:
         ValueError: there is no store.
-        RuntimeError: it cannot be read.
+        StorageError: it cannot be read.
     """
     return _asked("show", folder)
 
@@ -94,7 +94,7 @@ def pruned(folder: Path, criterion: Sequence[str], *, dry_run: bool) -> list[Sta
 
     Raises:
         ValueError: there is no store.
-        RuntimeError: it cannot be read or written.
+        StorageError: it cannot be read or written.
     """
     return _asked("prune", folder, *criterion, *(["--dry-run"] if dry_run else []))
 
@@ -216,6 +216,8 @@ def _asked(command: str, folder: Path, *words: str) -> list[Stage]:
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RuntimeError(f"the store {folder} cannot be used: {reason}")
+        raise StorageError(
+            f"the store {folder} cannot be used ({reason}); check its permissions and the disk."
+        )
     names = Stage.__dataclass_fields__
     return [Stage(**{name: each[name] for name in names}) for each in json.loads(done.stdout)]

@@ -12,8 +12,11 @@ import codecs
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
+
+from hpo.core.format import escape_controls
 
 FALLBACK = "hpo.fallback"
 """The name of the error handler of encodings."""
@@ -101,6 +104,21 @@ def lasting() -> Iterator[Stream | None]:
             if stream is not None:
                 stream.flush()
         sys.stdout, sys.stderr = out, err
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Within it warnings, whose texts may come from anywhere, are spelled out as well."""
+    before = warnings.formatwarning
+
+    def plain(*given: Any, **named: Any) -> str:
+        return escape_controls(before(*given, **named))
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -63,8 +63,12 @@ def _best(results: Results, metric: str) -> Trial:
 def _numbered(run: Run, number: int) -> Trial:
     found = {trial.number: trial for trial in run.trials}
     if number not in found:
-        there = f"0 to {max(found)}" if found else "none yet"
-        raise ValueError(f"run {run.name!r} has no trial {number}; its trials are {there}.")
+        there = f"{min(found)} to {max(found)}" if found else "none yet"
+        others = f" ({run.num_others} more were measured under other conditions)"
+        raise ValueError(
+            f"run {run.name!r} has no trial {number}; its trials are {there}"
+            f"{others if run.num_others else ''}."
+        )
     trial = found[number]
     if trial.state == "failed":
         raise ValueError(f"trial {number} failed ({trial.failure}); name one that did not.")

@@ -77,6 +77,17 @@ def _write(path: Path, content: str | bytes) -> None:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OSError: it cannot be made, or is a symbolic link, which would lead elsewhere.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path))
+
+
 def open_log(path: Path) -> int:
     """A handle that adds to a regular file, made if need be; no link is followed.
 

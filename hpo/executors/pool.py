@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hpo.core import conditions
 from hpo.core.failures import ObjectiveError
 from hpo.core.objective import Event, Request, Result
 from hpo.core.passwords import mask
@@ -111,6 +112,8 @@ class Pool:
         self.preparation_s = PREPARATION_S if patience_s is None else patience_s
         self.silence_s = silence_s
         self.most_losses = most_losses
+        self.conditions: conditions.Conditions | None = None
+        """What every worker must have; None asks for nothing."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -269,6 +272,15 @@ class Slot:
             if time.monotonic() - self.moved > patience_s:
                 where = " while it prepared its data" if self.preparing else ""
                 raise Lost(f"no progress for {patience_s:.0f} s{where}")
+        if "ready" in message and self.pool.conditions is not None:
+            here = message.get("conditions", {})
+            if changed := conditions.difference(self.pool.conditions, here):
+                self.alive = False
+                raise conditions.ConditionsChanged(
+                    f"{self.link.name} has other data or libraries than this study's trials: "
+                    f"{changed}. Restore it and run the same command to go on, or add "
+                    "--accept-changes."
+                )
         if "refused" in message:
             self.alive = False
             raise ValueError(f"{self.link.name} cannot load the study: {message['refused']}")

@@ -112,7 +112,7 @@ class Process:
         A session of its own: Ctrl-C is for the controller to hand on.
         """
         self.kill()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path.parent)
         with os.fdopen(files.open_log(self.path), "a", encoding="utf-8") as log:
             self.log_from = log.tell()
             self.process = subprocess.Popen(

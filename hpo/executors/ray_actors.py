@@ -149,7 +149,7 @@ class Served:
     """What lives in an actor's process."""
 
     def __init__(self, message: str, log: str) -> None:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(Path(log).parent)
         handle = files.open_log(Path(log))
         for stream in (1, 2):
             os.dup2(handle, stream)

@@ -177,7 +177,7 @@ class Job:
         key = hashlib.sha256(f"{self.asks}\n{requests}".encode()).hexdigest()[:24]
         self.folder, self.job = self.root / key, None
         self.state, self.ask_at = QUEUED, 0.0
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         outbox = self.folder / OUTBOX
         if outbox.is_file() and b'"results"' in outbox.read_bytes():
             self.read_to, self.begun = 0, True

@@ -3,9 +3,9 @@
 In: {"launch": {...}, "folder": F} once, then {"requests": [...]}, one batch at a time. The end of
 the input ends the worker, so none outlives its controller.
 
-Out: {"ready": true} or {"refused": TEXT}; {"beat": true} every few seconds from a thread of its
-own; for a batch {"event": {...}} any number of times, then one of {"results": [...]},
-{"error": {"kind", "text", "trace", "fatal"}} and {"stopped": true}.
+Out: {"ready": true, "conditions": {...}} or {"refused": TEXT}; {"beat": true} every few seconds
+from a thread of its own; for a batch {"event": {...}} any number of times, then one of
+{"results": [...]}, {"error": {"kind", "text", "trace", "fatal"}} and {"stopped": true}.
 
 SIGTERM, SIGINT and the end of the input let the objective keep what it has at the next event; where
 none comes in time the worker leaves without, which loses no more than kill -9 does.
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import IO, Any, TypeAlias
 
-from hpo.core import events, failures, results
+from hpo.core import conditions, events, failures, results
 from hpo.core.objective import Event, Objective, Request, Result
 from hpo.executors.interrupts import FURTHER, GRACE_S, Interrupted
 from hpo.study_files import received
@@ -149,10 +149,11 @@ def _serve(lines: Iterator[str], send: Send, stopping: Callable[[], bool]) -> No
         return
     try:
         objective = load(json.loads(first))
+        here = conditions.of_objective(objective)
     except ValueError as error:
         send({"refused": " ".join(str(error).split())})
         return
-    send({"ready": True})
+    send({"ready": True, "conditions": here})
     for line in lines:
         if stopping():
             return

@@ -77,6 +77,7 @@ def card(results: Results, trial: Trial, exported: Exported) -> str:
         f"{exported.result.metrics.get('base_loss', math.nan):.6f} nats a token:",
         f"```python\n{CHECK}```",
         *_harness(exported),
+        *_moved(exported),
         "## Limits",
         _bullets(_limits(results, trial, exported)),
         "## Made with",
@@ -190,6 +191,26 @@ def _harness(exported: Exported) -> Iterable[str]:
     yield (
         f"```sh\nlm_eval --model hf --model_args {model},dtype=float32 --tasks hpo_{task} "
         "--include_path evaluation\n```"
+    )
+
+
+def _moved(exported: Exported) -> Iterable[str]:
+    """How an adapter is loaded where the folder is another than the one it was written to.
+
+    PEFT takes a relative name of a base from the current folder, or else from the hub; so the
+    adapter has the absolute one, which works from every folder until this one is moved.
+    """
+    first = next((name for name in exported.files if name.startswith("adapters/")), None)
+    if first is None:
+        return
+    yield (
+        "`AutoPeftModelForCausalLM` loads an adapter with its base where this folder was written; "
+        "where it has moved, load them apart:"
+    )
+    yield (
+        "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        'base = AutoModelForCausalLM.from_pretrained("base")\n'
+        f'model = PeftModel.from_pretrained(base, "{first}")\n```'
     )
 
 

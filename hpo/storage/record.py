@@ -374,7 +374,7 @@ def _read_run(study: Study, group: int | None) -> Run:
         num_others=len(everything) - len(trials),
         paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
         space=data["space"],
-        reproduce={"study": data, **attrs.get("reproduce", {})},
+        reproduce={"study": data, **_reproduce(attrs, known[group] if group < len(known) else {})},
         begun=_to_the_second(min, [each.datetime_start for each in stored]),
         ended=_to_the_second(max, [each.datetime_complete for each in stored]),
     )
@@ -386,6 +386,15 @@ def _to_the_second(
     """The first or last of those that are known; not all databases keep fractions of a second."""
     known = [each for each in times if each is not None]
     return pick(known).replace(microsecond=0) if known else None
+
+
+def _reproduce(attrs: Mapping[str, Any], conditions: Mapping[str, str]) -> dict[str, Any]:
+    """What was noted when the study began, with the library versions of a group of trials."""
+    found: dict[str, Any] = dict(attrs.get("reproduce", {}))
+    if isinstance(versions := found.get("versions"), dict):
+        now = {name: conditions.get(name, version) for name, version in versions.items()}
+        found["versions"] = now
+    return found
 
 
 def _trial(frozen: FrozenTrial) -> Trial:

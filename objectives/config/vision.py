@@ -31,6 +31,10 @@ POLICIES = ("uniform", "awd", "cautious", "stable")
 """Decay policies that do not ask for a transformer's roles or linear modules."""
 
 
+BOTTLENECK = 4
+"""How many times narrower a bottleneck layer is inside; transformers' ResNet, and the paper's."""
+
+
 @config_class
 class Digits:
     """Scikit-learn's handwritten digits: 1,797 images of 8 x 8, ten classes; nothing is read."""
@@ -167,6 +171,11 @@ class VisionRecipe(RecipeTree):
             raise ValueError(
                 "model.widths and model.depths must name the same stages, got "
                 f"{model.widths} and {model.depths}; give both as many numbers."
+            )
+        if model.layer == "bottleneck" and min(model.widths) < BOTTLENECK:
+            raise ValueError(
+                f"model.widths must be at least {BOTTLENECK} with model.layer 'bottleneck', which "
+                f"narrows each by that factor, got {model.widths}; widen them."
             )
         if pre.schedule.decay == "merged":
             raise ValueError(

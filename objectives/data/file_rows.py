@@ -32,6 +32,15 @@ TEXT_PIECE = 20_000
 PACKED_BYTES = 2**16
 
 
+MOST_CHARACTERS = 2**29
+"""Of a line, which is held in memory; assumed: five times text8, the longest corpus on one line
+that is known. A packed file of a few MB may hold more than any machine's memory."""
+
+
+MOST_JSON = 2**31
+"""Of a .json file that is no JSON Lines, which is held in memory with all its objects; assumed."""
+
+
 CELL_BYTES = 2**31 - 1
 """Longest cell of a .csv file; the csv module's own limit is 128 KiB."""
 
@@ -126,11 +135,19 @@ def lines(path: Path, *, newline: str | None = None) -> Iterator[str]:
     """The lines of a text file.
 
     Raises:
-        ValueError: it cannot be read, or is not UTF-8.
+        ValueError: it cannot be read, is not UTF-8, or has a line that is too long.
     """
+    number = 0
     try:
         with open_text(path, newline=newline) as file:
-            yield from file
+            while line := file.readline(MOST_CHARACTERS):
+                number += 1
+                if len(line) == MOST_CHARACTERS:
+                    raise ValueError(
+                        f"{path} line {number} has {MOST_CHARACTERS:,} characters or more, which "
+                        "is too long for one document; cut it into lines or files."
+                    )
+                yield line
     except UnicodeDecodeError as error:
         raise ValueError(_not_utf8(path, error)) from None
     except UNREADABLE as error:
@@ -151,7 +168,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
         if file.read(2) in _UTF16:
             return f"cannot read {path} (it is UTF-16); save it as UTF-8."
     with _open(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_CHARACTERS), b""), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as first:
@@ -209,7 +226,7 @@ def _json(path: Path) -> Numbered:
     if first.lstrip("\ufeff \t")[:1] == "{" and _is_json(first.strip("\ufeff")):
         yield from _json_lines(path)
         return
-    text = "".join(lines(path)).strip("\ufeff")
+    text = "".join(_at_most(MOST_JSON, path)).strip("\ufeff")
     if not text.strip():
         return
     data = _loads(text, str(path))
@@ -219,6 +236,19 @@ def _json(path: Path) -> Numbered:
     for number, item in enumerate(data, 1):
         where = f"{path} item {number}"
         yield where, _object(item, where)
+
+
+def _at_most(most: int, path: Path) -> Iterator[str]:
+    """The lines of a file with at most so many characters in all."""
+    size = 0
+    for line in lines(path):
+        size += len(line)
+        if size > most:
+            raise ValueError(
+                f"{path} has more than {most:,} characters, and is read whole as it is no JSON "
+                "Lines; write one object a line."
+            )
+        yield line
 
 
 def _is_json(text: str) -> bool:

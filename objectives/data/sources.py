@@ -91,7 +91,7 @@ def pinned(source: data.Source, notes: Stages | None) -> data.Source:
     Raises:
         ValueError: there is no such dataset, or its commit cannot be known without a network.
     """
-    if not isinstance(source, data.HubDataset) or _folder(source.name) is not None:
+    if not isinstance(source, data.HubDataset) or folder_of(source.name) is not None:
         return source
     return dataclasses.replace(source, revision=hub.commit_of(source.name, source.revision, notes))
 
@@ -101,7 +101,7 @@ def state(source: data.Source) -> list[Any]:
     if isinstance(source, data.Files):
         return file_paths.state(matching_files(source.paths))
     if isinstance(source, data.HubDataset):
-        folder = _folder(source.name)
+        folder = folder_of(source.name)
         return [] if folder is None else file_paths.state(_folder_files(folder))
     return []
 
@@ -137,7 +137,7 @@ def check(source: data.Source, notes: Stages | None = None) -> None:
             raise ValueError(f"{source.paths} hold no text; give documents that are not empty.")
     elif isinstance(source, data.HubDataset):
         exact = pinned(source, notes)
-        if _folder(source.name) is not None and not any(documents(exact)):
+        if folder_of(source.name) is not None and not any(documents(exact)):
             raise ValueError(f"{source.name} holds no text; give documents that are not empty.")
 
 
@@ -214,7 +214,7 @@ def load_dataset(
     Raises:
         ValueError: it cannot be loaded.
     """
-    folder = _folder(name)
+    folder = folder_of(name)
     if folder is not None:
         load = functools.partial(_load_folder, folder, config, split, streaming=streaming)
     else:
@@ -237,7 +237,7 @@ def _load_folder(folder: Path, config: str | None, split: str, *, streaming: boo
         loaded = datasets.load_from_disk(str(folder))
         return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
     # The cache of `datasets` knows files by their times; what is edited in place may keep those.
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "by-content" / _folder_digest(folder)
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / "by-content" / folder_digest(folder)
     return datasets.load_dataset(
         str(folder), config, split=split, streaming=streaming, cache_dir=str(cache)
     )
@@ -316,13 +316,13 @@ def _digest(texts: Iterator[str]) -> str:
 
 def _revision(source: data.HubDataset) -> str:
     """The exact revision: a digest of a folder's files, or a commit."""
-    folder = _folder(source.name)
+    folder = folder_of(source.name)
     if folder is not None:
-        return _folder_digest(folder)
+        return folder_digest(folder)
     return hub.commit_of(source.name, source.revision)
 
 
-def _folder(name: str) -> Path | None:
+def folder_of(name: str) -> Path | None:
     """The local folder that a dataset's name is of; None if it is none."""
     path = Path(name).expanduser()
     return path if name and path.is_dir() else None
@@ -332,7 +332,12 @@ def _folder_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
+    """Of the names and bytes of all files below it.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
     files = _folder_files(folder)
     return _digest(iter(f"{path.relative_to(folder)}{checksum(path)}" for path in files))
 

@@ -77,6 +77,7 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
     )
     with _LOCK:
         if key not in _FOUND:
+            check_size(config, changed.model.config or str(changed.model.preset))
             notes = _adapter_notes(changed, config)
             _FOUND[key] = find_fault(config, longest, adapters) or notes
     found = _FOUND[key]
@@ -86,6 +87,24 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
             f"model {name!r} of type {config.model_type} cannot be trained: {found.rstrip('.')}."
         )
     return found
+
+
+def check_size(config: PreTrainedConfig, name: str) -> None:
+    """Raise ValueError if this machine cannot hold the model's weights; none are made.
+
+    A model that cannot be built without weights passes.
+    """
+    try:
+        with torch.device("meta"):
+            count = causal_lm.num_parameters(causal_lm.build_module(config, "meta"))
+    except Exception:  # whatever a model's own code raises on what it does not expect
+        return
+    there = device_memory.total_bytes()
+    if 4 * count > there:
+        raise ValueError(
+            f"model {name!r} has {count:,} parameters, which take {4 * count / 1e9:.3g} GB in "
+            f"float32, and this machine has {there / 1e9:.3g} GB of memory; take a smaller model."
+        )
 
 
 def _adapter_notes(changed: recipe.Recipe, config: PreTrainedConfig) -> list[str]:

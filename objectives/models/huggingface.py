@@ -31,6 +31,14 @@ NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Without it transformers asks on stdin whether to run a repository's Python."""
 
 
+CONFIG_BYTES = 64_000_000
+"""A config has at most; assumed."""
+
+
+MOST_LAYERS = 10_000
+"""Assumed; ten times the deepest models."""
+
+
 LONGEST_REASON = 160
 """Characters of another library's message that are shown."""
 
@@ -42,6 +50,7 @@ def load_config(name: str) -> PreTrainedConfig:
         ValueError: it cannot be read, or is of another kind of model.
     """
     with one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
+        _check_layers(Path(name) / "config.json")
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             name, local_files_only=hub.only_local(name), **NO_CODE
         )
@@ -53,6 +62,21 @@ def load_config(name: str) -> PreTrainedConfig:
         )
     _clear(text)
     return text
+
+
+def _check_layers(path: Path) -> None:
+    """Refuse a local config before its class makes a list of as many parts as it has layers."""
+    if not path.is_file():
+        return
+    if path.stat().st_size > CONFIG_BYTES:
+        raise ValueError(f"config.json has more than {CONFIG_BYTES} bytes")
+    waiting: list[Any] = [json.loads(path.read_text(encoding="utf-8"))]
+    while waiting:
+        part = waiting.pop()
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if "layer" in key and type(value) is int and value > MOST_LAYERS:
+                raise ValueError(f"{key} is {value}, more than {MOST_LAYERS}")
+        waiting.extend(part.values() if isinstance(part, dict) else ())
 
 
 def text_model(config: PreTrainedConfig) -> PreTrainedConfig | None:

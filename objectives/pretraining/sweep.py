@@ -159,13 +159,19 @@ class Sweep:
         return shards, lanes.LaneModel(shards.module, bf16=bf16, owns_params=True)
 
     def try_step(self, count: int) -> None:
-        """Take a first step with `count` lanes, to see what it needs."""
+        """Take a first step with `count` lanes and evaluate them, to see what that needs.
+
+        Where a step has fewer tokens than a batch of the evaluation, that one needs more.
+        """
         jobs = [self.jobs[lane % len(self.jobs)] for lane in range(count)]
         initial = causal_lm.initial_parameters(jobs[0].recipe.model, self.config, jobs[0].seed)
         values = batch.join_rows([initial] * count).to(self.device)
         state = fresh_state(values, self.module, self.pre, self.shapes, self.sharding)
         batch_at = batches(jobs, self.corpus, self.device, ranks=self.ranks)
         loop.train(self.program, state, self._plan(jobs, 1), batch_at, until=1)
+        sample = self.corpus.sample("validation", self.pre.curve_tokens, self.pre.seq_len)
+        some = evaluation.Lanes(self.program, state.rows.views)
+        evaluation.mean_loss(some, sample[: evaluation.ROWS])
 
     def run(self) -> list[BaseModel]:
         """Train all jobs to their horizons."""

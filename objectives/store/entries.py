@@ -7,6 +7,7 @@ seconds that computing it took. A shared folder may hold anything, so that nothi
 2. Sizes are compared with the manifest before anything is read or hashed.
 3. JSON is limited in size; what nests too deep for the parser is damaged.
 4. Names are ASCII letters, digits and "._-", so that none leads out of the folder.
+5. A manifest names its stage and key: one that was copied to another key is damaged there.
 
 Only the standard library is used; see `objectives.store.maintenance`.
 """
@@ -77,12 +78,19 @@ class Manifest:
     """What computing it took, from the start of its training."""
     folder: str | None = None
     """Where the files are; only in a shared store."""
+    entry: str | None = None
+    """`stage/key` that it was made for; None in those of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of the manifest's file."""
         files = {name: {"bytes": n, "sha256": self.sums[name]} for name, n in self.sizes.items()}
         where = {} if self.folder is None else {"folder": self.folder}
-        return {"format": FORMAT, "files": files, "seconds": self.seconds, **where}
+        name = {} if self.entry is None else {"entry": self.entry}
+        return {"format": FORMAT, "files": files, "seconds": self.seconds, **where, **name}
+
+    def is_of(self, name: str) -> bool:
+        """Whether it may be the manifest of the entry `stage/key`."""
+        return self.entry in (None, name)
 
 
 def is_key(text: str) -> bool:
@@ -102,7 +110,7 @@ def parse(content: bytes) -> Manifest:
         names = data.get("format", FORMAT) == FORMAT and all(map(_is_file_name, files))
         sizes = {name: file["bytes"] for name, file in files.items()}
         sums = {name: file["sha256"] for name, file in files.items()}
-        folder = data.get("folder")
+        folder, entry = data.get("folder"), data.get("entry")
         good = (
             names
             and all(type(size) is int and 0 <= size < 2**63 for size in sizes.values())
@@ -110,12 +118,13 @@ def parse(content: bytes) -> Manifest:
             and type(seconds) in (int, float)
             and 0 <= seconds < LONGEST_S
             and (folder is None or _NAME.fullmatch(folder))
+            and isinstance(entry, str | None)
         )
     except (KeyError, TypeError, AttributeError):
         good = False
     if not good:
         raise DamagedError(f"{MANIFEST} is none of this program")
-    return Manifest(sizes, sums, float(seconds), folder)
+    return Manifest(sizes, sums, float(seconds), folder, entry)
 
 
 def read_manifest(entry: Path) -> Manifest:
@@ -129,15 +138,18 @@ def read_manifest(entry: Path) -> Manifest:
     return parse(read_bytes(entry / MANIFEST, MANIFEST_BYTES))
 
 
-def verify(entry: Path, known: Signature | None = None) -> Signature:
+def verify(entry: Path, known: Signature | None = None, *, name: str | None = None) -> Signature:
     """Compare an entry with its manifest; returns what to pass as `known` the next time.
 
-    Files that are as they were when they had this signature are not read again.
+    Files that are as they were when they had this signature are not read again. `name` is the
+    `stage/key` that it should be.
 
     Raises:
         DamagedError: they differ.
     """
     manifest = read_manifest(entry)
+    if name is not None and not manifest.is_of(name):
+        raise DamagedError("it was made for another stage or key")
     try:
         foreign = {path.name for path in entry.iterdir()} - {MANIFEST, *manifest.sizes}
         if foreign:
@@ -158,13 +170,16 @@ def verify(entry: Path, known: Signature | None = None) -> Signature:
     return signature
 
 
-def seal(folder: Path, seconds: float) -> None:
-    """Write the manifest of a folder's files and flush all of it to disk."""
+def seal(folder: Path, seconds: float, name: str | None = None) -> None:
+    """Write the manifest of a folder's files and flush all of it to disk.
+
+    `name`: the `stage/key` of the entry.
+    """
     sizes, sums = {}, {}
     for path in sorted(folder.iterdir()):
         sizes[path.name], sums[path.name] = path.stat().st_size, checksum(path)
         sync(path)
-    write_json(folder / MANIFEST, Manifest(sizes, sums, seconds).to_json())
+    write_json(folder / MANIFEST, Manifest(sizes, sums, seconds, entry=name).to_json())
     sync(folder / MANIFEST)
     sync(folder)
 

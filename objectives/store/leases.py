@@ -14,9 +14,10 @@ import errno
 import fcntl
 import os
 import re
+import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from objectives.store import entries
@@ -81,8 +82,9 @@ class Lease:
                 self.path.unlink(missing_ok=True)
             os.close(handle)
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # then modules are gone, and the kernel frees the lock
+            self.close()
 
 
 def in_use(root: Path, but: Lease | None = None) -> set[str]:

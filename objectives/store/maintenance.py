@@ -62,7 +62,7 @@ class Entry:
     used_at: float
     """Seconds since 1970."""
     whole: bool
-    """Whether its files have the sizes that the manifest says."""
+    """Whether its files have the sizes that the manifest says, and it is in its own place."""
 
     @property
     def name(self) -> str:
@@ -223,7 +223,7 @@ def _read(path: Path) -> Entry | None:
     if entries.foreign_in(path, manifest.sizes):
         return None
     total = sum(found.st_size for found in stats.values())
-    whole = _sizes(stats) == manifest.sizes
+    whole = _sizes(stats) == manifest.sizes and manifest.is_of(f"{path.parent.name}/{path.name}")
     return Entry(path.parent.name, path.name, path, total, manifest.seconds, used_at, whole)
 
 

@@ -120,7 +120,8 @@ class Mirror:
             found = entries.parse(content)
         except (FileNotFoundError, DamagedError):
             return None
-        return found if found.folder is not None and found.sizes else None
+        whole = found.folder is not None and found.sizes and found.is_of(f"{stage}/{key}")
+        return found if whole else None
 
     def fetch(self, stage: str, key: str, manifest: Manifest, folder: Path) -> bool:
         """Copy an entry's files into a folder; whether they are what the manifest says.

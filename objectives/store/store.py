@@ -153,8 +153,9 @@ class Store:
         problem = self._problem(stage, key)
         if problem is None:
             return entry
-        self._set_aside(stage, key, problem, lambda moved: _damage(moved) is not None)
-        return entry if os.path.lexists(entry) and _damage(entry) is None else None
+        name = f"{stage}/{key}"
+        self._set_aside(stage, key, problem, lambda moved: _damage(moved, name) is not None)
+        return entry if os.path.lexists(entry) and _damage(entry, name) is None else None
 
     def _problem(self, stage: str, key: str) -> str | None:
         """What is wrong with an entry; files that are as they were are not read again."""
@@ -162,7 +163,7 @@ class Store:
         started = time.time()
         known = self._whole.pop(name, None)
         try:
-            found = entries.verify(entry, known)
+            found = entries.verify(entry, known, name=name)
         except DamagedError as error:
             return str(error)
         if found == known or started - entries.changed_at(found) > SETTLED_S:
@@ -206,7 +207,8 @@ class Store:
                 partial.mkdir()
                 started = time.monotonic()
                 write(partial)
-                entries.seal(partial, time.monotonic() - started if seconds is None else seconds)
+                took_s = time.monotonic() - started if seconds is None else seconds
+                entries.seal(partial, took_s, f"{stage}/{key}")
                 entry.parent.mkdir(exist_ok=True)
                 self._path(stage, key)  # nor has a link come into the place of its stage
                 while not entries.place(partial, entry):
@@ -318,10 +320,10 @@ class Store:
         return self.root / stage / key
 
 
-def _damage(entry: Path) -> str | None:
-    """What is wrong with an entry, None if nothing."""
+def _damage(entry: Path, name: str) -> str | None:
+    """What is wrong with the entry `stage/key`, None if nothing."""
     try:
-        entries.verify(entry)
+        entries.verify(entry, name=name)
     except DamagedError as error:
         return str(error)
     return None

@@ -93,15 +93,23 @@ def free_bytes(device: str) -> int:
     return int(min(psutil.virtual_memory().available, _left_in_cgroup()))
 
 
-def _left_in_cgroup(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """What a container's limit leaves; inf where there is none (cgroup v2, then v1)."""
-    for most, used in (
+def total_bytes() -> int:
+    """Memory of this machine, or of the container where that has less."""
+    return int(min(psutil.virtual_memory().total, _left_in_cgroup(used=False)))
+
+
+def _left_in_cgroup(folder: Path = Path("/sys/fs/cgroup"), *, used: bool = True) -> float:
+    """What a container's limit leaves, or the limit itself where what is `used` does not count.
+
+    inf where there is none (cgroup v2, then v1).
+    """
+    for most, taken in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
             limit = int((folder / most).read_text())
-            return max(0, limit - int((folder / used).read_text()))
+            return max(0, limit - int((folder / taken).read_text()) * used)
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return math.inf

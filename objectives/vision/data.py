@@ -27,6 +27,10 @@ HELD_OUT = 5
 """Of the digits, every so many-th image is for validation; chosen here, the set has no split."""
 
 
+MOST_CLASSES = 100_000
+"""Assumed; a greater label is none, but an identity such as a time or a file's number."""
+
+
 CIFAR_SIDE, CIFAR_CHANNELS = 32, 3
 
 
@@ -126,6 +130,7 @@ def prepare_images(source: vision.Images, device: str) -> Images:
         ValueError: they are not there or cannot be read.
     """
     train, validation = _READ[source.kind](source)
+    _check_labels(train[1], validation[1])
     if source.train_rows is not None:
         train = (train[0][: source.train_rows], train[1][: source.train_rows])
     digest = hashlib.sha256()
@@ -159,10 +164,26 @@ def _digits(source: vision.Digits) -> tuple[Part, Part]:
     return tuple((square[some], labels[some].astype(np.int64)) for some in (~held, held))  # type: ignore[return-value]
 
 
-def check_images(source: vision.Images) -> None:
-    """Raise ValueError if the files of a local source are not there; nothing is read."""
-    if isinstance(source, vision.Cifar10):
-        _cifar_files(source)
+def _check_labels(train: Labels, validation: Labels) -> None:
+    """That there are images in both splits, of at least two labels, which count from 0.
+
+    Raises:
+        ValueError: there are none, or one label alone, or a label is out of range.
+    """
+    for name, labels in (("training", train), ("validation", validation)):
+        if not len(labels):
+            raise ValueError(f"the {name} split holds no images; choose another split.")
+        if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(
+                f"labels of images must be from 0 to {MOST_CLASSES - 1}, got {wrong} in the {name} "
+                "split; -1 usually marks images without a label: choose a split that has them."
+            )
+    if len(np.unique(train)) < 2:
+        raise ValueError(
+            f"all training images have the label {train[0]}, so there is nothing to learn; check "
+            "the labels."
+        )
 
 
 def _cifar10(source: vision.Cifar10) -> tuple[Part, Part]:
@@ -226,9 +247,40 @@ def _hub_split(source: vision.HubImages, split: str) -> Part:
             "images of a Hugging Face dataset are decoded by Pillow, which is not installed; "
             "run pip install 'plasticity-hpo[vision]'."
         ) from None
-    if len({image.shape for image in images}) != 1:
-        raise ValueError(f"images of {source.name!r} must have one size; resize them.")
-    return np.stack(images).astype(np.float64), np.asarray(rows[source.label_field], np.int64)
+    except Exception as error:  # Pillow's and NumPy's errors of damaged files and odd shapes
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"images of {source.name!r} in {split!r} cannot be decoded ({type(error).__name__}: "
+            f"{reason}); each must be a whole file or nested lists of [H, W] or [H, W, C]."
+        ) from None
+    if len({image.shape for image in images}) > 1:
+        sizes = sorted({" x ".join(map(str, image.shape)) for image in images})[:3]
+        raise ValueError(
+            f"images of {source.name!r} must have one size and one number of channels, got "
+            f"{', '.join(sizes)}; resize or convert them."
+        )
+    labels = _whole_labels(rows[source.label_field], f"{source.name!r} in {split!r}")
+    if not images:
+        return np.empty((0, 0, 0, 0)), labels
+    pixels = np.stack(images).astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise ValueError(f"images of {source.name!r} in {split!r} have pixels that are no numbers.")
+    return pixels, labels
+
+
+def _whole_labels(values: Any, where: str) -> Labels:
+    """Labels as whole numbers.
+
+    Raises:
+        ValueError: one is none.
+    """
+    for each in values:
+        if not isinstance(each, int | np.integer) or not -(2**63) <= int(each) < 2**63:
+            raise ValueError(
+                f"labels of {where} must be whole numbers from 0, got {each!r}; number them, as "
+                "datasets' class_encode_column does."
+            )
+    return np.asarray(list(values), np.int64)
 
 
 def _channels_first(image: Any) -> NDArray[Any]:

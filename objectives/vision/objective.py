@@ -34,6 +34,7 @@ from objectives.training import device_memory, lr_schedule, out_of_memory, weigh
 from objectives.training.runtime import Runtime
 from objectives.types import Request, Result, curve, finite_points
 from objectives.vision import data as images
+from objectives.vision import resnet
 from objectives.vision.data import Images
 from objectives.vision.trainer import Job, Measured, Run
 
@@ -109,14 +110,19 @@ class VisionObjective(Objective[VisionRecipe]):
         return metric_names.VISION_MEANINGS
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Check what can be checked of these requests before anything is trained.
+        """Check these requests before anything is trained: images, labels, batch, model, schedule.
+
+        The images are read, and kept for the trials that this process measures.
 
         Raises:
-            ValueError: a value that cannot be set, or images that are not there.
+            ValueError: a value that cannot be set, or images or labels that cannot be used.
         """
         check_device(self.execution.device_name)
         for request in requests:
-            images.check_images(_job(self.located, request, self.execution).recipe.images)
+            job = _job(self.located, request, self.execution)
+            _ = job.lr, job.decay
+            data = self._prepared(job)
+            resnet.build_config(job.recipe.model, data.shape, data.classes)
 
     def conditions(self) -> dict[str, str]:
         """What results depend on beyond the recipe; see `objectives.conditions`."""

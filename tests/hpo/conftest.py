@@ -16,6 +16,7 @@ from alembic import util
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from hpo import known_studies
 from hpo.cli import main
 from hpo.storage.run_folder import NOTE
 from tests import mysql, postgres
@@ -56,6 +57,7 @@ def copy_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], 
         shutil.copytree(made[text], to, dirs_exist_ok=True)
         for note in to.glob(f"runs/*/{NOTE}"):
             note.write_text(note.read_text().replace(str(made[text]), str(to)))
+        known_studies.remember(str(to / "mine.py"))  # as if it had run there
 
     return copy
 

@@ -78,3 +78,24 @@ def test_a_study_file_finds_the_modules_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from beside_me import spec\nSTUDY = spec()\n")
     assert study_files.load(str(tmp_path / "mine.py")).name
     assert str(tmp_path) not in sys.path
+
+
+def test_a_study_file_leaves_working_folder_and_standard_output_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "mine.py"
+    path.write_text(GOOD + "import os, sys\nprint('noise')\nos.chdir('/')\nsys.path.clear()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    study_files.load(str(path))
+    assert Path.cwd() == tmp_path
+    assert capsys.readouterr() == ("", "noise\n")
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "GeneratorExit", "RuntimeError"])
+def test_whatever_a_study_file_raises_is_one_sentence(error: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"raise {error}\n")
+    kind = error.split("(")[0]
+    with pytest.raises(ValueError, match=rf"mine\.py is broken: line 1: {kind}(: 3)?$"):
+        study_files.load(str(tmp_path / "mine.py"))

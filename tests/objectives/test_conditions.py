@@ -17,6 +17,7 @@ from objectives import (
     Files,
     FileTask,
     Finetune,
+    HubImages,
     MidTraining,
     Model,
     PlasticityObjective,
@@ -110,4 +111,12 @@ def test_images_in_files_are_known_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "test_batch.bin").write_bytes(b"a")
     before = objective.conditions()["images"]
     (tmp_path / "test_batch.bin").write_bytes(b"b")
+    assert objective.conditions()["images"] != before
+
+
+def test_a_folder_of_images_is_known_by_its_bytes(tmp_path: Path) -> None:
+    objective = VisionObjective(VisionRecipe(images=HubImages(name=str(tmp_path))))
+    (tmp_path / "train.parquet").write_bytes(b"a")
+    before = objective.conditions()["images"]
+    (tmp_path / "train.parquet").write_bytes(b"b")
     assert objective.conditions()["images"] != before

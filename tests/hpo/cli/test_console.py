@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rich.text import Text
 from hpo.cli import main
 from hpo.cli.console import guarded
 from hpo.cli.progress import Display
+from hpo.cli.streams import plain_warnings
 from hpo.core.format import escape_controls
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202etxt.exe"
@@ -65,3 +67,16 @@ def test_errors_and_the_log_of_an_error_are_plain(
     said = "".join(capfd.readouterr())
     assert "title" in said
     assert "\x1b" not in said + (tmp_path / "runs" / "toy" / "error.log").read_text()
+
+
+def test_separators_of_lines_are_controls() -> None:
+    assert escape_controls("a\u2028b\u2029c\x85d") == "a\\u2028b\\u2029c\\x85d"
+
+
+def test_warnings_are_plain_too() -> None:
+    before = warnings.formatwarning
+    with plain_warnings():
+        said = warnings.formatwarning(HOSTILE, UserWarning, HOSTILE, 1, line=HOSTILE)
+    assert said.count(escape_controls(HOSTILE)) == 3
+    assert said.replace("\n", "").isprintable()
+    assert warnings.formatwarning is before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hpo.cli import main
 from hpo.core.trial import Run
 from hpo.report import model_card
+from hpo.report.results import Results
 from hpo.storage import run_folder
 from tests.hpo import toy
 from tests.hpo.cli.test_main import HEAD, complaint, folder, read, words, write
@@ -197,7 +199,7 @@ def exported(metrics: dict[str, float], tokens: float = 0.0) -> ToyExported:
 
 def carded(run: Run, number: int, **given: float) -> str:
     trial = run.trials[number]
-    return model_card.card(run, trial, exported({**trial.metrics, **given}))
+    return model_card.card(Results(run), trial, exported({**trial.metrics, **given}))
 
 
 def test_the_card_tells_evidence_recipe_check_and_limits() -> None:
@@ -219,7 +221,7 @@ def test_the_card_says_where_the_weights_measure_something_else() -> None:
     assert "base\\_loss is 3.56 for these weights, and 3.55 in the record" in text
     assert "in the record" not in carded(toy.mixed(), 3)
     trial = toy.mixed().trials[3]
-    again = model_card.card(toy.mixed(), trial, exported(trial.metrics, tokens=5e6))
+    again = model_card.card(Results(toy.mixed()), trial, exported(trial.metrics, tokens=5e6))
     assert "5e6 tokens were trained again" in again
 
 
@@ -250,3 +252,38 @@ def test_hostile_names_stay_text_in_the_card() -> None:
     assert rows
     for line in rows:
         assert line.replace("\\|", "").count("|") == 3
+
+
+def test_a_file_that_only_the_note_names_is_not_executed(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = run_folder.find_run("toy", Path("runs"), None)
+    note = run_folder.read_study(place)
+    assert note is not None
+    evil = finished / "runs" / "toy" / "it's evil.py"
+    evil.write_text("open('owned', 'w')\nSTUDY = 1\n")
+    for named in (str(evil), "runs/toy/it's evil.py"):
+        run_folder.note_study(place, note | {"study": named})
+        assert export("--trial", "0") == 2
+        said = complaint(capsys)
+        assert "which you have not run here, and exporting executes it; if you trust" in said
+        assert said.endswith(f"add --study {shlex.quote(named)}.")
+    assert export("--trial", "0", "--study", "mine.py") == 0
+    assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], "x", {}, {"study": 1}, {"params": []}, {"devices": "2"}, {"x": 1}, {"folder": []}]
+)
+def test_an_origin_that_is_none_is_one_sentence(
+    wrong: object, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = Path("runs/toy/run.json")
+    data = json.loads(note.read_text())
+    good = data["origin"]
+    data["origin"] = good | wrong if isinstance(wrong, dict) and wrong else wrong
+    note.write_text(json.dumps(data))
+    assert export("--trial", "0") == 2
+    said = complaint(capsys)
+    assert "run.json cannot be read" in said or "the run's note says" in said
+    assert "run the study again" in said

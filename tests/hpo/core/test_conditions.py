@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hpo.analysis import run_comparison
+from hpo.cli import trial_names
 from hpo.controller import Controller
 from hpo.core import conditions
 from hpo.core.conditions import ConditionsChanged, GroupView
@@ -153,3 +155,29 @@ def test_an_objective_that_states_nothing_has_one_group(tmp_path: Path) -> None:
     record = Controller(spec(trials=3), url_of(tmp_path)).run()
     assert record.conditions == [{}]
     assert record.num_others == 0
+
+
+def test_runs_of_other_conditions_are_compared_with_a_note(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one = run(tmp_path / "one", WIKI, trials=4)
+    other = run(tmp_path / "other", BOOKS, trials=4)
+    (note,) = run_comparison.compare_runs({"one": one, "other": other}).notes
+    assert "were measured under other conditions: corpus (wiki -> books)" in note
+    assert run_comparison.compare_runs({"one": one, "same": one}).notes == ()
+
+
+def test_what_reproduces_a_group_are_its_own_versions(tmp_path: Path) -> None:
+    run(tmp_path, WIKI, trials=3)
+    run(tmp_path, WIKI | {"numpy": "9.9"}, accept=True, trials=6)
+    study = load_study(url_of(tmp_path), "toy")
+    versions = [read_run(study, group).reproduce["versions"]["numpy"] for group in (0, 1)]
+    assert versions == ["2.4", "9.9"]
+
+
+def test_a_trial_of_another_group_is_no_trial_of_this_one(tmp_path: Path) -> None:
+    run(tmp_path, WIKI, trials=3)
+    record = run(tmp_path, BOOKS, accept=True, trials=6)
+    said = r"has no trial 1; its trials are 3 to 5 \(3 more were measured under other conditions\)"
+    with pytest.raises(ValueError, match=said):
+        trial_names.pick(Results(record), "1")

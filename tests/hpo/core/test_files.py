@@ -144,3 +144,13 @@ def test_nothing_in_the_package_writes_files_by_other_means() -> None:
         if path.name not in ("files.py", "worker.py")  # that opens its own output
     }
     assert {path: lines for path, lines in other.items() if lines} == {}
+
+
+def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "workers").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="it is a symbolic link, which is not followed"):
+        files.make_folder(tmp_path / "workers")
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hpo.core.conditions import ConditionsChanged
 from hpo.core.failures import ObjectiveError
 from hpo.core.objective import Event, Request
 from hpo.executors import pool as pool_module
@@ -303,3 +304,20 @@ def test_a_worker_that_starts_while_the_pool_closes_is_ended(
     with pytest.raises(Lost, match="the executor is closed"):
         answer.result(timeout=30)
     assert link.killed
+
+
+@pytest.mark.parametrize("here", [{"corpus": "books"}, {}])
+def test_a_worker_with_other_data_than_the_studys_measures_nothing(here: dict[str, str]) -> None:
+    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
+        yield {"ready": True, "conditions": here if before == 0 else {"corpus": "wiki"}}
+        yield results(batch)
+
+    link = ToyLink(talk)
+    pool = Pool([link])
+    pool.conditions = {"corpus": "wiki"}
+    said = rf"worker 0 has other data .*: corpus \(wiki -> {here.get('corpus', 'none')}\)"
+    with pytest.raises(ConditionsChanged, match=said):
+        pool.submit(requests(0.01), lambda event: None).result(timeout=30)
+    assert pool.submit(requests(0.01), lambda event: None).result(timeout=30)[0].failure is None
+    assert link.started == 2
+    pool.close()

@@ -59,3 +59,11 @@ def test_a_trial_that_is_no_full_measurement_stands_for_itself() -> None:
     run = dataclasses.replace(RUN, trials=[*RUN.trials[:3], partly, *RUN.trials[4:]])
     found = setting(run, partly)
     assert (found.trial, found.seeds) == (partly, (partly,))
+
+
+@pytest.mark.parametrize("kind", ["adapters", "finetuned"])
+def test_the_card_says_how_adapters_are_loaded_where_the_folder_has_moved(kind: str) -> None:
+    exported = ToyExported({"base": "the model", f"{kind}/x-0": "fine-tuned"}, ToyResult(), {})
+    text = model_card.card(Results(RUN), RUN.trials[2], exported)
+    wanted = 'PeftModel.from_pretrained(base, "adapters/x-0")'
+    assert (wanted in text) == (kind == "adapters")

@@ -260,3 +260,27 @@ def test_the_recursion_limit_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too many brackets"):
         read(tmp_path / "a.jsonl")
     assert sys.getrecursionlimit() == before
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.json.gz", "a.csv.gz"])
+def test_a_line_that_no_memory_would_hold_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kB can unpack to any size."""
+    monkeypatch.setattr(file_rows, "MOST_CHARACTERS", 1000)
+    with gzip.open(tmp_path / name, "wb") as file:
+        file.write(b'{"text": "' + b"a" * 5000)
+    with pytest.raises(ValueError, match=r"line 1 has 1,000 characters or more, which is too long"):
+        list(sources.documents(Files(paths=(str(tmp_path / name),)), Counts()))
+
+
+def test_json_that_is_read_whole_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_rows, "MOST_JSON", 1000)
+    rows = [{"text": "a" * 100} for _ in range(20)]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=0))
+    with pytest.raises(ValueError, match=r"more than 1,000 characters, .* write one object a line"):
+        list(file_rows.rows(tmp_path / "a.json"))
+    toy.write_jsonl(tmp_path / "a.json", rows)
+    assert len(list(file_rows.rows(tmp_path / "a.json"))) == 20

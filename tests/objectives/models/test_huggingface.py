@@ -95,6 +95,9 @@ def test_a_config_does_not_choose_how_attention_is_computed(tmp_path: Path) -> N
         {"model_type": "t5"},
         {"model_type": 5},
         {"model_type": "unheard"},
+        {"num_hidden_layers": 2**31},
+        {"head_dim": 2**31},
+        {"intermediate_size": 10**10},
     ],
     ids=str,
 )
@@ -164,3 +167,15 @@ def test_padding_is_left_out_where_it_may_be_and_else_is_trained(tmp_path: Path)
     assert config.pad_token_id == 0
     module: Any = causal_lm.build_module(config, "cpu")
     assert module.get_input_embeddings().padding_idx is None
+
+
+def test_a_config_of_many_parts_or_bytes_is_refused_before_transformers_reads_it(
+    tmp_path: Path,
+) -> None:
+    config_folder(tmp_path, model_type="qwen3", text_config={"num_hidden_layers": 10**12})
+    with pytest.raises(ValueError, match="num_hidden_layers is 1000000000000, more than 10000"):
+        huggingface.load_config(str(tmp_path))
+    with (tmp_path / "config.json").open("r+b") as file:
+        file.truncate(10**11)
+    with pytest.raises(ValueError, match=r"config.json has more than \d+ bytes"):
+        huggingface.load_config(str(tmp_path))

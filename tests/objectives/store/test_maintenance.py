@@ -104,7 +104,7 @@ def test_what_is_damaged_goes_before_all_else(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("budget", "left"),
-    [(1e9, ["a", "b", "c"]), (3.5 * KB, ["a", "b", "c"]), (2.5 * KB, ["b", "c"]),
+    [(1e9, ["a", "b", "c"]), (3.7 * KB, ["a", "b", "c"]), (2.5 * KB, ["b", "c"]),
      (1.5 * KB, ["c"]), (0, [])],
 )  # fmt: skip
 def test_a_store_shrinks_to_its_budget_and_no_further(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -20,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from objectives.store import entries, maintenance, partials
 from objectives.store import store as store_module
 from objectives.store.entries import MANIFEST, Signature, read_json, write_json
+from objectives.store.leases import in_use
+from objectives.store.remote import Mirror
 from objectives.store.store import Store, StoreError, key_of
 
 
@@ -212,11 +215,11 @@ def test_two_that_find_the_same_damage_do_no_harm(
     flip(store.put("stage", "key", writer()))
     look, looks = entries.verify, 0
 
-    def looking(*given: Any) -> Signature:
+    def looking(*given: Any, **named: Any) -> Signature:
         nonlocal looks
         looks += 1
         try:
-            return look(*given)
+            return look(*given, **named)
         finally:
             if looks == 1:
                 others_turn()
@@ -489,3 +492,52 @@ def test_reading_a_whole_entry_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert store.get("stage", "key") is not None
+
+
+def swap(folder: Path, one: str, other: str) -> None:
+    """Put each of two entries in the other's place."""
+    (folder / one).rename(folder / "between")
+    (folder / other).rename(folder / one)
+    (folder / "between").rename(folder / other)
+
+
+def test_an_entry_in_the_place_of_another_is_damaged(tmp_path: Path) -> None:
+    """Sizes and checksums are right: only the key is not the one it was computed for."""
+    share = tmp_path / "share"
+    for root, mirror in ((tmp_path / "here", None), (tmp_path / "there", Mirror(str(share)))):
+        store = Store(root, mirror=mirror)
+        for key in ("k1", "k2"):
+            store.put("tune", key, lambda folder, key=key: (folder / "a").write_text(key))
+        store.close()
+    swap(tmp_path / "here" / "tune", "k1", "k2")
+    swap(share / "tune", "k1", "k2")
+    assert [each.whole for each in maintenance.scan(tmp_path / "here")] == [False, False]
+    for mirror in (None, Mirror(str(share))):
+        store = Store(tmp_path / "here", mirror=mirror)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert store.get("tune", "k1") is None
+            assert store.get("tune", "k2") is None
+        store.close()
+
+
+def test_an_entry_of_an_earlier_version_names_no_key_and_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry = store.put("tune", "k1", lambda folder: entries.write_json(folder / "a", 1))
+    manifest = entries.read_json(entry / MANIFEST)
+    assert manifest.pop("entry") == "tune/k1"
+    (entry / MANIFEST).write_text(json.dumps(manifest))
+    assert store.get("tune", "k1") == entry
+
+
+def test_a_process_that_ends_with_an_open_store_says_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom objectives.store import leases\n"
+        "sys.kept = leases.Lease(Path(sys.argv[1]))\nsys.kept.use('tune/k1')\n"
+        "leases.os = None"  # as Python leaves modules at its end
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert in_use(tmp_path) == set()

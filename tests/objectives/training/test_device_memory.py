@@ -128,3 +128,4 @@ def test_a_containers_limit_counts(files: dict[str, str], left: float, tmp_path:
     for name, text in files.items():
         (tmp_path / name).write_text(text + "\n")
     assert device_memory._left_in_cgroup(tmp_path) == left
+    assert device_memory._left_in_cgroup(tmp_path, used=False) >= left

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -203,4 +205,56 @@ def test_without_pillow_a_sentence_says_so(tmp_path: Path, monkeypatch: pytest.M
     folder = write_parquet(tmp_path / "set")
     monkeypatch.setattr(datasets.config, "PIL_AVAILABLE", False)
     with pytest.raises(ValueError, match=r"pip install 'plasticity-hpo\[vision\]'"):
+        data.prepare_images(HubImages(name=str(folder)), "cpu")
+
+
+def of_labels(folder: Path, train: list[Any], test: list[Any], pixel: float = 1.0) -> HubImages:
+    """A dataset of one-pixel images with these labels."""
+    parts = {
+        name: datasets.Dataset.from_dict({"img": [[[pixel]] for _ in some], "label": some})
+        for name, some in (("train", train), ("test", test))
+    }
+    datasets.DatasetDict(parts).save_to_disk(folder)
+    return HubImages(name=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([0, 1], [-1], "got -1 in the validation split; -1 usually marks images without a label"),
+        ([0, 10**9], [0], "labels of images must be from 0 to 99999, got 1000000000"),
+        ([0.5, 1.5], [0.5], "must be whole numbers from 0, got 0.5; number them"),
+        (["cat", "dog"], ["cat"], "must be whole numbers from 0, got 'cat'; number them"),
+        ([0, None], [0], "must be whole numbers from 0, got None; number them"),
+        ([3, 3], [3], "all training images have the label 3"),
+    ],
+)
+def test_labels_that_are_none_are_refused(
+    train: list[Any], test: list[Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.prepare_images(of_labels(tmp_path / "set", train, test), "cpu")
+
+
+@pytest.mark.parametrize(("train", "validation"), [([], [0]), ([0, 1], [])])
+def test_a_split_without_images_is_refused(train: list[int], validation: list[int]) -> None:
+    with pytest.raises(ValueError, match="split holds no images; choose another split"):
+        data._check_labels(np.array(train, np.int64), np.array(validation, np.int64))
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    source = of_labels(tmp_path / "set", [0, 1], [0], math.nan)
+    with pytest.raises(ValueError, match="have pixels that are no numbers"):
+        data.prepare_images(source, "cpu")
+
+
+@pytest.mark.usefixtures("quiet_cache")
+def test_images_that_cannot_be_decoded_are_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="images of parquet files are decoded by Pillow")
+    folder = write_parquet(tmp_path / "set")
+    (file,) = folder.glob("train*")
+    rows = pq.read_table(file).to_pylist()
+    rows[1]["img"]["bytes"] = b"not an image"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    with pytest.raises(ValueError, match=r"in 'train' cannot be decoded \(UnidentifiedImageError"):
         data.prepare_images(HubImages(name=str(folder)), "cpu")

@@ -298,3 +298,26 @@ def test_a_warmup_longer_than_the_whole_run_is_refused_when_the_objective_is_mad
         ValueError, match=r"^pretrain\.schedule\.warmup_steps is 9 but the run has 8"
     ):
         objective(tmp_path, recipe(schedule=Schedule(warmup_steps=9)))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"model.widths": [4] * 5, "model.depths": [1] * 5}, "has 5 stages, each of which but"),
+        (
+            {"model.widths": [1, 2], "model.layer": "bottleneck"},
+            "must be at least 4 with model.layer 'bottleneck'",
+        ),
+        ({"pretrain.batch_size": 65}, "is 65 but there are 64 training images"),
+        ({"pretrain.schedule.warmup_steps": 99}, "warmup"),
+        ({"images": {"kind": "cifar10", "folder": "nowhere"}}, "holds no CIFAR-10"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_found_before_anything_is_trained(
+    params: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    tried = objective(tmp_path)
+    tried.preflight(requests([{}, {"pretrain.lr": 0.02}]))
+    with pytest.raises(ValueError, match=message):
+        tried.preflight(requests([{}, params]))
+    assert not list(tmp_path.glob("vision/*"))
