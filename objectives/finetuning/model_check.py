@@ -33,7 +33,7 @@ from transformers import PreTrainedConfig
 from objectives.config import recipe, training
 from objectives.finetuning import lora, lora_targets
 from objectives.models import attention, causal_lm, draws, huggingface
-from objectives.training import lanes, out_of_memory
+from objectives.training import device_memory, lanes, out_of_memory
 from objectives.training.batch import TokenBatch
 from objectives.training.lanes import LaneModel
 

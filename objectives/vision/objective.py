@@ -122,7 +122,7 @@ class VisionObjective(Objective[VisionRecipe]):
             job = _job(self.located, request, self.execution)
             _ = job.lr, job.decay
             data = self._prepared(job)
-            resnet.build_config(job.recipe.model, data.shape, data.classes)
+            resnet.build_resnet_config(job.recipe.model, data.shape, data.classes)
 
     def conditions(self) -> dict[str, str]:
         """What results depend on beyond the recipe; see `objectives.conditions`."""
