@@ -7,7 +7,7 @@ row of another shape is damage.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpo.core.results import bounded, left_out
@@ -37,6 +37,20 @@ def checked(attrs: Mapping[str, Any], shapes: Mapping[str, Check]) -> dict[str, 
             if broken and name != "step_cost":
                 found["notes"] = [*found.get("notes", []), *left_out(name, broken)]
     return found
+
+
+def check_numbers(found: Sequence[int], least: int = 0) -> None:
+    """Whether trials are numbered 0, 1, 2, ...: where one is missing, its row was lost.
+
+    `least`: how many rows there are; of two with one number Optuna reads one.
+
+    Raises:
+        DamagedRow: they are not.
+    """
+    count = max(least, len(found))
+    missing = {*range(count)} - {*found}
+    if missing:
+        raise DamagedRow(f"trial {min(missing)} is missing among its {count} trials")
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:

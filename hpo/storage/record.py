@@ -111,7 +111,10 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
         if name not in optuna.get_all_study_names(database):
             with contextlib.suppress(DuplicatedStudyError):  # made by another at the same time
                 database.together(make)
-        study = optuna.load_study(storage=database, study_name=name)
+        try:
+            study = optuna.load_study(storage=database, study_name=name)
+        except KeyError:  # it could not be made, as something has its number
+            raise DamagedRow(f"it has rows of a study {name!r} that is not there") from None
         check_own(study, url)
         return study
 
@@ -339,7 +342,9 @@ def read_run(study: Study, group: int | None = None) -> Run:
 
 def _read_run(study: Study, group: int | None) -> Run:
     attrs = rows.checked(study.user_attrs, rows.OF_STUDY)
+    count = database_of(study).count(study._study_id)  # before them: others may come meanwhile
     stored = study.get_trials(deepcopy=False)
+    rows.check_numbers([frozen.number for frozen in stored], count)
     everything = [_trial(frozen) for frozen in stored]
     if "spec" not in attrs:
         raise StorageError(

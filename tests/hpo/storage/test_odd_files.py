@@ -116,6 +116,32 @@ def test_a_trigger_changes_nothing_of_what_a_run_writes(
     assert main.main(["show", "toy"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ("delete from trials where number = 1", "trial 1 is missing among its 2 trials"),
+        ("update trials set number = 0", "trial 1 is missing among its 3 trials"),
+        ("update trials set number = number + 5", "trial 0 is missing among its 3 trials"),
+        ("update trials set number = -number", "trial 1 is missing among its 3 trials"),
+        ("insert into trials (number, study_id, state) values (99, 1, 'COMPLETE')",
+         "trial 3 is missing among its 4 trials"),
+    ],
+)  # fmt: skip
+def test_a_trial_whose_row_is_gone_is_missed(
+    edit: str, says: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited(edit)
+    for words in COMMANDS:
+        assert f"is damaged ({says})" in complaint(capsys, *words)
+
+
+def test_rows_of_a_study_that_is_gone_are_damage(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited("delete from studies")
+    assert "has rows of a study 'toy' that is not there" in complaint(capsys, *COMMANDS[2])
+
+
 def test_a_name_that_two_studies_have_is_a_sentence_with_a_remedy_that_helps(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
