@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,13 +86,16 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported_modules(text: str) -> Iterator[str]:
+@functools.cache
+def imported_modules(text: str) -> list[str]:
     """Dotted names of all imports, also those inside functions."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found += (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module or ''}.{name.name}" for name in node.names)
+            found += (f"{node.module or ''}.{name.name}" for name in node.names)
+    return found
 
 
 def imported(text: str) -> Iterator[str]:
@@ -114,7 +118,8 @@ def unsafe_loads(text: str) -> Iterator[int]:
             for keyword in node.keywords
             if isinstance(keyword.value, ast.Constant) and keyword.value.value is True
         }
-        is_torch_load = ast.unparse(node.func) == "torch.load"
+        loads = isinstance(node.func, ast.Attribute) and node.func.attr == "load"
+        is_torch_load = loads and ast.unparse(node.func) == "torch.load"
         if "allow_pickle" in true or (is_torch_load and "weights_only" not in true):
             yield node.lineno
 
