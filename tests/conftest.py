@@ -24,8 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.pluginmanager.register(Pace())
-    if config.getoption("--pace"):
+    measure = config.getoption("--pace")
+    config.pluginmanager.register(Pace(mark=not measure))
+    if measure:
         config.pluginmanager.register(Meter())
 
 
