@@ -90,7 +90,7 @@ def test_without_a_terminal_a_long_stage_gives_signs_of_life() -> None:
     shown = display()
     with shown:
         shown(STEP)
-        shown.said[None] = ("pretrain", -60.0)
+        shown.reported[None] = ("pretrain", -60.0)
         shown(STEP | {"step": 90})
     assert [line.split(" | ")[2] for line in printed(shown).splitlines()] == [
         "step 20/100", "step 90/100",
