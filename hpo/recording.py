@@ -203,6 +203,7 @@ class StudyRecord:
             json_roundtrip(result.metrics),
             json_roundtrip(result.cost),
             ask.base_only,
+            json_roundtrip(result.row_scores) if failure is None and ask.fidelity == 1 else {},
         )
         ended: Ended | None = "failed" if failure is not None else None
         if failure is None and ask.fidelity == 1:
@@ -287,6 +288,8 @@ def write_answer(
         put(failure=failure)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
         return
+    if answer.row_scores:
+        put(row_scores=answer.row_scores)
     goals = [answer.metrics.get(goal.metric, math.nan) for goal in spec.goals]
     limits = constraints(spec.limits, answer.metrics)
     for key, value in create_trial(values=goals, constraints=limits).system_attrs.items():

@@ -29,6 +29,8 @@ def plasticity_metrics(recipe: Recipe) -> frozenset[str]:
     once = {name for name in EARLY if _is_measured(recipe, name)}
     once |= {f"task.{task}.{name}" for task in tasks for name in TASK_ONCE}
     errors = _errors(over_seeds) if recipe.finetune.seeds > 1 else frozenset()
+    errors |= _errors({"finetuned_rows", "gain_rows"})
+    errors |= _errors(f"task.{task}.{name}_rows" for task in tasks for name in ("after", "gain"))
     return frozenset(once | over_seeds | errors | _of_probes(recipe, tasks))
 
 

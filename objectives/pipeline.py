@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from objectives import failures, results
 from objectives.config.execution import Execution
@@ -170,15 +171,15 @@ class Pipeline:
             device=self.device,
         )
         bases = [(trial.job, trial.model) for trial in group]
-        sane: list[tuple[Trial, dict[str, float]]] = []
-        for trial, losses in zip(
+        sane: list[tuple[Trial, Measures]] = []
+        for trial, (losses, by_sequence) in zip(
             group, base_losses(trainer.plain, bases, corpus, self.runtime), strict=True
         ):
             trial.failure = failures.unfit_base(losses, corpus.vocab_size)
             if trial.failure is None and trial.base_only:
-                trial.measures = Measures(losses)
+                trial.measures = Measures(losses, base_loss_rows=by_sequence)
             elif trial.failure is None:
-                sane.append((trial, losses))
+                sane.append((trial, Measures(losses, base_loss_rows=by_sequence)))
         if not sane:
             return
         tokens = recipe.probes.forgetting_tokens
@@ -187,8 +188,8 @@ class Pipeline:
         outcomes = finetuner.run(
             [(trial.model.key, trial.model.params) for trial, _ in sane], sample
         )
-        for index, ((trial, losses), tuned) in enumerate(zip(sane, outcomes, strict=True)):
-            trial.measures = Measures(losses, trainer.total[index], tuned)
+        for index, ((trial, base), tuned) in enumerate(zip(sane, outcomes, strict=True)):
+            trial.measures = replace(base, tuning=trainer.total[index], outcomes=tuned)
             trial.work = trainer.now[index]
             if all(map(failures.is_finite, tuned)):
                 measured.save_measures(self.store, _key(trial), trial.measures)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from objectives import row_errors
 from objectives.data.tasks import Task
 from objectives.data.token_dataset import TokenDataset
 from objectives.finetuning.checkpoints import NOTHING
@@ -33,7 +34,7 @@ class TrialFailed(RuntimeError):
 EARLY = frozenset(
     (
         "base_loss", "base_bits_per_byte", "base_perplexity", "train_loss", "train_validation_gap",
-        "tokens_per_param", "tau_frac", "mid_loss",
+        "tokens_per_param", "tau_frac", "mid_loss", "base_loss_rows_sem",
     )
 )  # fmt: skip
 """What is known of a base before it is fine-tuned."""
@@ -56,6 +57,7 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
     curves |= {f"finetune.{task.name}": outcome.curve for task, outcome in pairs}
     return Result(
         metrics=_base_metrics(trial) | _task_metrics(trial) | runner.metrics(trial.probes),
+        row_scores=kept_rows(trial.outcomes, trial.measured.base_loss_rows),
         labels=_labels(trial),
         curves=curves | runner.curves(trial.probes),
         cost=runner.with_cost(cost, trial.probes, trial.flops_per_token),
@@ -85,6 +87,9 @@ def _base_metrics(trial: Trial) -> dict[str, float]:
         metrics["tau_frac"] = tau_frac
     if trial.job.second is not None:
         metrics["mid_loss"] = losses["mid_loss"]
+    by_sequence = trial.measured.base_loss_rows
+    if len(by_sequence) > 1:
+        metrics["base_loss_rows_sem"] = row_errors.rows_error([np.array([by_sequence])])
     return metrics
 
 
@@ -120,10 +125,36 @@ def task_metrics(
     loss_after = _over_tasks(outcomes, "loss_after")
     _put(metrics, "finetuned_loss_nats", loss_after)
     _put(metrics, "loss_gain_nats", [loss_before - loss for loss in loss_after])
+    for name, by_task in row_scores(outcomes).items():
+        metrics[f"{name}_rows_sem"] = row_errors.rows_error(by_task)
+        for task, y_SN in zip(task_list, by_task, strict=True):
+            short = "after" if name == "finetuned" else name
+            metrics[f"task.{task.name}.{short}_rows_sem"] = row_errors.rows_error([y_SN])
     if outcomes[0].base_loss_after:
         kept = _over_tasks(outcomes, "base_loss_after")
         _put(metrics, "forgetting_nats", [loss - sample_loss for loss in kept])
     return metrics
+
+
+def row_scores(outcomes: Sequence[Outcome]) -> dict[str, list[row_errors.Array]]:
+    """Metric -> an array seeds x test rows a task; nothing where rows were not recorded."""
+    if not outcomes or not all(each.rows_before and each.rows_after for each in outcomes):
+        return {}
+    after = [row_errors.from_text(outcome.rows_after) for outcome in outcomes]
+    before = [row_errors.from_text([outcome.rows_before]) for outcome in outcomes]
+    gain = [one - other for one, other in zip(after, before, strict=True)]
+    return {"finetuned": after, "gain": gain}
+
+
+def kept_rows(
+    outcomes: Sequence[Outcome], base_loss_rows: Sequence[float]
+) -> dict[str, list[list[float]]]:
+    """`Result.row_scores`: the mean over seeds of each row, and each sequence's base loss."""
+    found = {
+        name: [row_errors.grouped(y_SN.mean(0)) for y_SN in by_task]
+        for name, by_task in row_scores(outcomes).items()
+    }
+    return found | ({"base_loss": [list(base_loss_rows)]} if base_loss_rows else {})
 
 
 def _base_curves(trial: Trial) -> dict[str, Curve]:

@@ -33,13 +33,19 @@ class Result:
 
     metrics: dict[str, float] = field(default_factory=dict)
     """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds; of a probe,
-    over its random draws."""
+    over its random draws. `<name>_rows_sem` is what the finite sample of test rows (of validation
+    sequences, for a loss) adds to it; all trials share the sample, so that most of it cancels in a
+    difference between two of them."""
     curves: dict[str, Curve] = field(default_factory=dict)
     """Name -> points [step, value]; [layer, value] where the name ends in `_by_layer`."""
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     """Why there are no metrics."""
     notes: list[str] = field(default_factory=list)
+    row_scores: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Metric -> a list a task, a value a test row in the same order in all trials; of more than
+    `objectives.row_errors.MOST_GROUPS` rows, means over groups of consecutive ones. The metric is
+    the mean over the lists of their means."""
     labels: list[str] = field(default_factory=list)
     """What must be said wherever the trial is named, such as "merged"."""
 

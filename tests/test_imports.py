@@ -45,8 +45,8 @@ LAYERS = {
             (
                 "progress", "turns", "waiting", "store", "config", "types", "models", "data",
                  "training",
-                "pretraining", "finetuning", "probes", "trial", "failures", "results",
-                "conditions", "metric_names", "export", "pipeline", "preflight", "objective",
+                "row_errors", "pretraining", "finetuning", "probes", "trial",
+                "failures", "results", "conditions", "metric_names", "export", "pipeline", "preflight", "objective",
                 "vision",
             )
         ]

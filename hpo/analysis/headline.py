@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo.core import metrics
-from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, counted
+from hpo.front.errors import Estimate, errors_of, leads
+from hpo.front.front import Front, counted_points
 from hpo.front.losses import losses
+from hpo.front.replicates import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +19,15 @@ class Line:
 
     trial: Trial
     roles: tuple[str, ...]
-    differences: dict[str, tuple[float, float]]
-    """Score -> its difference from the standard recipe and that difference's standard error, NaN if
-    unknown; empty for the standard recipe itself and where there is none."""
+    differences: dict[str, Estimate]
+    """Score -> its difference from the standard recipe; empty for the standard recipe itself and
+    where there is none."""
 
 
 def headline(run: Run, front: Front) -> tuple[Line, ...]:
     """The standard recipe (the first baseline that counts), the best by each goal, the knee."""
-    trials = counted(run)
+    points = counted_points(run)
+    trials = [point.trial for point in points]
     roles: dict[int, list[str]] = {}
     standard = min(
         (trial for trial in trials if trial.baseline is not None),
@@ -45,7 +47,7 @@ def headline(run: Run, front: Front) -> tuple[Line, ...]:
         Line(
             trial=named[number],
             roles=tuple(found),
-            differences=_differences(run, named[number], standard),
+            differences=_differences(run, points, named[number], standard),
         )
         for number, found in roles.items()
     )
@@ -55,15 +57,17 @@ STEP = 0.01
 """Of a goal, for which the price is told; assumed."""
 
 
-def _differences(run: Run, trial: Trial, standard: Trial | None) -> dict[str, tuple[float, float]]:
+def _differences(
+    run: Run, points: Sequence[Setting], trial: Trial, standard: Trial | None
+) -> dict[str, Estimate]:
     if standard is None or trial is standard:
         return {}
     names = metrics.score_names(run)
     both = [name for name in names if name in trial.metrics and name in standard.metrics]
+    one, other = (
+        next(point for point in points if point.trial is each) for each in (trial, standard)
+    )
     return {
-        name: (
-            trial.metrics[name] - standard.metrics[name],
-            math.hypot(sem(trial, name), sem(standard, name)),
-        )
+        name: leads(errors_of(points, name), one, other, len(points), len(run.goals))
         for name in both
     }

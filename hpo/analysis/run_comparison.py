@@ -12,8 +12,9 @@ import numpy as np
 
 from hpo.core.conditions import difference
 from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, central, front, volume
+from hpo.front.front import Front, front
 from hpo.front.losses import losses
+from hpo.front.reporting import central, volume
 from hpo.numerics import pareto
 
 MEASURING = ("model", "corpus", "finetune", "pretrain.seq_len", "pretrain.eval_tokens")
@@ -78,7 +79,7 @@ def compare_runs(runs: Mapping[str, Run]) -> Fronts:
     )
     goals = runs[labels[0]].goals
     observed = np.concatenate([losses(each.points, goals) for each in found.values()])
-    corner = observed[np.isfinite(observed).all(axis=1)].max(axis=0)
+    corner = np.array(pareto.nadir(observed))
     joint = _joint(found)
     sides = []
     for label, run in runs.items():
@@ -198,10 +199,10 @@ def hypervolume_difference(
         )
     sides = (front(run), front(other)) if fronts is None else fronts
     observed = np.concatenate([losses(found.points, found.goals) for found in sides])
-    finite = observed[np.isfinite(observed).all(axis=1)]
-    if not all(found.points for found in sides) or not len(finite):
+    worst = pareto.nadir(observed) if len(observed) else None
+    if not all(found.points for found in sides) or worst is None:
         raise ValueError("fronts can be compared once each run has a trial that counts.")
-    corner = finite.max(axis=0)
+    corner = np.array(worst)
     signs = [goal.sign for goal in run.goals]
     reference = tuple(float(s * value) for s, value in zip(signs, corner, strict=True))
     volumes = [_front_volumes(found, corner) for found in sides]

@@ -69,6 +69,8 @@ class Answer:
     metrics: Mapping[str, float]
     cost: Mapping[str, float]
     base_only: bool = False
+    row_scores: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    """Of a trial that was measured in full; see `Trial.row_scores`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,7 @@ def _trial(spec: StudySpec, entry: Entry) -> Trial:
         baseline=entry.baseline,
         point=entry.point,
         metrics={} if last is None else dict(last.metrics),
+        row_scores={} if last is None else dict(last.row_scores),
         cost=entry.cost,
         seed=entry.seed,
         fidelity=entry.asks[0].fidelity if last is None else last.fidelity,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from hpo.core.format import with_sem
@@ -22,8 +22,30 @@ class HasMetrics(Protocol):
 
 
 def sem(trial: HasMetrics, metric: str) -> float:
-    """Standard error of a trial's metric, in the metric's unit; NaN if it has none."""
+    """Standard error of a trial's metric over seeds, in the metric's unit; NaN if it has none."""
     return trial.metrics.get(f"{metric}_sem", math.nan)
+
+
+def rows_sem(trial: HasMetrics, metric: str) -> float:
+    """What the finite sample of test rows adds to it; NaN if that is not known."""
+    return trial.metrics.get(f"{metric}_rows_sem", math.nan)
+
+
+def level_sem(trial: HasMetrics, metric: str) -> float:
+    """Standard error of the value itself, over seeds and test rows; NaN if no seeds tell it.
+
+    Not of differences: all trials are scored on the same rows, so that most of what those add
+    cancels (`hpo.front.errors`).
+    """
+    rows = rows_sem(trial, metric)
+    return math.hypot(sem(trial, metric), 0.0 if math.isnan(rows) else rows)
+
+
+def is_error(name: str, names: Collection[str]) -> bool:
+    """Whether a metric is the standard error of another one among `names`."""
+    return any(
+        name.endswith(end) and name.removesuffix(end) in names for end in ("_rows_sem", "_sem")
+    )
 
 
 UNITS = {
@@ -50,8 +72,8 @@ def meanings(run: Run) -> dict[str, str]:
 
 
 def measured(trial: Trial, metric: str) -> str:
-    """A trial's metric with its standard error."""
-    return with_sem(trial.metrics.get(metric, math.nan), sem(trial, metric))
+    """A trial's metric with its standard error, over seeds and test rows."""
+    return with_sem(trial.metrics.get(metric, math.nan), level_sem(trial, metric))
 
 
 def named(metric: str) -> str:

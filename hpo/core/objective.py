@@ -92,6 +92,10 @@ class Result(Protocol):
     def labels(self) -> list[str]:
         """Stand beside the trial's number wherever it is named."""
 
+    # Further, where an objective has them: `row_scores: dict[str, list[list[float]]]`, metric -> a
+    # list a task of a value a test row. Rows are the same, in the same order, in all trials; the
+    # metric is the mean over tasks of the means over rows. Differences are then paired over rows.
+
 
 class Exported(Protocol):
     """What an objective wrote of one trial; everything JSON-able."""

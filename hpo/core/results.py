@@ -19,7 +19,7 @@ from typing import Any
 
 from hpo.core.checks import shown
 
-FIELDS = ("metrics", "curves", "cost", "failure", "notes", "labels")
+FIELDS = ("metrics", "curves", "cost", "failure", "notes", "labels", "row_scores")
 
 
 MOST_SIZE = 1e100
@@ -44,6 +44,7 @@ class TrialResult:
     failure: str | None = None
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    row_scores: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 class ResultsError(ValueError):
@@ -84,8 +85,16 @@ def result(given: object) -> TrialResult:
     elif broken:
         notes += left_out("metrics", broken)
     labels = texts(parts["labels"])
+    row_scores, no_rows = row_scores_of(parts["row_scores"])
+    notes += left_out("row scores", no_rows)
     return TrialResult(
-        metrics=metrics, curves=curves, cost=cost, failure=failure, notes=notes, labels=labels
+        metrics=metrics,
+        curves=curves,
+        cost=cost,
+        failure=failure,
+        notes=notes,
+        labels=labels,
+        row_scores=row_scores,
     )
 
 
@@ -188,6 +197,25 @@ def curves_of(given: object) -> tuple[dict[str, list[list[float]]], dict[str, ob
             found[text(name)] = [[number(x), number(y)] for x, y in points]
         except Exception:
             broken[text(name)] = points
+    return found, broken
+
+
+def row_scores_of(given: object) -> tuple[dict[str, list[list[float]]], dict[str, object]]:
+    """Scores of test rows, a list a task of finite numbers, and those that are none."""
+    if given is None:
+        return {}, {}
+    if not isinstance(given, Mapping):
+        return {}, {"all row scores": given}
+    found: dict[str, list[list[float]]] = {}
+    broken: dict[str, object] = {}
+    for name, tasks in given.items():
+        try:
+            rows = [[number(each) for each in task] for task in tasks]
+            if not all(math.isfinite(bounded(each)) for task in rows for each in task):
+                raise ValueError("not finite")
+            found[text(name)] = rows
+        except Exception:
+            broken[text(name)] = tasks
     return found, broken
 
 

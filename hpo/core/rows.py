@@ -156,6 +156,7 @@ OF_TRIAL: dict[str, Check] = {
     "metrics": _each(_anything),
     "cost": _each(_anything),
     "curves": _each(_all(_is_point)),
+    "row_scores": _each(_all(_all(_is_finite))),
     "notes": _all(_is_text),
     "labels": _all(_is_text),
     "failure": _maybe(_is_text),

@@ -140,9 +140,10 @@ class StudySpec:
     patience: int | None = None
     """The study ends when its last so many full trials gained no hypervolume beyond their standard
     errors; None goes on."""
-    replicate_share: float = 0.0
+    replicate_share: float = 0.2
     """Share of the training, in full trials, that may repeat others at another seed where the front
-    is undecided."""
+    is undecided: without repetitions nothing tells how sure the front is. 0 is for an objective
+    without noise."""
     confirm: int = 0
     """Fresh seeds at which the front is measured again at the end, on top of the trials."""
     seed: int = 0

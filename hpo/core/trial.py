@@ -39,6 +39,8 @@ class Trial:
     """Flat; the standard error of `gain` is beside it as `gain_sem`."""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     """Curve name -> points [step, value]."""
+    row_scores: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Metric -> a list a task of a value a test row, in the same order in all trials."""
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     notes: list[str] = field(default_factory=list)

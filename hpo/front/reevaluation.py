@@ -8,9 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpo.core.trial import Run
-from hpo.front.front import UNDECIDED, Front, counted_points, front, volume
+from hpo.front.front import UNDECIDED, Front, counted_points, front
+from hpo.front.losses import losses
+from hpo.front.reporting import volume
 from hpo.front.significance import LEAST_FREEDOM
 from hpo.numerics import pareto
+
+MOST_MODELLED = 300
+
 
 INFLUENCE_DRAWS = 128
 """Draws in which a point's own share of the front's volume is computed."""
@@ -23,11 +28,18 @@ def next_replicate(run: Run) -> int | None:
     front", times the volume the front would gain or lose by it, times the share of its variance
     that one more seed is expected to remove. While the noise is unknown, or fewer than
     LEAST_FREEDOM repetitions do, the front's points come first. Points that a running trial
-    repeats already are left to it. None where nothing is undecided.
+    repeats already are left to it. None where nothing is undecided. Of more than MOST_MODELLED
+    points, those of the front as observed come in turn: to model all at each decision takes longer
+    than it saves.
     """
-    found = front(run)
+    points = counted_points(run)
     running = {t.replicate_of for t in run.trials if t.state == "running"}
-    seeds = {point.trial.number: len(point.every) for point in counted_points(run)}
+    seeds = {point.trial.number: len(point.every) for point in points}
+    if len(points) > MOST_MODELLED:
+        best = pareto.non_dominated(losses([point.trial for point in points], run.goals))
+        named = [p.trial.number for p, on_front in zip(points, best, strict=True) if on_front]
+        return min(set(named) - running, key=lambda n: (seeds[n], n), default=None)
+    found = front(run)
     repeated = sum(count - 1 for count in seeds.values())
     if found.draws is None or (repeated < LEAST_FREEDOM and found.draws.shape[0] > 1):
         once = [trial for trial in found.trials if trial.number not in running]

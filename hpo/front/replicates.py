@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hpo.core.metrics import is_error, rows_sem
 from hpo.core.objective import Value
 from hpo.core.trial import Run, Trial
 
@@ -145,10 +146,27 @@ def _mean_trial(group: Sequence[Trial], pooled: dict[str, tuple[float, int]]) ->
         if values:
             with np.errstate(invalid="ignore"):  # the mean of inf and -inf is NaN
                 metrics[name] = float(np.mean(values)) if len(values) > 1 else values[0]
+        rows = [rows_sem(trial, name) for trial in group]
+        if all(map(math.isfinite, rows)):
+            metrics[f"{name}_rows_sem"] = math.sqrt(float(np.mean(np.square(rows))))
         error = _error(values, first.get(f"{name}_sem", math.nan), pooled.get(name))
         if math.isfinite(error):
             metrics[f"{name}_sem"] = error
-    return group[0] if metrics == first else dataclasses.replace(group[0], metrics=metrics)
+    if metrics == first:
+        return group[0]
+    return dataclasses.replace(group[0], metrics=metrics, row_scores=_mean_rows(group))
+
+
+def _mean_rows(group: Sequence[Trial]) -> dict[str, list[list[float]]]:
+    """Scores row by row in the mean over seeds; those that not all have are left out."""
+    found = {}
+    for name, tasks in group[0].row_scores.items():
+        every = [trial.row_scores.get(name, []) for trial in group]
+        sizes = [len(task) for task in tasks]
+        if all([len(task) for task in each] == sizes for each in every):
+            means = [np.mean(task, axis=0) for task in zip(*every, strict=True)]
+            found[name] = [list(map(float, mean)) for mean in means]
+    return found
 
 
 def _error(values: Sequence[float], within: float, pooled: tuple[float, int] | None) -> float:
@@ -166,7 +184,7 @@ def _error(values: Sequence[float], within: float, pooled: tuple[float, int] | N
 def _names(group: Sequence[Trial]) -> list[str]:
     """Metrics, without the standard errors beside them."""
     names = dict.fromkeys(name for trial in group for name in trial.metrics)
-    return [name for name in names if not (name.endswith("_sem") and name[:-4] in names)]
+    return [name for name in names if not is_error(name, names)]
 
 
 def _values(group: Sequence[Trial], name: str) -> list[float]:

@@ -12,9 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+import numpy as np
+from scipy import special
 
 from hpo.front.front import Front
+from hpo.front.true_values import LEAST_DRAWS
+from hpo.numerics import pareto
+from hpo.numerics.noisy_values import NUM_SETTINGS
 
 CONFIDENCE = 0.95
 
@@ -68,7 +72,7 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
         return ()
     rows = {trial.number: row for row, trial in enumerate(found.points)}
     columns = {goal.metric: column for column, goal in enumerate(found.goals)}
-    raw = []
+    raw, p_values = [], list[float]()
     for a, b, metric in asked:
         column = columns[metric]
         one, two = found.draws[:, rows[a], column], found.draws[:, rows[b], column]
@@ -76,6 +80,7 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
         lead = 0.0 if one.mean() == two.mean() else abs(float(one.mean() - two.mean()))
         value = -lead * found.goals[column].sign
         error = float((one - two).std()) if math.isfinite(lead) else 0.0
+        p_values.append(two_sided(one - two) if math.isfinite(lead) else 0.0)
         raw.append(
             Difference(
                 metric=metric,
@@ -86,17 +91,29 @@ def _differences(found: Front, asked: Sequence[tuple[int, int, str]]) -> tuple[D
                 significant=False,
             )
         )
-    flags = holm([_two_sided(each) for each in raw])
+    flags = holm(p_values)
     return tuple(
         dataclasses.replace(each, significant=yes) for each, yes in zip(raw, flags, strict=True)
     )
 
 
-def _two_sided(each: Difference) -> float:
-    """Twice the probability that the difference has the other sign, taken as normal."""
-    if each.error == 0:
-        return 0.0 if each.value else 1.0
-    return float(2 * stats.norm.sf(abs(each.value) / each.error))
+def two_sided(difference_D: pareto.Losses) -> float:
+    """Twice the probability that the difference has the other sign than in the mean.
+
+    Draws come in NUM_SETTINGS blocks of one setting of the variances and lengths each, within which
+    they are normal. The tail is the mean of the blocks' normal tails: a mixture over uncertain
+    variances has heavier ones than a normal of its standard deviation, and draws alone are too few
+    to count so far out.
+    """
+    mean = float(difference_D.mean())
+    if not difference_D.std() > 0:
+        return 0.0 if mean else 1.0
+    blocks = np.array_split(difference_D, NUM_SETTINGS if len(difference_D) >= LEAST_DRAWS else 1)
+    tails = [
+        float(special.ndtr(-math.copysign(1, mean) * block.mean() / max(block.std(), 1e-300)))
+        for block in blocks
+    ]
+    return min(1.0, 2 * float(np.mean(tails)))
 
 
 def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:

@@ -21,6 +21,7 @@ Letters: N results, M points asked about, D parameters.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,15 @@ LEAST_NOISE = 1e-6
 """Keeps the matrix regular; far below what a trial's noise is."""
 
 
+KNOWN_NOISE = 1e-5
+"""Of a value that is taken as known; keeps the matrix regular."""
+
+
 ITERATIONS = 60
+
+
+STEP = 1e-3
+"""Of differences of the gradient, in units of theta."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,48 @@ class Surface:
         variance_M = np.maximum(prior_M - (half_NM**2).sum(axis=0), 1e-12)
         return self.centre + self.spread * mean_M, self.spread * np.sqrt(variance_M)
 
+    def draw(self, points: Points, normal_M: Array) -> Array:
+        """Joint noise-free values at M points, from as many standard normal numbers."""
+        cross_MN = _covariance(points, self.points, self.theta, self.is_choice_D)
+        half_NM = solve_triangular(self.factor[0], cross_MN.T, lower=True, check_finite=False)
+        cov_MM = _covariance(points, points, self.theta, self.is_choice_D) - half_NM.T @ half_NM
+        values, vectors = np.linalg.eigh(cov_MM)
+        root_MM = vectors * np.sqrt(np.maximum(values, 0.0))
+        return np.asarray(
+            self.centre + self.spread * (cross_MN @ self.weights_N + root_MM @ normal_M)
+        )
+
+    def given(self, points: Points, values_M: Array) -> Surface:
+        """The surface if its noise-free values at these points were known."""
+        return _conditioned(
+            self.points.joined(points),
+            np.concatenate([self.y_N, (values_M - self.centre) / self.spread]),
+            np.concatenate([self.noise_N, np.full(len(values_M), KNOWN_NOISE)]),
+            self.is_choice_D,
+            self.theta,
+            (self.centre, self.spread),
+        )
+
+    def mean_without(self, points: Points, left_out: Sequence[npt.NDArray[np.int64]]) -> Array:
+        """Mean at M points, each as if these results had not been measured.
+
+        With K the results' covariance and noise, w = K^-1 y and S the rows that are left out, the
+        weights of the others are w - (K^-1)_:S ((K^-1)_SS)^-1 w_S.
+        """
+        cross_MN = _covariance(points, self.points, self.theta, self.is_choice_D)
+        inverse = cho_solve(self.factor, np.eye(len(self.y_N)), check_finite=False)
+        mean_M = cross_MN @ self.weights_N
+        for m, rows in enumerate(left_out):
+            if len(rows):
+                known = np.linalg.solve(inverse[np.ix_(rows, rows)], self.weights_N[rows])
+                mean_M[m] -= cross_MN[m] @ inverse[:, rows] @ known
+        return self.centre + self.spread * mean_M
+
+    @property
+    def noise(self) -> float:
+        """Learnt variance of one result, in the metric's unit squared."""
+        return self.spread**2 * _noise(self.theta)
+
     def expected_sd_reduction(self, x_D: Array, u: float) -> float:
         """By how much a result at u would lessen the standard deviation at full fidelity."""
         both = Points(np.stack([x_D, x_D]), np.array([0.0, u]))
@@ -126,10 +177,7 @@ def learn(points: Points, is_choice_D: npt.NDArray[np.bool_], y_N: Array, sem_N:
     """
     D = len(is_choice_D)
     squares = _squares(points.X_ND, points.X_ND, is_choice_D)
-    length = math.log(LENGTH_PRIOR * math.sqrt(max(D, 1)))
-    centre = np.array([length] * D + [0.0] * D + [centre for centre, _ in PRIORS.values()])
-    widths = [LENGTH_WIDTH] * D + [STRETCH_WIDTH] * D
-    width = np.array(widths + [width for _, width in PRIORS.values()])
+    centre, width = _prior(D)
     noisy = np.array([-1.0] * D + [0.0] * (D + 4) + [3.0])
     best: tuple[float, Array] | None = None
     for start in (centre, centre + noisy):
@@ -146,6 +194,43 @@ def learn(points: Points, is_choice_D: npt.NDArray[np.bool_], y_N: Array, sem_N:
             best = (float(found.fun), np.asarray(found.x))
     assert best is not None
     return best[1]
+
+
+def theta_draws(
+    theta: Array,
+    points: Points,
+    is_choice_D: npt.NDArray[np.bool_],
+    y_N: Array,
+    sem_N: Array,
+    normal_SP: Array,
+) -> list[Array]:
+    """Parameters from their posterior, taken as normal around its mode `theta`.
+
+    S draws from standard normal numbers; the curvature is that of the density, and at least the
+    prior's.
+    """
+    D = len(is_choice_D)
+    centre, width = _prior(D)
+    squares = _squares(points.X_ND, points.X_ND, is_choice_D)
+
+    def slope(at: Array) -> Array:
+        return _loss(at, squares, points.u_N, y_N, sem_N**2, centre, width)[1]
+
+    steps = STEP * np.eye(len(theta))
+    rows = np.array([(slope(theta + each) - slope(theta - each)) / (2 * STEP) for each in steps])
+    scaled = (rows + rows.T) / 2 * np.outer(width, width)  # the prior's curvature is 1 in these
+    values, vectors = np.linalg.eigh(scaled)
+    root = width[:, None] * vectors / np.sqrt(np.maximum(values, 1.0))
+    low, high = centre - 4 * width, centre + 4 * width
+    return [np.clip(theta + root @ normal_P, low, high) for normal_P in normal_SP]
+
+
+def _prior(D: int) -> tuple[Array, Array]:
+    """Centre and width of theta's normal prior."""
+    length = math.log(LENGTH_PRIOR * math.sqrt(max(D, 1)))
+    centre = np.array([length] * D + [0.0] * D + [centre for centre, _ in PRIORS.values()])
+    widths = [LENGTH_WIDTH] * D + [STRETCH_WIDTH] * D
+    return centre, np.array(widths + [width for _, width in PRIORS.values()])
 
 
 def standardised(y_N: Array) -> tuple[float, float]:

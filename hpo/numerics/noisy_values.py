@@ -4,18 +4,22 @@ The best observed value is as a rule a lucky one, so "observed plus or minus its
 every winner. What the other points say corrects that (empirical Bayes): per goal, with y_t the loss
 of trial t, at point p(t) and seed s(t),
 
-    y_t = m + g h_p + f(x_p) + u_p + b_s + e_t
+    y_t = m + g h_p + f(x_p) + u_p + q_p + b_s + e_t
     f ~ GP(0, a^2 Matern-5/2 with one length a parameter), g ~ N(0, k^2), u_p ~ N(0, c^2),
-    b_s ~ N(0, d^2), e_t ~ N(0, v + w)
+    q_p ~ N(0, r), b_s ~ N(0, d^2), e_t ~ N(0, v + w)
 
 m has a flat prior. h_p is what lower rungs say of the point, where there are any
 (hpo/front/low_fidelity.py), at mean 0 and spread 1. f is what nearby params have in common, u what
-is a point's own, b what a seed does to all points alike (comparisons are paired: it cancels between
-points of the same seeds), v the spread between seeds, told by repeated trials, w the mean square of
-the errors measured within trials. The true value is m + g h + f + u. Variances and lengths have
-log-normal priors around what the run suggests; their posterior is taken as normal around its mode,
-from which NUM_SETTINGS are drawn, so that what few repetitions leave open about the noise widens
-the answer as Student's t would.
+is a point's own, q what the test rows at hand do to it alone (r is known, see
+`hpo.front.paired_rows`), b what a seed does to all points alike (comparisons are paired: it cancels
+between points of the same seeds), v the spread between seeds, shown by repeated trials, w the mean
+square of the errors measured within trials. The true value is m + g h + f + u.
+
+Variances and lengths have log-normal priors around what the run suggests. That of v is centred on
+the noise of lower rungs, where there are enough of them, and worth RUNG_FREEDOM degrees of freedom;
+repetitions come in by the likelihood. Without rungs it is wide around what repetitions say. The
+posterior of all of them is taken as normal around its mode, from which NUM_SETTINGS are drawn, so
+that what few repetitions leave open about the noise widens the answer as Student's t would.
 
 Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5.
 """
@@ -74,6 +78,9 @@ _HINT = (math.log(0.3), 1.5)  # The same of k^2; assumed.
 _NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it again in the fit.
 
 
+RUNG_FREEDOM = 8.0  # Degrees of freedom that the noise of lower rungs is worth; assumed.
+
+
 _LEAST = 1e-12  # Of a variance against the data's.
 
 
@@ -92,16 +99,20 @@ class Measured:
     """Mean square of the errors measured within trials; 0 where there are none."""
     hint_P: Array | None = None
     """What lower rungs say of each point, in any unit; None where there are none."""
+    rungs: float | None = None
+    """Variance of one trial between seeds by the lower rungs; None where they do not tell it."""
+    rows: float = 0.0
+    """Variance of a point from what the rows it is scored on do to it alone."""
 
     @property
     def noise(self) -> float:
         """Variance of one trial."""
-        return max(self.between or 0.0, self.within)
+        return max(self.between or self.rungs or 0.0, self.within)
 
     @property
     def exact(self) -> bool:
         """Whether repeated trials agree to the last bit, so that there is no noise."""
-        return self.between == 0 and self.within == 0
+        return self.between == 0 and self.within == 0 and self.rows == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +130,7 @@ class _Model:
     same_point_TT: Array
     same_seed_TT: Array
     within: float
+    rows: float
     free: npt.NDArray[np.bool_]
     """Which of theta are fitted; a variance that is not is 0."""
     centre: Array
@@ -152,6 +164,8 @@ def draw(
         between=None if measured.between is None else measured.between / scale**2,
         within=measured.within / scale**2,
         hint_P=_scaled(measured.hint_P),
+        rungs=None if measured.rungs is None else measured.rungs / scale**2,
+        rows=measured.rows / scale**2,
     )
     settings = _settings(scaled, params)
     share = -(-num_draws // len(settings))
@@ -218,10 +232,12 @@ def _settings(measured: Measured, params: Sequence[Array]) -> list[Array]:
 def _model(measured: Measured, params: Sequence[Array]) -> _Model:
     kept = _kept(measured.point_T)
     point_T, seed_T = measured.point_T[kept], measured.seed_T[kept]
-    repeated = measured.between is not None
+    told = measured.between is not None or measured.rungs is not None
     lengths = len(params)
-    noise = math.log(max((measured.between or 0.0) - measured.within, measured.noise / 10, _LEAST))
-    crossed = repeated and 1 < len(np.unique(seed_T)) < len(seed_T)
+    by = measured.between if measured.rungs is None else measured.rungs
+    noise = math.log(max((by or 0.0) - measured.within, measured.noise / 10, _LEAST))
+    noise_width = _NOISE_DEVIATION if measured.rungs is None else math.sqrt(2 / RUNG_FREEDOM)
+    crossed = told and 1 < len(np.unique(seed_T)) < len(seed_T)
     apart = [_apart(x_PC[point_T]) for x_PC in params]
     hint_T = np.zeros(len(kept)) if measured.hint_P is None else measured.hint_P[point_T]
     return _Model(
@@ -231,14 +247,15 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
         same_point_TT=_same(point_T),
         same_seed_TT=_same(seed_T),
         within=measured.within,
+        rows=measured.rows,
         free=np.array(
-            [lengths > 0, True, crossed, repeated, measured.hint_P is not None] + [True] * lengths
+            [lengths > 0, True, crossed, told, measured.hint_P is not None] + [True] * lengths
         ),
         centre=np.array(
             [_SMOOTH[0], _ROUGH[0], noise + _SEED[0], noise, _HINT[0]] + [_LENGTH[0]] * lengths
         ),
         width=np.array(
-            [_SMOOTH[1], _ROUGH[1], _SEED[1], _NOISE_DEVIATION, _HINT[1]] + [_LENGTH[1]] * lengths
+            [_SMOOTH[1], _ROUGH[1], _SEED[1], noise_width, _HINT[1]] + [_LENGTH[1]] * lengths
         ),
     )
 
@@ -288,7 +305,8 @@ def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
     r_TT = np.sqrt(5 * np.tensordot(weights, model.apart_KTT, 1)) if len(weights) else None
     shape_TT = np.zeros_like(model.same_point_TT) if r_TT is None else _matern(r_TT)
     count = len(model.y_T)
-    cov_TT = smooth * shape_TT + rough * model.same_point_TT + seed * model.same_seed_TT
+    cov_TT = smooth * shape_TT + (rough + model.rows) * model.same_point_TT
+    cov_TT += seed * model.same_seed_TT
     cov_TT += _FLAT + hint * model.hint_TT
     cov_TT.flat[:: count + 1] += noise + model.within + _LEAST
     root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
@@ -331,6 +349,7 @@ def _posterior(
         prior_PP += hint * np.outer(measured.hint_P, measured.hint_P)
     prior_PP.flat[:: num_points + 1] += rough
     cov_TT = prior_PP[np.ix_(point_T, point_T)] + seed * _same(measured.seed_T)
+    cov_TT += measured.rows * _same(point_T)
     cov_TT.flat[:: len(point_T) + 1] += noise + measured.within + _LEAST
     root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
     cross_TP = linalg.solve_triangular(root, prior_PP[point_T], lower=True, check_finite=False)

@@ -169,6 +169,26 @@ def hypervolumes(Y_DNG: Losses, reference: npt.ArrayLike) -> Losses:
     return np.asarray((depths * widths).sum(axis=1))
 
 
+def nadir(Y_NG: npt.ArrayLike) -> tuple[float, ...] | None:
+    """Worst finite value of each goal, a reference point; None without a finite row.
+
+    Values farther from the goal's median than FENCE times the median distance from it are left out,
+    so that one row that diverged does not make all others look alike; those of the front stay.
+    """
+    Y = _matrix(Y_NG)
+    finite = Y[np.isfinite(Y).all(axis=1)]
+    if not len(finite):
+        return None
+    middle = np.median(finite, axis=0)
+    apart = np.abs(finite - middle)
+    fence = middle + FENCE * np.median(apart, axis=0)
+    inside = (finite <= fence) | (np.median(apart, axis=0) == 0) | non_dominated(finite)[:, None]
+    return tuple(float(worst) for worst in np.where(inside, finite, -np.inf).max(axis=0))
+
+
+FENCE = 15.0  # Of normal values one in 10^23 is as far; of a skewed search few are; assumed.
+
+
 def knee(Y_NG: npt.ArrayLike) -> int | None:
     """Row of the front where giving up a little of one goal stops buying much of another.
 

@@ -5,6 +5,7 @@ Everything returned here is plain text: whoever puts it into markup escapes it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from hpo.core import format, metrics
 from hpo.core.conditions import difference
 from hpo.core.format import _listed, amount, number, percent, plural, title, with_sem
 from hpo.core.goals import Goal
-from hpo.core.metrics import UNITS, measured, named, sem
+from hpo.core.metrics import UNITS, measured, named, rows_sem
 from hpo.core.paper import Paper, Quantity
 from hpo.core.trial import Run, Trial
+from hpo.front.errors import Estimate
 from hpo.front.front import Comparison, Front
 from hpo.front.significance import Difference
 from hpo.report.results import Results
@@ -40,12 +42,12 @@ def price(results: Results) -> str | None:
     )
     if not (0 < won < math.inf and paid < math.inf):
         return None
-    error = math.hypot(*(sem(each, second.metric) for each in (start, end)))
+    judged = dataclasses.replace(results.lead(end, start, second.metric), value=won)
     unit = metrics.UNITS.get(first.metric, "")
     return (
         f"From one end of the front, {format.title(start)}, to the other, {format.title(end)}: "
-        f"{second.metric} is better by {format.with_sem(won, error)} "
-        f"({verdict(won, error)}) for {format.number(paid, 3)} of {first.metric}, which "
+        f"{second.metric} is better by {format.with_sem(won, judged.error)} "
+        f"({verdict(judged)}) for {format.number(paid, 3)} of {first.metric}, which "
         f"is {format.number(paid / won * STEP, 2)}{f' {unit}' if unit else ''} for each "
         f"{STEP:g} of {second.metric}."
     )
@@ -96,9 +98,11 @@ def _gives(results: Results, line: Line) -> str:
     for goal in results.run.goals:
         part = f"{goal.metric} {measured(line.trial, goal.metric)}"
         if goal.metric in line.differences:
-            difference, error = line.differences[goal.metric]
-            way = "worse" if difference * goal.sign > 0 else "better" if difference else "the same"
-            part += f" ({with_sem(difference, error, signed=True)}, {way})"
+            found = line.differences[goal.metric]
+            way = (
+                "worse" if found.value * goal.sign > 0 else "better" if found.value else "the same"
+            )
+            part += f" ({with_sem(found.value, found.error, signed=True)}, {way})"
         parts.append(part)
     text = " and ".join(parts)
     if standard is None:
@@ -229,9 +233,10 @@ def summary(results: Results) -> list[str]:
     lines += [text for text in [work(run)] if text is not None]
     if any(each is not None and each.best is not each.baseline for each in compared):
         lines.append(
-            f"{_error_source(front)}; those of a difference are taken as independent. The best of "
-            f"{len(front.points)} points was "
-            "chosen after the fact, so its lead is on average smaller than it looks."
+            f"{error_source(results)}. Differences are paired over seeds and rows, with "
+            "Student's 95 % intervals; significant or inconclusive is corrected for the choice of "
+            f"the best of {len(front.points)} points, whose lead is on average smaller than it "
+            "looks."
         )
     return lines
 
@@ -297,12 +302,23 @@ def column(quantity: Quantity) -> str:
     return named(quantity.metric) + apart
 
 
-def verdict(difference: float, error: float) -> str:
-    """Whether a difference exceeds its standard error."""
-    if not error > 0:
+def verdict(found: Estimate) -> str:
+    """The 95 % interval of a difference, and whether it is significant."""
+    if math.isnan(found.error):
         return "no standard error known"
-    ratio = abs(difference) / error
-    return f"{ratio:.1f} standard errors" + ("" if ratio >= ENOUGH_SEMS else ", within noise")
+    if found.error == 0:
+        return "exact"
+    digits = max(0, 1 - math.floor(math.log10(found.error)))  # two of the error
+    ends = " to ".join(f"{value:+.{digits}f}" for value in found.interval)
+    if found.significant is None:
+        return f"95 %: {ends}, without pretraining seeds, so significance is unknown"
+    return f"95 %: {ends}, {'significant' if found.significant else 'inconclusive'}"
+
+
+def lead(found: Estimate) -> str:
+    """A difference with its standard error, interval and verdict."""
+    text = with_sem(found.value, found.error, signed=True)
+    return text if math.isnan(found.error) else f"{text} ({verdict(found)})"
 
 
 def _undecided_sentence(front: Front) -> str:
@@ -311,7 +327,7 @@ def _undecided_sentence(front: Front) -> str:
     ranked = sorted(front.undecided, key=lambda t: -front.membership[t.number])
     rest = [f"{title(t)} {percent(front.membership[t.number])}" for t in ranked]
     return f"{text}: {_listed(named)}." + (
-        f" Not shown on it and not ruled out: {_listed(rest)}." if rest else ""
+        f" Candidates, not shown on it and not ruled out: {_listed(rest)}." if rest else ""
     )
 
 
@@ -372,10 +388,18 @@ def _confirmed_sentence(front: Front, number: int) -> str:
     return f"{title(by_number[number])} again, at fresh seeds after it was chosen: {values}."
 
 
-def _error_source(front: Front) -> str:
-    if front.draws is None:
-        return "± is one standard error over fine-tuning seeds"
-    return "± is one standard error over pretraining seeds, their spread pooled over all points"
+def error_source(results: Results) -> str:
+    """What ± and intervals include."""
+    run, front = results.run, results.front
+    repeated = any(len(point.seeds) > 1 for point in results.settings.values())
+    seeds = "pretraining and fine-tuning seeds" if repeated else "fine-tuning seeds alone"
+    rows = any(
+        math.isfinite(rows_sem(trial, goal.metric)) for trial in front.points for goal in run.goals
+    )
+    text = f"± is one standard error over {seeds}"
+    if rows:
+        text += "; of a value also over test rows and validation text, which all trials share"
+    return text
 
 
 def _finding(found: Comparison, run: Run) -> str:
@@ -385,11 +409,11 @@ def _finding(found: Comparison, run: Run) -> str:
             f"Best {metric}: the baseline {title(found.baseline)} with "
             f"{measured(found.baseline, metric)}; no searched trial is better."
         )
-    difference, error = found.differences[metric], found.sems[metric]
     text = (
         f"Best {metric}: {title(found.best)} with {measured(found.best, metric)}, against "
         f"{measured(found.baseline, metric)} of {title(found.baseline)}, the best baseline: "
-        f"{with_sem(difference, error, signed=True)} ({verdict(difference, error)})"
+        f"{with_sem(found.differences[metric], found.sems[metric], signed=True)} "
+        f"({verdict(found.leads[metric])})"
     )
     others = [goal for goal in run.goals if goal.metric != metric]
     return text + "".join(f", {_price(found, goal)}" for goal in others) + "."

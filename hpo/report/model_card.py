@@ -134,7 +134,7 @@ def _evidence(results: Results, trial: Trial) -> Iterable[str]:
     run, found = results.run, results.front
     yield (
         "the table shows means over pretraining seeds, as the front does; ± is one standard error "
-        "over seeds, and without it there is one seed, or all agree"
+        "over seeds and, where they are known, test rows; without it there is one seed or no spread"
     )
     own = ", ".join(f"{goal.metric} {wording.measured(trial, goal.metric)}" for goal in run.goals)
     yield (

@@ -24,7 +24,8 @@ from hpo.core import metrics
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
 from hpo.front import significance
-from hpo.front.front import Comparison, Front, compare, counted, front, setting
+from hpo.front.errors import Errors, Estimate, errors_of, leads
+from hpo.front.front import Comparison, Front, compare, counted, counted_points, front, setting
 from hpo.front.losses import losses
 from hpo.front.replicates import Setting
 from hpo.front.significance import Difference
@@ -52,6 +53,27 @@ class Results:
     def counted(self) -> tuple[Trial, ...]:
         """The settings that compete for the front, each the mean over its seeds, by number."""
         return tuple(counted(self.run))
+
+    @cached_property
+    def settings(self) -> dict[int, Setting]:
+        """Number of each of them -> the setting with all its seeds."""
+        return {point.trial.number: point for point in counted_points(self.run)}
+
+    def lead(self, one: Trial, other: Trial, metric: str) -> Estimate:
+        """By how much one of them is ahead of another, with its error and significance."""
+        if metric not in self._errors:
+            self._errors[metric] = errors_of([*self.settings.values()], metric)
+        return leads(
+            self._errors[metric],
+            self.settings[one.number],
+            self.settings[other.number],
+            len(self.settings),
+            len(self.run.goals),
+        )
+
+    @cached_property
+    def _errors(self) -> dict[str, Errors]:
+        return {}
 
     @cached_property
     def params(self) -> dict[str, str]:
@@ -119,18 +141,12 @@ class Results:
     def _is_standard(self, trial: Trial) -> bool:
         return self.standard is not None and self.standard.trial.number == trial.number
 
-    def _change(self, trial: Trial) -> dict[str, tuple[float, float]]:
-        """Goal -> the trial's difference from the standard recipe and its standard error."""
+    def _change(self, trial: Trial) -> dict[str, Estimate]:
+        """Goal -> the trial's difference from the standard recipe."""
         if self.standard is None:
             return {}
         other = self.standard.trial
-        return {
-            goal.metric: (
-                trial.metrics[goal.metric] - other.metrics[goal.metric],
-                math.hypot(metrics.sem(trial, goal.metric), metrics.sem(other, goal.metric)),
-            )
-            for goal in self.run.goals
-        }
+        return {goal.metric: self.lead(trial, other, goal.metric) for goal in self.run.goals}
 
     @cached_property
     def paper_sides(self) -> tuple[Side, ...]:

@@ -15,6 +15,7 @@ from hpo.analysis.paper_claims import Side, sentence
 from hpo.core import format
 from hpo.core import metrics as wording
 from hpo.core.trial import Run, Trial
+from hpo.front.front import Comparison
 from hpo.report import findings as report_findings
 from hpo.report import trial_tables
 from hpo.report.results import Results
@@ -144,7 +145,13 @@ def run_json(results: Results) -> dict[str, Any]:
      "knee_region": [{"trial": int, "probability": float}], the most probable first,
      "undecided": [int], points that are not reported and cannot be ruled out,
      "differences": [DIFFERENCE], every pair of the front in every goal,
-     "from_baselines": [DIFFERENCE], the best by each goal against the best baseline by it}
+     "from_baselines": [DIFFERENCE], the best by each goal against the best baseline by it,
+     "leads": [LEAD], the same as observed}
+
+    LEAD = {"metric": str, "best": int, "baseline": int, "value": float, "error": float | null,
+            "low": float | null, "high": float | null, Student's 95 % interval, "freedom": float,
+            "pretraining_seeds": bool, "rows": bool, whether the error holds their spread,
+            "significant": bool | null, corrected for the choice of the best}
 
     DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
                   "significant": bool, at 95 % for the whole list together}
@@ -166,7 +173,9 @@ def run_json(results: Results) -> dict[str, Any]:
              "confirmed": null | {name: float | null}, metrics of the fresh seeds alone}
 
     `complete` counts trials at full fidelity. The reference point is in the goals' own units. In
-    "front" metrics are means over a point's seeds, in "trials_all" each trial's own. Where the
+    "front" metrics are means over a point's seeds, in "trials_all" each trial's own. `NAME_sem` is
+    the standard error over seeds, `NAME_rows_sem` what the finite test set adds to that of a value
+    (`hpo.front.errors`); the estimates' errors hold both. Where the
     noise is unknown, `membership` and `estimates` are null and what is made from them is empty.
     """
     run, found, apart = results.run, results.front, results.rank_agreement
@@ -205,7 +214,9 @@ def run_json(results: Results) -> dict[str, Any]:
 def _certainty_json(results: Results) -> dict[str, Any]:
     found = results.front
     lists = {"differences": results.differences, "from_baselines": results.from_baselines}
+    compared = [each for each in results.comparisons if each is not None]
     return {
+        "leads": [_lead_json(each) for each in compared if each.best is not each.baseline],
         "hypervolume_range": finite(found.hypervolume_range),
         "knee_region": [
             {"trial": number, "probability": share} for number, share in found.knee_region
@@ -213,6 +224,17 @@ def _certainty_json(results: Results) -> dict[str, Any]:
         "undecided": [trial.number for trial in found.undecided],
         **{name: [finite(dataclasses.asdict(e)) for e in each] for name, each in lists.items()},
     }
+
+
+def _lead_json(found: Comparison) -> dict[str, Any]:
+    lead = found.leads[found.goal.metric]
+    low, high = lead.interval
+    names: dict[str, Any] = {
+        "metric": found.goal.metric,
+        "best": found.best.number,
+        "baseline": found.baseline.number,
+    }
+    return names | dict(finite(dataclasses.asdict(lead) | {"low": low, "high": high}))
 
 
 def _paper_json(results: Results) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.core import format, metrics
-from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
+from hpo.front.errors import Estimate
 from hpo.front.front import Front
 from hpo.report import findings
 from hpo.report.results import Results
@@ -39,7 +39,12 @@ def difference_table(results: Results) -> Table | None:
     for metric in names:
         table.add_column(Text(metric), justify="right")
     for trial in others:
-        cells = [_difference(trial, first, metric) for metric in names]
+        cells = [
+            _difference(results.lead(trial, first, metric))
+            if metric in trial.metrics and metric in first.metrics
+            else ""
+            for metric in names
+        ]
         table.add_row(*(Text(cell) for cell in (format.title(trial), *cells)))
     return table
 
@@ -103,8 +108,5 @@ def _sorted(run: Run, metric: str) -> list[Trial]:
     return sorted(run.trials, key=place)
 
 
-def _difference(trial: Trial, first: Trial, metric: str) -> str:
-    if metric not in trial.metrics or metric not in first.metrics:
-        return ""
-    error = math.hypot(sem(trial, metric), sem(first, metric))
-    return format.with_sem(trial.metrics[metric] - first.metrics[metric], error, signed=True)
+def _difference(found: Estimate) -> str:
+    return format.with_sem(found.value, found.error, signed=True)

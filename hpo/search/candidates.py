@@ -17,6 +17,7 @@ sent to the end first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ ROOTS, VARIANTS = 8, 8
 """Trials of which branches are looked at, and branches of each; assumed."""
 
 
+EXPLORE_BELOW = 0.01
+"""Share of the front's volume: where no new point promises more, every other one explores. Surfaces
+that are sure of themselves were seen to stay in one basin; the number is assumed."""
+
+
 FIRST_FULL_AFTER = 6
 """Results after which a trial is sent to the end if none was measured in full; assumed."""
 
@@ -84,6 +90,7 @@ class Market:
         self.gain_of: Gain = known.gain()
         self.scale_G = known.scale_G
         self.prices = cost_model.learnt(ledger.entries)
+        self.best_gain = math.inf
 
     def best(self, number: int, tails: Sequence[int]) -> Candidate:
         """The option with the most worth, for trial `number`; `tails`: see `tail_places`."""
@@ -91,7 +98,7 @@ class Market:
         new = self._new(rng)
         branches = self._branches(tails, rng) if tails else []
         waiting = self._waiting()
-        first = self._pioneer(waiting)
+        first = self._pioneer(waiting) or self._explored(number, rng)
         if first is not None:
             return first
         return max([*waiting, *branches, new], key=lambda option: option.worth)
@@ -117,8 +124,27 @@ class Market:
             return np.asarray(gain / (now + chance * rest) * weight(X_MD))
 
         x_D, _ = model.search_best(self.coordinates, worth, self.known.seeds(), rng)
+        self.best_gain = float(self.gain_of(x_D[None])[0][0])
         asked = Request(params=self.coordinates.values(x_D), fidelity=first, seed=spec.seed)
         return self._option(asked, None, None)
+
+    def _explored(self, number: int, rng: np.random.Generator) -> Candidate | None:
+        """The point farthest from all that was measured, where no other promises much.
+
+        Only where it can be had at a rung below full fidelity, and for every other new trial.
+        """
+        volume, lowest = self.known.volume(), self.spec.rungs[0]
+        if number % 2 or lowest == 1 or not self.best_gain < EXPLORE_BELOW * volume:
+            return None
+        X = self.coordinates.sample(rng, model.CANDIDATES)
+        apart = np.abs(X[:, None] - self.known.seen_ND[None])
+        choice = self.coordinates.is_choice_D
+        apart[..., choice] = apart[..., choice] > 0
+        x_D = X[int(np.argmax((apart**2).sum(axis=2).min(axis=1)))]
+        params = self.coordinates.values(x_D)
+        return self._option(
+            Request(params=params, fidelity=lowest, seed=self.spec.seed), None, None
+        )
 
     def _pioneer(self, waiting: Sequence[Candidate]) -> Candidate | None:
         """The waiting trial that is to be the first in full; None where one is, or on its way."""

@@ -3,11 +3,14 @@
 1. Each goal and each limited metric has a surface over parameters and fidelity
    (hpo/numerics/gaussian_process.py), fitted from the results of all rungs that have it: of a base
    alone only the early metrics.
-2. The front to beat is that of the trials measured at full fidelity, as the surfaces see them, and
-   of those under way, as if they came out as expected.
-3. Of any point: the expected gain in hypervolume at full fidelity, times the probability of keeping
-   the limits, and the probability that there is a gain (hpo/search/candidates.py weighs both by the
-   cost).
+2. The front to beat is that of the trials measured at full fidelity, and of those under way, as if
+   they came out as expected. Where the true values lie is uncertain, and so are the surfaces'
+   lengths and variances, so NUM_SAMPLES surfaces are drawn from their posterior, and from each of
+   them the front's true values.
+3. Of any point: the expected gain in hypervolume at full fidelity over each of these fronts, given
+   its values, in the mean (noisy expected hypervolume improvement, Daulton et al. 2021), times the
+   probability of keeping the limits, and the probability that there is a gain
+   (hpo/search/candidates.py weighs both by the cost).
 """
 
 from __future__ import annotations
@@ -17,11 +20,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
+from scipy.stats import qmc
 
 from hpo.numerics import gaussian_process, hypervolume_improvement, pareto
 from hpo.numerics.gaussian_process import Array, Points, Surface
 from hpo.search.unit_cube import Coordinates
+
+NUM_SAMPLES = 4
+"""Surfaces, and fronts, that a gain is averaged over; each takes the time of one."""
+
 
 CANDIDATES = 512
 """Points at random, and half as many near the front, from which the search for the best begins."""
@@ -78,6 +86,8 @@ class SurrogateModel:
     """Points measured at full fidelity or taken to be."""
     seen_ND: Array
     """Points of all results, and of those under way."""
+    samples: tuple[tuple[Surface, ...], ...]
+    """The goals' surfaces by other lengths and variances, drawn from their posterior."""
 
     @property
     def corner_G(self) -> Array:
@@ -123,6 +133,7 @@ class SurrogateModel:
             tuple(surface.believing(points) for surface in self.limits),
             np.vstack([self.full_FD, X_PD]),
             np.vstack([self.seen_ND, X_PD]),
+            tuple(tuple(each.believing(points) for each in goals) for goals in self.samples),
         )
 
     def seeds(self) -> Array:
@@ -136,19 +147,45 @@ class SurrogateModel:
 
     def gain(self) -> Callable[[Array], tuple[Array, Array]]:
         """A function of M points: expected gain within the limits, and the chance of one."""
-        corner = self.corner_G
+        corner, scale = self.corner_G, self.scale_G
         front = self.full_FD[self.chance(self.full_FD) > 0.5]
-        mean_FG = self.losses(front)[0] if len(front) else np.empty((0, len(self.goals)))
-        scale = self.scale_G
-        bounds = hypervolume_improvement.boxes(mean_FG / scale, corner / scale)
+        sampled = [
+            (surfaces, hypervolume_improvement.boxes(values_FG / scale, corner / scale))
+            for surfaces, values_FG in self._fronts(front)
+        ]
 
         def function(X_MD: Array) -> tuple[Array, Array]:
-            mean, sd = self.losses(X_MD)
-            gain, chance = hypervolume_improvement.expected_gain(mean / scale, sd / scale, bounds)
-            kept = self.chance(X_MD)
-            return gain * kept, chance * kept
+            points = Points(X_MD, np.zeros(len(X_MD)))
+            total = np.zeros((2, len(X_MD)))
+            for surfaces, bounds in sampled:
+                found = [surface.at(points) for surface in surfaces]
+                mean, sd = (np.stack(each, axis=1) / scale for each in zip(*found, strict=True))
+                total += hypervolume_improvement.expected_gain(mean, sd, bounds)
+            gain, chance = total * self.chance(X_MD) / len(sampled)
+            return gain, chance
 
         return function
+
+    def _fronts(self, front_FD: Array) -> list[tuple[tuple[Surface, ...], Array]]:
+        """Surfaces and the true values of the points F x G, drawn together."""
+        if not len(front_FD):
+            return [(goals, np.empty((0, len(goals)))) for goals in self.samples]
+        points, rng = Points(front_FD, np.zeros(len(front_FD))), np.random.default_rng(0)
+        found = []
+        for goals in self.samples:
+            values = [each.draw(points, rng.standard_normal(len(front_FD))) for each in goals]
+            known = [each.given(points, y) for each, y in zip(goals, values, strict=True)]
+            found.append((tuple(known), np.stack(values, axis=1)))
+        return found
+
+    def volume(self) -> float:
+        """What the points measured in full dominate, in the unit of gains."""
+        front = self.full_FD[self.chance(self.full_FD) > 0.5]
+        if not len(front):
+            return 0.0
+        return pareto.hypervolume(
+            self.losses(front)[0] / self.scale_G, self.corner_G / self.scale_G
+        )
 
 
 def search_best(
@@ -216,26 +253,35 @@ def compress_bad_outliers(results: Results) -> Results:
     return replace(results, loss_NG=drawn, loss_sem_NG=results.loss_sem_NG / (1 + past))
 
 
-def fit_hyperparameters(results: Results, space: Coordinates) -> list[Array]:
-    """Theta of each goal's and each limit's surface."""
+def fit_hyperparameters(results: Results, space: Coordinates) -> list[list[Array]]:
+    """Of each goal's and each limit's surface the most probable theta, then NUM_SAMPLES drawn."""
     thetas = []
-    for points, y, sem in _columns(results):
+    for column, (points, y, sem) in enumerate(_columns(results)):
         centre, spread = gaussian_process.standardised(y)
-        thetas.append(
-            gaussian_process.learn(points, space.is_choice_D, (y - centre) / spread, sem / spread)
-        )
+        known = points, space.is_choice_D, (y - centre) / spread, sem / spread
+        mode = gaussian_process.learn(*known)
+        sobol = qmc.Sobol(len(mode), scramble=True, rng=np.random.default_rng(column))
+        normal = ndtri(sobol.random(NUM_SAMPLES))
+        thetas.append([mode, *gaussian_process.theta_draws(mode, *known, normal)])
     return thetas
 
 
-def fit(results: Results, space: Coordinates, thetas: Sequence[Array]) -> SurrogateModel:
+def fit(results: Results, space: Coordinates, thetas: Sequence[Sequence[Array]]) -> SurrogateModel:
     """What is believed after these results."""
     surfaces = [
-        gaussian_process.condition(points, space.is_choice_D, y, sem, theta)
-        for (points, y, sem), theta in zip(_columns(results), thetas, strict=True)
+        [
+            gaussian_process.condition(points, space.is_choice_D, y, sem, theta)
+            for theta in (every if column < results.loss_NG.shape[1] else every[:1])
+        ]
+        for column, ((points, y, sem), every) in enumerate(
+            zip(_columns(results), thetas, strict=True)
+        )
     ]
     G = results.loss_NG.shape[1]
+    modes = [each[0] for each in surfaces]
     full = results.X_ND[results.u_N == 0]
-    return SurrogateModel(space, tuple(surfaces[:G]), tuple(surfaces[G:]), full, results.X_ND)
+    samples = tuple(zip(*(each[1:] for each in surfaces[:G]), strict=True))
+    return SurrogateModel(space, tuple(modes[:G]), tuple(modes[G:]), full, results.X_ND, samples)
 
 
 def _columns(results: Results) -> list[tuple[Points, Array, Array]]:

@@ -75,6 +75,7 @@ class PlasticitySampler(BaseSampler):
             goals=tuple(_goal(place, way) for place, way in enumerate(study.directions)),
             limits=tuple(Limit(metric=_limit(name), high=0.0) for name in limits),
             trials=trial.number + 1,
+            replicate_share=0.0,
             seed=self.seed,
         )
         known = [_known(each, codes) for each in trials]

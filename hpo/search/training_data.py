@@ -57,7 +57,7 @@ class TrainingData:
         self.coordinates = Coordinates(spec.space)
         self.rows: dict[tuple[int, int], Row] = {}
         self.kept: dict[int, list[Row]] = {}
-        self.thetas: dict[int, list[Array]] = {}
+        self.thetas: dict[int, list[list[Array]]] = {}
 
     def beliefs(self, ledger: History) -> SurrogateModel | None:
         """What is believed; None with fewer than two whole results.

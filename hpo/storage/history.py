@@ -50,7 +50,8 @@ def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:
         step = attrs.get("step_cost", attrs.get("cost", {}))
         order = attrs.get("order", number)
         last, metrics = asks[-1], attrs.get("metrics", {})
-        answers.append(Answer(last.fidelity, order, metrics, step, last.base_only))
+        scores = attrs.get("row_scores", {})
+        answers.append(Answer(last.fidelity, order, metrics, step, last.base_only, scores))
     baseline, point = attrs.get("baseline"), attrs.get("point")
     kind: Any = "searched" if attrs.get("replicate_of") is None else "repeated"
     # Confirmations may be before planned trials that were added later, so names decide.

@@ -317,7 +317,7 @@ def _search_data(spec: StudySpec) -> dict[str, Any]:
         found["finetune_at_rungs"] = spec.finetune_at_rungs
     if spec.priors:
         found["priors"] = {path: [prior.centre, prior.width] for path, prior in spec.priors.items()}
-    if spec.replicate_share:
+    if spec.replicate_share:  # records from before it was the default lack it
         found["replicate_share"] = spec.replicate_share
     return found
 
@@ -412,6 +412,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         point=attrs.get("point"),
         metrics=attrs.get("metrics", {}),
         curves=attrs.get("curves", {}),
+        row_scores=attrs.get("row_scores", {}),
         cost=attrs.get("cost", {}),
         failure=attrs.get("failure"),
         notes=attrs.get("notes", []),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from objectives import row_errors
 from objectives.data import tokenize
 from objectives.data.token_dataset import TokenDataset
 from objectives.pretraining.checkpoints import BaseModel
@@ -20,8 +21,8 @@ Scored = tuple[PretrainJob, BaseModel]
 
 def base_losses(
     program: LaneModel, bases: Sequence[Scored], corpus: TokenDataset, runtime: Runtime
-) -> list[dict[str, float]]:
-    """Nats a token by the names of `measured.LOSSES`; one a base, in order.
+) -> list[tuple[dict[str, float], list[float]]]:
+    """Nats a token by the names of `measured.LOSSES`, and the base loss by sequence; one a base.
 
     Raises:
         MemoryError: a single base does not fit.
@@ -39,15 +40,19 @@ def base_losses(
         for name, (split, tokens) in sizes.items()
         if tokens
     }
-    found: list[dict[str, float]] = []
+    found: list[tuple[dict[str, float], list[float]]] = []
 
     def score(some: Sequence[Scored]) -> None:
         stacked = batch.stack([base.params for _, base in some])
         lanes = evaluation.Lanes(program, {name: p.to(device) for name, p in stacked.items()})
-        losses = {name: evaluation.mean_loss(lanes, ids) for name, ids in samples.items()}
+        scored = {name: evaluation.sequence_losses(lanes, ids) for name, ids in samples.items()}
+        rows_GN = scored["base_loss"][1]
         second = _second_losses(lanes, [job for job, _ in some])
         found.extend(
-            {name: float(loss_G[lane]) for name, loss_G in losses.items()} | second[lane]
+            (
+                {name: float(loss_G[lane]) for name, (loss_G, _) in scored.items()} | second[lane],
+                row_errors.grouped(rows_GN[lane]),
+            )
             for lane in range(len(some))
         )
 

@@ -47,6 +47,10 @@ class Outcome:
     loss_after: list[float] = field(default_factory=list)
     base_loss_after: list[float] = field(default_factory=list)
     """Nats a token on the pretraining sample, if one was given; one a seed."""
+    rows_before: str = ""
+    """The base's score on each test row in order, "1" where it is right, else "0"."""
+    rows_after: list[str] = field(default_factory=list)
+    """The same after fine-tuning; one a seed."""
     curve: Curve = field(default_factory=list)
     """[step, training loss], mean over seeds."""
     stages: list[str] = field(default_factory=list)
@@ -130,10 +134,12 @@ class Finetuner:
         width = max(1, (self.trainer.runtime.most_lanes) // len(self.seeds))
         for start in range(0, len(tried), width):
             members = range(start, min(start + width, len(tried)))
-            before, loss = evaluation.task_scores(self.trainer.plain_lanes(members), task)
-            for row, base in enumerate(members):
+            scored = evaluation.task_scores(self.trainer.plain_lanes(members), task)
+            for lane, base in enumerate(members):
                 lr = chosen_rate(tried[base]) if base in best else math.nan
-                outcomes.append(Outcome(lr, tried[base], float(before[row]), float(loss[row])))
+                before, loss = float(scored.score_K[lane]), float(scored.loss_K[lane])
+                rows = row_text(scored.right_KN[lane])
+                outcomes.append(Outcome(lr, tried[base], before, loss, rows_before=rows))
             alive = [base for base in members if base in best]
             if alive:
                 self._score_after(task, {base: best[base] for base in alive}, outcomes, sample)
@@ -150,16 +156,24 @@ class Finetuner:
         params = [each for one in tuned.values() for each in one.params]
         scored = self.trainer.tuned_lanes(list(tuned), params)
         shape = (len(tuned), len(self.seeds))
-        score, loss = (each.reshape(shape) for each in evaluation.task_scores(scored, task))
+        found = evaluation.task_scores(scored, task)
+        score, loss = found.score_K.reshape(shape), found.loss_K.reshape(shape)
+        rows = np.array([row_text(right_N) for right_N in found.right_KN]).reshape(shape)
         for row, (base, one) in enumerate(tuned.items()):
             outcome = outcomes[base]
             outcome.after, outcome.loss_after = score[row].tolist(), loss[row].tolist()
+            outcome.rows_after = rows[row].tolist()
             outcome.curve = curve(np.mean(one.losses, axis=0), CURVE_POINTS)
             outcome.stages = list(one.stages)
         if sample is not None:
             kept = evaluation.mean_loss(scored, sample).reshape(shape)
             for row, base in enumerate(tuned):
                 outcomes[base].base_loss_after = kept[row].tolist()
+
+
+def row_text(right_N: NDArray[np.bool_]) -> str:
+    """Right and wrong rows as "1" and "0"."""
+    return "".join(np.where(right_N, "1", "0"))
 
 
 def finetuning_seeds(fine: Finetune, seed: int) -> list[int]:

@@ -44,17 +44,37 @@ class Lanes:
         return next(iter(self.params.values())).device
 
 
+@dataclass(frozen=True)
+class TaskScores:
+    """A task's scores on its test rows."""
+
+    score_K: NDArray[np.float64]
+    """The task's metric in [0, 1]."""
+    loss_K: NDArray[np.float64]
+    """Nats a completion token."""
+    right_KN: NDArray[np.bool_]
+    """Whether each row is right; `score_K` is its mean."""
+
+
 def mean_loss(lanes: Lanes, ids_NT1: NDArray[np.int64]) -> NDArray[np.float64]:
     """Nats a token over the sequences; [K]."""
+    return sequence_losses(lanes, ids_NT1)[0]
+
+
+def sequence_losses(
+    lanes: Lanes, ids_NT1: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nats a token over all sequences, [K], and over each, [K, N]."""
     nats = [
         lanes.program.scores(
             lanes.params, lanes.frozen, TokenBatch(torch.from_numpy(rows).to(lanes.device))
         )[0]
         for rows in (ids_NT1[start : start + ROWS] for start in range(0, len(ids_NT1), ROWS))
     ]
-    total_K: NDArray[np.float64] = torch.cat(nats, 1).double().sum(1).cpu().numpy()
-    per_token: NDArray[np.float64] = total_K / ids_NT1[:, 1:].size
-    return per_token
+    nats_KN = torch.cat(nats, 1).double()
+    total_K: NDArray[np.float64] = nats_KN.sum(1).cpu().numpy()
+    each_KN: NDArray[np.float64] = nats_KN.cpu().numpy() / (ids_NT1.shape[1] - 1)
+    return total_K / ids_NT1[:, 1:].size, each_KN
 
 
 def completion_loss(lanes: Lanes, rows: Encoded) -> NDArray[np.float64]:
@@ -64,17 +84,19 @@ def completion_loss(lanes: Lanes, rows: Encoded) -> NDArray[np.float64]:
     return loss_K
 
 
-def task_scores(lanes: Lanes, task: Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The task's metric in [0, 1] and nats a completion token, on its test rows; [K] each."""
+def task_scores(lanes: Lanes, task: Task) -> TaskScores:
+    """The task's metric and completion loss on its test rows."""
     if task.choices is None:
         nats_KN, hits_KN = _scores(lanes, task.test)
-        return hits_KN.mean(1), nats_KN.sum(1) / task.test.weights.sum()
+        loss_K = nats_KN.sum(1) / task.test.weights.sum()
+        return TaskScores(hits_KN.mean(1), loss_K, hits_KN)
     labels = len(task.choices.ids) // len(task.answers)
     nats_KNL = _scores(lanes, task.choices, prefix_group_size=labels)[0]
     nats_KNL = nats_KNL.reshape(len(nats_KNL), len(task.answers), labels)
     right = nats_KNL.argmin(2) == task.answers
     own = np.take_along_axis(nats_KNL, task.answers[None, :, None], axis=2)
-    return right.mean(1), own.sum((1, 2)) / task.test.weights.sum()
+    loss_K = own.sum((1, 2)) / task.test.weights.sum()
+    return TaskScores(right.mean(1), loss_K, right)
 
 
 def _scores(

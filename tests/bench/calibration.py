@@ -10,6 +10,15 @@ gives to all points alike. Then seeds are repeated by one of four policies:
 - all: every setting at three seeds;
 - asked: REPLICATES times the trial that `hpo.front.reevaluation.next_replicate` names.
 
+So far noise is Gaussian and equal. Three more kinds of study, in which it is not as the model has
+it, repeat as "asked" does:
+
+- unequal: its standard deviation differs from setting to setting, by a factor of about 1.6;
+- heavy: it has Student's distribution with 3 degrees of freedom, of the same variance;
+- rungs: settings were measured at a third of the fidelity too, with a deviation that is smooth in
+  the params, and as many others at that fidelity only; of a run's noise 0.9 is its own, alike at
+  both fidelities.
+
 Membership is held against the truth: no other setting of the study has both true losses smaller (or
 one, and the other equal). Reported is what `hpo.front.front.front` reports. Volumes are shares of
 the problem's exact front's, under one reference a problem. "naive" is what is observed: the
@@ -22,6 +31,7 @@ of one policy are not.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,10 +39,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.core.goals import Goal
-from hpo.core.trial import Run, Trial
-from hpo.front.front import Front, central, front, volume
+from hpo.core.trial import Run, Rung, Trial
+from hpo.front.front import Front, front
 from hpo.front.losses import losses
 from hpo.front.reevaluation import next_replicate
+from hpo.front.reporting import central, volume
 from hpo.numerics import pareto
 from tests.bench.figures import Figure, Options, mean_of
 
@@ -53,6 +64,10 @@ chosen."""
 
 NOISES = (0.05, 0.15)
 """Standard deviation against the exact front's range in each goal."""
+
+
+LOW, OWN_NOISE = 1 / 3, 0.9
+"""A rung's fidelity, and the correlation of a run's noise there with that in full."""
 
 
 GOALS = (Goal(metric="first", direction="down"), Goal(metric="second", direction="down"))
@@ -98,15 +113,17 @@ def run(options: Options) -> dict[str, Figure]:
     """All studies."""
     repeats = options.repeats or (1 if options.quick else REPEATS)
     found: dict[str, list[Outcome]] = {name: [] for name in options.picked(list(POLICIES))}
+    first = FRESH + options.first_seed
     for policy, outcomes in found.items():
         for place, problem in enumerate(PROBLEMS.values()):
             for noise in NOISES:
                 outcomes += [
-                    outcome(problem, noise, policy, seed=[place, int(100 * noise), FRESH + repeat])
-                    for repeat in range(repeats)
+                    outcome(problem, noise, policy, seed=[place, int(100 * noise), seed])
+                    for seed in range(first, first + repeats)
                 ]
         options.say(f"{policy}: {len(outcomes)} studies")
-    every = [outcome for outcomes in found.values() for outcome in outcomes]
+    every = [each for name, some in found.items() if name not in KINDS for each in some]
+    every = every or [each for some in found.values() for each in some]
     figures = {"studies": Figure(value=len(every), unit="studies")}
     figures |= _promised(every, options.speed_goal) | _beside(every)
     for side in ("", "naive."):
@@ -114,7 +131,8 @@ def run(options: Options) -> dict[str, Figure]:
             name = f"{side}belong_of_{100 * low:.0f}_to_{100 * high:.0f}"
             figures[name] = _belonging(every, low, high, naive=bool(side))
     for policy, outcomes in found.items():
-        some = _promised(outcomes, lambda goal: None)
+        kind = policy if policy in KINDS else None
+        some = _promised(outcomes, options.speed_goal if kind else lambda goal: None)
         figures |= {f"{policy}.{name}": figure for name, figure in some.items()}
     return figures
 
@@ -171,7 +189,8 @@ def _pooled(masks: Sequence[pareto.Mask]) -> Figure:
 
 def outcome(problem: Problem, noise: float, policy: str, seed: Sequence[int]) -> Outcome:
     """A study of this kind, and what is said of it beside what is true."""
-    study = _Study(problem, noise, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    study = KINDS.get(policy, _Study)(problem, noise, rng)
     POLICIES[policy](study)
     run = study.run()
     said = front(run)
@@ -234,7 +253,7 @@ class _Study:
         """One more trial; a part of its noise, in some studies, is the seed's alone."""
         if seed not in self.shifts:
             self.shifts[seed] = self.rng.normal(0, self.noise_2) * self.shared
-        off = self.shifts[seed] + self.rng.normal(0, self.noise_2)
+        off = self.shifts[seed] + self.noise_2 * self.noise(x)
         first, second = self.problem.losses(x[None])[0] + off
         self.trials.append(
             Trial(
@@ -246,6 +265,10 @@ class _Study:
                 replicate_of=replicate_of,
             )
         )
+
+    def noise(self, x: Array) -> Array:
+        """Of one trial, in standard deviations."""
+        return self.rng.standard_normal(2)
 
     def x(self) -> Array:
         """Params, trials x params."""
@@ -264,6 +287,51 @@ class _Study:
             planned=len(self.trials), space={f"x{place}": cube for place in range(NUM_PARAMS)},
             reproduce={},
         )  # fmt: skip
+
+
+class _Unequal(_Study):
+    def noise(self, x: Array) -> Array:
+        return np.asarray(math.exp(0.5 * math.sin(9 * x.sum())) * self.rng.standard_normal(2))
+
+
+class _Heavy(_Study):
+    def noise(self, x: Array) -> Array:
+        return np.asarray(self.rng.standard_t(3, 2) / math.sqrt(3))
+
+
+class _Rungs(_Study):
+    """Twice as many settings at the rung, of which the best went on."""
+
+    def __init__(self, problem: Problem, noise: float, rng: np.random.Generator) -> None:
+        super().__init__(problem, noise, rng)
+        low = [self._low(trial) for trial in self.trials]
+        self.trials = [
+            replace(trial, rungs=[rung]) for trial, rung in zip(self.trials, low, strict=True)
+        ]
+        full = len(self.trials)
+        for number in range(full, 2 * full):
+            x = rng.random(NUM_PARAMS)
+            values = self._values(x, rng.standard_normal(2))
+            self.trials.append(
+                Trial(
+                    number=number, state="pruned", fidelity=LOW,
+                    params={f"x{place}": float(value) for place, value in enumerate(x)},
+                    metrics=dict(zip(("first", "second"), values, strict=True)),
+                )
+            )  # fmt: skip
+
+    def _low(self, trial: Trial) -> Rung:
+        x = np.array(list(trial.params.values()), dtype=float)
+        true = self.problem.losses(x[None])[0]
+        own = (np.array([trial.metrics["first"], trial.metrics["second"]]) - true) / self.noise_2
+        mixed = OWN_NOISE * own + math.sqrt(1 - OWN_NOISE**2) * self.rng.standard_normal(2)
+        values = self._values(x, mixed)
+        return Rung(fidelity=LOW, metrics=dict(zip(("first", "second"), values, strict=True)))
+
+    def _values(self, x: Array, noise: Array) -> list[float]:
+        waves = np.array([math.sin(3 * x[0] + x[1]), math.cos(2 * x[1] - x[2])])
+        true = self.problem.losses(x[None])[0]
+        return [float(each) for each in true + 0.2 + 0.2 * waves + self.noise_2 * noise]
 
 
 def _repeat_few(study: _Study) -> None:
@@ -337,4 +405,11 @@ POLICIES: dict[str, Callable[[_Study], None]] = {
     "some": _repeat_some,
     "all": _repeat_all,
     "asked": _repeat_asked,
+    "unequal": _repeat_asked,
+    "heavy": _repeat_asked,
+    "rungs": _repeat_asked,
 }
+
+
+KINDS: dict[str, type[_Study]] = {"unequal": _Unequal, "heavy": _Heavy, "rungs": _Rungs}
+"""Policy -> studies whose noise is not as the model has it."""

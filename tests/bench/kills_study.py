@@ -46,4 +46,5 @@ STUDY = StudySpec(
     ),
     trials=12,
     wave=4,
+    replicate_share=0.0,
 )

@@ -161,6 +161,7 @@ def _spec(
         trials=60 if options.quick else 1000,
         budget_s=seconds,
         wave=WAVE,
+        replicate_share=0.0,
         seed=seed,
         **changes,  # type: ignore[arg-type]
     )

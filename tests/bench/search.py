@@ -1,15 +1,18 @@
 """Searches against each other: relative hypervolume over what they have spent.
 
-This project with rungs (1/9, 1/3, 1), one question at a time as the peers ask; Optuna's default
-(TPE), its GPSampler and NSGA-II at full fidelity; Syne Tune's MOASHA with the same rungs, where it
-is installed. All spend up to 24 full evaluations; what is stopped early counts with the share that
-it took. Of each the front it reports at 25, 50, 75 and 100 % is worth what the true values of its
-points dominate, over the exact front's volume.
+This project with rungs (1/9, 1/3, 1), one question at a time as the peers ask, and without;
+Optuna's default (TPE), its GPSampler (with its 10 start-up points, and with 4) and NSGA-II at full
+fidelity; Syne Tune's MOASHA with the same rungs, where it is installed. All spend up to 24 full
+evaluations; what is stopped early counts with the share that it took. Of each the front it reports
+at 25, 50, 75 and 100 % is worth what the true values of its points dominate, over the exact front's
+volume.
 
 Reported is what a user sees: here `hpo.front.front.front`, so under noise the points whose
 membership is probable enough, at their expected values; of the peers what is non-dominated as
 observed. Under noise `ours` may spend REPLICATE_SHARE of the budget on repeating trials at other
 seeds.
+
+`measured` is what all points that were measured in full are worth in truth, whatever is reported.
 
 Under noise also: by how many points of that volume the reported values overstate the true ones, and
 the share of reported points that no other point measured in full dominates in truth.
@@ -49,6 +52,10 @@ RUNGS = (1 / 9, 1 / 3, 1.0)
 
 
 REPLICATE_SHARE = 0.2
+
+
+CORRELATION = 0.9
+"""Of a run's noise between its rungs."""
 
 
 MOST_OVERSTATED, LEAST_TRUE = "<= 3", ">= 0.85"
@@ -110,6 +117,8 @@ def _figures(
         found[f"{key}.at_{share:.0%}".rstrip("%")] = figures.mean_of(
             values, "of best", at_half if share == 0.5 else None
         )
+    all_ = [problem.share(problem.values(each[-1].others, 1.0)) for each in fronts]
+    found[f"{key}.measured"] = figures.mean_of(all_, "of best")
     if noise:
         last = [each[-1] for each in fronts]
         overstated = [_overstated(name, each) for each in last]
@@ -133,9 +142,22 @@ def _true(name: str, front: Reported) -> float:
 
 def ours(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
     """With rungs, until the budget is spent; under noise with repetitions."""
-    objective = Analytic(name=name, noise=noise, draw=seed)
+    objective = Analytic(name=name, noise=noise, draw=seed, correlation=CORRELATION)
     spec = replace(
         analytic_study(objective, seed, budget), replicate_share=REPLICATE_SHARE if noise else 0.0
+    )
+    controller = Controller(spec, "sqlite://")
+    controller.run()
+    return [reported_at(spec, controller.record.history, share * budget) for share in SHARES]
+
+
+def ours_without_rungs(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
+    """The same at full fidelity alone."""
+    objective = Analytic(name=name, noise=noise, draw=seed)
+    spec = replace(
+        analytic_study(objective, seed, budget),
+        rungs=(1.0,),
+        replicate_share=REPLICATE_SHARE if noise else 0.0,
     )
     controller = Controller(spec, "sqlite://")
     controller.run()
@@ -153,6 +175,7 @@ def analytic_study(objective: Analytic, seed: int, budget: float) -> StudySpec:
         budget_s=budget,
         wave=1,
         rungs=RUNGS,
+        replicate_share=0.0,
         seed=seed,
     )
 
@@ -225,6 +248,10 @@ def syne_tune(name: str, noise: float, seed: int, budget: float) -> list[Reporte
 SEARCHES: dict[str, Search] = {
     "ours": ours,
     "optuna_default": peer(lambda seed: optuna.samplers.TPESampler(seed=seed)),
+    "ours_without_rungs": ours_without_rungs,
     "optuna_gp": peer(lambda seed: optuna.samplers.GPSampler(seed=seed)),
+    "optuna_gp_4_start_ups": peer(
+        lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=4)
+    ),
     "optuna_nsga2": peer(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=8)),
 }

@@ -28,6 +28,10 @@ Array = npt.NDArray[np.float64]
 GOALS = ("first", "second")
 
 
+MOVED = 0.4
+"""Where the front of the moved problems is in all parameters but the first."""
+
+
 def branin_currin(X: Array, s: float) -> Array:
     x, y = 15 * X[:, 0] - 5, 15 * X[:, 1]
     b = 5.1 / (4 * math.pi**2) - 0.01 * (1 - s)
@@ -57,6 +61,18 @@ def zdt1(X: Array, s: float) -> Array:
 
 def zdt3(X: Array, s: float) -> Array:
     g = 1 + 9 * X[:, 1:].mean(axis=1)
+    second = g - np.sqrt(X[:, 0] * g) - X[:, 0] * np.sin(10 * math.pi * X[:, 0])
+    return np.stack([X[:, 0], second], axis=1) + _deviation(X, s)
+
+
+def zdt1_moved(X: Array, s: float) -> Array:
+    """ZDT1 whose front is inside of the cube: at a corner a model that extrapolates is lucky."""
+    g = 1 + 9 * (((X[:, 1:] - MOVED) / 0.6) ** 2).mean(axis=1)
+    return np.stack([X[:, 0], g - np.sqrt(X[:, 0] * g)], axis=1) + _deviation(X, s)
+
+
+def zdt3_moved(X: Array, s: float) -> Array:
+    g = 1 + 9 * (((X[:, 1:] - MOVED) / 0.6) ** 2).mean(axis=1)
     second = g - np.sqrt(X[:, 0] * g) - X[:, 0] * np.sin(10 * math.pi * X[:, 0])
     return np.stack([X[:, 0], second], axis=1) + _deviation(X, s)
 
@@ -110,6 +126,8 @@ PROBLEMS = {
     "park": Problem(park, 4, (0.0, 0.0), 0.08551927363087991),
     "zdt1": Problem(zdt1, 6, (1.1, 1.1), _front(zdt1, 0.0)),
     "zdt3": Problem(zdt3, 6, (1.1, 1.1), _front(zdt3, 0.0)),
+    "zdt1-moved": Problem(zdt1_moved, 6, (1.1, 1.1), _front(zdt1_moved, MOVED)),
+    "zdt3-moved": Problem(zdt3_moved, 6, (1.1, 1.1), _front(zdt3_moved, MOVED)),
     "dtlz2": Problem(dtlz2, 6, (1.1, 1.1), _front(dtlz2, 0.5)),
 }
 
@@ -135,6 +153,8 @@ class Analytic:
     """Standard deviation of each goal at every fidelity."""
     draw: int = 0
     """Which noise."""
+    correlation: float = 0.0
+    """Of a run's noise between its fidelities, which share seed, data and trajectory."""
     finetuning: float = 0.0
     """What the second goal costs at any fidelity, on top of the horizon's 1; without, both come at
     once."""
@@ -183,7 +203,10 @@ class Analytic:
         digest = hashlib.sha256(f"{key} {fidelity} {self.draw}".encode()).digest()
         rng = np.random.default_rng(list(digest))
         values = problem.values(problem.points([params]), fidelity)[0]
-        values = values + self.noise * rng.standard_normal(2)
+        shared = hashlib.sha256(f"{key} {self.draw}".encode()).digest()
+        own = np.random.default_rng(list(shared)).standard_normal(2)
+        fresh = math.sqrt(1 - self.correlation) * rng.standard_normal(2)
+        values = values + self.noise * (math.sqrt(self.correlation) * own + fresh)
         reused = min(fidelity, self.reached.get(key, 0.0))
         self.reached[key] = max(fidelity, self.reached.get(key, 0.0))
         metrics = dict(zip(GOALS, map(float, values), strict=True))

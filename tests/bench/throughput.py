@@ -155,6 +155,7 @@ def analytic(trials: int, sampler: Sampler, parameters: int, objective: Any) -> 
         goals=tuple(Goal(metric=metric, direction="down") for metric in GOALS),
         trials=trials,
         wave=1,
+        replicate_share=0.0,
         sampler=sampler,
     )
 

@@ -58,6 +58,7 @@ class ToyResult:
     failure: str | None = None
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    row_scores: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class ToyObjective:
     """What each trial says it cost."""
     extra: Params = field(default_factory=dict)
     """Metrics that replace or join the measured ones; None takes one away."""
+    rows: bool = False
+    """Whether it gives its scores row by row."""
     before: Callable[[Sequence[Request]], None] = lambda requests: None
     """Called before each batch."""
     halfway: Callable[[], None] = lambda: None
@@ -161,6 +164,7 @@ class ToyObjective:
             cost=cost,
             notes=["many layers"] if layers > 4 else [],
             labels=["deep"] if layers > 4 else [],
+            row_scores={"gain": [[gain - 0.1, gain + 0.1]]} if self.rows else {},
         )
 
 
@@ -174,6 +178,7 @@ def spec(**fields: Any) -> StudySpec:
         "baselines": BASELINES,
         "trials": 8,
         "wave": 3,
+        "replicate_share": 0.0,
     }
     return StudySpec(**(defaults | fields))
 

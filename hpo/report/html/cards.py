@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,13 +111,13 @@ def _score(run: Run, line: Line, metric: str) -> Score:
     value = metrics.measured(line.trial, metric)
     if metric not in line.differences:
         return Score(metric=metric, value=value, change="", way="", sure="")
-    difference, error = line.differences[metric]
+    found = line.differences[metric]
     sign = next((goal.sign for goal in run.goals if goal.metric == metric), 0)
     ways = {-1: "better", 0: "", 1: "worse"}
     return Score(
         metric=metric,
         value=value,
-        change=format.with_sem(difference, error, signed=True),
-        way=ways[int(sign * ((difference > 0) - (difference < 0)))],
-        sure=findings.verdict(difference, error) if error > 0 else "",
+        change=format.with_sem(found.value, found.error, signed=True),
+        way=ways[int(sign * ((found.value > 0) - (found.value < 0)))],
+        sure="" if math.isnan(found.error) else findings.verdict(found),
     )

@@ -73,12 +73,16 @@ def curves(run: Run, name: str, most: int | None) -> dict[str, Any]:
 def columns(results: Results) -> dict[str, list[float | None]]:
     """Metric -> a value a trial; standard errors as NAME_sem; parameters that are numbers.
 
-    Of a point that was repeated these are the means and errors over its seeds.
+    Of a point that was repeated these are the means and errors over its seeds. Errors are over test
+    rows too, where they are known.
     """
     run, trials = results.run, figure_data.joined(results)
     names = metrics.metric_names(run)
-    stored = [name for metric in names for name in (metric, f"{metric}_sem")]
-    found = {name: [_rounded(trial.metrics.get(name)) for trial in trials] for name in stored}
+    found = {name: [_rounded(trial.metrics.get(name)) for trial in trials] for name in names}
+    found |= {
+        f"{name}_sem": [_rounded(metrics.level_sem(trial, name)) for trial in trials]
+        for name in names
+    }
     found |= {path: [_rounded(t.params.get(path)) for t in run.trials] for path in numeric(run)}
     return {
         name: column for name, column in found.items() if any(each is not None for each in column)

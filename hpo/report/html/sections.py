@@ -75,8 +75,7 @@ def _front_note(results: Results) -> str:
     limits = "".join(f"Limit: {format.bounds(limit)}. " for limit in run.limits)
     missing = figure_data.front_data(results, *figure_data.plane(run)).missing
     left = f" Without both numbers: {_numbers(missing, 20)}." if missing else ""
-    source = "fine-tuning seeds" if found.draws is None else "pretraining seeds, pooled"
-    bars = f"Bars are one standard error over {source}."
+    bars = f"Bars: {findings.error_source(results)}."
     if found.draws is not None:
         bars += " Beside a point of the front: the probability that it belongs there."
     return (
@@ -158,6 +157,11 @@ def _parameters(results: Results, figures: Figures) -> Section:
         "slices": slices[:most],
         "more_slices": slices[most:],
         "importance": figures.of("importance"),
+        "chance": " and ".join(
+            f"{each.chance:.2f} for {each.goal.metric}"
+            for each in results.importances
+            if each.shares
+        ),
         "few": [
             f"Importance for {each.goal.metric} needs {FEWEST} measured settings inside the "
             f"space; there are {each.num_settings}."

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from hpo.core import format, metrics
 from hpo.core.goals import Goal
-from hpo.core.metrics import sem
+from hpo.core.metrics import level_sem
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
 from hpo.report import findings
@@ -277,7 +277,7 @@ def _finite(trial: Trial, metric: str) -> bool:
 
 
 def _error(trial: Trial, metric: str) -> float | None:
-    return _finite_or_none(sem(trial, metric))
+    return _finite_or_none(level_sem(trial, metric))
 
 
 def _finite_or_none(value: float) -> float | None:

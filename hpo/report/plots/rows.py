@@ -65,7 +65,13 @@ def interaction_rows(data: Interaction) -> Rows:
 def importance_rows(found: Sequence[Importance]) -> Rows:
     """A row a goal and parameter."""
     return [
-        {"goal": each.goal.metric, "param": path, "share": share, "settings": each.num_settings}
+        {
+            "goal": each.goal.metric,
+            "param": path,
+            "share": share,
+            "chance": each.chance,
+            "settings": each.num_settings,
+        }
         for each in found
         for path, share in each.shares.items()
     ]

@@ -70,6 +70,7 @@ def spec(folder: Path) -> StudySpec:
         },
         trials=6,
         wave=3,
+        replicate_share=0.0,
         sampler="random",
     )
 

@@ -137,9 +137,28 @@ def test_importance_finds_the_parameter_that_matters() -> None:
     assert next(iter(base_loss.shares)) == "a"
     assert next(iter(gain.shares)) == "b"
     assert sum(gain.shares.values()) == pytest.approx(1)
+    assert gain.shares["b"] > gain.chance
     few = importances(toy.run(trials[: FEWEST - 1], space=space))
     assert [(each.shares, each.num_settings) for each in few] == [({}, FEWEST - 1)] * 2
     assert importances(toy.run(trials, space={})) == ()
+
+
+def test_importance_of_pure_noise_is_what_chance_gives() -> None:
+    """20 settings, 3 parameters: some share is always large."""
+    space = {name: {"kind": "float", "low": 0.0, "high": 1.0, "log": False} for name in "abc"}
+    beyond, largest = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        trials = [
+            toy.trial(n, float(rng.normal()), float(rng.normal()),
+                      params={name: float(rng.uniform()) for name in "abc"})
+            for n in range(20)
+        ]  # fmt: skip
+        for each in importances(toy.run(trials, space=space)):
+            largest.append(max(each.shares.values()))
+            beyond.append(largest[-1] > each.chance)
+    assert np.mean(largest) > 0.5
+    assert np.mean(beyond) < 0.3
 
 
 def test_hostile_options_are_escaped_in_drawings() -> None:

@@ -35,6 +35,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "confirmed": {"grid": GRID, "replicates": 2, "trials": 11, "confirm": 2},
     "repeated": {"replicate_share": 0.4, "trials": 14},
     "rungs": {"rungs": (1 / 9, 1 / 3, 1.0), "trials": 14, "replicate_share": 0.2, "confirm": 1},
+    "rows": {"objective": ToyObjective(rows=True, fails_above_lr=0.02), "rungs": (0.25, 1.0)},
     "failing": {"objective": ToyObjective(fails_above_lr=0.02), "rungs": (0.25, 1.0)},
     "limits": {"limits": (Limit(metric="gain", low=0.3),), "confirm": 1, "trials": 10},
 }
@@ -72,6 +73,7 @@ def test_the_controllers_picture_is_the_record_at_every_wave_and_when_read_again
     assert_same_picture(study, controller.record.history, recorded)
     again = ledger.read(controller.record.study.get_trials(), study)
     assert again.entries == controller.record.history.entries
+    assert (name == "rows") == any(trial.row_scores for trial in recorded.trials)
 
 
 def test_a_grid_at_several_seeds_is_confirmed_once_a_setting() -> None:

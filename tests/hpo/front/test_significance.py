@@ -12,10 +12,23 @@ from scipy.stats import norm
 from hpo.analysis.run_comparison import hypervolume_difference
 from hpo.core.goals import Goal, Limit
 from hpo.core.trial import Run
-from hpo.front import front as scoring
-from hpo.front.front import REPORTED_LEAST, REPORTED_SHARE, front
+from hpo.front import true_values
+from hpo.front.front import front
 from hpo.front.reevaluation import _gains, next_replicate
-from hpo.front.significance import differences, from_baselines, holm, significantly_better
+from hpo.front.reporting import (
+    ADDED_LEAST,
+    REPORTED_LEAST,
+    REPORTED_SHARE,
+    volume,
+    with_volume,
+)
+from hpo.front.significance import (
+    differences,
+    from_baselines,
+    holm,
+    significantly_better,
+    two_sided,
+)
 from hpo.numerics import pareto
 from tests.hpo import noisy, toy
 
@@ -139,7 +152,7 @@ def test_points_beyond_the_models_size_keep_what_was_observed(
 ) -> None:
     run = noisy.curve(noise=0.1)
     whole = front(run)
-    monkeypatch.setattr(scoring, "MODELLED_POINTS", 8)
+    monkeypatch.setattr(true_values, "MODELLED_POINTS", 8)
     found = front(run)
     assert found.draws is not None
     fixed = np.flatnonzero(np.ptp(found.draws, axis=0).max(axis=1) == 0)
@@ -260,6 +273,58 @@ def test_repeating_what_is_asked_for_settles_the_front() -> None:
                             replicate_of=asked)  # fmt: skip
         run = dataclasses.replace(run, trials=[*run.trials, trial])
     assert open_points(run) < 0.85 * before
+
+
+def test_a_tail_is_that_of_a_mixture_over_uncertain_variances() -> None:
+    """Normal tails of the standard deviation of draws are too light just where Holm looks."""
+    rng = np.random.default_rng(0)
+    deviations = np.sqrt(4 / rng.chisquare(4, 16))
+    blocks = [1.0 + sd * rng.standard_normal(128) for sd in deviations]
+    expected = 2 * np.mean(norm.cdf(-1.0 / deviations))
+    assert two_sided(np.concatenate(blocks)) == pytest.approx(expected, rel=0.2)
+    far = [4.5 + sd * rng.standard_normal(128) for sd in deviations]
+    every = np.concatenate(far)
+    assert two_sided(every) > 3 * 2 * norm.sf(every.mean() / every.std())
+    assert two_sided(np.zeros(2048)) == 1.0
+    assert two_sided(np.ones(1)) == 0.0
+
+
+def test_what_a_lucky_measurement_of_a_limit_says_is_not_certain() -> None:
+    """A point that keeps a limit by less than its error is a member with half a probability."""
+    trials = noisy.curve(noise=0.01, seeds=3).trials
+    trials = [
+        dataclasses.replace(
+            t,
+            metrics={
+                **t.metrics,
+                "c": 0.99 + 0.1 * (t.number % 7 - 3) if t.params["x"] == 0 else 0.0,
+            },
+        )
+        for t in trials
+    ]
+    free = front(noisy.run(trials))
+    limited = front(dataclasses.replace(noisy.run(trials), limits=(Limit(metric="c", high=1.0),)))
+    assert free.membership[0] > 0.95
+    assert 0.2 < limited.membership[0] < 0.9
+    assert limited.standings[0] in ("front", "undecided")
+
+
+def test_points_are_added_until_the_volume_that_is_expected_is_there() -> None:
+    rng = np.random.default_rng(0)
+    angle = np.linspace(0.1, 1.5, 8)
+    true = np.stack([1 - np.cos(angle), 1 - np.sin(angle)], axis=1)
+    draws = true + 0.05 * rng.standard_normal((512, 8, 2))
+    membership_N = pareto.non_dominated_draws(draws).mean(axis=0)
+    one = np.zeros(8, dtype=bool)
+    one[3] = True
+    kept = with_volume(one, membership_N, draws, (1.0, 1.0))
+    assert kept[3]
+    assert kept.sum() > 1
+    assert (membership_N[kept & ~one] >= ADDED_LEAST).all()
+    whole = volume(draws[:, membership_N >= ADDED_LEAST], (1.0, 1.0)).mean()
+    worth = volume(draws[:, kept], (1.0, 1.0)).mean()
+    assert worth >= 0.94 * whole
+    assert (with_volume(kept, membership_N, draws, (1.0, 1.0)) == kept).all()
 
 
 def test_holm_rejects_step_by_step() -> None:

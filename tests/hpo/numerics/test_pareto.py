@@ -14,6 +14,7 @@ from hpo.numerics.pareto import (
     hypervolume,
     hypervolumes,
     knee,
+    nadir,
     non_dominated,
     num_dominators,
     ranks,
@@ -203,3 +204,15 @@ def test_knee_of_known_fronts(rows: list[list[float]], expected: int | None) -> 
 def test_knee_does_not_depend_on_the_goals_units() -> None:
     Y_NG = np.random.default_rng(4).uniform(size=(30, 2)) ** 2
     assert knee(Y_NG) == knee(Y_NG * [1000, 0.01] + [5, -7])
+
+
+def test_the_worst_values_are_a_reference_without_what_diverged() -> None:
+    rng = np.random.default_rng(0)
+    ordinary = rng.random((20, 2))
+    assert nadir(ordinary) == tuple(ordinary.max(axis=0))
+    diverged = np.vstack([ordinary, [[900.0, 0.9], [np.inf, 0.1]]])
+    assert nadir(diverged) == tuple(ordinary.max(axis=0))
+    far = np.vstack([ordinary, [[50.0, -3.0]]])  # of the front, so it counts
+    assert nadir(far)[0] == 50.0
+    assert nadir(np.full((2, 2), np.nan)) is None
+    assert nadir([[1.0, 2.0], [1.0, 2.0], [3.0, 2.0]]) == (3.0, 2.0)

@@ -10,6 +10,7 @@ import pytest
 from hpo.core.format import bounds, number, percent, setting, title, with_sem
 from hpo.core.goals import Limit
 from hpo.core.metrics import param_names, task_names
+from hpo.front.errors import Estimate
 from hpo.front.front import front
 from hpo.report.findings import certainty, summary, verdict, work
 from hpo.report.results import Results
@@ -60,14 +61,22 @@ def test_a_tasks_name_may_hold_dots() -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "error", "expected"),
-    [(0.3, 0.1, "3.0 standard errors"), (-0.1, 0.1, "1.0 standard errors, within noise"),
-     (0.1, NAN, "no standard error known"), (0.1, 0.0, "no standard error known")],
+    ("error", "significant", "expected"),
+    [
+        (0.1, True, "95 %: +0.06 to +0.54, significant"),
+        (0.2, False, "95 %: -0.19 to +0.79, inconclusive"),
+        (0.1, None, "95 %: +0.06 to +0.54, without pretraining seeds, so significance is unknown"),
+        (NAN, None, "no standard error known"), (0.0, True, "exact"),
+    ],
 )  # fmt: skip
-def test_a_difference_is_judged_by_its_standard_error(
-    difference: float, error: float, expected: str
+def test_a_difference_has_an_interval_and_is_significant_or_inconclusive(
+    error: float, significant: bool | None, expected: str
 ) -> None:
-    assert verdict(difference, error) == expected
+    found = Estimate(
+        value=0.3, error=error, freedom=6.0, pretraining_seeds=True, rows=False,
+        significant=significant,
+    )  # fmt: skip
+    assert verdict(found) == expected
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def test_summary_says_what_the_search_won_and_what_it_costs() -> None:
     assert "7 of 12 trials complete, 1 failed, 1 running" in text
     assert (
         "Best gain: #4 with 0.330 ± 0.010, against 0.220 ± 0.010 of #1 constant rate, the best "
-        "baseline: +0.110 ± 0.014 (7.8 standard errors), paid with +0.100 base_loss nats/token."
+        "baseline: +0.110 ± 0.014 (95 %: +0.080 to +0.140, without pretraining seeds, so "
+        "significance is unknown), paid with +0.100 base_loss nats/token."
     ) in text
     assert "Knee, where a little of one goal stops buying much of another: #3" in text
     assert "loss is not finite at step 40" in text

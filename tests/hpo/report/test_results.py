@@ -15,7 +15,7 @@ from hpo import notebook
 from hpo.analysis import probes, slices
 from hpo.cli import main
 from hpo.front import front as fronts
-from hpo.front import significance
+from hpo.front import significance, true_values
 from hpo.report import model_card, terminal_tables
 from hpo.report.plots import registry
 from hpo.report.results import Results
@@ -29,14 +29,14 @@ from tests.hpo.report.test_model_card import EXPORTED
 def counted_fits() -> Iterator[list[int]]:
     """A list that grows by one for every goal whose noise is modelled."""
     fits: list[int] = []
-    draw = fronts.draw
+    draw = true_values.draw
 
     def counting(*given: Any, **named: Any) -> Any:
         fits.append(len(fits))
         return draw(*given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fronts, "draw", counting)
+        patch.setattr(true_values, "draw", counting)
         yield fits
 
 

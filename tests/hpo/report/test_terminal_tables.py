@@ -101,7 +101,7 @@ def test_json_has_the_documented_shape() -> None:
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
         "trials_all", "disagreement", "paper", "hypervolume_range", "knee_region", "undecided",
-        "differences", "from_baselines",
+        "differences", "from_baselines", "leads",
     ]  # fmt: skip
     assert data["goals"] == [
         {"metric": "base_loss", "direction": "down"},
@@ -138,7 +138,7 @@ def test_the_table_says_how_probable_each_point_of_the_front_is() -> None:
 def test_what_is_printed_says_what_is_open_and_what_is_not_significant() -> None:
     out = io.StringIO()
     print_run(Results(noisy.curve(noise=0.15)), Console(width=400, file=out))
-    for words in ("Not shown on it and not ruled out", "The knee may be at", "Not significant"):
+    for words in ("Candidates, not shown on it and", "The knee may be at", "Not significant"):
         assert words in out.getvalue()
 
 

@@ -45,6 +45,7 @@ def study(**fields: Any) -> StudySpec:
         "trials": 14,
         "wave": 3,
         "rungs": RUNGS,
+        "replicate_share": 0.0,
     }
     return StudySpec(**(defaults | fields))
 

@@ -94,8 +94,9 @@ def test_exact_match_equals_greedy_generation() -> None:
     expected = np.array([[greedy(module, p, len(c)) == c for p, c in pairs] for module in modules])
     assert 0.1 < expected.mean() < 0.6
     assert (evaluation._scores(scored(), rows)[1] == expected).all()
-    score_K, _ = evaluation.task_scores(scored(), task(rows, None, []))
-    assert score_K == pytest.approx(expected.mean(1))
+    found = evaluation.task_scores(scored(), task(rows, None, []))
+    assert found.score_K == pytest.approx(expected.mean(1))
+    assert (found.right_KN == expected).all()  # row by row, in the task's order
 
 
 def test_the_chosen_label_is_the_most_likely_string() -> None:
@@ -104,7 +105,9 @@ def test_the_chosen_label_is_the_most_likely_string() -> None:
     answers = [row % len(labels) for row in range(20)]
     choices = encoded([(prompt, label) for prompt in prompts for label in labels])
     test = encoded([(prompt, labels[answers[row]]) for row, prompt in enumerate(prompts)])
-    score_K, loss_K = evaluation.task_scores(scored(), task(test, choices, answers))
+    found = evaluation.task_scores(scored(), task(test, choices, answers))
+    score_K, loss_K = found.score_K, found.loss_K
+    assert found.right_KN.mean(1) == pytest.approx(score_K)
     for seed in SEEDS:
         module = plain(seed)
         with torch.no_grad():
