@@ -46,8 +46,8 @@ LAYERS = {
                 "progress", "turns", "waiting", "store", "config", "types", "models", "data",
                  "training",
                 "row_errors", "pretraining", "finetuning", "probes", "trial",
-                "failures", "results", "conditions", "metric_names", "export", "pipeline", "preflight", "objective",
-                "vision",
+                "failures", "results", "conditions", "metric_names", "export", "pipeline",
+                "preflight", "objective", "vision",
             )
         ]
         for place, name in enumerate(ORDER)
