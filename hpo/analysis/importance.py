@@ -5,7 +5,7 @@ gets an in-memory study rebuilt from the record: the settings inside the space, 
 its seeds, each goal turned to be made small.
 
 Of few settings some parameter always looks important: with pure noise, 20 settings and 3 parameters
-the largest share is 0.65 in the mean. So beside the shares stands what chance gives, the 95 %
+the largest share is 0.65 in the mean. So what chance gives is shown beside them, the 95 %
 quantile of the largest share where the goal's values are shuffled among the settings.
 """
 

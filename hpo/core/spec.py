@@ -142,7 +142,7 @@ class StudySpec:
     errors; None goes on."""
     replicate_share: float = 0.2
     """Share of the training, in full trials, that may repeat others at another seed where the front
-    is undecided: without repetitions nothing tells how sure the front is. 0 is for an objective
+    is undecided: without repetitions it is unknown how certain the front is. 0 is for an objective
     without noise."""
     confirm: int = 0
     """Fresh seeds at which the front is measured again at the end, on top of the trials."""

@@ -86,7 +86,7 @@ class Estimate:
 
     value: float
     error: float
-    """NaN where nothing tells it."""
+    """NaN where it is unknown."""
     freedom: float
     """Degrees of freedom of the error."""
     pretraining_seeds: bool

@@ -96,7 +96,7 @@ class Comparison:
     differences: dict[str, float]
     """Goal metric -> best minus baseline, for every goal of the run."""
     sems: dict[str, float]
-    """Goal metric -> standard error of that difference; NaN if nothing tells it."""
+    """Goal metric -> standard error of that difference; NaN if unknown."""
     leads: dict[str, Estimate]
     """The same with degrees of freedom, intervals and whether it is significant."""
 

@@ -140,7 +140,7 @@ class Surface:
 
     @property
     def noise(self) -> float:
-        """Learnt variance of one result, in the metric's unit squared."""
+        """Fitted variance of one result, in the metric's unit squared."""
         return self.spread**2 * _noise(self.theta)
 
     def expected_sd_reduction(self, x_D: Array, u: float) -> float:

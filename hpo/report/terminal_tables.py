@@ -216,13 +216,13 @@ def _certainty_json(results: Results) -> dict[str, Any]:
     lists = {"differences": results.differences, "from_baselines": results.from_baselines}
     compared = [each for each in results.comparisons if each is not None]
     return {
-        "leads": [_lead_json(each) for each in compared if each.best is not each.baseline],
         "hypervolume_range": finite(found.hypervolume_range),
         "knee_region": [
             {"trial": number, "probability": share} for number, share in found.knee_region
         ],
         "undecided": [trial.number for trial in found.undecided],
         **{name: [finite(dataclasses.asdict(e)) for e in each] for name, each in lists.items()},
+        "leads": [_lead_json(each) for each in compared if each.best is not each.baseline],
     }
 
 
