@@ -13,7 +13,7 @@ named; an interval of `hpo.front.errors` is held against the truth.
   and all pairs with the first one.
 - `false_best`: studies without any true difference in which the best is called significantly better
   than the baseline by some goal, of 12 and 24 trials.
-- `found_best`: the same where the best is truly better by 0.1 in gain; what caution costs.
+- `found_best`: the same in studies whose settings differ in truth; what caution leaves.
 - `naive`: with 2 standard errors over fine-tuning seeds alone, as errors were stated before.
 """
 
