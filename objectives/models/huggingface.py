@@ -135,6 +135,12 @@ def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
             "shape; give their own config, and their tokenizer as corpus.tokenizer."
         )
     loaded: nn.Module = module
+    for key, parameter in loaded.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"model.weights {name!r} has values in {key} that are no numbers; take a "
+                "checkpoint from before training diverged."
+            )
     return loaded
 
 
@@ -189,10 +195,18 @@ def _clear(config: PreTrainedConfig) -> None:
 
 
 def _check_weight_files(folder: Path) -> None:
-    """Raise ValueError if an index leads out of the folder; a hub's name is no folder."""
+    """Raise ValueError if an index leads out of the folder, or a file is none that ends.
+
+    A hub's name is no folder.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix in (".safetensors", ".json") and not path.is_file():
+            raise ValueError(f"{path.name} is no regular file")  # opening a FIFO would wait
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return
     files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
     if not all(isinstance(file, str) and Path(file).name == file for file in files):
         raise ValueError(f"{index.name} names files outside the folder")
+    if not all((folder / file).is_file() for file in files):
+        raise ValueError(f"{index.name} names files that are not there")

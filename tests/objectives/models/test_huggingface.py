@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from objectives.config.recipe import Model
@@ -129,13 +131,31 @@ def outside(file: Path) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("damage", [cut, pickled, outside])
+def waits(file: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": "part.safetensors"}}
+    (file.parent / "model.safetensors.index.json").write_text(json.dumps(index))
+    file.unlink()
+    os.mkfifo(file.parent / "part.safetensors")
+
+
+def missing(file: Path) -> None:
+    waits(file)
+    (file.parent / "part.safetensors").unlink()
+
+
+def no_numbers(file: Path) -> None:
+    found = load_file(file)
+    found["model.norm.weight"].fill_(float("nan"))
+    save_file(found, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("damage", [cut, pickled, outside, waits, missing, no_numbers])
 def test_weights_that_are_damaged_are_one_sentence_that_names_them(
     damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     AutoModelForCausalLM.from_config(toy.CONFIGS["llama"]).save_pretrained(tmp_path)
     damage(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"^model\.weights .* cannot be read") as caught:
+    with pytest.raises(ValueError, match=r"^model\.weights .*(cannot be read|no numbers)") as caught:
         causal_lm.initial_parameters(Model(weights=str(tmp_path)), toy.CONFIGS["llama"], 0)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
