@@ -155,7 +155,7 @@ def test_weights_that_are_damaged_are_one_sentence_that_names_them(
 ) -> None:
     AutoModelForCausalLM.from_config(toy.CONFIGS["llama"]).save_pretrained(tmp_path)
     damage(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"^model\.weights .*(cannot be read|no numbers)") as caught:
+    with pytest.raises(ValueError, match=r"^model\.weights .*(be read|no numbers)") as caught:
         causal_lm.initial_parameters(Model(weights=str(tmp_path)), toy.CONFIGS["llama"], 0)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
