@@ -87,6 +87,11 @@ def _each(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
+def _is_value(value: Any) -> bool:
+    """What a parameter can be."""
+    return value is None or isinstance(value, bool | str) or is_number(value)
+
+
 def _anything(value: Any) -> bool:
     return True
 
@@ -152,7 +157,7 @@ def _is_spec(value: Any) -> bool:
 
 
 OF_TRIAL: dict[str, Check] = {
-    "params": _each(_anything),
+    "params": _each(_is_value),
     "metrics": _each(_anything),
     "cost": _each(_anything),
     "curves": _each(_all(_is_point)),

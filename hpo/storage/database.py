@@ -366,7 +366,8 @@ def _decoded(read: Callable[[], Found]) -> Found:
         return read()
     except json.JSONDecodeError:
         raise
-    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError,
+            AssertionError) as error:  # fmt: skip
         if isinstance(error, KeyError) and NOT_THERE in str(error):
             raise
         raise DamagedRow(f"{type(error).__name__} while a row was decoded") from error

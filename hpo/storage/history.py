@@ -19,9 +19,9 @@ def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:
         DamagedRow: a row has another shape than this program writes, or another program has added a
             trial.
     """
-    entries = [_entry(each, spec) for each in frozen]
-    rows.check_numbers([each.number for each in entries])
-    return History(entries)
+    trials = list(frozen)
+    rows.check_numbers([each.number for each in trials])
+    return History([_entry(each, spec) for each in trials])
 
 
 def _entry(frozen: FrozenTrial, spec: StudySpec) -> Entry:

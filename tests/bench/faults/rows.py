@@ -125,7 +125,8 @@ def _edit(path: Path, drawn: random.Random) -> str:
         rows = [row for (row,) in opened.execute(f"select rowid from {table}")]
         columns = [row[1] for row in opened.execute(f"pragma table_info({table})")]
         column = "value_json" if table in ATTRIBUTES else drawn.choice(columns)
-        value = drawn.choice(HOSTILE)
+        empty = ("{}", "[]") if table in ATTRIBUTES else ()  # as of a trial without curves
+        value = drawn.choice([each for each in HOSTILE if each not in empty])
         chosen = drawn.choice(rows)
         if table in ATTRIBUTES and drawn.random() < 0.5:
             query = f"select value_json from {table} where rowid = ?"
@@ -141,7 +142,7 @@ def _wrong(data: Any, drawn: random.Random) -> str:
     path = drawn.choice(_places(data))
     value = drawn.choice([None, "x", [], {}, True, [[0]], "9" * 5_000, {"x": {}}, "\x1b]0;x\x07"])
     if not path:
-        return json.dumps(value)
+        return json.dumps([[value]] if _kind(data) == _kind(value) else value)
     data = json.loads(json.dumps(data))
     inner = data
     for key in path[:-1]:
