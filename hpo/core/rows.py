@@ -53,6 +53,17 @@ def check_numbers(found: Sequence[int], least: int = 0) -> None:
         raise DamagedRow(f"trial {min(missing)} is missing among its {count} trials")
 
 
+def check_goals(number: int, metrics: Mapping[str, float], goals: Sequence[str]) -> None:
+    """Whether a complete trial has a number for each goal; one that has none is recorded as failed.
+
+    Raises:
+        DamagedRow: it has not.
+    """
+    for goal in goals:
+        if goal not in metrics:
+            raise DamagedRow(f"trial {number} is complete but has no value of {goal}")
+
+
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Those that are numbers, as floats."""
     return {name: bounded(float(value)) for name, value in values.items() if is_number(value)}

@@ -184,6 +184,7 @@ def test_a_domain_in_the_record_beyond_64_bits_is_drawn_as_any_other(
         "UPDATE trials SET state = 'DONE'",
         "UPDATE study_directions SET direction = 'UP'",
         "UPDATE trial_user_attributes SET value_json = NULL WHERE key = 'metrics'",
+        "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'metrics'",
         "UPDATE trial_params SET distribution_json = '{}'",
         "UPDATE trial_values SET value = NULL",
         "UPDATE trials SET number = ''",

@@ -119,6 +119,7 @@ def test_repetitions_and_confirmations_are_read(tmp_path: Path) -> None:
         (trial.replicate_of, trial.confirms) for trial in read_run(controller.record.study).trials
     ]
     assert found == [(None, False), (None, False), (1, False), (1, True)]
+    assert read_run(controller.record.study).trials[2].metrics == {"base_loss": 3.0, "gain": 0.1}
 
 
 def test_a_missing_study_is_named(tmp_path: Path) -> None:
