@@ -65,8 +65,11 @@ class Trial:
     @property
     def measured(self) -> Measures:
         """What was measured of the base, and of its fine-tunes where they are asked for."""
-        assert self.measures is not None
-        return Measures(self.measures.losses) if self.base_only else self.measures
+        found = self.measures
+        assert found is not None
+        if not self.base_only:
+            return found
+        return Measures(found.losses, base_loss_rows=found.base_loss_rows)
 
     @property
     def outcomes(self) -> list[Outcome]:

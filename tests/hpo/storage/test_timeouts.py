@@ -123,7 +123,7 @@ def test_a_lock_that_a_vanished_client_holds_is_given_back(way: Way) -> None:
 
 
 def held_lease(url: str) -> lease._Lease:
-    found: Any = opened(url, trials=2).study
+    found: Any = opened(url, trials=2).record.study
     made = lease._Lease(found._storage._backend, found._study_id, "toy")
     made.take()
     return made
@@ -166,7 +166,7 @@ def test_leaving_does_not_wait_for_a_database_that_is_silent(
 ) -> None:
     """It would else do so until the test is ended: the silence lasts until the network is back."""
     monkeypatch.setattr(lease, "LEAVE_S", 0.5)
-    mine = opened(way.near, trials=2).study
+    mine = opened(way.near, trials=2).record.study
     with lease.held(mine, way.near):
         way.network.cut()
     assert lease.holder_of(load_study(way.url, "toy")) is not None

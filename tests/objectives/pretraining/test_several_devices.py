@@ -6,6 +6,7 @@ sum, a norm or a share of the rows would leave. In single precision they agree t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -29,11 +30,12 @@ from objectives.config.training import MidTraining, Schedule
 from objectives.data import token_dataset
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm
-from objectives.pretraining import launcher, run
+from objectives.pretraining import launcher, run, worker
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
 from objectives.pretraining.launcher import RanksError
 from objectives.pretraining.worker import EXIT_STOPPED
+from objectives.store import entries
 from objectives.store.store import Store
 from objectives.training import fsdp, out_of_memory
 from objectives.training.process_group import OutOfMemory, ProcessGroup
@@ -123,17 +125,23 @@ def train(
 
 
 def ranks() -> list[psutil.Process]:
-    """Living processes that this one has started."""
-    found = psutil.Process().children(recursive=True)
-    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    """Living ranks that this process has started."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ends meanwhile, or has ended
+            if worker.__name__ in each.cmdline():
+                found.append(each)
+    return found
 
 
 def hand_over(
     folder: Path, before: PretrainJob, after: PretrainJob, corpus: TokenDataset, step: int
 ) -> None:
     """Give what one placement has stored of a job on its way to another one."""
-    stage = folder / "corpus-store" / "checkpoint"
-    shutil.copytree(stage / before.key(corpus, step), stage / after.key(corpus, step))
+    stage, key = folder / "corpus-store" / "checkpoint", after.key(corpus, step)
+    shutil.copytree(stage / before.key(corpus, step), stage / key)
+    (stage / key / entries.MANIFEST).unlink()
+    entries.seal(stage / key, 0.0, f"checkpoint/{key}")
 
 
 def stop_at(step: int) -> Callable[[dict[str, Any]], None]:
