@@ -102,6 +102,8 @@ def _gives(results: Results, line: Line) -> str:
             way = (
                 "worse" if found.value * goal.sign > 0 else "better" if found.value else "the same"
             )
+            if found.significant is not None:
+                way += ", significant" if found.significant else ", inconclusive"
             part += f" ({with_sem(found.value, found.error, signed=True)}, {way})"
         parts.append(part)
     text = " and ".join(parts)
