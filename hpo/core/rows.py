@@ -7,7 +7,7 @@ row of another shape is damage.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hpo.core.results import bounded, left_out
@@ -53,8 +53,8 @@ def check_numbers(found: Sequence[int], least: int = 0) -> None:
         raise DamagedRow(f"trial {min(missing)} is missing among its {count} trials")
 
 
-def check_goals(number: int, metrics: Mapping[str, float], goals: Sequence[str]) -> None:
-    """Whether a complete trial has a number for each goal; one that has none is recorded as failed.
+def check_goals(number: int, metrics: Collection[str], goals: Sequence[str]) -> None:
+    """Whether a complete trial has all goals among its metrics; else it would have failed.
 
     Raises:
         DamagedRow: it has not.

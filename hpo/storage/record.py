@@ -353,10 +353,12 @@ def _read_run(study: Study, group: int | None) -> Run:
     data = attrs["spec"]
     goals = [metric for metric, _ in data["goals"]]
     for trial, frozen in zip(everything, stored, strict=True):
-        if trial.state == "complete":
-            if "metrics" not in frozen.user_attrs:  # added by another program: its values are known
-                trial.metrics.update(zip(goals, frozen.values, strict=True))
-            rows.check_goals(trial.number, trial.metrics, goals)
+        if trial.state != "complete":
+            continue
+        if "metrics" not in frozen.user_attrs:  # added by another program: its values are known
+            trial.metrics.update(zip(goals, frozen.values, strict=True))
+        else:
+            rows.check_goals(trial.number, frozen.user_attrs["metrics"], goals)
     known = attrs.get("conditions", [])
     if group is None:
         group = attrs.get("group", 0)
