@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PATH = ROOT / "tests" / "pace.json"
 
 
-CHECK_S = 110.0
+CHECK_S = 55.0
 """Seconds for the tests of `make check`: 90 s on two cores, less what lint, types, imports and
 collection take; the cheapest tests that fit are in it."""
 
