@@ -6,6 +6,7 @@ Everything returned here is plain text: whoever puts it into markup escapes it.
 from __future__ import annotations
 
 import math
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -48,7 +49,8 @@ def with_sem(value: float, error: float, signed: bool = False) -> str:
         ).rstrip(".")
     exponent = math.floor(math.log10(max(abs(value), error)))
     places = _places(error)
-    if places + exponent > MOST_PLACES:  # more digits of the value than anybody reads
+    # More digits of the value than anybody reads, or a power of ten that is no float.
+    if places + exponent > MOST_PLACES or exponent < sys.float_info.min_10_exp:
         return f"{sign}{number(value, MOST_PLACES)} ± {number(error, 2)}"
     if exponent >= LEAST_EXPONENT or places > MOST_PLACES:
         unit, places = 10.0**exponent, places + exponent

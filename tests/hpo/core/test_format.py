@@ -42,3 +42,8 @@ def test_a_standard_error_has_two_digits(value: float, error: float) -> None:
 def test_numbers_and_shares_that_are_none() -> None:
     assert number(None) == percent(math.nan) == "n/a"
     assert percent(0.004) == "< 1 %"
+
+
+def test_the_smallest_numbers_are_written() -> None:
+    assert with_sem(5e-324, 5e-324) == "4.9406565e-324 ± 4.9e-324"
+    assert with_sem(0.0, 1e-310) == "0 ± 1e-310"
