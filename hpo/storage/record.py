@@ -353,12 +353,8 @@ def _read_run(study: Study, group: int | None) -> Run:
     data = attrs["spec"]
     goals = [metric for metric, _ in data["goals"]]
     for trial, frozen in zip(everything, stored, strict=True):
-        if trial.state != "complete":
-            continue
-        if "metrics" not in frozen.user_attrs:  # added by another program: its values are known
-            trial.metrics.update(zip(goals, frozen.values, strict=True))
-        else:
-            rows.check_goals(trial.number, frozen.user_attrs["metrics"], goals)
+        if trial.state == "complete":
+            _complete_goals(trial, frozen, goals)
     known = attrs.get("conditions", [])
     if group is None:
         group = attrs.get("group", 0)
@@ -391,6 +387,14 @@ def _read_run(study: Study, group: int | None) -> Run:
         begun=_to_the_second(min, [each.datetime_start for each in stored]),
         ended=_to_the_second(max, [each.datetime_complete for each in stored]),
     )
+
+
+def _complete_goals(trial: Trial, frozen: FrozenTrial, goals: Sequence[str]) -> None:
+    """Give a trial that another program added the values it was given, and check all others."""
+    if "metrics" in frozen.user_attrs:
+        rows.check_goals(trial.number, frozen.user_attrs["metrics"], goals)
+    else:
+        trial.metrics.update(zip(goals, frozen.values, strict=True))
 
 
 def _to_the_second(
