@@ -95,7 +95,9 @@ class StudyRecord:
                 warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
                 self.study.set_user_attr("warm", json_roundtrip(warm))
             self._read_warm()
-            self.history = history.read(self.study.get_trials(deepcopy=False), self.spec)
+            trials = self.study.get_trials(deepcopy=False)
+            history.check(trials, json_roundtrip(spec_data(self.spec)))
+            self.history = history.read(trials, self.spec)
             self._join_group(now, accept_changes)
 
     def _attributes(self) -> dict[str, Any]:

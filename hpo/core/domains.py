@@ -190,3 +190,24 @@ def domain_data(domain: Domain) -> dict[str, Any]:
         return {"kind": "choice", "options": list(domain.options)}
     kind = "float" if isinstance(domain, Float) else "int"
     return {"kind": kind, "low": domain.low, "high": domain.high, "log": domain.log}
+
+
+def fits(recorded: Mapping[str, Any], value: Value) -> bool:
+    """Whether a value is of a recorded domain's kind, be it outside its range.
+
+    That of a choice can be anything; of a number it is a finite one, or None where a recipe can
+    leave it out. An integer may be written as a whole float.
+    """
+    if recorded["kind"] == "choice" or value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return recorded["kind"] == "float" or float(value).is_integer()
+
+
+def within(recorded: Mapping[str, Any], value: Value) -> bool:
+    """Whether a value is one that a search of a recorded domain can give."""
+    if recorded["kind"] == "choice":
+        return value in recorded["options"]
+    kinds = int if recorded["kind"] == "int" else (int, float)
+    return isinstance(value, kinds) and recorded["low"] <= value <= recorded["high"]

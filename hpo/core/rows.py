@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from hpo.core.checks import MOST_NESTED
 from hpo.core.results import bounded, left_out
 
 Check = Callable[[Any], bool]
@@ -98,9 +99,21 @@ def _each(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _is_value(value: Any) -> bool:
-    """What a parameter can be."""
+def _is_value(value: Any, depth: int = 0) -> bool:
+    """What a parameter can be; a baseline's may be a list or a mapping."""
+    if isinstance(value, list | dict) and depth < MOST_NESTED:
+        inner = value.values() if isinstance(value, dict) else value
+        return all(_is_value(each, depth + 1) for each in inner)
     return value is None or isinstance(value, bool | str) or is_number(value)
+
+
+def _is_named(row: Any) -> bool:
+    """A baseline or grid point: its name and params."""
+    return isinstance(row, list) and len(row) == 2 and _is_text(row[0]) and _is_params(row[1])
+
+
+def _is_params(value: Any) -> bool:
+    return _each(_is_value)(value)
 
 
 def _anything(value: Any) -> bool:
@@ -164,11 +177,12 @@ def _is_spec(value: Any) -> bool:
         and _each(_is_domain)(value.get("space"))
         and _all(_is_goal)(value.get("goals"))
         and _all(_is_limit)(value.get("limits"))
+        and all(_all(_is_named)(value.get(points, [])) for points in ("baselines", "grid"))
     )
 
 
 OF_TRIAL: dict[str, Check] = {
-    "params": _each(_is_value),
+    "params": _is_params,
     "metrics": _each(_anything),
     "cost": _each(_anything),
     "curves": _each(_all(_is_point)),

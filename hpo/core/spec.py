@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from hpo.core import checks
 from hpo.core.checks import shown
-from hpo.core.domains import Choice, Domain, as_domain, ends
+from hpo.core.domains import Choice, Domain, Float, as_domain, domain_data, ends, fits
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.objective import NamesMetrics, Objective, Params, check_objective
 from hpo.core.paper import Paper
@@ -278,7 +278,19 @@ class StudySpec:
         fixed = {path: defaults[path] for path in self.space if path in defaults}
         for point in self.points:
             self.objective.check({**fixed, **point.params})
+            self._check_kinds(point, {**fixed, **point.params})
         self.objective.check(fixed)
+
+    def _check_kinds(self, point: Baseline | GridPoint, params: Params) -> None:
+        """Where the space has a number, a named trial has one too, in the range or outside."""
+        for path, domain in self.space.items():
+            if not fits(domain_data(domain), params.get(path)):
+                raise ValueError(
+                    f"{type(point).__name__} {point.name!r} needs "
+                    f"{'a number' if isinstance(domain, Float) else 'an integer'} for {path}, "
+                    f"which the space searches as {type(domain).__name__}; got "
+                    f"{shown(params[path])}."
+                )
 
     def _check_metrics(self) -> None:
         """Goals and limits name what will be measured, where the objective can tell."""

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.core import rows
 from hpo.core.history import Answer, Ask, Ended, Entry, History
+from hpo.core.param_rows import Recorded, check_params
 from hpo.core.spec import StudySpec
+
+
+def check(frozen: Iterable[FrozenTrial], settings: Mapping[str, Any]) -> None:
+    """Check recorded params against the settings that `storage.record.spec_data` has made.
+
+    Raises:
+        DamagedRow: a value is not one that its trial can have.
+    """
+    trials = sorted(map(_recorded, frozen), key=lambda trial: trial.number)
+    check_params(trials, settings)
+
+
+def _recorded(frozen: FrozenTrial) -> Recorded:
+    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
+    baseline = attrs.get("baseline")
+    return Recorded(
+        number=frozen.number,
+        params=attrs.get("params", frozen.params),
+        asked="asked" in attrs,
+        name=attrs.get("point") if baseline is None else baseline,
+        replicate_of=attrs.get("replicate_of"),
+        indexed=frozen.params,
+    )
 
 
 def read(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:

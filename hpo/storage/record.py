@@ -31,6 +31,7 @@ from hpo.core.passwords import mask, shown
 from hpo.core.rows import DamagedRow
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Run, Rung, State, Trial
+from hpo.storage import history
 from hpo.storage.addresses import Access, file_of, of_file
 from hpo.storage.database import Database, NoRecord
 from hpo.storage.tables import OtherSchema, OtherTables
@@ -351,6 +352,7 @@ def _read_run(study: Study, group: int | None) -> Run:
             f"the storage holds no settings of study {study.study_name!r}; run the study again."
         )
     data = attrs["spec"]
+    history.check(stored, data)
     goals = [metric for metric, _ in data["goals"]]
     for trial, frozen in zip(everything, stored, strict=True):
         if trial.state == "complete":

@@ -190,6 +190,9 @@ def test_a_domain_in_the_record_beyond_64_bits_is_drawn_as_any_other(
         "UPDATE trials SET number = ''",
         "UPDATE trial_user_attributes SET value_json = '{\"pretrain.lr\": []}' "
         "WHERE key = 'params'",
+        "UPDATE trial_user_attributes SET value_json = json_set(value_json, "
+        "'$.\"pretrain.lr\"', 'fast') WHERE key = 'params'",
+        "UPDATE trial_params SET param_value = param_value / 2",
         f"UPDATE trial_params SET distribution_json = '{'[' * 100_000}'",
     ],
 )
