@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo.core import metrics
 from hpo.core.trial import Run, Trial
-from hpo.front.errors import Estimate, errors_of, leads
+from hpo.front.errors import Estimate
 from hpo.front.front import Front, counted_points
 from hpo.front.losses import losses
-from hpo.front.replicates import Setting
+from hpo.front.significance import Leads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,7 @@ class Line:
 def headline(run: Run, front: Front) -> tuple[Line, ...]:
     """The standard recipe (the first baseline that counts), the best by each goal, the knee."""
     points = counted_points(run)
+    leads = Leads(points, len(run.goals))
     trials = [point.trial for point in points]
     roles: dict[int, list[str]] = {}
     standard = min(
@@ -47,7 +47,7 @@ def headline(run: Run, front: Front) -> tuple[Line, ...]:
         Line(
             trial=named[number],
             roles=tuple(found),
-            differences=_differences(run, points, named[number], standard),
+            differences=_differences(run, leads, named[number], standard),
         )
         for number, found in roles.items()
     )
@@ -58,16 +58,10 @@ STEP = 0.01
 
 
 def _differences(
-    run: Run, points: Sequence[Setting], trial: Trial, standard: Trial | None
+    run: Run, leads: Leads, trial: Trial, standard: Trial | None
 ) -> dict[str, Estimate]:
     if standard is None or trial is standard:
         return {}
     names = metrics.score_names(run)
     both = [name for name in names if name in trial.metrics and name in standard.metrics]
-    one, other = (
-        next(point for point in points if point.trial is each) for each in (trial, standard)
-    )
-    return {
-        name: leads(errors_of(points, name), one, other, len(points), len(run.goals))
-        for name in both
-    }
+    return {name: leads.between(trial, standard, name) for name in both}

@@ -142,7 +142,7 @@ def sentence(pair: Pair) -> str:
         )
     ends = sorted(math.copysign(1, found.mean) * end for end in (found.low, found.high))
     low, high = (format.number(end, 3) for end in ends)
-    verdict = "significant" if found.significant else "not significant"
+    verdict = "significant" if found.significant else "inconclusive"
     return f"Hypervolume: {ahead} exceeds {behind} by {lead} (95 %: {low} to {high}); {verdict}."
 
 

@@ -22,16 +22,11 @@ freedom, and a setting's own variance s_p^2 counts beside it with n_p - 1 agains
 larger of v and the mean square of the errors within trials (fine-tuning seeds) is taken, as v holds
 those. Intervals are Student's with the degrees of freedom of Welch and Satterthwaite. Where no
 setting has a second pretraining seed, v is what fine-tuning seeds say, the estimate does not
-include pretraining seeds, and nothing is called significant.
-
-The best of N settings is chosen after the fact: against a given other it is significant where its
-lead exceeds the 95 % quantile of the largest of N such leads without any true difference, in
-standard errors, drawn with the same errors and degrees of freedom (Dunnett 1955, by simulation).
+include pretraining seeds, and nothing is called significant (`hpo.front.significance`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,13 +53,6 @@ whole spread is taken, which is larger. Assumed."""
 
 MOST_PAIRED = 200
 """Repeated settings in a least-squares fit, which takes their number cubed."""
-
-
-NULL_DRAWS = 4096
-
-
-MOST_COMPARED = 1000
-"""Settings in the null distribution of the best; the quantile grows by the logarithm of more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +82,7 @@ class Estimate:
     rows: bool
     """Whether it holds what the finite sample of test rows does."""
     significant: bool | None = None
-    """Of a lead: at 95 %, corrected for the choice of the best; None where that is not known."""
+    """By `hpo.front.significance`; None where that is not known, or was not asked."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -233,49 +221,6 @@ def errors_of(found: Sequence[Setting], metric: str) -> Errors:
         repeated=repeated,
         row_spread=paired_rows.repeated_spread(groups, metric),
     )
-
-
-def leads(
-    errors: Errors, one: Setting, other: Setting, num_settings: int, num_goals: int
-) -> Estimate:
-    """By how much a setting that was chosen among so many is ahead of one that was given."""
-    lead = errors.difference(one, other)
-    if not errors.repeated or math.isnan(lead.error):
-        return lead
-    sure = best_is_significant(errors, one, other, num_settings, num_goals)
-    return dataclasses.replace(lead, significant=sure)
-
-
-def best_is_significant(
-    errors: Errors, best: Setting, other: Setting, num_settings: int, num_goals: int = 1
-) -> bool:
-    """Whether the best of so many settings is truly better than one that was given beforehand.
-
-    At 95 % for the bests by all goals together (Bonferroni).
-    """
-    lead = errors.difference(best, other)
-    if not (errors.repeated and lead.error > 0 and math.isfinite(lead.error)):
-        return lead.error == 0 and lead.value != 0
-    return abs(lead.value) / lead.error > best_of_quantile(
-        num_settings, lead.freedom, 1 - (1 - CONFIDENCE) / num_goals
-    )
-
-
-def best_of_quantile(num_settings: int, freedom: float, level: float = CONFIDENCE) -> float:
-    """This quantile of the largest |lead| of N settings over one other, all truly equal.
-
-    In standard errors, which are estimated with these degrees of freedom.
-    """
-    rng = np.random.default_rng(0)
-    count = max(1, min(num_settings - 1, MOST_COMPARED))
-    other_D = rng.standard_normal(NULL_DRAWS)
-    largest_D = np.zeros(NULL_DRAWS)
-    for _ in range(count):
-        largest_D = np.maximum(largest_D, np.abs(rng.standard_normal(NULL_DRAWS) - other_D))
-    scale_D = np.ones(NULL_DRAWS)
-    if math.isfinite(freedom):
-        scale_D = np.sqrt(rng.chisquare(freedom, NULL_DRAWS) / freedom)
-    return float(np.quantile(largest_D / math.sqrt(2) / scale_D, level))
 
 
 def _between(groups: Sequence[Sequence[Trial]], metric: str) -> Variance:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
-from hpo.front.errors import Estimate, errors_of, leads
+from hpo.front.errors import Estimate
 from hpo.front.losses import feasible, losses
 from hpo.front.replicates import Setting, confirmed, deviations, points
 from hpo.front.reporting import (
@@ -21,6 +21,7 @@ from hpo.front.reporting import (
     volume,
     with_volume,
 )
+from hpo.front.significance import Leads
 from hpo.front.true_values import estimates, true_losses, within_limits
 from hpo.numerics import pareto
 
@@ -167,18 +168,16 @@ def compare(run: Run, goal: Goal) -> Comparison | None:
     """Best against best baseline by `goal`; None while no baseline counts.
 
     Differences are paired over seeds and rows, and significance is corrected for the choice of the
-    best of all (`hpo.front.errors`).
+    best of all (`hpo.front.significance`).
     """
     found = counted_points(run)
     baselines = [point for point in found if point.trial.baseline is not None]
     if not baselines:
         return None
     baseline, best = _by(baselines, goal)[0], _by(found, goal)[0]
+    leads = Leads(found, len(run.goals))
     compared = {
-        each.metric: leads(
-            errors_of(found, each.metric), best, baseline, len(found), len(run.goals)
-        )
-        for each in run.goals
+        each.metric: leads.between(best.trial, baseline.trial, each.metric) for each in run.goals
     }
     return Comparison(
         goal=goal,

@@ -11,8 +11,11 @@ from hpo.core.trial import Run
 from hpo.front.front import UNDECIDED, Front, counted_points, front
 from hpo.front.losses import losses
 from hpo.front.reporting import volume
-from hpo.front.significance import LEAST_FREEDOM
 from hpo.numerics import pareto
+
+LEAST_FREEDOM = 3
+"""Repetitions, over all points, before the noise counts as known well enough to stop; assumed."""
+
 
 MOST_MODELLED = 300
 

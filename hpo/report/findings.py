@@ -21,9 +21,9 @@ from hpo.core.goals import Goal
 from hpo.core.metrics import UNITS, measured, named, rows_sem
 from hpo.core.paper import Paper, Quantity
 from hpo.core.trial import Run, Trial
+from hpo.front.differences import Difference
 from hpo.front.errors import Estimate
 from hpo.front.front import Comparison, Front
-from hpo.front.significance import Difference
 from hpo.report.results import Results
 
 
@@ -103,7 +103,7 @@ def _gives(results: Results, line: Line) -> str:
                 "worse" if found.value * goal.sign > 0 else "better" if found.value else "the same"
             )
             if found.significant is not None:
-                way += ", significant" if found.significant else ", inconclusive"
+                way += f", {_VERDICTS[found.significant]}"
             part += f" ({with_sem(found.value, found.error, signed=True)}, {way})"
         parts.append(part)
     text = " and ".join(parts)
@@ -148,6 +148,9 @@ def ranked(results: Results) -> tuple[list[str], list[str]]:
     first = [line for line in lines if line.startswith(_FIRST)]
     first += [line for line in other_groups(results.run) if line not in first]
     return first, [line for line in lines if line not in first]
+
+
+_VERDICTS = {True: "significant", False: "inconclusive"}
 
 
 _FIRST = ("Best ", "No baseline", "No complete")
@@ -236,9 +239,9 @@ def summary(results: Results) -> list[str]:
     if any(each is not None and each.best is not each.baseline for each in compared):
         lines.append(
             f"{error_source(results)}. Differences are paired over seeds and rows, with "
-            "Student's 95 % intervals; significant or inconclusive is corrected for the choice of "
-            f"the best of {len(front.points)} points, whose lead is on average smaller than it "
-            "looks."
+            "Student's 95 % intervals; significant or inconclusive is corrected for the choice "
+            f"among {len(front.points)} points, of which the best one's lead is on average smaller "
+            "than it looks."
         )
     return lines
 
@@ -314,7 +317,7 @@ def verdict(found: Estimate) -> str:
     ends = " to ".join(f"{value:+.{digits}f}" for value in found.interval)
     if found.significant is None:
         return f"95 %: {ends}, without pretraining seeds, so significance is unknown"
-    return f"95 %: {ends}, {'significant' if found.significant else 'inconclusive'}"
+    return f"95 %: {ends}, {_VERDICTS[found.significant]}"
 
 
 def lead(found: Estimate) -> str:
@@ -359,6 +362,11 @@ def _knee_region(front: Front) -> str:
 def _not_significant(pairs: Sequence[Difference]) -> str:
     if not pairs:
         return ""
+    if any(each.significant is None for each in pairs):
+        return (
+            "No setting has a second pretraining seed, so whether differences between points of "
+            "the front are significant is unknown."
+        )
     parts = []
     for metric in dict.fromkeys(each.metric for each in pairs):
         some = [each for each in pairs if each.metric == metric and not each.significant]
@@ -369,17 +377,17 @@ def _not_significant(pairs: Sequence[Difference]) -> str:
             ]
             parts.append(f"{metric} of {_listed(names)}")
     if not parts:
-        return "All differences between points of the front are significant (95 %, Holm)."
-    return f"Not significant (95 %, Holm): differences in {'; in '.join(parts)}."
+        return "All differences between points of the front are significant (95 %)."
+    return f"Inconclusive (95 %): differences in {'; in '.join(parts)}."
 
 
 def _against_baseline(each: Difference, front: Front) -> str:
     by_number = {trial.number: trial for trial in front.points}
-    verdict = "significant" if each.significant else "not significant"
+    found = "unknown" if each.significant is None else _VERDICTS[each.significant]
     return (
         f"Expected {each.metric} of {title(by_number[each.better])} against "
         f"{title(by_number[each.other])}, the best baseline, corrected for selection bias: "
-        f"{with_sem(each.value, each.error, signed=True)}, {verdict} (95 %, Holm)."
+        f"{with_sem(each.value, each.error, signed=True)}; significance: {found}."
     )
 
 

@@ -23,12 +23,13 @@ from hpo.analysis.training_tree import TrainingTree
 from hpo.core import metrics
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
-from hpo.front import significance
-from hpo.front.errors import Errors, Estimate, errors_of, leads
+from hpo.front import differences
+from hpo.front.differences import Difference
+from hpo.front.errors import Estimate
 from hpo.front.front import Comparison, Front, compare, counted, counted_points, front, setting
 from hpo.front.losses import losses
 from hpo.front.replicates import Setting
-from hpo.front.significance import Difference
+from hpo.front.significance import Leads
 
 STANDARD = "standard recipe"
 """The role in the headline of the first baseline that counts."""
@@ -61,19 +62,11 @@ class Results:
 
     def lead(self, one: Trial, other: Trial, metric: str) -> Estimate:
         """By how much one of them is ahead of another, with its error and significance."""
-        if metric not in self._errors:
-            self._errors[metric] = errors_of([*self.settings.values()], metric)
-        return leads(
-            self._errors[metric],
-            self.settings[one.number],
-            self.settings[other.number],
-            len(self.settings),
-            len(self.run.goals),
-        )
+        return self._leads.between(one, other, metric)
 
     @cached_property
-    def _errors(self) -> dict[str, Errors]:
-        return {}
+    def _leads(self) -> Leads:
+        return Leads([*self.settings.values()], len(self.run.goals))
 
     @cached_property
     def params(self) -> dict[str, str]:
@@ -88,12 +81,12 @@ class Results:
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
         """Between every two settings of the front, in every goal."""
-        return significance.differences(self.front)
+        return differences.differences(self.front, self._leads)
 
     @cached_property
     def from_baselines(self) -> tuple[Difference, ...]:
         """The best by each goal against the best baseline by it, as expected."""
-        return significance.from_baselines(self.front)
+        return differences.from_baselines(self.front, self._leads)
 
     @cached_property
     def headline(self) -> tuple[Line, ...]:

@@ -151,10 +151,10 @@ def run_json(results: Results) -> dict[str, Any]:
     LEAD = {"metric": str, "best": int, "baseline": int, "value": float, "error": float | null,
             "low": float | null, "high": float | null, Student's 95 % interval, "freedom": float,
             "pretraining_seeds": bool, "rows": bool, whether the error holds their spread,
-            "significant": bool | null, corrected for the choice of the best}
+            "significant": bool | null, by `hpo.front.significance`}
 
     DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
-                  "significant": bool, at 95 % for the whole list together}
+                  "significant": bool | null, as in LEAD}
 
     TABLE = {"title": str, "quantities": [{"metric": str, "paper": str}],
              "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,

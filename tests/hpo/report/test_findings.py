@@ -119,7 +119,7 @@ def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> 
     assert lines == [
         "Probability of belonging to the front: #0 100 %, #2 100 %, #4 100 %, #6 100 %, "
         "#8 100 %, #10 100 %.",
-        "All differences between points of the front are significant (95 %, Holm).",
+        "All differences between points of the front are significant (95 %).",
     ]
 
 
@@ -143,7 +143,7 @@ def test_a_baseline_is_compared_with_a_correction_for_selection_bias() -> None:
     lines = [line for line in certainty(Results(some)) if line.startswith("Expected a")]
     assert len(lines) == 1
     assert "#0 against #3 standard, the best baseline" in lines[0]
-    assert lines[0].endswith(", significant (95 %, Holm).")
+    assert lines[0].endswith("; significance: significant.")
 
 
 def test_a_confirmed_point_is_shown_with_its_fresh_seeds() -> None:

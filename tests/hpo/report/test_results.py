@@ -14,8 +14,8 @@ from rich.console import Console
 from hpo import notebook
 from hpo.analysis import probes, slices
 from hpo.cli import main
+from hpo.front import differences, significance, true_values
 from hpo.front import front as fronts
-from hpo.front import significance, true_values
 from hpo.report import model_card, terminal_tables
 from hpo.report.plots import registry
 from hpo.report.results import Results
@@ -71,7 +71,8 @@ def test_each_part_is_what_the_analysis_says_and_is_kept() -> None:
     run = results.run
     assert results.front.standings == fronts.front(run).standings
     assert results.front is results.front
-    assert results.differences == significance.differences(results.front)
+    leads = significance.Leads(fronts.counted_points(run), len(run.goals))
+    assert results.differences == differences.differences(results.front, leads)
     assert results.parallel == slices.parallel_data(run)
     assert results.mechanism == probes.mechanism_slices(run)
     assert [(each.x, each.y) for each in results.slices] == [

@@ -135,10 +135,10 @@ def test_the_table_says_how_probable_each_point_of_the_front_is() -> None:
     assert "on the front" not in text_of(front_table(Results(toy.mixed())))
 
 
-def test_what_is_printed_says_what_is_open_and_what_is_not_significant() -> None:
+def test_what_is_printed_says_what_is_open_and_what_is_inconclusive() -> None:
     out = io.StringIO()
     print_run(Results(noisy.curve(noise=0.15)), Console(width=400, file=out))
-    for words in ("Candidates, not shown on it and", "The knee may be at", "Not significant"):
+    for words in ("Candidates, not shown on it and", "The knee may be at", "Inconclusive (95 %)"):
         assert words in out.getvalue()
 
 
