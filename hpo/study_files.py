@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import importlib.util
 import os
 import re
@@ -41,6 +42,15 @@ NOTED: dict[str, Any] = {
 
 COMPUTE_OPTIONS = ("device", "devices", "sharding", "lanes", "store", "store_gb", "share")
 """What an objective is told only where it is asked for; one may know a single device."""
+
+
+DATA_ENDINGS = (".yaml", ".yml", ".json")
+"""Of study files that are data; those of Python end in .py."""
+
+
+DATA_READER = "studies._study_data"
+"""Module whose `study(path)` makes a study of data: it knows the recipes, which this package does
+not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,7 @@ class StudyRequest:
     def note(self) -> dict[str, Any]:
         """What has to be known to load the study again, from any folder; JSON-able."""
         data = {name: getattr(self, name) for name in NOTED}
-        if self.study.endswith(".py"):
+        if is_file(self.study):
             data["study"] = str(Path(self.folder, self.study))
         return data | {"folder": self.folder if self.params else None}
 
@@ -135,6 +145,8 @@ def load(study: str, variant: str | None = None) -> StudySpec:
         ValueError: there is none, or the file does not give one.
     """
     path = file_of(study)
+    if path.suffix in DATA_ENDINGS:
+        return _load_data(path, variant)
     module = _execute(path)
     spec = getattr(module, STUDY_NAME, None) if variant is None else _variants(module).get(variant)
     if isinstance(spec, StudySpec):
@@ -145,6 +157,19 @@ def load(study: str, variant: str | None = None) -> StudySpec:
     raise ValueError(f"{path} has no variant {variant!r} in its {VARIANTS}; {hint}")
 
 
+def is_file(study: str) -> bool:
+    """Whether a study is given by its file, not by its name."""
+    return study.endswith((".py", *DATA_ENDINGS))
+
+
+def _load_data(path: Path, variant: str | None) -> StudySpec:
+    if variant is not None:
+        raise ValueError(f"{path} has no variant {variant!r}; only files in Python have variants.")
+    folder()  # which says what to do where the package is not installed
+    spec: StudySpec = importlib.import_module(DATA_READER).study(path)
+    return _in_folder(spec, path.parent)
+
+
 def file_of(study: str) -> Path:
     """The file of the study of this name or path.
 
@@ -152,10 +177,10 @@ def file_of(study: str) -> Path:
         ValueError: there is none.
     """
     path = Path(study).absolute()
-    if study.endswith(".py"):
+    if is_file(study):
         if path.is_file():
             return path
-        beside = [each.name for each in path.parent.glob("*.py")]
+        beside = [each.name for each in path.parent.glob("*.*") if is_file(each.name)]
         found = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)
         hint = f"did you mean {path.stem}?" if path.stem in shipped() else "check the path."
         if found:
@@ -166,12 +191,14 @@ def file_of(study: str) -> Path:
     if path.with_name(f"{path.name}.py").is_file():
         raise ValueError(f"no study {study!r}; did you mean the file {study}.py?")
     if path.is_dir():
-        raise ValueError(f"{study!r} is a folder, not a study; give a .py file, or a study's name.")
+        raise ValueError(
+            f"{study!r} is a folder, not a study; give a .py or .yaml file, or a study's name."
+        )
     if path.exists():
-        raise ValueError(f"{study!r} is no study; a study's file is Python and ends in .py.")
+        raise ValueError(f"{study!r} is no study; a study's file ends in .py, .yaml or .json.")
     hint = checks.near(study, shipped())
     if not hint.endswith("?"):
-        hint = f"{hint.rstrip('.')}, or give a path ending in .py."
+        hint = f"{hint.rstrip('.')}, or give a path ending in .py, .yaml or .json."
     raise ValueError(f"no study {study!r}; {hint}")
 
 

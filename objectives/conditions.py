@@ -32,7 +32,7 @@ IDENTITY_CHARACTERS = 12
 def asks_hub(recipe: Recipe) -> bool:
     """Whether a corpus or a task of the recipe is a dataset on the hub."""
     mid = recipe.pretrain.mid
-    given = (*recipe.corpus.sources, *(() if mid is None else mid.sources))
+    given = (*sources.all_of(recipe.corpus), *(() if mid is None else mid.sources))
     names = [source.name for source in given if isinstance(source, HubDataset)]
     names += [task.dataset for task in recipe.finetune.tasks if isinstance(task, HubTask)]
     return any(not Path(name).expanduser().is_dir() for name in names)
@@ -46,7 +46,7 @@ def of_recipe(recipe: Recipe, notes: Stages | None = None) -> dict[str, str]:
     Raises:
         ValueError: a file cannot be read, or a commit of the hub cannot be known.
     """
-    found = {"corpus": _corpus_identity(recipe.corpus.sources, notes)}
+    found = {"corpus": _corpus_identity(sources.all_of(recipe.corpus), notes)}
     if recipe.pretrain.mid is not None:
         found["second corpus"] = _corpus_identity(recipe.pretrain.mid.sources, notes)
     found |= {f"task {task.name}": _task_identity(task, notes) for task in recipe.finetune.tasks}

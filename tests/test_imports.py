@@ -47,7 +47,7 @@ LAYERS = {
                  "training",
                 "row_errors", "pretraining", "finetuning", "probes", "trial",
                 "failures", "results", "conditions", "metric_names", "export", "pipeline",
-                "preflight", "objective", "vision",
+                "preflight", "scaffold", "objective", "vision",
             )
         ]
         for place, name in enumerate(ORDER)

@@ -31,7 +31,7 @@ STORE_GB = "--store-gb"
 WHAT = Group(
     "what to run",
     (
-        Option("study", "STUDY", "name of a shipped study (see hpo list), or a .py file"),
+        Option("study", "STUDY", "a shipped study (see hpo list), or a .py, .yaml or .json file"),
         VARIANT,
         Option(
             "--set", "PATH=VALUE", "fix a hyperparameter for all trials; may be repeated", setting,
@@ -126,6 +126,31 @@ def reading(*options: Option, storage: tuple[Option, ...] = (OUT, STORAGE)) -> t
 
 
 MEASURE = (
+    Command(
+        "init", "hpo.cli.init:run", "write a commented study file for your text and tasks",
+        (
+            Group(
+                OPTIONS,
+                (
+                    Option(
+                        "file", "FILE", "the new file (default: study.py)", default="study.py",
+                        nargs="?",
+                    ),
+                    Option(
+                        "--corpus", "PATH", "file, folder or pattern of the text; may be repeated",
+                        repeats=True,
+                    ),
+                    Option(
+                        "--task", "PATH", "folder with train and test rows, or a file of train "
+                        "rows with one of test rows beside it; may be repeated", field="tasks",
+                        repeats=True,
+                    ),
+                    Option("--name", "NAME", "name of the study (default: the file's)"),
+                ),
+            ),
+        ),
+        ("hpo init", "hpo init mine.py --corpus texts/ --task intents/"),
+    ),
     Command(
         "run", "hpo.cli.run:run", "start a study, or continue it", RUN_GROUPS,
         ("hpo run quickstart",

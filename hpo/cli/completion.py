@@ -163,7 +163,7 @@ def _files(start: str) -> Iterator[str]:
         if path.name.startswith(name) and not path.name.startswith((".", "_")):
             if path.is_dir():
                 yield f"{above}{path.name}/"
-            elif path.suffix == ".py":
+            elif path.suffix in (".py", ".yaml", ".yml"):
                 yield f"{above}{path.name}"
 
 

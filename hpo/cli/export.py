@@ -70,7 +70,11 @@ def _study(arguments: argparse.Namespace, place: RunFolder) -> StudyRequest:
             f"run {place.name!r} does not tell which study it is of; give its file with --study."
         )
     noted = StudyRequest.noted({"study": arguments.study} if note is None else note, store)
-    if arguments.study is None and noted.study.endswith(".py") and not Path(noted.study).is_file():
+    if (
+        arguments.study is None
+        and study_files.is_file(noted.study)
+        and not Path(noted.study).is_file()
+    ):
         raise ValueError(
             f"the study file {noted.study} of run {place.name!r} is not there any more; give it "
             "with --study."

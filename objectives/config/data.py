@@ -78,7 +78,10 @@ class Corpus:
     vocab_size: Annotated[int, Field(ge=257, le=2**53), Whole, Unit("tokens")] = 1024
     """Size of the trained BPE; not used with `tokenizer`."""
     validation_frac: Annotated[float, Field(gt=0, lt=1), Unit("share of documents")] = 0.05
-    """Share of documents, picked by their hash, that are held out."""
+    """Share of documents, picked by their hash, that are held out; not used with `validation`."""
+    validation: Annotated[tuple[Source, ...], Several] = ()
+    """Text to validate on; what of the training text is in it, too, is left out of training. Empty
+    holds out a share of the documents."""
 
 
 BuiltinTaskName = Literal[

@@ -68,6 +68,11 @@ def documents(source: data.Source, counts: Counts | None = None) -> Iterator[str
                 return
 
 
+def all_of(corpus: data.Corpus) -> tuple[data.Source, ...]:
+    """Every source of a corpus: those of the training text, then that of validation if given."""
+    return (*corpus.sources, *corpus.validation)
+
+
 def fingerprint(source: data.Source) -> list[Any]:
     """JSON-able identity of the text that `documents` gives: checksums, or a hub revision.
 

@@ -126,7 +126,7 @@ def prepare(
     """
     text = _Text.of(corpus, store)
     found = _prepared(text, seq_len, store, report, first)
-    known_texts.remember(corpus.sources, text.prints, store)
+    known_texts.remember(sources.all_of(corpus), text.prints, store)
     return found
 
 
@@ -138,7 +138,7 @@ def stored(
     In no order; the corpora give tokens and nothing else of the text is looked at.
     """
     found = []
-    for prints in known_texts.known(corpus.sources, store):
+    for prints in known_texts.known(sources.all_of(corpus), store):
         text = _Text(corpus, prints, [])
         reading = cast(Store, known_texts.Stored(store))
         with contextlib.suppress(known_texts.NotStoredError):
@@ -154,7 +154,7 @@ def _prepared(
         owner, (tokenizer, tokenizer_key) = "corpus", _tokenizer(text, store, report)
     else:
         owner, tokenizer, tokenizer_key = "pretrain.mid", first.tokenizer, first.tokenizer_key
-    key = key_of("tokens-1", text.prints, tokenizer_key, corpus.validation_frac)
+    key = key_of("tokens-1", text.prints, tokenizer_key, _held_out(corpus))
     weights = tuple(source.weight for source in corpus.sources)
 
     def write(folder: Path) -> None:
@@ -177,20 +177,22 @@ class _Text:
     corpus: data.Corpus
     """Datasets on the hub at the commit that they have now."""
     prints: list[Any]
-    """Identities of the sources."""
+    """Identities of the sources, that of validation last."""
     state: list[list[Any]]
     """Of the sources' files, before their identity was taken."""
 
     @staticmethod
     def of(corpus: data.Corpus, store: Store) -> _Text:
         exact = tuple(sources.pinned(source, store) for source in corpus.sources)
-        corpus = dataclasses.replace(corpus, sources=exact)
-        state = [sources.state(source) for source in exact]
-        return _Text(corpus, [sources.fingerprint(source) for source in exact], state)
+        held = tuple(sources.pinned(source, store) for source in corpus.validation)
+        corpus = dataclasses.replace(corpus, sources=exact, validation=held)
+        state = [sources.state(source) for source in sources.all_of(corpus)]
+        prints = [sources.fingerprint(source) for source in sources.all_of(corpus)]
+        return _Text(corpus, prints, state)
 
     def check_unchanged(self) -> None:
         """Raise ValueError if it is not sure that what was read is this text."""
-        sources.check_unchanged(self.state, self.corpus.sources)
+        sources.check_unchanged(self.state, sources.all_of(self.corpus))
 
 
 def opened(
@@ -214,8 +216,16 @@ def opened(
     notes = [
         note
         for index, counted in enumerate(info.counts)
-        for note in Counts(*counted).notes(f"{owner}.sources.{index}")
+        for note in Counts(*counted).notes(
+            f"{owner}.sources.{index}"
+            if index < len(weights)
+            else f"{owner}.validation.{index - len(weights)}"
+        )
     ]
+    if info.in_validation:
+        notes.append(
+            f"{owner}: training documents left out as validation has them: {info.in_validation}"
+        )
     return TokenDataset(
         key=entry.name,
         tokenizer=tokenizer,
@@ -235,7 +245,7 @@ def _tokenizer(text: _Text, store: Store, report: Report) -> tuple[PreTrainedTok
         tokenizer = load_tokenizer(corpus.tokenizer)
         return tokenizer, _print_of(tokenizer)
     libraries = library_fingerprints.of_tokenizers()
-    key = key_of("bpe-2", text.prints, corpus.vocab_size, corpus.validation_frac, libraries)
+    key = key_of("bpe-2", text.prints, corpus.vocab_size, _held_out(corpus), libraries)
 
     def write(folder: Path) -> None:
         tokenize.train_tokenizer(corpus, folder, report)
@@ -247,6 +257,11 @@ def _tokenizer(text: _Text, store: Store, report: Report) -> tuple[PreTrainedTok
         write=write,
         read=lambda path: trained_tokenizers.read(path, corpus.vocab_size, END),
     ), key
+
+
+def _held_out(corpus: data.Corpus) -> float | None:
+    """The share of documents that is held out; None where validation has a text of its own."""
+    return None if corpus.validation else corpus.validation_frac
 
 
 def _print_of(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -266,6 +281,8 @@ class _Info:
     """In train of each source, and in validation."""
     counts: list[tuple[contents.Whole, contents.Whole]] = dataclasses.field(default_factory=list)
     """Fields of `Counts` of each source."""
+    in_validation: contents.Whole = 0
+    """Training documents left out since the text of validation has them."""
 
 
 def _rows(

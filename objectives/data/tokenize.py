@@ -1,8 +1,8 @@
 """From documents to token files: the split, the tokenizer, and what is written.
 
-Each document falls into train or validation by its hash; a byte-level BPE is trained on the
-training documents, or a Hugging Face tokenizer is used; each document is written as its tokens and
-the end mark.
+Each document falls into train or validation by its hash, or validation has a text of its own; a
+byte-level BPE is trained on the training documents, or a Hugging Face tokenizer is used; each
+document is written as its tokens and the end mark.
 """
 
 from __future__ import annotations
@@ -51,6 +51,31 @@ Split = Literal["train", "validation"]
 Report = Callable[[dict[str, Any]], None]
 
 
+class _Splits:
+    """Where each document of a corpus goes."""
+
+    def __init__(self, corpus: data.Corpus) -> None:
+        self.frac, self.left_out = corpus.validation_frac, 0
+        self.held: set[bytes] | None = None
+        if corpus.validation:
+            self.held = {
+                _digest(text) for each in corpus.validation for text in sources.documents(each)
+            }
+
+    def of(self, text: str) -> Split | None:
+        """The split of a document of the sources; None where validation has it as its own."""
+        if self.held is None:
+            return _split_of(text, self.frac)
+        if _digest(text) not in self.held:
+            return "train"
+        self.left_out += 1
+        return None
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _split_of(text: str, validation_frac: float) -> Split:
     # Salted: sources order documents by their plain hash, and a first part of that order must not
     # be one split.
@@ -76,10 +101,11 @@ def train_tokenizer(corpus: data.Corpus, folder: Path, report: Report) -> None:
 
 def _training_text(corpus: data.Corpus) -> Iterator[str]:
     """Training documents, the sources in turn, up to TOKENIZER_BYTES of each."""
+    splits = _Splits(corpus)
     for source in corpus.sources:
         left = TOKENIZER_BYTES
         for text in sources.documents(source):
-            if _split_of(text, corpus.validation_frac) == "train":
+            if splits.of(text) == "train":
                 yield text
                 left -= len(text)
             if left <= 0:
@@ -140,7 +166,8 @@ def write_tokens(
     report: Report,
 ) -> None:
     """Write the tokens of each source and of validation, and what else there is to know of them."""
-    counts = [Counts() for _ in corpus.sources]
+    counts = [Counts() for _ in sources.all_of(corpus)]
+    splits = _Splits(corpus)
     documents = [0] * (len(corpus.sources) + 1)
     validation_bytes = 0
     with (folder / f"{VALIDATION}.bin").open("wb") as validation:
@@ -148,8 +175,7 @@ def write_tokens(
             with (folder / f"train-{index}.bin").open("wb") as train:
                 files: dict[Split, BinaryIO] = {"train": train, "validation": validation}
                 found = sources.documents(source, counts[index])
-                frac = corpus.validation_frac
-                written, number = _write_source(found, frac, tokenizer, files, report)
+                written, number = _write_source(found, splits.of, tokenizer, files, report)
             if not sum(written.values()):
                 raise ValueError(
                     f"{owner}.sources.{index} ({source.kind}) holds no text; give documents that "
@@ -158,18 +184,27 @@ def write_tokens(
             documents[index] = number["train"]
             documents[-1] += number["validation"]
             validation_bytes += written["validation"]
-    info = {
+        for index, source in enumerate(corpus.validation, len(corpus.sources)):
+            found = sources.documents(source, counts[index])
+            written, number = _write_source(
+                found, lambda text: "validation", tokenizer, {"validation": validation}, report
+            )
+            documents[-1] += number["validation"]
+            validation_bytes += written["validation"]
+    info: dict[str, Any] = {
         "dtype": dtype_of(tokenizer).name,
         "validation_bytes": validation_bytes,
         "documents": documents,
         "counts": [dataclasses.astuple(each) for each in counts],
     }
+    if corpus.validation:
+        info["in_validation"] = splits.left_out
     write_json(folder / "info.json", info)
 
 
 def _write_source(
     documents: Iterable[str],
-    validation_frac: float,
+    split_of: Callable[[str], Split | None],
     tokenizer: PreTrainedTokenizerBase,
     files: Mapping[Split, BinaryIO],
     report: Report,
@@ -184,7 +219,9 @@ def _write_source(
 
     for texts in _chunks(documents):
         for text, ids in zip(texts, _encode_chunk(tokenizer, texts, tell), strict=True):
-            split = _split_of(text, validation_frac)
+            split = split_of(text)
+            if split is None:
+                continue
             np.array([*ids, tokenizer.eos_token_id], dtype_of(tokenizer)).tofile(files[split])
             written[split] += len(text.encode())
             number[split] += 1

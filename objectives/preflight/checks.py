@@ -140,7 +140,7 @@ def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
     shape = [data["model"], vocab, pre["seq_len"], fine["max_length"], fine["method"], fine["lora"]]
     done.once(lambda: check_model_of(changed, vocab), "model", shape)
     mid = changed.pretrain.mid
-    for source in (*changed.corpus.sources, *(mid.sources if mid is not None else ())):
+    for source in (*sources.all_of(changed.corpus), *(mid.sources if mid is not None else ())):
         done.once(
             lambda source=source: check_source(source, execution),  # type: ignore[misc]
             *("source", asdict(source)),

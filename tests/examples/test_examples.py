@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from examples import for_loop, own_optuna
+from hpo import study_files
 from hpo.cli import main
 from hpo.storage import run_folder
 from objectives import PlasticityObjective, Recipe
@@ -44,6 +45,14 @@ def test_own_optuna_tells_the_study_what_was_measured(
     objective = PlasticityObjective(recipe).configure({"store": str(tmp_path)})
     metrics = objective(last.params).metrics
     assert last.values == pytest.approx([metrics["base_loss"], metrics["gain"]])
+
+
+def test_the_study_in_yaml_is_complete() -> None:
+    spec = study_files.load(str(OWN_TASK.with_name("study.yaml")))
+    assert [*spec.space] == [
+        "pretrain.weight_decay", "pretrain.schedule.decay_frac", "finetune.lora.rank"
+    ]  # fmt: skip
+    assert [point.name for point in spec.baselines] == ["standard", "constant rate"]
 
 
 def test_own_task_runs_as_a_study_on_its_own_files(

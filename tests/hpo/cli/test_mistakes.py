@@ -200,7 +200,7 @@ LINES = [
     (["rn", "mine.py"], "did you mean run?"),
     (["run"], "the following arguments are required: STUDY; see hpo run --help"),
     (["run", "."], "'.' is a folder, not a study"),
-    (["run", "common.txt"], "a study's file is Python and ends in .py"),
+    (["run", "common.txt"], "a study's file ends in .py, .yaml or .json"),
     (["run", "mine"], "did you mean the file mine.py?"),
     (["run", "mien.py"], "did you mean "),
     (["run", "quickstrat"], "did you mean quickstart?"),

@@ -59,6 +59,25 @@ def test_the_same_document_in_two_sources_falls_into_one_split(file: Path, tmp_p
     assert not train & set(text_of(found, found.validation))
 
 
+def test_a_validation_text_is_validated_on_whole_and_trained_on_nowhere(
+    file: Path, tmp_path: Path
+) -> None:
+    own, shared = ["another text to validate on"] * 5, toy.text(60)[:10]
+    held = toy.write_jsonl(tmp_path / "held.jsonl", [{"text": each} for each in own + shared])
+    recipe = of_files(file, validation=Files(paths=(str(held),)), validation_frac=0.9)
+    store = Store(tmp_path / "store")
+    found = token_dataset.prepare(recipe, T, store)
+    assert text_of(found, found.validation) == own + shared
+    assert sorted(text_of(found, found.train[0])) == sorted(toy.text(60)[10:])
+    (note,) = found.notes
+    assert note.endswith("left out as validation has them: 10")
+    same = replace(recipe, validation_frac=0.1)  # not used then
+    assert token_dataset.prepare(same, T, store).key == found.key
+    assert [each.key for each in token_dataset.stored(recipe, T, store)] == [found.key]
+    toy.write_jsonl(held, [{"text": each} for each in own])
+    assert token_dataset.prepare(recipe, T, store).key != found.key
+
+
 def test_the_split_does_not_depend_on_the_rest_of_the_corpus(file: Path, tmp_path: Path) -> None:
     whole = token_dataset.prepare(of_files(file), T, Store(tmp_path / "store"))
     fewer = toy.write_jsonl(tmp_path / "b.jsonl", [{"text": t} for t in toy.text(60)[20:]])
