@@ -111,12 +111,15 @@ def test_throughput_times_an_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "kind",
     ["worker_killed", "clock_jump", "disk_full", "network_cut", "checkpoint_damaged",
-     "row_damaged", "note_damaged", "versions_changed", "database_replaced", "entry_damaged"],
+     "row_damaged", "note_damaged", "versions_changed", "database_replaced", "entry_damaged",
+     "share_damaged"],
 )  # fmt: skip
 def test_faults_lose_nothing_record_nothing_twice_and_nothing_wrong(kind: str) -> None:
     found = run.run(Options(quick=True, only=kind))
     assert found[f"{kind}.faults"].value > 0
     assert all(bench_figures.is_met(figure) is not False for figure in found.values())
+    noticed = found.get(f"{kind}.noticed")  # what is never read proves nothing
+    assert noticed is None or noticed.value > 0
 
 
 @pytest.mark.slow

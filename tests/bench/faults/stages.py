@@ -12,7 +12,9 @@ import contextlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -42,23 +44,61 @@ def entry_damaged(place: Place, ledger: Ledger) -> None:
     """Entries of the study's own store."""
     with restless():
         for folder in studies(place, ledger):
-            _disturbed(spec(folder), folder, folder / "store", place, ledger)
+            store = folder / "store"
+            most = ledger.faults + place.left(ledger)
+            damage = partial(_damaged, store, place, ledger, most)
+            _run(spec(folder), url_of(folder), damage, place, ledger, most)
+            ledger.noticed = (ledger.noticed or 0) + len(list(store.glob("damaged/*")))
 
 
 def share_damaged(place: Place, ledger: Ledger) -> None:
-    """Entries of a share, which a machine without a store of its own reads."""
+    """Entries of a share, from which one machine after another, each without a record and a store,
+    takes all that it can; each loses its store at every stop, so that it reads the share again.
+
+    A damaged entry was noticed where its manifest has been replaced.
+    """
     with restless():
         for folder in studies(place, ledger):
-            study, share = spec(folder), folder / "share"
-            assert isinstance(study.objective, PlasticityObjective)
-            shared = Execution(device="cpu", store=folder / "store", share=str(share))
-            objective = PlasticityObjective(study.objective.recipe, shared)
-            _disturbed(replace(study, objective=objective), folder, share, place, ledger)
+            share, most = folder / "share", ledger.faults + place.left(ledger)
+            first = folder / "first"
+            _run(_sharing(first), url_of(first), dict, place, ledger, most=0)
+            while ledger.faults < most:
+                _next_machine(folder / f"machine-{ledger.faults}", share, place, ledger, most)
 
 
-def _disturbed(study: StudySpec, folder: Path, store: Path, place: Place, ledger: Ledger) -> None:
-    """Run the study to its end, with entries of a store damaged at every stop."""
-    most = ledger.faults + place.left(ledger)
+def _next_machine(folder: Path, share: Path, place: Place, ledger: Ledger, most: int) -> None:
+    """A study of the machine's own, with entries damaged before it begins and while it runs."""
+    study, struck = _sharing(folder), _damaged(share, place, ledger, most)
+    ledger.studies += 1
+
+    def damage() -> None:
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        struck.update(_damaged(share, place, ledger, most))
+
+    _run(study, url_of(folder), damage, place, ledger, most)
+    ledger.noticed = (ledger.noticed or 0) + sum(
+        not path.exists() or path.read_bytes() != content for path, content in struck.items()
+    )
+
+
+def _sharing(folder: Path) -> StudySpec:
+    """The study on a machine with a folder of its own beside the share."""
+    folder.mkdir()
+    study = spec(folder)
+    assert isinstance(study.objective, PlasticityObjective)
+    shared = Execution(device="cpu", store=folder / "store", share=str(folder.parent / "share"))
+    return replace(study, objective=PlasticityObjective(study.objective.recipe, shared))
+
+
+def _run(
+    study: StudySpec,
+    url: str,
+    damage: Callable[[], object],
+    place: Place,
+    ledger: Ledger,
+    most: int,
+) -> None:
+    """Run the study to its end; it stops now and then, as long as there may be more faults."""
 
     def on_event(event: Event) -> None:
         ledger.on_event(event)
@@ -67,25 +107,35 @@ def _disturbed(study: StudySpec, folder: Path, store: Path, place: Place, ledger
 
     while True:
         try:
-            trials = Controller(study, url_of(folder)).run(on_event).trials
+            trials = Controller(study, url).run(on_event).trials
             break
         except Interrupted:
-            if store.name == "share":
-                shutil.rmtree(folder / "store", ignore_errors=True)
-            for _ in range(min(most - ledger.faults, place.drawn.randint(1, MOST_AT_ONCE))):
-                _damage(store, place.drawn, ledger)
+            damage()
+    ledger.struck_at = None
     ledger.compare(trials, place.expected, ended=True)
-    ledger.noticed = (ledger.noticed or 0) + len(list((folder / "store").glob("damaged/*")))
 
 
-def _damage(store: Path, drawn: random.Random, ledger: Ledger) -> None:
+def _damaged(store: Path, place: Place, ledger: Ledger, most: int) -> dict[Path, bytes]:
+    """Damage some entries, as long as there may be more faults; their manifests as they are now."""
+    found: dict[Path, bytes] = {}
+    for _ in range(min(most - ledger.faults, place.drawn.randint(1, MOST_AT_ONCE))):
+        entry = _damage(store, place.drawn, ledger)
+        if entry is not None:
+            found[entry / MANIFEST] = (entry / MANIFEST).read_bytes()
+    return found
+
+
+def _damage(store: Path, drawn: random.Random, ledger: Ledger) -> Path | None:
+    """Damage one entry; None if none is whole."""
     found = [path.parent for path in sorted(store.glob(f"*/*/{MANIFEST}")) if _is_whole(path)]
-    if found:
-        entry = drawn.choice(found)
-        changes = [_json, _json, _tensors, _tensors, _raw, _tokens, _moved, _manifest]
-        while not drawn.choice(changes)(entry, drawn):
-            pass
-        ledger.strike()
+    if not found:
+        return None
+    entry = drawn.choice(found)
+    changes = [_json, _json, _tensors, _tensors, _raw, _tokens, _moved, _manifest]
+    while not drawn.choice(changes)(entry, drawn):
+        pass
+    ledger.strike()
+    return entry
 
 
 def _is_whole(manifest: Path) -> bool:
