@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import folders
 from tests.pace import Meter, Pace
 
 # Toy models and small matrices gain nothing from more threads, and lose much where tests run side
 # by side. Set before numpy and torch are imported; workers and children inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# No test uses a network, nor waits for one that is not there.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if memory := folders.in_memory():  # stores and databases are synced thousands of times
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
     measure = config.getoption("--pace")
     config.pluginmanager.register(Pace(mark=not measure))
     if measure:

@@ -1,4 +1,4 @@
-"""Where databases of tests and benches are that need not outlive a power cut."""
+"""Where files and databases of tests and benches are that need not outlive a power cut."""
 
 from __future__ import annotations
 

@@ -208,8 +208,9 @@ def _pick(
 
 
 def _encode(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    prompts = encode(tokenizer, [prompt for prompt, _ in pairs])
-    completions = encode(tokenizer, [completion for _, completion in pairs])
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))  # labels repeat
+    ids_of = dict(zip(texts, encode(tokenizer, texts), strict=True))
+    prompts, completions = ([ids_of[text] for text in some] for some in zip(*pairs, strict=True))
     end = tokenizer.eos_token_id
     lengths = [len(p) + len(c) + 1 for p, c in zip(prompts, completions, strict=True)]
     width = -(-(max(lengths) - 1) // BUCKET) * BUCKET

@@ -154,8 +154,30 @@ def _name_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, without marks."""
+    if _is_plain(tokenizer):
+        return _encode_plainly(tokenizer, texts)
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
+
+
+def _is_plain(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer calls its `tokenizers.Tokenizer` and does nothing else to a text."""
+    kind = type(tokenizer)
+    return (
+        getattr(kind, "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
+        and kind.__call__ is PreTrainedTokenizerBase.__call__
+        and not hasattr(tokenizer, "_switch_to_input_mode")
+    )
+
+
+def _encode_plainly(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Ids alone; transformers makes offsets, masks and dicts of each text too, half of the time."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    found = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in found]
 
 
 def write_tokens(

@@ -17,13 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from objectives.config import training
-from objectives.finetuning.lora_targets import (
-    ADAPTER,
-    Targets,
-    find_targets,
-    skeleton,
-    stored_transposed,
-)
+from objectives.finetuning.lora_targets import ADAPTER, Targets, stored_transposed, targets_in
 from objectives.models import causal_lm, draws
 from objectives.training.lanes import LaneModel
 
@@ -45,7 +39,7 @@ class Adapted:
         """
         self.bf16 = bf16
         self.module = causal_lm.build_module(config, device)
-        self.lora_config = peft_config(lora, find_targets(skeleton(config), lora.targets))
+        self.lora_config = peft_config(lora, targets_in(config, lora.targets))
         base_names = {id(p): name for name, p in self.module.named_parameters()}
         self.lora_config.fan_in_fan_out = stored_transposed(self.module)
         with draws.seeded(0):  # what is drawn is not kept

@@ -6,6 +6,8 @@ is given real ones, so K lanes cost K sets of parameters and not K + 1.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -24,6 +26,21 @@ def build_config(model: recipe.Model, vocab_size: int) -> PreTrainedConfig:
     Raises:
         ValueError: an unknown preset, or a config that cannot be read.
     """
+    content = None if model.config is None else huggingface.content_of_config(model.config)
+    if model.config is not None and content is None:
+        return _build_config(model, vocab_size)
+    return copy.deepcopy(_known_config(model, vocab_size, content))
+
+
+@functools.lru_cache(maxsize=64)
+def _known_config(
+    model: recipe.Model, vocab_size: int, content: tuple[bytes, ...] | None
+) -> PreTrainedConfig:
+    """Parsed once for what is in its files now: a trial asks for its config some fifty times."""
+    return _build_config(model, vocab_size)
+
+
+def _build_config(model: recipe.Model, vocab_size: int) -> PreTrainedConfig:
     if model.config is not None:
         config = huggingface.load_config(model.config)
         _set_vocabulary(config, vocab_size, model.config)

@@ -64,6 +64,17 @@ def load_config(name: str) -> PreTrainedConfig:
     return text
 
 
+def content_of_config(name: str) -> tuple[bytes, ...] | None:
+    """All that `load_config` reads of a folder; None for a hub's name, or files it may refuse."""
+    try:
+        paths = sorted(Path(name).glob("config*.json"))
+        if not paths or any(not p.is_file() or p.stat().st_size > CONFIG_BYTES for p in paths):
+            return None
+        return tuple(part for path in paths for part in (path.name.encode(), path.read_bytes()))
+    except (OSError, ValueError):  # `load_config` says what is wrong
+        return None
+
+
 def _check_layers(path: Path) -> None:
     """Refuse a local config before its class makes a list of as many parts as it has layers."""
     if not path.is_file():

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from objectives.config.data import Corpus as Recipe
 from objectives.config.data import Files
@@ -331,3 +333,28 @@ def test_a_tokenizer_json_alone_ends_texts_with_a_usual_token(
                 tokenize.load_tokenizer(str(tmp_path / name))
         else:
             assert tokenize.load_tokenizer(str(tmp_path / name)).eos_token == end
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_ids_alone_are_those_that_transformers_gives(
+    split: bool, file: Path, tmp_path: Path
+) -> None:
+    tokenizer = token_dataset.prepare(of_files(file), T, Store(tmp_path / "store")).tokenizer
+    tokenizer.split_special_tokens = split
+    texts = [*toy.text(5), "", f"a{bpe.END}b", "\u00e4\U0001f600 \n\t x", "one"]
+    expected = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    tokenizer.backend_tokenizer.enable_truncation(3)  # as its file may say
+    tokenizer.backend_tokenizer.enable_padding()
+    assert tokenize._is_plain(tokenizer)
+    assert tokenize.encode(tokenizer, texts) == expected
+    assert tokenize.encode(tokenizer, []) == []
+
+
+def test_a_tokenizer_with_code_of_its_own_is_called(file: Path, tmp_path: Path) -> None:
+    class Shouting(PreTrainedTokenizerFast):
+        def _encode_plus(self, text: list[str], **given: Any) -> Any:  # type: ignore[override]
+            return super()._encode_plus([each.upper() for each in text], **given)
+
+    trained = token_dataset.prepare(of_files(file), T, Store(tmp_path / "store")).tokenizer
+    shouting = Shouting(tokenizer_object=trained.backend_tokenizer)
+    assert tokenize.encode(shouting, ["a cat"]) == tokenize.encode(trained, ["A CAT"])

@@ -194,6 +194,27 @@ def test_a_config_with_special_tokens_beyond_the_vocabulary_still_builds(tmp_pat
     assert torch.isfinite(loss).all()
 
 
+def test_a_config_whose_file_has_changed_is_read_again(tmp_path: Path) -> None:
+    model = Model(preset=None, config=str(tmp_path))
+    for name in ("neox", "llama"):
+        toy.CONFIGS[name].save_pretrained(tmp_path)
+        config = causal_lm.build_config(model, 333)
+        assert type(config) is type(toy.CONFIGS[name])
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        causal_lm.build_config(model, 333)
+
+
+@pytest.mark.parametrize("preset", [True, False])
+def test_whoever_changes_a_config_changes_no_other(preset: bool, tmp_path: Path) -> None:
+    toy.CONFIGS["llama"].save_pretrained(tmp_path)
+    model = Model() if preset else Model(preset=None, config=str(tmp_path))
+    before = causal_lm.build_config(model, 333)
+    width = before.hidden_size
+    before.hidden_size = 999
+    assert causal_lm.build_config(model, 333).hidden_size == width
+
+
 def test_a_missing_config_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.config .* cannot be read[^\n]*config\.json"):
         causal_lm.build_config(Model(preset=None, config=str(tmp_path)), 100)

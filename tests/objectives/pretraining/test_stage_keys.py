@@ -69,6 +69,9 @@ ONLY_MEASURES = {MEASURES}
 NOTHING: set[str] = set()
 
 
+STDLIB = toy.text(200, seed=9)
+
+
 STEP = 5
 """Of the trunk, after the warmup and in the decay."""
 
@@ -250,6 +253,7 @@ def whole(folder: Path) -> Recipe:
                 {"kind": "hub", "name": "far", "dataset": "one", "prompt": "{text}",
                  "completion": " {label}"},
             ],
+            "finetune.train_rows": 12,
             "finetune.validation_rows": 4,
             "finetune.test_rows": 4,
             "finetune.lrs": [1e-2],
@@ -304,7 +308,7 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sources, "load_dataset", load)
     monkeypatch.setattr(hub, "commit_of", lambda name, revision, notes=None: revision)
-    monkeypatch.setattr(python_stdlib, "documents", lambda: toy.text(200, seed=9))
+    monkeypatch.setattr(python_stdlib, "documents", lambda: STDLIB)
 
 
 def keys(recipe: Recipe, folder: Path, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
