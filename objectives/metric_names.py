@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from objectives.config.recipe import Recipe
 from objectives.config.vision import VisionRecipe
 from objectives.probes.registry import PROBES
-from objectives.results import EARLY
+from objectives.results import BY_TASK, EARLY
 
 OVER_SEEDS = ("finetuned", "gain", "finetuned_loss_nats", "loss_gain_nats", "forgetting_nats")
 
@@ -29,8 +29,8 @@ def plasticity_metrics(recipe: Recipe) -> frozenset[str]:
     once = {name for name in EARLY if _is_measured(recipe, name)}
     once |= {f"task.{task}.{name}" for task in tasks for name in TASK_ONCE}
     errors = _errors(over_seeds) if recipe.finetune.seeds > 1 else frozenset()
-    errors |= _errors({"finetuned_rows", "gain_rows"})
-    errors |= _errors(f"task.{task}.{name}_rows" for task in tasks for name in ("after", "gain"))
+    errors |= _errors(f"{name}_rows" for name in OVER_SEEDS if _is_measured(recipe, name))
+    errors |= _errors(f"task.{task}.{name}_rows" for task in tasks for name in BY_TASK.values())
     return frozenset(once | over_seeds | errors | _of_probes(recipe, tasks))
 
 
@@ -38,6 +38,7 @@ def vision_metrics(recipe: VisionRecipe) -> frozenset[str]:
     """All metrics of an image classifier's trial at full fidelity."""
     found = {f"{part}_{kind}" for part in ("training", "validation") for kind in ("loss", "error")}
     found |= {"generalisation_gap", "tau_frac"}
+    found |= {f"{name}_rows_sem" for name in found - {"tau_frac"}}
     if "norms" in recipe.probes.run:
         names = ("weight_norm", "effective_lr_end", "effective_lr_peak")
         found |= {f"probe.norms.{name}" for name in names}
@@ -90,7 +91,7 @@ def meanings(recipe: Recipe) -> dict[str, str]:
 
 
 def _is_measured(recipe: Recipe, name: str) -> bool:
-    if name == "mid_loss":
+    if name.startswith("mid_loss"):
         return recipe.pretrain.mid is not None
     return name != "forgetting_nats" or recipe.probes.forgetting_tokens > 0
 

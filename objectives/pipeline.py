@@ -177,9 +177,9 @@ class Pipeline:
         ):
             trial.failure = failures.unfit_base(losses, corpus.vocab_size)
             if trial.failure is None and trial.base_only:
-                trial.measures = Measures(losses, base_loss_rows=by_sequence)
+                trial.measures = Measures(losses, rows=by_sequence)
             elif trial.failure is None:
-                sane.append((trial, Measures(losses, base_loss_rows=by_sequence)))
+                sane.append((trial, Measures(losses, rows=by_sequence)))
         if not sane:
             return
         tokens = recipe.probes.forgetting_tokens

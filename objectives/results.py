@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ EARLY = frozenset(
     (
         "base_loss", "base_bits_per_byte", "base_perplexity", "train_loss", "train_validation_gap",
         "tokens_per_param", "tau_frac", "mid_loss", "base_loss_rows_sem",
+        "base_bits_per_byte_rows_sem", "base_perplexity_rows_sem", "train_loss_rows_sem",
+        "train_validation_gap_rows_sem", "mid_loss_rows_sem",
     )
 )  # fmt: skip
 """What is known of a base before it is fine-tuned."""
@@ -57,7 +59,7 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
     curves |= {f"finetune.{task.name}": outcome.curve for task, outcome in pairs}
     return Result(
         metrics=_base_metrics(trial) | _task_metrics(trial) | runner.metrics(trial.probes),
-        row_scores=kept_rows(trial.outcomes, trial.measured.base_loss_rows),
+        row_scores=kept_rows(_all_rows(trial)),
         labels=_labels(trial),
         curves=curves | runner.curves(trial.probes),
         cost=runner.with_cost(cost, trial.probes, trial.flops_per_token),
@@ -87,21 +89,22 @@ def _base_metrics(trial: Trial) -> dict[str, float]:
         metrics["tau_frac"] = tau_frac
     if trial.job.second is not None:
         metrics["mid_loss"] = losses["mid_loss"]
-    by_sequence = trial.measured.base_loss_rows
-    if len(by_sequence) > 1:
-        metrics["base_loss_rows_sem"] = row_errors.rows_error([np.array([by_sequence])])
-    return metrics
+    return metrics | rows_errors(_base_rows(trial))
 
 
 def _task_metrics(trial: Trial) -> dict[str, float]:
     if not trial.outcomes:
         return {}
     sample_loss = trial.measured.losses.get("sample_loss", math.nan)
-    return task_metrics(trial.tasks, trial.outcomes, sample_loss)
+    sample_rows = trial.measured.rows.get("sample_loss", [])
+    return task_metrics(trial.tasks, trial.outcomes, sample_loss, sample_rows)
 
 
 def task_metrics(
-    task_list: Sequence[Task], outcomes: Sequence[Outcome], sample_loss: float
+    task_list: Sequence[Task],
+    outcomes: Sequence[Outcome],
+    sample_loss: float,
+    sample_rows: Sequence[float] = (),
 ) -> dict[str, float]:
     """Metrics of the fine-tunes: each task's, and means over tasks with errors over seeds.
 
@@ -125,36 +128,87 @@ def task_metrics(
     loss_after = _over_tasks(outcomes, "loss_after")
     _put(metrics, "finetuned_loss_nats", loss_after)
     _put(metrics, "loss_gain_nats", [loss_before - loss for loss in loss_after])
-    for name, by_task in row_scores(outcomes).items():
-        metrics[f"{name}_rows_sem"] = row_errors.rows_error(by_task)
-        for task, y_SN in zip(task_list, by_task, strict=True):
-            short = "after" if name == "finetuned" else name
-            metrics[f"task.{task.name}.{short}_rows_sem"] = row_errors.rows_error([y_SN])
+    by_rows = row_scores(outcomes, sample_rows)
+    metrics |= rows_errors({name: y for name, y in by_rows.items() if name not in TASKS_ALONE})
+    for name, short in BY_TASK.items():
+        for task, y_SN in zip(task_list, by_rows.get(name, ()), strict=False):
+            metrics |= rows_errors({f"task.{task.name}.{short}": [y_SN]})
     if outcomes[0].base_loss_after:
         kept = _over_tasks(outcomes, "base_loss_after")
         _put(metrics, "forgetting_nats", [loss - sample_loss for loss in kept])
     return metrics
 
 
-def row_scores(outcomes: Sequence[Outcome]) -> dict[str, list[row_errors.Array]]:
-    """Metric -> an array seeds x test rows a task; nothing where rows were not recorded."""
-    if not outcomes or not all(each.rows_before and each.rows_after for each in outcomes):
-        return {}
-    after = [row_errors.from_text(outcome.rows_after) for outcome in outcomes]
-    before = [row_errors.from_text([outcome.rows_before]) for outcome in outcomes]
-    gain = [one - other for one, other in zip(after, before, strict=True)]
-    return {"finetuned": after, "gain": gain}
+BY_TASK = {
+    "before": "before", "finetuned": "after", "gain": "gain",
+    "loss_before_nats": "loss_before_nats", "finetuned_loss_nats": "loss_after_nats",
+}  # fmt: skip
+"""Names of `row_scores` -> metrics of each task with such rows."""
 
 
-def kept_rows(
-    outcomes: Sequence[Outcome], base_loss_rows: Sequence[float]
-) -> dict[str, list[list[float]]]:
-    """`Result.row_scores`: the mean over seeds of each row, and each sequence's base loss."""
-    found = {
-        name: [row_errors.grouped(y_SN.mean(0)) for y_SN in by_task]
-        for name, by_task in row_scores(outcomes).items()
+TASKS_ALONE = ("before", "loss_before_nats")
+"""Of these, which are metrics of a task and have no mean over tasks."""
+
+
+def row_scores(
+    outcomes: Sequence[Outcome], sample_rows: Sequence[float] = ()
+) -> dict[str, list[row_errors.Array]]:
+    """Metric -> an array seeds x rows for each sample of rows; those that were not recorded lack.
+
+    The samples are the tasks'; for forgetting one, as all tasks have the same text.
+    """
+    found: dict[str, list[row_errors.Array]] = {}
+    if outcomes and all(each.rows_before and each.rows_after for each in outcomes):
+        after = [row_errors.from_text(outcome.rows_after) for outcome in outcomes]
+        before = [row_errors.from_text([outcome.rows_before]) for outcome in outcomes]
+        gain = [one - other for one, other in zip(after, before, strict=True)]
+        found |= {"before": before, "finetuned": after, "gain": gain}
+    if outcomes and all(each.loss_rows_before and each.loss_rows_after for each in outcomes):
+        after = [np.array(outcome.loss_rows_after) for outcome in outcomes]
+        before = [np.array([outcome.loss_rows_before]) for outcome in outcomes]
+        gain = [other - one for one, other in zip(after, before, strict=True)]
+        found |= {"loss_before_nats": before, "finetuned_loss_nats": after, "loss_gain_nats": gain}
+    kept = [outcome.base_loss_rows_after for outcome in outcomes]
+    if kept and all(kept) and len(sample_rows):
+        found["forgetting_nats"] = [np.mean(kept, axis=0) - np.array([sample_rows])]
+    return found
+
+
+def _base_rows(trial: Trial) -> dict[str, list[row_errors.Array]]:
+    """The same of metrics of the base, by sequence of text.
+
+    Perplexity is linearised; of the gap the two texts are two samples, of which the mean is taken.
+    """
+    rows = {name: np.array([y]) for name, y in trial.measured.rows.items() if len(y) > 1}
+    found: dict[str, list[row_errors.Array]]
+    found = {name: [rows[name]] for name in ("base_loss", "train_loss", "mid_loss") if name in rows}
+    if "base_loss" in rows:
+        loss, y_1N = trial.measured.losses["base_loss"], rows["base_loss"]
+        found["base_bits_per_byte"] = [y_1N / math.log(2) / trial.corpus.bytes_per_token]
+        found["base_perplexity"] = [math.exp(loss) * (1 + y_1N - loss)]
+        if "train_loss" in rows:
+            found["train_validation_gap"] = [2 * y_1N, -2 * rows["train_loss"]]
+    return found
+
+
+def _all_rows(trial: Trial) -> dict[str, list[row_errors.Array]]:
+    sample_rows = trial.measured.rows.get("sample_loss", [])
+    return row_scores(trial.outcomes, sample_rows) | _base_rows(trial)
+
+
+def rows_errors(by_rows: Mapping[str, Sequence[row_errors.Array]]) -> dict[str, float]:
+    """`<name>_rows_sem` of each metric; none where a sample has one row."""
+    found = {f"{name}_rows_sem": row_errors.rows_error(y) for name, y in by_rows.items()}
+    return {name: error for name, error in found.items() if math.isfinite(error)}
+
+
+def kept_rows(by_rows: Mapping[str, Sequence[row_errors.Array]]) -> dict[str, list[list[float]]]:
+    """`Result.row_scores`: the mean over seeds of each row."""
+    return {
+        name: [row_errors.grouped(y_SN.mean(0)) for y_SN in samples]
+        for name, samples in by_rows.items()
+        if name not in TASKS_ALONE
     }
-    return found | ({"base_loss": [list(base_loss_rows)]} if base_loss_rows else {})
 
 
 def _base_curves(trial: Trial) -> dict[str, Curve]:

@@ -69,7 +69,7 @@ class Trial:
         assert found is not None
         if not self.base_only:
             return found
-        return Measures(found.losses, base_loss_rows=found.base_loss_rows)
+        return Measures(found.losses, rows=found.rows)
 
     @property
     def outcomes(self) -> list[Outcome]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives import row_errors
 from objectives.config.training import Finetune
 from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
@@ -51,6 +52,11 @@ class Outcome:
     """The base's score on each test row in order, "1" where it is right, else "0"."""
     rows_after: list[str] = field(default_factory=list)
     """The same after fine-tuning; one a seed."""
+    loss_rows_before: list[float] = field(default_factory=list)
+    """`loss_before` by test row, or by groups of them (`objectives.row_errors`)."""
+    loss_rows_after: list[list[float]] = field(default_factory=list)
+    base_loss_rows_after: list[list[float]] = field(default_factory=list)
+    """`base_loss_after` by sequence, or by groups of them; one a seed."""
     curve: Curve = field(default_factory=list)
     """[step, training loss], mean over seeds."""
     stages: list[str] = field(default_factory=list)
@@ -138,8 +144,16 @@ class Finetuner:
             for lane, base in enumerate(members):
                 lr = chosen_rate(tried[base]) if base in best else math.nan
                 before, loss = float(scored.score_K[lane]), float(scored.loss_K[lane])
-                rows = row_text(scored.right_KN[lane])
-                outcomes.append(Outcome(lr, tried[base], before, loss, rows_before=rows))
+                outcomes.append(
+                    Outcome(
+                        lr,
+                        tried[base],
+                        before,
+                        loss,
+                        rows_before=row_text(scored.right_KN[lane]),
+                        loss_rows_before=row_errors.grouped(scored.loss_KN[lane]),
+                    )
+                )
             alive = [base for base in members if base in best]
             if alive:
                 self._score_after(task, {base: best[base] for base in alive}, outcomes, sample)
@@ -159,16 +173,20 @@ class Finetuner:
         found = evaluation.task_scores(scored, task)
         score, loss = found.score_K.reshape(shape), found.loss_K.reshape(shape)
         rows = np.array([row_text(right_N) for right_N in found.right_KN]).reshape(shape)
+        losses_PSN = found.loss_KN.reshape(*shape, -1)
         for row, (base, one) in enumerate(tuned.items()):
             outcome = outcomes[base]
             outcome.after, outcome.loss_after = score[row].tolist(), loss[row].tolist()
             outcome.rows_after = rows[row].tolist()
+            outcome.loss_rows_after = [row_errors.grouped(y_N) for y_N in losses_PSN[row]]
             outcome.curve = curve(np.mean(one.losses, axis=0), CURVE_POINTS)
             outcome.stages = list(one.stages)
         if sample is not None:
-            kept = evaluation.mean_loss(scored, sample).reshape(shape)
+            kept_K, by_sequence_KN = evaluation.sequence_losses(scored, sample)
+            kept, kept_PSN = kept_K.reshape(shape), by_sequence_KN.reshape(*shape, -1)
             for row, base in enumerate(tuned):
                 outcomes[base].base_loss_after = kept[row].tolist()
+                outcomes[base].base_loss_rows_after = list(map(row_errors.grouped, kept_PSN[row]))
 
 
 def row_text(right_N: NDArray[np.bool_]) -> str:

@@ -52,13 +52,21 @@ class _Outcome:
     base_loss_after: list[float] = field(default_factory=list)
     rows_before: Rows = ""
     rows_after: list[Rows] = field(default_factory=list)
+    loss_rows_before: list[Finite] = field(default_factory=list)
+    loss_rows_after: list[list[Finite]] = field(default_factory=list)
+    base_loss_rows_after: list[list[Finite]] = field(default_factory=list)
     curve: list[Point] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
     def fits(self, seeds: int) -> bool:
         """Whether it is one of so many seeds, or one of which every rate diverged."""
         lists: list[list[Any]] = [self.after, self.loss_after, self.rows_after]
+        lists.append(self.loss_rows_after)
         if {len(rows) for rows in self.rows_after} - {len(self.rows_before)}:
+            return False
+        if {len(rows) for rows in self.loss_rows_after} - {len(self.loss_rows_before)}:
+            return False
+        if len(self.base_loss_rows_after) != len(self.base_loss_after):
             return False
         if not self.tried or not all(map(entries.is_key, self.stages)):
             return False
@@ -79,7 +87,7 @@ class _Measures:
     outcomes: list[_Outcome]
     sample_loss: Finite | None = None
     mid_loss: Finite | None = None
-    base_loss_rows: list[Finite] = field(default_factory=list)
+    rows: dict[contents.Name, list[Finite]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,8 @@ class Measures:
     """What the fine-tunes took, whenever that was."""
     outcomes: list[Outcome] = field(default_factory=list)
     """One a task; none where only the base was measured."""
-    base_loss_rows: list[float] = field(default_factory=list)
-    """The base loss of each sequence, or of groups of them (`objectives.row_errors`)."""
+    rows: dict[str, list[float]] = field(default_factory=dict)
+    """The same of each sequence, or of groups of them (`objectives.row_errors`)."""
 
 
 def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: list[Task]) -> str:
@@ -105,7 +113,7 @@ def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: l
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
-        "finetune-4", base_key, data["finetune"], samples, job.seed,
+        "finetune-5", base_key, data["finetune"], samples, job.seed,
         [[task.name, task.key] for task in tasks], corpus.key,
         library_fingerprints.of_finetuning(fine.method),
     )  # fmt: skip
@@ -128,7 +136,7 @@ def save_measures(store: Stages, key: str, measures: Measures) -> None:
         **measures.losses,
         "tuning": dataclasses.asdict(measures.tuning),
         "outcomes": [outcome.to_dict() for outcome in measures.outcomes],
-        "base_loss_rows": measures.base_loss_rows,
+        "rows": measures.rows,
     }
     seconds = measures.tuning.seconds
     store.put(STAGE, key, lambda folder: write_json(folder / FILE, data), seconds=seconds)
@@ -145,4 +153,4 @@ def _read(folder: Path, *, tasks: int, seeds: int, second: bool) -> Measures:
     losses = {name: getattr(found, name) for name in LOSSES}
     outcomes = [Outcome.from_dict(dataclasses.asdict(each)) for each in found.outcomes]
     known = {name: loss for name, loss in losses.items() if loss is not None}
-    return Measures(known, found.tuning, outcomes, found.base_loss_rows)
+    return Measures(known, found.tuning, outcomes, found.rows)

@@ -54,6 +54,8 @@ class TaskScores:
     """Nats a completion token."""
     right_KN: NDArray[np.bool_]
     """Whether each row is right; `score_K` is its mean."""
+    loss_KN: NDArray[np.float64]
+    """What each row adds to `loss_K`, its mean: a ratio of sums, linearised in its rows."""
 
 
 def mean_loss(lanes: Lanes, ids_NT1: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -89,14 +91,27 @@ def task_scores(lanes: Lanes, task: Task) -> TaskScores:
     if task.choices is None:
         nats_KN, hits_KN = _scores(lanes, task.test)
         loss_K = nats_KN.sum(1) / task.test.weights.sum()
-        return TaskScores(hits_KN.mean(1), loss_K, hits_KN)
+        return TaskScores(hits_KN.mean(1), loss_K, hits_KN, _by_row(nats_KN, loss_K, task.test))
     labels = len(task.choices.ids) // len(task.answers)
     nats_KNL = _scores(lanes, task.choices, prefix_group_size=labels)[0]
     nats_KNL = nats_KNL.reshape(len(nats_KNL), len(task.answers), labels)
     right = nats_KNL.argmin(2) == task.answers
     own = np.take_along_axis(nats_KNL, task.answers[None, :, None], axis=2)
     loss_K = own.sum((1, 2)) / task.test.weights.sum()
-    return TaskScores(right.mean(1), loss_K, right)
+    return TaskScores(right.mean(1), loss_K, right, _by_row(own[:, :, 0], loss_K, task.test))
+
+
+def _by_row(
+    nats_KN: NDArray[np.float64], loss_K: NDArray[np.float64], rows: Encoded
+) -> NDArray[np.float64]:
+    """What each row adds to the loss a completion token, [K, N].
+
+    With n_r nats and w_r tokens of row r the loss is L = sum n / sum w, and its error over rows is
+    that of the mean of L + (n_r - L w_r) N / sum w.
+    """
+    weight_N = rows.weights.sum(1)
+    apart_KN = nats_KN - loss_K[:, None] * weight_N
+    return np.asarray(loss_K[:, None] + apart_KN * (len(weight_N) / weight_N.sum()))
 
 
 def _scores(

@@ -14,7 +14,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +27,8 @@ from objectives.config.vision import VisionRecipe
 from objectives.objective import Objective
 from objectives.probes import norms
 from objectives.progress import Progress, Report
+from objectives.results import kept_rows, rows_errors
+from objectives.row_errors import Array
 from objectives.store import contents
 from objectives.store.entries import DamagedError, write_json
 from objectives.store.store import key_of
@@ -232,6 +234,8 @@ class _Measures:
     images: contents.Count
     device_s: contents.Seconds
     failure: contents.Text | None
+    rows: dict[contents.Name, list[list[contents.Finite]]] = field(default_factory=dict)
+    """`Result.row_scores`."""
 
 
 @dataclass(eq=False)
@@ -257,7 +261,13 @@ class _Trial:
             "device_s_saved": 0.0 if now else seconds,
             "time_s": time_s,
         }
-        return Result(metrics=found.metrics, curves=found.curves, failure=found.failure, cost=cost)
+        return Result(
+            metrics=found.metrics,
+            curves=found.curves,
+            failure=found.failure,
+            cost=cost,
+            row_scores=found.rows,
+        )
 
 
 def _train_together(trials: Sequence[_Trial], *, data: Images, runtime: Runtime) -> None:
@@ -292,8 +302,21 @@ def _measures(job: Job, measured: Measured, classes: int, seconds: float) -> _Me
     }
     images_seen = float(job.steps * job.recipe.pretrain.batch_size)
     problem = _divergence(measured.diverged_at, job.steps, measured.metrics, classes)
-    metrics = _metrics(job, measured.metrics) if problem is None else {}
-    return _Measures(metrics, curves, images_seen, seconds, problem)
+    if problem is not None:
+        return _Measures({}, curves, images_seen, seconds, problem)
+    rows = _rows(measured)
+    metrics = _metrics(job, measured.metrics) | rows_errors(rows)
+    return _Measures(metrics, curves, images_seen, seconds, None, kept_rows(rows))
+
+
+def _rows(measured: Measured) -> dict[str, list[Array]]:
+    """Metric -> an array 1 x images for each sample of them.
+
+    The gap is the mean over two samples, of twice the one and minus twice the other.
+    """
+    found = {name: [y_N[None]] for name, y_N in measured.rows.items()}
+    (validation,), (training,) = found["validation_loss"], found["training_loss"]
+    return found | {"generalisation_gap": [2 * validation, -2 * training]}
 
 
 def _divergence(

@@ -112,14 +112,14 @@ class Classifier:
     def scores(
         self, params: Mapping[str, Tensor], statistics: Mapping[str, Tensor], rows: ImageBatch
     ) -> tuple[Tensor, Tensor]:
-        """Mean nats an image, and the share of images that are classified wrongly; [K] each."""
+        """Nats of each image, and 1 where it is classified wrongly; [K, N] each."""
         given = {**params, **statistics}
         parts = [
             vmap_lanes(self._lane_scores, given, None, piece.data)
             for piece in rows.pieces(EVAL_ROWS)
         ]
         nats_KN, wrong_KN = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        return nats_KN.double().mean(1), wrong_KN.double().mean(1)
+        return nats_KN.double(), wrong_KN.double()
 
     def _lane_nats(
         self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor

@@ -77,7 +77,7 @@ class Job:
             self.recipe.pretrain.schedule, self.steps
         )
         own = [images.key, self.seed, self.steps, self._device_kind]
-        return key_of("vision-2", data, own, library_fingerprints.of_classifiers())
+        return key_of("vision-3", data, own, library_fingerprints.of_classifiers())
 
     def program_key(self) -> str:
         """Equal for jobs on the same images that can be lanes of one program."""
@@ -106,6 +106,8 @@ class Measured:
     """Training loss of each step, nats an image; [S]."""
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    rows: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Metric -> its value for each image, at the end; [N]."""
 
     def note(self, name: str, step: int, value: float) -> None:
         """A point of a curve, and the metric of that name, of which the last one stays.
@@ -195,8 +197,10 @@ class Run:
         parts = {"training": self.images.train, "validation": self.images.validation}
         for name, rows in parts.items():
             scored = self.program.scores(params, statistics, rows.sample(pre.eval_rows))
-            for kind, values_K in zip(("loss", "error"), scored, strict=True):
-                self._note(f"{name}_{kind}", step, values_K)
+            for kind, values_KN in zip(("loss", "error"), scored, strict=True):
+                self._note(f"{name}_{kind}", step, values_KN.mean(1))
+                for measured, values_N in zip(self.found, values_KN.cpu().numpy(), strict=True):
+                    measured.rows[f"{name}_{kind}"] = values_N
         if "norms" in self.recipe.probes.run:
             for job, measured, values_P in zip(self.jobs, self.found, values_KP, strict=True):
                 norm = float(torch.linalg.vector_norm(values_P))

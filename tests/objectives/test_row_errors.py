@@ -53,11 +53,33 @@ def test_a_trial_keeps_its_score_of_each_row_and_their_mean_is_the_metric() -> N
             loss_after=[1.0, 1.0], rows_before="0100", rows_after=["0110", "1101"],
         )
     ]  # fmt: skip
-    kept = results.kept_rows(outcomes, [4.0, 5.0])
+    kept = results.kept_rows(results.row_scores(outcomes))
     assert kept["finetuned"] == [[0.5, 1.0, 0.5, 0.5]]
     assert kept["gain"] == [[0.5, 0.0, 0.5, 0.5]]
-    assert kept["base_loss"] == [[4.0, 5.0]]
     assert np.mean(kept["gain"]) == pytest.approx(0.625 - 0.25)
+
+
+def test_losses_by_row_and_forgetting_by_sequence_are_kept_too() -> None:
+    """All tasks keep the same text, so that forgetting has one sample of rows."""
+    outcomes = [
+        Outcome(
+            lr=1e-2, tried={1e-2: 1.0}, before=0.25, loss_before=2.0, after=[0.5, 0.75],
+            loss_after=[1.0, 2.0], loss_rows_before=[1.0, 3.0],
+            loss_rows_after=[[0.5, 1.5], [1.0, 3.0]], base_loss_after=[4.5, 5.0],
+            base_loss_rows_after=[[4.0 + n, 5.0], [5.0, 5.0 + n]],
+        )
+        for n in range(2)
+    ]  # fmt: skip
+    rows = results.row_scores(outcomes, [4.0, 4.5])
+    kept = results.kept_rows(rows)
+    assert kept["finetuned_loss_nats"] == [[0.75, 2.25]] * 2
+    assert kept["loss_gain_nats"] == [[0.25, 0.75]] * 2
+    assert kept["forgetting_nats"] == [[0.75, 0.75]]
+    assert "loss_before_nats" not in kept
+    errors = results.rows_errors(rows)
+    np.testing.assert_allclose(rows["forgetting_nats"], [[[0.5, 0.5], [1.0, 1.0]]])
+    assert errors["forgetting_nats_rows_sem"] == 0.0
+    assert errors["loss_before_nats_rows_sem"] == pytest.approx(1 / math.sqrt(2))
 
 
 def test_outcomes_without_rows_have_no_error_of_them() -> None:

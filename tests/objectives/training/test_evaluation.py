@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from objectives.config.training import Lora
@@ -186,3 +188,21 @@ def test_generation_of_real_text_is_decided_by_one_pass(toy_corpus: TokenDataset
             before = toy_corpus.tokenizer(prompt)["input_ids"]
             after = [*toy_corpus.tokenizer(completion)["input_ids"], end]
             assert hits[seed, row] == (greedy(plain(seed), before, len(after)) == after)
+
+
+@given(st.integers(0, 10_000), st.integers(3, 60))
+def test_a_loss_by_row_has_the_loss_as_mean_and_the_error_of_leaving_rows_out(
+    seed: int, count: int
+) -> None:
+    """The jackknife's error of a ratio of sums; rows of many tokens count for more."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, count)
+    rows = encoded([([1], [2] * int(size)) for size in sizes])
+    nats_KN = rng.gamma(2.0, 0.5, (2, count)) * sizes
+    loss_K = nats_KN.sum(1) / sizes.sum()
+    by_row = evaluation._by_row(nats_KN, loss_K, rows)
+    np.testing.assert_allclose(by_row.mean(1), loss_K)
+    without = (nats_KN.sum(1, keepdims=True) - nats_KN) / (sizes.sum() - sizes)
+    jackknife = np.sqrt((count - 1) * without.var(axis=1))
+    stated = np.sqrt(by_row.var(axis=1, ddof=1) / count)
+    np.testing.assert_allclose(stated, jackknife, rtol=6 / count)

@@ -81,6 +81,20 @@ def test_the_same_batch_gives_the_same_bits_and_then_comes_from_the_store(tmp_pa
         assert third.cost["device_s"] == 0 < third.cost["device_s_saved"]
 
 
+def test_images_tell_the_error_of_losses_errors_and_their_gap(tmp_path: Path) -> None:
+    (found,) = objective(tmp_path).evaluate(requests([{}]))
+    (stored,) = objective(tmp_path).evaluate(requests([{}]))
+    assert stored.row_scores == found.row_scores
+    names = {f"{part}_{kind}" for part in ("training", "validation") for kind in ("loss", "error")}
+    assert found.row_scores.keys() == names | {"generalisation_gap"}
+    for name, samples in found.row_scores.items():
+        assert np.mean([np.mean(y) for y in samples]) == pytest.approx(
+            found.metrics[name], rel=1e-4, abs=1e-6
+        )
+        error = sum(np.var(y, ddof=1) / len(y) for y in samples) ** 0.5 / len(samples)
+        assert found.metrics[f"{name}_rows_sem"] == pytest.approx(error, rel=1e-4)
+
+
 def test_equal_requests_are_trained_once(tmp_path: Path) -> None:
     one, twin = objective(tmp_path).evaluate(requests([{}, {"pretrain.lr": 0.1}]))
     assert one.metrics == twin.metrics
@@ -102,9 +116,12 @@ def test_only_an_equal_request_needs_no_training(tmp_path: Path) -> None:
 def test_metrics_and_curves_are_these(tmp_path: Path) -> None:
     result = objective(tmp_path)({"pretrain.weight_decay": 0.5})
     metrics = result.metrics
-    assert set(metrics) == {
+    scores = {
         "training_loss", "training_error", "validation_loss", "validation_error",
-        "generalisation_gap", "tau_frac",
+        "generalisation_gap",
+    }  # fmt: skip
+    assert set(metrics) == scores | {f"{name}_rows_sem" for name in scores} | {
+        "tau_frac",
         "probe.norms.weight_norm", "probe.norms.effective_lr_end",
         "probe.norms.effective_lr_peak",
         "probe.sharpness.trace", "probe.sharpness.trace_sem",
