@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpo.core.spec import Baseline, GridPoint, Prior, StudySpec, WarmStartTrial
     from hpo.notebook import load_run
     from hpo.search.plasticity_sampler import PlasticitySampler
+    from hpo.study_runs import run_study
 
 __all__ = [
     "BASE_LOSS_DOWN",
@@ -37,6 +38,7 @@ __all__ = [
     "Value",
     "WarmStartTrial",
     "load_run",
+    "run_study",
 ]
 _HOMES = {
     "hpo.core.domains": ("Choice", "Float", "Int"),
@@ -45,6 +47,7 @@ _HOMES = {
     "hpo.core.spec": ("Baseline", "GridPoint", "Prior", "StudySpec", "WarmStartTrial"),
     "hpo.search.plasticity_sampler": ("PlasticitySampler",),
     "hpo.notebook": ("load_run",),
+    "hpo.study_runs": ("run_study",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -12,14 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hpo.core import format, metrics
+from hpo.core import checks, format, metrics
 from hpo.core.trial import Run, Trial
+from hpo.front.front import Front
 from hpo.report import findings
 from hpo.report.plots import draw, figure_data, files, registry
 from hpo.report.plots.figure_data import FrontData, Point
 from hpo.report.results import Results
+from hpo.report.trial_records import trial_records
 from hpo.storage import run_folder
+
+if TYPE_CHECKING:
+    import pandas
 
 WIDTH, HEIGHT = 720, 400
 
@@ -38,6 +44,43 @@ class NotebookRun(Run):
     def results(self) -> Results:
         """What it found, computed once for all that is shown of it."""
         return Results(self)
+
+    @property
+    def front(self) -> Front:
+        """The front: its `trials`, its `knee`, and the probability of belonging to it."""
+        return self.results.front
+
+    def best(self, metric: str) -> Trial | None:
+        """The best setting by a goal, as observed over its seeds; None while none counts.
+
+        Raises:
+            ValueError: the run has no such goal.
+        """
+        goals = {goal.metric: goal for goal in self.goals}
+        if metric not in goals:
+            raise ValueError(
+                f"run {self.name!r} has no goal {metric!r}; {checks.near(metric, goals)}"
+            )
+        return self.results.best(goals[metric])
+
+    def records(self) -> list[dict[str, Any]]:
+        """A dict a trial with the columns of `trials_dataframe`."""
+        return trial_records(self.results)
+
+    def trials_dataframe(self) -> pandas.DataFrame:
+        """A row a trial, as Optuna's method of this name: `params.PATH`, `metrics.NAME`, ...
+
+        Raises:
+            ValueError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ValueError(
+                "a data frame needs pandas: pip install pandas; or use run.records(), which gives "
+                "the same rows as dicts."
+            ) from None
+        return pandas.DataFrame(self.records())
 
     def _repr_html_(self) -> str:
         return shown(self.results)
@@ -73,7 +116,11 @@ def load_run(
         ValueError: there is no such run, or its storage has to be given.
         StorageError: it cannot be read.
     """
-    found = run_folder.load(run, out, storage, group)
+    return notebook_run(run_folder.load(run, out, storage, group))
+
+
+def notebook_run(found: Run) -> NotebookRun:
+    """A record as a notebook shows it."""
     return NotebookRun(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 

@@ -86,7 +86,10 @@ class StudyRequest:
         Raises:
             ValueError: there is no such study, or an option does not fit it.
         """
-        spec = load_fixed(self.study, self.variant, self.params, Path(self.folder))
+        return self.applied(load_fixed(self.study, self.variant, self.params, Path(self.folder)))
+
+    def applied(self, spec: StudySpec) -> StudySpec:
+        """A study with what is set beside its hyperparameters."""
         compute: Any = self._given(COMPUTE_OPTIONS)
         objective = spec.objective.configure(compute)
         return dataclasses.replace(spec, **self._given(SPEC_OVERRIDES), objective=objective)

@@ -68,6 +68,7 @@ HEADLINES = (
 
 
 PICTURES = {
+    "notebook.ipynb": "A study in a notebook: run, front, figures, data frame, Optuna.",
     "front.png": "The front of the quickstart study.",
     "lanes.png": "Tokens a second against the number of lanes.",
     "reliability.png": "Stated against observed probability of belonging to the front.",

@@ -33,10 +33,15 @@ LAYERS = {
         "spec": {"core"},
         "recording": {"core", "front", "storage"},
         "controller": {"core", "front", "search", "storage", "executors", "recording"},
+        "progress": {"core", "executors"},
+        "study_runs": {
+            "core", "search", "storage", "executors", "report", "study_files", "controller",
+            "notebook", "progress",
+        },
         "notebook": {"core", "front", "storage", "report"},
         "cli": {
             "core", "numerics", "front", "storage", "search", "analysis", "study_files",
-            "executors", "report", "controller", "notebook", "known_studies",
+            "executors", "report", "controller", "notebook", "known_studies", "progress",
         },
     },
     "objectives": {
@@ -58,7 +63,12 @@ HOMES = {
     "sqlalchemy": {"hpo/storage", "hpo/cli/doctor.py"},
     "plotly": {"hpo/report"},
     "jinja2": {"hpo/report/html"},
-    "rich": {"hpo/cli", "hpo/report/terminal_tables.py", "hpo/report/trial_tables.py"},
+    "rich": {
+        "hpo/cli", "hpo/progress.py", "hpo/study_runs.py", "hpo/report/terminal_tables.py",
+        "hpo/report/trial_tables.py",
+    },
+    "IPython": {"hpo/progress.py"},
+    "pandas": {"hpo/notebook.py"},
     "ray": {"hpo/executors"},
     "submitit": {"hpo/executors"},
     "optuna": {

@@ -191,6 +191,7 @@ LOOK = (
         reading(
             RUN,
             JSON,
+            Option("--csv", None, "print every trial as CSV"),
             Option("--all", None, "every trial, failed ones too"),
             Option("--sort", "METRIC", "every trial, the best by this metric first"),
             Option("--top", "N", "only the first N trials", whole(1)),

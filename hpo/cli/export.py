@@ -15,13 +15,13 @@ from hpo import known_studies, study_files
 from hpo.cli import export_folder, trial_names
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, INTERRUPTED
-from hpo.cli.progress import Display
 from hpo.core import files, format
 from hpo.core.events import clean
 from hpo.core.format import plural
 from hpo.core.objective import Exported, Request
 from hpo.core.trial import Run, Trial
 from hpo.executors.interrupts import Interrupted, interrupts
+from hpo.progress import Display
 from hpo.report import model_card
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite

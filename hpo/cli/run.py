@@ -21,7 +21,6 @@ from hpo.cli import live, run_choice
 from hpo.cli.commands import LENGTH
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, FAILED, INTERRUPTED
-from hpo.cli.progress import Display
 from hpo.cli.run_choice import Opened
 from hpo.controller import Controller
 from hpo.core import conditions, files
@@ -33,6 +32,7 @@ from hpo.core.spec import StudySpec, WarmStartTrial
 from hpo.core.trial import Run
 from hpo.executors import EXECUTORS, Options
 from hpo.executors.interrupts import Interrupted, interrupts
+from hpo.progress import Display
 from hpo.report import terminal_tables
 from hpo.report.html.page import write_report
 from hpo.report.results import Results

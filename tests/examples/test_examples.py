@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -45,6 +46,21 @@ def test_own_optuna_tells_the_study_what_was_measured(
     objective = PlasticityObjective(recipe).configure({"store": str(tmp_path)})
     metrics = objective(last.params).metrics
     assert last.values == pytest.approx([metrics["base_loss"], metrics["gain"]])
+
+
+def test_every_cell_of_the_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from tests.hpo.toy_objective import *\nSTUDY = spec(trials=3)\n")
+    cells = json.loads(OWN_TASK.with_name("notebook.ipynb").read_text())["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]).replace('"quickstart"', '"mine.py"'), names)
+    assert "best gain: {" in capsys.readouterr().out
+    assert names["study"].metric_names == ["base_loss", "gain"]
 
 
 def test_the_study_in_yaml_is_complete() -> None:

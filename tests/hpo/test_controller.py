@@ -16,7 +16,6 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from hpo.cli.progress import Display
 from hpo.controller import Controller
 from hpo.core.domains import Float
 from hpo.core.failures import StorageError
@@ -25,6 +24,7 @@ from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
 from hpo.front import losses
 from hpo.front.front import front
+from hpo.progress import Display
 from hpo.search.stopping import StopReason
 from hpo.storage.provenance import StudyChanged
 from hpo.storage.record import database_of, load_study, read_run, url_of

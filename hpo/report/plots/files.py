@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpo.core import files
+from hpo.core.csv_text import csv_text
 from hpo.report.plots import draw
 from hpo.report.plots.registry import Exhibit
 
@@ -144,26 +143,7 @@ def _html(exhibit: Exhibit, name: str, run: str) -> bytes:
 
 
 def _csv(exhibit: Exhibit, name: str, run: str) -> bytes:
-    names = list(dict.fromkeys(key for row in exhibit.rows for key in row))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_inert(name) for name in names])
-    writer.writerows([_inert(row.get(name)) for name in names] for row in exhibit.rows)
-    return text.getvalue().encode()
-
-
-def _inert(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    if not isinstance(value, str):
-        return value
-    value = value.replace("\r\n", "\n").replace("\r", "\n")  # csv quotes only the latter
-    if not value.startswith(("=", "+", "-", "@", "\t", "\n")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
+    return csv_text(exhibit.rows).encode()
 
 
 def _json(exhibit: Exhibit, name: str, run: str) -> bytes:

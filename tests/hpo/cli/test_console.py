@@ -13,9 +13,9 @@ from rich.text import Text
 
 from hpo.cli import main
 from hpo.cli.console import guarded
-from hpo.cli.progress import Display
 from hpo.cli.streams import plain_warnings
 from hpo.core.format import escape_controls
+from hpo.progress import Display
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202etxt.exe"
 

@@ -1,6 +1,7 @@
 """What a person sees while a study runs: trial, stage, step, loss, tokens a second, time left.
 
-In a terminal one live line, or one for each worker; elsewhere a plain line every few seconds. An
+In a terminal one live line, or one for each worker; in a notebook one text that is replaced;
+elsewhere a plain line every few seconds. An
 interruption (Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2) is noted by a signal handler and raised
 from the next event, where the objective can keep what it has; a second Ctrl-C or SIGTERM stops at
 once, and so does a long wait for that event. Stopping at once loses no more than kill -9 does: what
@@ -10,6 +11,7 @@ was done since it was last kept.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from types import FrameType, TracebackType
@@ -42,15 +44,17 @@ class Display:
         self.reported: dict[str | None, tuple[str, float]] = {}
         """Worker -> the stage of its last printed line, and when that was."""
         self.waiting = ""
-        self.stopped = False
+        self.stopped, self.quiet = False, False
+        self.notebook = NotebookText() if console.is_jupyter else None
         self.live = Live(console=console, refresh_per_second=4, transient=True)
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> Display:
-        for number in (*STOPS, *_heard()):
-            self.old[number] = signal.signal(number, self._on_signal)
-        self.old[signal.SIGALRM] = signal.signal(signal.SIGALRM, _at_once)
-        if self.console.is_terminal:
+        if threading.current_thread() is threading.main_thread():  # no other hears signals
+            for number in (*STOPS, *_heard()):
+                self.old[number] = signal.signal(number, self._on_signal)
+            self.old[signal.SIGALRM] = signal.signal(signal.SIGALRM, _at_once)
+        if self.console.is_terminal and not self.quiet:
             self.live.start()
         return self
 
@@ -60,7 +64,8 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self.old:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         self.live.stop()
         for number, handler in self.old.items():
             signal.signal(number, handler)
@@ -77,7 +82,7 @@ class Display:
         if "waiting" in event:
             if event["waiting"] != self.waiting:
                 self.waiting = event["waiting"]
-                self.console.print(Text(self.waiting), soft_wrap=True)
+                self.say(self.waiting)
         elif "wave" in event:
             self.numbers, self.finished = event["wave"], event["finished"]
             self.under_way.pop(None, None)
@@ -105,18 +110,27 @@ class Display:
             return
         self.stopped = True
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
-        self.console.print("Stopping at the end of this step; once more to stop at once.")
+        self.say("Stopping at the end of this step; once more to stop at once.")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if not self.quiet:
+            self.console.print(Text(text), soft_wrap=True)
 
     def _show(self, event: Event) -> None:
         worker = event.get("worker")
         self.lines[worker] = self.line(event)
         stage, reported_at = self.reported.get(worker, ("", 0.0))
-        if self.console.is_terminal:
-            lines = "\n".join(self.lines[each] for each in sorted(self.lines, key=str))
+        lines = "\n".join(self.lines[each] for each in sorted(self.lines, key=str))
+        if self.quiet:
+            return
+        if self.notebook is not None:
+            self.notebook.show(lines)
+        elif self.console.is_terminal:
             self.live.update(Text(lines, overflow="ellipsis", no_wrap=True))
         elif event["stage"] != stage or time.monotonic() - reported_at > LINE_S:
             self.reported[worker] = (event["stage"], time.monotonic())
-            self.console.print(Text(self.lines[worker]), soft_wrap=True)
+            self.say(self.lines[worker])
 
     def line(self, event: Event) -> str:
         """One line for an event."""
@@ -144,6 +158,28 @@ class Display:
         if done < 0.02 * max(1, len(self.numbers)) or elapsed < 2:
             return None
         return elapsed / done * max(0.0, self.trials - self.already - done)
+
+
+class NotebookText:
+    """A text in a notebook's output that is replaced, at most every `PERIOD_S`."""
+
+    PERIOD_S = 0.5
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+        self.next_s = 0.0
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the one before."""
+        if time.monotonic() < self.next_s:
+            return
+        self.next_s = time.monotonic() + self.PERIOD_S
+        from IPython.display import Pretty, display  # which every notebook has
+
+        if self.handle is None:
+            self.handle = display(Pretty(text), display_id=True)
+        else:
+            self.handle.update(Pretty(text))
 
 
 def _named(numbers: Sequence[int]) -> str:

@@ -8,10 +8,10 @@ import signal
 import pytest
 from rich.console import Console
 
-from hpo.cli.progress import Display
 from hpo.core.format import duration
 from hpo.executors import interrupts
 from hpo.executors.interrupts import Interrupted
+from hpo.progress import Display
 
 STEP = {
     "stage": "pretrain", "step": 20, "steps": 100, "lanes": 3, "loss": 4.56789,
