@@ -3,8 +3,8 @@
 1. Requests become trials; one that cannot be run (a warmup longer than its horizon, a model that
    does not fit into the memory) fails by itself.
 2. Bases are pretrained, all that can share a program as its lanes.
-3. Bases of one shape and seed are fine-tuned and scored together; where only the base was asked
-   for it is scored alone.
+3. Bases of one shape and seed are fine-tuned and scored together, and with them the control, the
+   initial weights of that seed; where only the base was asked for it is scored alone.
 4. What was measured of a base and its fine-tunes is a stage of the store.
 5. Bases that have not failed are probed; each probe of a base is a stage too.
 6. Each trial's record becomes its result (`objectives.results`).
@@ -20,7 +20,7 @@ from objectives import failures, results
 from objectives.config.execution import Execution
 from objectives.config.recipe import Recipe
 from objectives.data.tasks import Task
-from objectives.finetuning import measured, model_check
+from objectives.finetuning import from_scratch, measured, model_check
 from objectives.finetuning.base_losses import base_losses
 from objectives.finetuning.lr_search import Finetuner
 from objectives.finetuning.measured import Measures, measures_key
@@ -69,6 +69,8 @@ class Pipeline:
             compiling=execution.compiling,
         )
         self.started, self.peak = time.monotonic(), device_memory.Peak(self.device)
+        self.controls: list[Trial] = []
+        """Those that are not in the store."""
 
     def run(self) -> list[Result]:
         """All results, in the order of the requests."""
@@ -82,7 +84,11 @@ class Pipeline:
                 groups.setdefault(data_key(trial.job.recipe), []).append(trial)
         for trials in groups.values():
             self._read(trials)
-        self.progress.expect(sum(map(_tokens, _alive(self.trials))))
+        for trials in groups.values():
+            self._add_controls(_alive(trials))
+        self.progress.expect(
+            sum(map(_tokens, _alive(self.trials))) + sum(map(_tuning, self.controls))
+        )
         for trials in groups.values():
             self._measure(_alive(trials))
         time_s = (time.monotonic() - self.started) / max(1, len(self.trials))
@@ -105,6 +111,25 @@ class Pipeline:
             except ValueError as error:
                 trial.failure = str(error)
 
+    def _add_controls(self, trials: Sequence[Trial]) -> None:
+        """Give trials with equal initial weights and fine-tuning one control."""
+        sharing: dict[str, list[Trial]] = {}
+        for trial in trials:
+            if trial.job.recipe.finetune.from_scratch and not trial.base_only:
+                job = from_scratch.control_job(trial.job)
+                base_key = from_scratch.initial_key(job, trial.corpus)
+                key = measures_key(job, base_key, trial.corpus, trial.tasks)
+                sharing.setdefault(key, []).append(trial)
+        for key, members in sharing.items():
+            first = members[0]
+            control = Trial(from_scratch.control_job(first.job), base_only=False, data=first.data)
+            control.measures = self._stored(control, key)
+            if control.measures is None:
+                control.base = from_scratch.initial_base(control.job, first.corpus)
+                self.controls.append(control)
+            for trial in members:
+                trial.control, trial.control_share = control, 1 / len(members)
+
     def _measure(self, trials: Sequence[Trial]) -> None:
         """Pretrain trials with the same data together, then fine-tune and probe."""
         out_of_memory.apart(trials, self._pretrain, _fail)
@@ -124,7 +149,8 @@ class Pipeline:
         """Take what is stored, fine-tune the rest; equal requests are fine-tuned once."""
         groups: dict[str, dict[str, Trial]] = {}
         twins: list[tuple[Trial, Trial]] = []
-        for number, trial in enumerate(trials):
+        controls = [each for each in self.controls if any(t.control is each for t in trials)]
+        for number, trial in enumerate([*trials, *controls]):
             base = trial.model
             if base.diverged_at is not None:
                 trial.failure = failures.divergence(
@@ -142,7 +168,7 @@ class Pipeline:
             self._finetune_together(list(group.values()))
         for trial, first in twins:
             trial.measures, trial.failure = first.measures, first.failure
-        for trial in _alive(trials):
+        for trial in _alive([*trials, *controls]):
             trial.failure = failures.unfit_tunes(trial.tasks, trial.outcomes)
 
     def _stored(self, trial: Trial, key: str) -> Measures | None:
@@ -175,7 +201,8 @@ class Pipeline:
         for trial, (losses, by_sequence) in zip(
             group, base_losses(trainer.plain, bases, corpus, self.runtime), strict=True
         ):
-            trial.failure = failures.unfit_base(losses, corpus.vocab_size)
+            if trial not in self.controls:
+                trial.failure = failures.unfit_base(losses, corpus.vocab_size)
             if trial.failure is None and trial.base_only:
                 trial.measures = Measures(losses, rows=by_sequence)
             elif trial.failure is None:
@@ -232,12 +259,16 @@ def _shape_key(job: PretrainJob, base_only: bool) -> str:
 
 def _tokens(trial: Trial) -> float:
     """Tokens it will train on, its learning-rate grid without extensions; for progress only."""
-    job, fine = trial.job, trial.job.recipe.finetune
-    tasks: list[Task] = trial.tasks
-    tuned = tuning_tokens(fine, [(num_steps(fine, task), task.mean_tokens) for task in tasks])
+    job = trial.job
     runs = 1 if job.reference is None else 2
     pre, steps = job.recipe.pretrain, runs * job.steps + runner.training_steps(job)
-    return steps * pre.batch_size * pre.seq_len + tuned
+    return steps * pre.batch_size * pre.seq_len + _tuning(trial)
+
+
+def _tuning(trial: Trial) -> float:
+    """Tokens that its fine-tunes will train on."""
+    fine, tasks = trial.job.recipe.finetune, list[Task](trial.tasks)
+    return tuning_tokens(fine, [(num_steps(fine, task), task.mean_tokens) for task in tasks])
 
 
 def _pretrained(trials: Iterable[Trial]) -> tuple[float, float]:

@@ -58,7 +58,12 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
     curves["val_loss"] = [*trial.base.validation_of(trial.job), last]
     curves |= {f"finetune.{task.name}": outcome.curve for task, outcome in pairs}
     return Result(
-        metrics=_base_metrics(trial) | _task_metrics(trial) | runner.metrics(trial.probes),
+        metrics={
+            **_base_metrics(trial),
+            **_task_metrics(trial),
+            **_over_scratch(trial),
+            **runner.metrics(trial.probes),
+        },
         row_scores=kept_rows(_all_rows(trial)),
         labels=_labels(trial),
         curves=curves | runner.curves(trial.probes),
@@ -136,6 +141,53 @@ def task_metrics(
     if outcomes[0].base_loss_after:
         kept = _over_tasks(outcomes, "base_loss_after")
         _put(metrics, "forgetting_nats", [loss - sample_loss for loss in kept])
+    return metrics
+
+
+OVER_SCRATCH = ("over_scratch", "over_scratch_nats")
+"""Score and completion loss against the control's; positive where pretraining helps."""
+
+
+def _over_scratch(trial: Trial) -> dict[str, float]:
+    """What pretraining is worth on each task, where a control was measured."""
+    control = trial.control
+    if control is None or control.failure is not None or not trial.outcomes:
+        return {}
+    return over_scratch_metrics(trial.tasks, trial.outcomes, control.outcomes)
+
+
+def over_scratch_metrics(
+    task_list: Sequence[Task], outcomes: Sequence[Outcome], controls: Sequence[Outcome]
+) -> dict[str, float]:
+    """Scores and losses after fine-tuning beside those of the same fine-tuning from scratch.
+
+    `scratch` is the control's score, `over_scratch` the score after fine-tuning minus it,
+    `over_scratch_nats` the control's completion loss minus that after fine-tuning. Both are paired
+    over fine-tuning seeds and test rows.
+    """
+    metrics: dict[str, float] = {}
+    by_task: dict[str, list[Any]] = {name: [] for name in OVER_SCRATCH}
+    for task, outcome, control in zip(task_list, outcomes, controls, strict=True):
+        by_task["over_scratch"].append(np.subtract(outcome.after, control.after))
+        by_task["over_scratch_nats"].append(np.subtract(control.loss_after, outcome.loss_after))
+        _put(metrics, f"task.{task.name}.scratch", control.after)
+        _put(metrics, f"task.{task.name}.scratch_loss_nats", control.loss_after)
+        for name, of_tasks in by_task.items():
+            _put(metrics, f"task.{task.name}.{name}", of_tasks[-1])
+    for name, of_tasks in by_task.items():
+        _put(metrics, name, np.mean(of_tasks, axis=0))
+    with_base, without = row_scores(outcomes), row_scores(controls)
+    for name, measured, sign in (
+        ("over_scratch", "finetuned", 1),
+        ("over_scratch_nats", "finetuned_loss_nats", -1),
+    ):
+        if measured in with_base and measured in without:
+            pairs = zip(with_base[measured], without[measured], strict=True)
+            rows = [sign * (one - other) for one, other in pairs]
+            alone = {
+                f"task.{task.name}.{name}": [y] for task, y in zip(task_list, rows, strict=True)
+            }
+            metrics |= rows_errors({name: rows, **alone})
     return metrics
 
 
@@ -237,6 +289,10 @@ def _cost(trial: Trial) -> dict[str, float]:
     base, pre = trial.model, trial.job.recipe.pretrain
     failed = trial.failure is not None
     now, tuning = (NOTHING, NOTHING) if failed else (trial.work, trial.measured.tuning)
+    control = trial.control
+    if control is not None and control.measures is not None and not failed:
+        now = now + control.work.share(trial.control_share)
+        tuning = tuning + control.measured.tuning
     a_step = pre.batch_size * pre.seq_len
     tokens = base.trained_steps * a_step + now.tokens
     steps = len(base.losses) + base.reference_steps
@@ -258,7 +314,7 @@ def _labels(trial: Trial) -> list[str]:
 def _notes(trial: Trial) -> list[str]:
     """What a reader of the result should know."""
     notes = list(trial.notes) if trial.outcomes else []
-    return [*notes, *_base_notes(trial), *_task_notes(trial)]
+    return [*notes, *_base_notes(trial), *_task_notes(trial), *_control_notes(trial)]
 
 
 def _base_notes(trial: Trial) -> list[str]:
@@ -306,6 +362,13 @@ def _task_notes(trial: Trial) -> list[str]:
                 "of the grid; raise finetune.max_extensions"
             )
     return found
+
+
+def _control_notes(trial: Trial) -> list[str]:
+    control = trial.control
+    if control is None or control.failure is None:
+        return []
+    return [f"what pretraining is worth is not known: from the initial weights, {control.failure}"]
 
 
 def _over_tasks(outcomes: Sequence[Outcome], name: str) -> list[float]:

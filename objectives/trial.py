@@ -43,6 +43,10 @@ class Trial:
     notes: list[str] = field(default_factory=list)
     """Of its model."""
     failure: str | None = None
+    control: Trial | None = None
+    """The same fine-tunes from the initial weights, where they are asked for."""
+    control_share: float = 1.0
+    """This trial's part of what its control took in this call; trials of one seed share it."""
 
     @property
     def corpus(self) -> TokenDataset:

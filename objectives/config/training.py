@@ -205,6 +205,8 @@ class Finetune:
     """Validation rows, on which the learning rate is chosen."""
     test_rows: Annotated[Count, Unit("rows")] = 128
     """Test rows, which give the scores."""
+    from_scratch: bool = True
+    """Fine-tune the initial weights too, once a seed: what pretraining is worth on a task."""
 
 
 def _check_followed(pre: Pretrain) -> None:

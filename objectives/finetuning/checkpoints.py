@@ -53,6 +53,10 @@ class Work:
     def __sub__(self, other: Work) -> Work:
         return Work(self.tokens - other.tokens, self.seconds - other.seconds)
 
+    def share(self, part: float) -> Work:
+        """A part of it."""
+        return Work(self.tokens * part, self.seconds * part)
+
 
 NOTHING = Work()
 

@@ -108,7 +108,8 @@ def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: l
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
     fine = job.recipe.finetune
-    data["finetune"].pop("tasks")
+    for name in ("tasks", "from_scratch"):
+        data["finetune"].pop(name)
     data["finetune"]["schedule"] = lr_schedule.as_trained(fine.schedule, fine.steps)
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]

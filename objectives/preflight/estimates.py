@@ -33,7 +33,7 @@ from objectives.config.weight_decay import EffectiveLrOf
 from objectives.data import tasks
 from objectives.data.known_texts import NotStoredError
 from objectives.data.token_dataset import TokenDataset
-from objectives.finetuning import lora, measured, runs
+from objectives.finetuning import from_scratch, lora, measured, runs
 from objectives.models import causal_lm
 from objectives.preflight.checks import vocab_size
 from objectives.pretraining.checkpoints import MERGED
@@ -217,6 +217,8 @@ class _Found:
         self.looking = _Looking(root)
         self.prepared = DataCache()
         self.texts: dict[str, tuple[TokenDataset, list[tasks.Task]] | None] = {}
+        self.controls: set[tuple[Model, Finetune, int]] = set()
+        """Counted once."""
         self.kept = {stage: set(self.looking.keys(stage)) for stage in (PRETRAIN, MERGED)}
         able = set(self.looking.keys(MOMENTS)) & self.kept[PRETRAIN]
         self.startable = able | set(self.looking.keys(IN_PROGRESS))
@@ -246,15 +248,23 @@ class _Found:
     def tuning(self, job: PretrainJob) -> tuple[float, float]:
         """Tokens of the job's fine-tunes, and those of them that are stored."""
         fine, text = job.recipe.finetune, self._text(job)
+        model = job.recipe.model
+        with_control = fine.from_scratch and (model, fine, job.seed) not in self.controls
+        self.controls.add((model, fine, job.seed))
         if text is None:
             sizes = [_guessed(task, fine) for task in fine.tasks]
-            return runs.tuning_tokens(fine, sizes), 0.0
+            return runs.tuning_tokens(fine, sizes) * (2 if with_control else 1), 0.0
         corpus, loaded = text
         job = self._with_second(job, corpus)
         sizes = [(runs.num_steps(fine, task), task.mean_tokens) for task in loaded]
         tokens = runs.tuning_tokens(fine, sizes)
-        key = measured.measures_key(job, job.base_key(corpus), corpus, loaded)
-        return tokens, tokens if self.looking.get("finetune", key) else 0.0
+        keys = [measured.measures_key(job, job.base_key(corpus), corpus, loaded)]
+        if with_control:
+            control = from_scratch.control_job(job)
+            initial = from_scratch.initial_key(control, corpus)
+            keys.append(measured.measures_key(control, initial, corpus, loaded))
+        there = sum(self.looking.get("finetune", key) is not None for key in keys)
+        return tokens * len(keys), tokens * there
 
     def _text(self, job: PretrainJob) -> tuple[TokenDataset, list[tasks.Task]] | None:
         """The corpus and the tasks in its tokens; None where it is not tokenized."""
