@@ -131,6 +131,7 @@ def shown(results: Results) -> str:
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(results))
     parts = [f"<h3>{html.escape(run.name)}</h3>"]
     if answer is not None:
+        parts.append(f"<p>{html.escape(answer.warning)}</p>" if answer.warning else "")
         parts.append(f"<p><b>{html.escape(answer.use)}</b> {html.escape(answer.gives)}</p>")
     parts.append(f"<ul>{lines}</ul>")
     if found.trials:

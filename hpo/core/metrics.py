@@ -109,6 +109,20 @@ def param_names(run: Run, trials: Iterable[Trial]) -> dict[str, str]:
     return {path: next(e for e in _endings(path) if endings[e] == 1 or e == path) for path in paths}
 
 
+CONTROL_SCORE, CONTROL_LOSS = "scratch", "scratch_loss_nats"
+"""Of a task, after `task.NAME.`: what the same fine-tuning gives from the initial weights."""
+
+
+OVER_CONTROL = ("over_scratch", "over_scratch_nats")
+"""Score above the control's, and completion loss below it; higher is better."""
+
+
+def task_metrics(names: Iterable[str], end: str) -> list[str]:
+    """Tasks that have a metric `task.NAME.end`."""
+    found = (name.removeprefix("task.") for name in names if name.startswith("task."))
+    return sorted(name.removesuffix(f".{end}") for name in found if name.endswith(f".{end}"))
+
+
 def task_names(run: Run) -> list[str]:
     """The tasks that some trial was measured on."""
     names = {name for trial in run.trials for name in trial.metrics if name.startswith("task.")}

@@ -24,6 +24,7 @@ from hpo.core.trial import Run, Trial
 from hpo.front.differences import Difference
 from hpo.front.errors import Estimate
 from hpo.front.front import Comparison, Front
+from hpo.report import pretraining_worth
 from hpo.report.results import Results
 
 
@@ -57,6 +58,8 @@ def price(results: Results) -> str | None:
 class Answer:
     """What a reader wants to know first, a sentence each."""
 
+    warning: str
+    """Tasks on which pretraining is worth nothing; empty where there is none."""
     use: str
     """Which recipe to use."""
     gives: str
@@ -77,6 +80,7 @@ def answer(results: Results) -> Answer | None:
     kept = "Keep" if trial.baseline is not None else "Use"
     why = f" ({', '.join(line.roles)})" if line.roles != ("front",) else ""
     return Answer(
+        warning=pretraining_worth.warning(results.pretraining_worth),
         use=f"{kept} {title(trial)}{f': {values}' if values else ''}{why}.",
         gives=_gives(results, line),
         sure=_sure(results, trial),

@@ -18,6 +18,7 @@ from hpo.core.metrics import sem
 from hpo.core.objective import Exported
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Standing
+from hpo.report import pretraining_worth
 from hpo.report.results import Results
 
 CHECK = """\
@@ -219,6 +220,9 @@ def _limits(results: Results, trial: Trial, exported: Exported) -> Iterable[str]
         "proxy scale: what is best here need not be best for a large model; hpo transfer says "
         "what rules of the literature make of the decay"
     )
+    warning = pretraining_worth.warning(results.pretraining_worth)
+    if warning:
+        yield warning
     if len(results.setting(trial).every) < 2:
         yield "one pretraining seed: the spread between pretraining runs is not known"
     if not math.isfinite(sem(trial, "gain")) and "gain" in trial.metrics:

@@ -11,11 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from hpo.analysis import headline, importance, paper_claims, probes, rank_agreement, slices
+from hpo.analysis import (
+    headline,
+    importance,
+    paper_claims,
+    pretraining_worth,
+    probes,
+    rank_agreement,
+    slices,
+)
 from hpo.analysis import training_tree as trees
 from hpo.analysis.headline import Line
 from hpo.analysis.importance import Importance
 from hpo.analysis.paper_claims import Side
+from hpo.analysis.pretraining_worth import TaskWorth
 from hpo.analysis.probes import Association
 from hpo.analysis.rank_agreement import Disagreement
 from hpo.analysis.slices import Interaction, Parallel, Slice
@@ -150,6 +159,11 @@ class Results:
     def rank_agreement(self) -> Disagreement:
         """How far the orders by gain and by the fine-tuned score agree."""
         return rank_agreement.disagreements(self.run)
+
+    @cached_property
+    def pretraining_worth(self) -> tuple[TaskWorth, ...]:
+        """What pretraining is worth on each task; none where no control was measured."""
+        return pretraining_worth.pretraining_worth([*self.settings.values()])
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.analysis.paper_claims import Side, sentence
+from hpo.analysis.pretraining_worth import TaskWorth
 from hpo.core import format
 from hpo.core import metrics as wording
 from hpo.core.trial import Run, Trial
@@ -30,12 +31,13 @@ def print_run(results: Results, console: Console) -> None:
         console.print(differing)
     answer = report_findings.answer(results)
     for line in [
-        *([] if answer is None else [f"{answer.use} {answer.gives}"]),
+        *([] if answer is None else [answer.warning, f"{answer.use} {answer.gives}"]),
         *trial_tables.remarks(results),
         *report_findings.other_groups(run),
         *report_findings.certainty(results),
     ]:
-        console.print(Text(line))
+        if line:
+            console.print(Text(line))
     for part in _paper_parts(results):
         console.print(part)
     work = report_findings.work(run)
@@ -140,6 +142,7 @@ def run_json(results: Results) -> dict[str, Any]:
      "trials_all": [TRIAL], by number,
      "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
                       "top_by_gain": [int], "top_by_finetuned": [int]},
+     "pretraining_worth": [WORTH], a task each, none where no control was measured,
      "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]},
      "hypervolume_range": [float, float] | null, central 95 %,
      "knee_region": [{"trial": int, "probability": float}], the most probable first,
@@ -152,6 +155,11 @@ def run_json(results: Results) -> dict[str, Any]:
             "low": float | null, "high": float | null, Student's 95 % interval, "freedom": float,
             "pretraining_seeds": bool, "rows": bool, whether the error holds their spread,
             "significant": bool | null, by `hpo.front.significance`}
+
+    WORTH = {"task": str, "scratch": float, "scratch_nats": float, the control without pretraining,
+             "best": int, the trial furthest above it, "score": float, "nats": float, by how much,
+             "score_error": float | null, "nats_error": float | null,
+             "needs_pretraining": bool, whether any setting is above the control}
 
     DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
                   "significant": bool | null, as in LEAD}
@@ -206,8 +214,23 @@ def run_json(results: Results) -> dict[str, Any]:
             "top_by_gain": [trial.number for trial in apart.top_by_gain],
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
+        "pretraining_worth": [_worth_json(each) for each in results.pretraining_worth],
         "paper": _paper_json(results),
         **_certainty_json(results),
+    }
+
+
+def _worth_json(found: TaskWorth) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "scratch": finite(found.scratch),
+        "scratch_nats": finite(found.scratch_nats),
+        "best": found.best.number,
+        "score": finite(found.score.value),
+        "score_error": finite(found.score.error),
+        "nats": finite(found.nats.value),
+        "nats_error": finite(found.nats.error),
+        "needs_pretraining": found.needs_pretraining,
     }
 
 

@@ -29,7 +29,7 @@ def control_job(job: PretrainJob) -> PretrainJob:
 
 
 def initial_key(job: PretrainJob, corpus: TokenDataset) -> str:
-    """Stands for the job's initial weights in the keys of stages."""
+    """The key of the initial weights, as that of a base in the keys of stages."""
     model = job.recipe.model
     return key_of(
         "initial-1",

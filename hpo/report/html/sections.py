@@ -13,7 +13,7 @@ from hpo.analysis.probes import Association
 from hpo.analysis.slices import FEWEST_FOR_A_TREND, Interaction, Slice
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
-from hpo.report import findings
+from hpo.report import findings, pretraining_worth
 from hpo.report.html import cards, page_data
 from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
@@ -135,6 +135,7 @@ def _gain(results: Results, figures: Figures) -> Section:
     tops = (("gain", apart.top_by_gain), ("finetuned", apart.top_by_finetuned))
     context = {
         "figures": figures.of("gain"),
+        "worth": _worth_table(results),
         "notes": findings.rank_agreement(apart) + findings.forgetting(run),
         "tops": [
             f"Most by {metric}: "
@@ -144,6 +145,13 @@ def _gain(results: Results, figures: Figures) -> Section:
         ],
     }
     return Section(key="gain", title="Gain by task", template="gain.html", context=context)
+
+
+def _worth_table(results: Results) -> Table | None:
+    rows = pretraining_worth.rows(results.pretraining_worth)
+    if not rows:
+        return None
+    return table(pretraining_worth.HEADS, rows, numbers=(1, 3, 4), title="")
 
 
 def _parameters(results: Results, figures: Figures) -> Section:
