@@ -142,6 +142,7 @@ class PlasticityObjective(Objective[Recipe]):
             StoreError: the store cannot be written.
         """
         with turns.turn(on_event) as tell:
+            tell({"stage": "open the store", "step": 0, "steps": 1, "preparing": True})
             return self._evaluate(requests, tell)
 
     def preflight(self, requests: Sequence[Request]) -> None:

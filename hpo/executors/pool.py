@@ -43,9 +43,14 @@ PATIENCE_S = 3600.0
 
 
 PREPARATION_S = 600.0
-"""The same after an event that has `preparing`: while data is read, up to the first step; assumed:
-what reads or compiles for longer says how far it is. What asks a question that nobody hears would
-wait for ever."""
+"""The same while a worker loads the study, unless it computes, and after an event that has
+`preparing`: while data is read, up to the first step; assumed: what reads or compiles for longer
+says how far it is. What asks a question that nobody hears would wait for ever."""
+
+
+BUSY_S = 1.0
+"""CPU seconds by which a worker that loads a study shows that it computes, such as checksums of a
+large corpus; assumed: more than waiting takes in `PREPARATION_S`."""
 
 
 MOST_LOSSES = 3
@@ -191,6 +196,8 @@ class Slot:
         self.link, self.index, self.pool = link, index, pool
         self.alive = False
         self.moved, self.preparing = 0.0, False
+        self.loading_since: float | None = None
+        self.cpu_s = 0.0
 
     def measured(
         self, requests: Sequence[Request], on_event: Callable[[Event], None]
@@ -227,7 +234,7 @@ class Slot:
             if not self.alive:
                 self._tell(on_event, requests, {"stage": "start"})
                 self._start()
-            self.link.send({"requests": list(requests)})
+            self.link.send({"requests": list(requests), "conditions": self.pool.conditions})
             while True:
                 message = self._next()
                 if "results" in message:
@@ -254,6 +261,7 @@ class Slot:
             raise
 
     def _start(self) -> None:
+        self.loading_since, self.cpu_s = time.monotonic(), 0.0
         self.link.start()
         self.alive = True
         if self.pool.closing:  # `close` may have looked before there was a worker
@@ -265,13 +273,11 @@ class Slot:
         while (message := self.link.receive(TICK_S)) is None:
             if time.monotonic() - heard > self.pool.silence_s:
                 raise Lost(f"no sign of life for {self.pool.silence_s:.0f} s")
-        if "beat" not in message:
-            self.moved = time.monotonic()
+        if "beat" in message:
+            self._check_progress(message)
         else:
-            patience_s = self.pool.preparation_s if self.preparing else self.pool.patience_s
-            if time.monotonic() - self.moved > patience_s:
-                where = " while it prepared its data" if self.preparing else ""
-                raise Lost(f"no progress for {patience_s:.0f} s{where}")
+            self.moved = time.monotonic()
+            self.loading_since = self.moved if "queued" in message else None
         if "ready" in message and self.pool.conditions is not None:
             here = message.get("conditions", {})
             if changed := conditions.difference(self.pool.conditions, here):
@@ -287,6 +293,19 @@ class Slot:
         if "stopped" in message:
             raise Lost("told to stop from elsewhere")
         return message
+
+    def _check_progress(self, beat: Message) -> None:
+        """Raise Lost if a worker that beats gets no further."""
+        now, patience_s, where = time.monotonic(), self.pool.patience_s, ""
+        if self.loading_since is not None:
+            cpu_s = beat.get("cpu_s", 0.0)
+            if cpu_s - self.cpu_s > BUSY_S and now - self.loading_since <= patience_s:
+                self.moved, self.cpu_s = now, cpu_s
+            patience_s, where = self.pool.preparation_s, " while it loaded the study"
+        elif self.preparing:
+            patience_s, where = self.pool.preparation_s, " while it prepared its data"
+        if now - self.moved > patience_s:
+            raise Lost(f"no progress for {patience_s:.0f} s{where}")
 
     def _tell(
         self, on_event: Callable[[Event], None], requests: Sequence[Request], event: Event

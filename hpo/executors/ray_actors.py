@@ -28,7 +28,7 @@ from hpo.core.objective import Objective
 from hpo.core.passwords import mask
 from hpo.executors.pool import Lost, Pool, WorkerConnection
 from hpo.executors.processes import LOGS, last_lines
-from hpo.executors.worker import BEAT_S, Message, jsonable, load, measure
+from hpo.executors.worker import BEAT_S, Message, beat, jsonable, loaded, measure
 from hpo.study_files import StudyRequest
 
 START: dict[str, Any] = {
@@ -167,7 +167,7 @@ class Served:
             try:
                 each = outbox.get(timeout=BEAT_S)
             except queue.Empty:
-                each = {"beat": True}
+                each = beat()
             if each is None:
                 return
             yield json.dumps(each, default=jsonable)
@@ -181,8 +181,10 @@ class Served:
         try:
             outbox.put({"beat": True})
             if self.objective is None:
-                self.objective = load(json.loads(self.message))
-            measure(self.objective, message["requests"], outbox.put, self.asked.is_set)
+                launch, expected = json.loads(self.message), message.get("conditions")
+                self.objective = loaded(launch, expected, outbox.put)
+            if self.objective is not None:
+                measure(self.objective, message["requests"], outbox.put, self.asked.is_set)
         except ValueError as error:
             outbox.put({"refused": " ".join(str(error).split())})
         finally:
@@ -238,8 +240,8 @@ class Actor:
         try:
             ready, _ = ray.wait([self.says], timeout=timeout_s)
             if not ready:
-                waiting = {"event": {"stage": "wait for the cluster", "step": 0, "steps": 1}}
-                return None if self.begun else waiting
+                event = {"stage": "wait for the cluster", "step": 0, "steps": 1}
+                return None if self.begun else {"event": event, "queued": True}
             self.begun = True
             message: Message = json.loads(ray.get(next(self.says)))
         except StopIteration:

@@ -32,7 +32,7 @@ from hpo.core import files
 from hpo.executors.pool import Lost, Pool, WorkerConnection
 from hpo.executors.processes import last_lines
 from hpo.executors.slurm_arrays import Arrays, private, submitit
-from hpo.executors.worker import BEAT_S, Message, jsonable, load, measure
+from hpo.executors.worker import BEAT_S, Message, beat, jsonable, loaded, measure
 from hpo.study_files import StudyRequest
 
 OUTBOX, TICKET, FOLDER, JOBS = "outbox.jsonl", "ticket", "slurm", "jobs"
@@ -108,12 +108,12 @@ def _check_names(folder: Path, given: Mapping[str, Any]) -> None:
 class Batch:
     """What a job does. Made of strings, as submitit pickles it."""
 
-    def __init__(self, launch: str, requests: str, folder: str, ticket: str) -> None:
-        self.given = (launch, requests, folder, ticket)
+    def __init__(self, launch: str, expected: str, requests: str, folder: str, ticket: str) -> None:
+        self.given = (launch, expected, requests, folder, ticket)
 
     def __call__(self) -> None:
         """Measure in a thread, so that the signal's handler can wait for it."""
-        launch, requests, folder, ticket = self.given
+        launch, expected, requests, folder, ticket = self.given
         self.asked, self.requeued = threading.Event(), False
         with os.fdopen(files.open_log(Path(folder) / OUTBOX), "a", encoding="utf-8") as outbox:
             lock = threading.Lock()
@@ -130,18 +130,19 @@ class Batch:
 
             def work() -> None:
                 try:
-                    objective = load(json.loads(launch))
+                    objective = loaded(json.loads(launch), json.loads(expected), send)
                 except ValueError as error:
                     send({"refused": " ".join(str(error).split())})
                     return
-                measure(objective, json.loads(requests), send, stopping)
+                if objective is not None:
+                    measure(objective, json.loads(requests), send, stopping)
 
             if _ticket(Path(folder)) != ticket:  # it waited for longer than its controller
                 return
             self.thread = threading.Thread(target=work, daemon=True)
             self.thread.start()
             while self.thread.is_alive():
-                send({"beat": True})
+                send(beat())
                 self.thread.join(BEAT_S)
 
     def checkpoint(self) -> Any:
@@ -174,7 +175,9 @@ class Job:
     def send(self, message: Message) -> None:
         """Send a message; raises Lost if nobody receives it."""
         requests = json.dumps(message["requests"], sort_keys=True)
-        key = hashlib.sha256(f"{self.asks}\n{requests}".encode()).hexdigest()[:24]
+        expected = json.dumps(message.get("conditions"), sort_keys=True)
+        asks = f"{self.asks}\n{requests}" + ("" if expected == "null" else f"\n{expected}")
+        key = hashlib.sha256(asks.encode()).hexdigest()[:24]
         self.folder, self.job = self.root / key, None
         self.state, self.ask_at = QUEUED, 0.0
         files.make_folder(self.folder)
@@ -188,7 +191,8 @@ class Job:
             self.read_to, self.begun = 0, False
             ticket = uuid.uuid4().hex
             files.write(self.folder / TICKET, ticket)
-            self.job = self.arrays.submit(Batch(self.message, requests, str(self.folder), ticket))
+            batch = Batch(self.message, expected, requests, str(self.folder), ticket)
+            self.job = self.arrays.submit(batch)
             if _ticket(self.folder) != ticket:
                 self.kill()
                 raise Lost("asked to stop before it was submitted")
@@ -209,7 +213,7 @@ class Job:
             if (message := self._line()) is not None:  # written after the look, before the end
                 return message
             raise Lost(f"job {self.job.job_id} {state}")
-        queued = {"event": {"stage": "in the queue", "step": 0, "steps": 1}}
+        queued = {"event": {"stage": "in the queue", "step": 0, "steps": 1}, "queued": True}
         return queued if state == QUEUED or not self.begun else None
 
     def log(self) -> str:

@@ -3,8 +3,8 @@
 In: {"launch": {...}, "folder": F} once, then {"requests": [...]}, one batch at a time. The end of
 the input ends the worker, so none outlives its controller.
 
-Out: {"ready": true, "conditions": {...}} or {"refused": TEXT}; {"beat": true} every few seconds
-from a thread of its own; for a batch {"event": {...}} any number of times, then one of
+Out: {"ready": true, "conditions": {...}} or {"refused": TEXT}; {"beat": true, "cpu_s": S} every
+second from a thread of its own; for a batch {"event": {...}} any number of times, then one of
 {"results": [...]}, {"error": {"kind", "text", "trace", "fatal"}} and {"stopped": true}.
 
 SIGTERM, SIGINT and the end of the input let the objective keep what it has at the next event; where
@@ -69,6 +69,21 @@ def load(message: Mapping[str, Any]) -> Objective:
     return received(message).spec().objective
 
 
+def loaded(
+    launch: Mapping[str, Any], expected: Mapping[str, str] | None, send: Send
+) -> Objective | None:
+    """Load the study's objective and say so; None where it would measure under other conditions
+    than the expected ones, which the controller refuses when it hears of them.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    objective = load(launch)
+    here = conditions.of_objective(objective)
+    send({"ready": True, "conditions": here})
+    return objective if expected is None or here == expected else None
+
+
 def measure(
     objective: Objective, requests: Sequence[Request], send: Send, stopping: Callable[[], bool]
 ) -> None:
@@ -88,6 +103,11 @@ def measure(
         send({"error": error_message(error)})
     else:
         send({"results": [plain_result(result) for result in found]})
+
+
+def beat() -> Message:
+    """A sign of life, with the CPU seconds of this process."""
+    return {"beat": True, "cpu_s": time.process_time()}
 
 
 def plain_result(result: Result) -> dict[str, Any]:
@@ -180,7 +200,7 @@ def _read(source: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
 
 def _beat(send: Send) -> None:
     while True:
-        send({"beat": True})
+        send(beat())
         time.sleep(BEAT_S)
 
 

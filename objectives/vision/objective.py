@@ -78,6 +78,7 @@ class VisionObjective(Objective[VisionRecipe]):
             StoreError: the store cannot be written.
         """
         with turns.turn(on_event) as tell:
+            tell({"stage": "open the store", "step": 0, "steps": 1, "preparing": True})
             return self._evaluate(requests, tell)
 
     def _evaluate(self, requests: Sequence[Request], on_event: Report) -> list[Result]:

@@ -47,7 +47,7 @@ def entry_damaged(place: Place, ledger: Ledger) -> None:
             store = folder / "store"
             most = ledger.faults + place.left(ledger)
             damage = partial(_damaged, store, place, ledger, most)
-            _run(spec(folder), url_of(folder), damage, place, ledger, most)
+            _run(partial(spec, folder), url_of(folder), damage, place, ledger, most)
             ledger.noticed = (ledger.noticed or 0) + len(list(store.glob("damaged/*")))
 
 
@@ -61,21 +61,23 @@ def share_damaged(place: Place, ledger: Ledger) -> None:
         for folder in studies(place, ledger):
             share, most = folder / "share", ledger.faults + place.left(ledger)
             first = folder / "first"
-            _run(_sharing(first), url_of(first), dict, place, ledger, most=0)
+            first.mkdir()
+            _run(partial(_sharing, first), url_of(first), dict, place, ledger, most=0)
             while ledger.faults < most:
                 _next_machine(folder / f"machine-{ledger.faults}", share, place, ledger, most)
 
 
 def _next_machine(folder: Path, share: Path, place: Place, ledger: Ledger, most: int) -> None:
     """A study of the machine's own, with entries damaged before it begins and while it runs."""
-    study, struck = _sharing(folder), _damaged(share, place, ledger, most)
+    folder.mkdir()
+    struck = _damaged(share, place, ledger, most)
     ledger.studies += 1
 
     def damage() -> None:
         shutil.rmtree(folder / "store", ignore_errors=True)
         struck.update(_damaged(share, place, ledger, most))
 
-    _run(study, url_of(folder), damage, place, ledger, most)
+    _run(partial(_sharing, folder), url_of(folder), damage, place, ledger, most)
     ledger.noticed = (ledger.noticed or 0) + sum(
         not path.exists() or path.read_bytes() != content for path, content in struck.items()
     )
@@ -83,7 +85,6 @@ def _next_machine(folder: Path, share: Path, place: Place, ledger: Ledger, most:
 
 def _sharing(folder: Path) -> StudySpec:
     """The study on a machine with a folder of its own beside the share."""
-    folder.mkdir()
     study = spec(folder)
     assert isinstance(study.objective, PlasticityObjective)
     shared = Execution(device="cpu", store=folder / "store", share=str(folder.parent / "share"))
@@ -91,14 +92,18 @@ def _sharing(folder: Path) -> StudySpec:
 
 
 def _run(
-    study: StudySpec,
+    study: Callable[[], StudySpec],
     url: str,
     damage: Callable[[], object],
     place: Place,
     ledger: Ledger,
     most: int,
 ) -> None:
-    """Run the study to its end; it stops now and then, as long as there may be more faults."""
+    """Run the study to its end; it stops now and then, as long as there may be more faults.
+
+    Its objective is made again after each stop, as by a new process: token files are mapped while
+    they are in use, and one that is cut then would end this process.
+    """
 
     def on_event(event: Event) -> None:
         ledger.on_event(event)
@@ -107,7 +112,7 @@ def _run(
 
     while True:
         try:
-            trials = Controller(study, url).run(on_event).trials
+            trials = Controller(study(), url).run(on_event).trials
             break
         except Interrupted:
             damage()

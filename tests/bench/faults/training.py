@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -89,7 +88,7 @@ def some_unfit() -> list[Trial]:
     except MemoryError as error:
         reason = str(error)
     return [
-        replace(each, state="failed", metrics={}, curves={}, notes=[], labels=[], failure=reason)
+        Trial(number=each.number, state="failed", params=each.params, failure=reason)
         if each.params["pretrain.batch_size"] == LARGE
         else each
         for each in undisturbed()

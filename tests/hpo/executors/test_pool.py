@@ -151,7 +151,7 @@ PREPARING: Message = {"event": {"stage": "tokenize", "step": 0, "steps": 1, "pre
     [
         ([PREPARING, {"beat": True}], {}, True),
         ([PREPARING, at(1), {"beat": True}], {}, False),
-        ([{"beat": True}], {}, False),
+        ([{"ready": True}, {"beat": True}], {}, False),
         ([PREPARING, {"beat": True}], {"patience_s": 3600.0}, False),
     ],
 )
@@ -166,6 +166,40 @@ def test_a_worker_that_beats_but_gets_no_further_in_its_data_is_hung_sooner_than
 
     _, _, found = measured(talk, requests(0.01), **given)
     assert ("no progress for 0 s while it prepared its data" in str(found[0].failure)) == hung
+
+
+def busy(cpu_s: float) -> Message:
+    return {"beat": True, "cpu_s": cpu_s}
+
+
+QUEUED: Message = {**at(0, "in the queue"), "queued": True}
+
+
+@pytest.mark.parametrize(
+    ("says", "given", "hung"),
+    [
+        ([{"beat": True}], {}, True),
+        ([busy(0.1), busy(0.9)], {}, True),
+        ([busy(2.0), busy(4.0), {"ready": True}, busy(4.0)], {}, False),
+        ([busy(2.0), busy(4.0), busy(4.5)], {}, True),
+        ([busy(2.0), busy(4.0)], {"patience_s": 0.0}, True),
+        ([QUEUED, {"beat": True}], {}, True),
+        ([QUEUED, QUEUED, {"ready": True}, {"beat": True}], {}, False),
+        ([{"beat": True}], {"patience_s": 3600.0}, False),
+    ],
+)
+def test_a_worker_that_does_nothing_while_it_loads_the_study_is_hung_within_minutes(
+    says: list[Message], given: dict[str, float], hung: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that computes, as checksums of a large corpus, or waits in a queue is not."""
+    monkeypatch.setattr(pool_module, "PREPARATION_S", 0.0)
+
+    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
+        yield from says
+        yield results(batch)
+
+    _, _, found = measured(talk, requests(0.01), **given)
+    assert ("while it loaded the study" in str(found[0].failure)) == hung
 
 
 @pytest.mark.parametrize(
