@@ -25,6 +25,7 @@ from hpo.core.results import TrialResult, results
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Run
 from hpo.executors import Executor
+from hpo.executors.divided import Divided
 from hpo.executors.inline import Inline
 from hpo.executors.pool import Pool
 from hpo.front import reevaluation
@@ -95,7 +96,9 @@ class Controller:
 
     def _begin(self) -> None:
         now = conditions.of_objective(self.record.spec.objective)
-        if isinstance(self.executor, Pool):  # a worker may start later, or on another machine
+        if isinstance(
+            self.executor, Pool | Divided
+        ):  # a worker may start later, or on another machine
             self.executor.conditions = now
         self.record.read(now, accept_changes=self.accept_changes)
         self.search = self._new_search()
@@ -204,5 +207,10 @@ def _request(entry: Entry) -> Request:
 
 
 def _naming(on_event: Callable[[Event], None], numbers: list[int]) -> Callable[[Event], None]:
-    """Name the trials that an event is about: several waves may be under way."""
-    return lambda event: on_event({"numbers": numbers, **event})
+    """Name the trials that an event is about: several waves, or parts of one, may be under way."""
+
+    def named(event: Event) -> None:
+        places = event.get("places", range(len(numbers)))
+        on_event({"numbers": [numbers[place] for place in places], **event})
+
+    return named

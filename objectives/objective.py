@@ -169,6 +169,14 @@ class PlasticityObjective(Objective[Recipe]):
                 self.located, requests, self.execution, together=together, timed=timed
             )
 
+    def cpu_operations(self, requests: Sequence[Request]) -> float:
+        """Floating-point operations of these requests on CPU cores; 0 on another device.
+
+        Raises:
+            ValueError: a request that cannot be understood.
+        """
+        return estimates.cpu_operations(self.located, requests, self.execution)
+
     def early(self) -> frozenset[str]:
         """Metrics that a request with `base_only` gives."""
         return results.EARLY

@@ -72,8 +72,8 @@ WHERE = Group(
         ),
         Option("--lanes", "K", "train at most K trials together in one program", whole(1)),
         Option(
-            "--executor", "NAME", f"{', '.join(EXECUTORS)} (default: inline)",
-            choices=tuple(EXECUTORS), default="inline",
+            "--executor", "NAME", f"{', '.join(EXECUTORS)} (default: auto)",
+            choices=tuple(EXECUTORS), default="auto",
         ),
         Option("--workers", "N", "number of workers of the executor", whole(1)),
         Option(

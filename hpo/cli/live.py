@@ -137,8 +137,10 @@ class Following:
         worker = event.get("worker", UNNAMED)
         if "recorded" in event:
             self.stale = True
-            done = sorted(event["recorded"])
-            self.work = {name: each for name, each in self.work.items() if each.numbers != done}
+            done = set(event["recorded"])
+            self.work = {
+                name: each for name, each in self.work.items() if not done.issuperset(each.numbers)
+            }
         elif "idle" in event:
             self.work.pop(worker, None)
         elif "stage" in event:

@@ -31,6 +31,7 @@ from hpo.core.passwords import mask
 from hpo.core.spec import StudySpec, WarmStartTrial
 from hpo.core.trial import Run
 from hpo.executors import EXECUTORS, Options
+from hpo.executors.divided import Divided
 from hpo.executors.interrupts import Interrupted, interrupts
 from hpo.progress import Display
 from hpo.report import terminal_tables
@@ -136,21 +137,27 @@ def _open(
     opened = chosen(spec, request, arguments, default)
     name = opened.place.name
     executor = EXECUTORS[arguments.executor](spec, request, arguments.out / name, options)
-    if opened.finished < spec.trials:
-        preflight.check(spec)
-    for line in (opened.line, _warm_start(arguments, spec)):
-        if line is not None:
-            console.print(Text(line), soft_wrap=True)
-    opened.clear()
-    place = run_folder.make_run_folder(arguments.out, name, arguments.storage, default)
-    named = dataclasses.replace(spec, name=name)
-    return place, Controller(
-        named,
-        place.url,
-        executor,
-        wall_s=arguments.wall,
-        accept_changes=arguments.accept_changes,
-    )
+    with contextlib.ExitStack() as opening:
+        opening.callback(executor.close)
+        if opened.finished < spec.trials:
+            if isinstance(executor, Divided):  # they load the study in the meantime
+                executor.begin()
+            preflight.check(spec)
+        for line in (opened.line, _warm_start(arguments, spec)):
+            if line is not None:
+                console.print(Text(line), soft_wrap=True)
+        opened.clear()
+        place = run_folder.make_run_folder(arguments.out, name, arguments.storage, default)
+        named = dataclasses.replace(spec, name=name)
+        controller = Controller(
+            named,
+            place.url,
+            executor,
+            wall_s=arguments.wall,
+            accept_changes=arguments.accept_changes,
+        )
+        opening.pop_all()
+    return place, controller
 
 
 def study(request: StudyRequest, arguments: argparse.Namespace) -> StudySpec:

@@ -201,6 +201,17 @@ class StatesConditions(Protocol):
         """
 
 
+@runtime_checkable
+class EstimatesWork(Protocol):
+    """An objective that knows roughly how much it computes; `Objective` need not."""
+
+    def cpu_operations(self, requests: Sequence[Request]) -> float:
+        """Floating-point operations that these requests take on CPU cores; 0 on another device.
+
+        Told at once, without reading data: `hpo run` asks whether worker processes pay.
+        """
+
+
 class Parameter(TypedDict):
     """One hyperparameter, as `hpo params` lists it."""
 

@@ -59,6 +59,12 @@ Make: TypeAlias = "Callable[[StudySpec, StudyRequest, Path, Options], Executor]"
 """Of a study, how it was asked for, the run's folder and options; starts nothing yet."""
 
 
+def _auto(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
+    from hpo.executors.auto import local_executor
+
+    return local_executor(spec, request, folder, options)
+
+
 def _inline(spec: StudySpec, request: StudyRequest, folder: Path, options: Options) -> Executor:
     from hpo.executors.inline import Inline
 
@@ -94,6 +100,7 @@ def _slurm(spec: StudySpec, request: StudyRequest, folder: Path, options: Option
 
 
 EXECUTORS: dict[str, Make] = {
+    "auto": _auto,
     "inline": _inline,
     "processes": _processes,
     "ray": _ray,

@@ -121,6 +121,7 @@ class Pool:
         """What every worker must have; None asks for nothing."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._used = False
         self._closing = threading.Event()
         self._telling = threading.Lock()
 
@@ -136,14 +137,23 @@ class Pool:
         if self._closing.is_set():
             raise RuntimeError("the executor is closed; make a new one.")
         if len(self._threads) < len(self.links):  # one a batch, so that idle workers never start
-            target, index = self._work, len(self._threads)
-            # They live as long as the pool: Linux ends a worker with the thread that made it.
-            thread = threading.Thread(target=target, args=(index,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._start_thread(begin=False)
         job = Job(list(requests), on_event)
+        self._used = True
         self._jobs.put(job)
         return job.future
+
+    def begin(self) -> None:
+        """Start all workers now, so that they load the study while the first batch is decided."""
+        while len(self._threads) < len(self.links):
+            self._start_thread(begin=True)
+
+    def _start_thread(self, *, begin: bool) -> None:
+        """The next slot; it lives as long as the pool: Linux ends a worker with its thread."""
+        index = len(self._threads)
+        thread = threading.Thread(target=self._work, args=(index, begin), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def close(self) -> None:
         """Ask all workers to leave, wait for them, end those that do not."""
@@ -152,7 +162,7 @@ class Pool:
             self._jobs.put(None)
         started = self.links[: len(self._threads)]
         for link in started:
-            link.stop()
+            link.stop() if self._used else link.kill()  # without a batch there is nothing to keep
         deadline = time.monotonic() + CLOSE_S
         while not all(link.gone() for link in started) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -165,8 +175,10 @@ class Pool:
                 if (job := self._jobs.get_nowait()) is not None:
                     job.future.cancel()
 
-    def _work(self, index: int) -> None:
+    def _work(self, index: int, begin: bool) -> None:
         slot = Slot(self.links[index], index, self)
+        if begin:
+            slot.begin()
         while (job := self._jobs.get()) is not None and not self._closing.is_set():
             job.future.set_running_or_notify_cancel()
             try:
@@ -198,6 +210,14 @@ class Slot:
         self.moved, self.preparing = 0.0, False
         self.loading_since: float | None = None
         self.cpu_s = 0.0
+
+    def begin(self) -> None:
+        """Start the worker before there is a batch; what goes wrong shows with the batch."""
+        try:
+            self._start()
+        except (Lost, OSError):
+            self.alive = False
+            self.link.kill()
 
     def measured(
         self, requests: Sequence[Request], on_event: Callable[[Event], None]

@@ -24,6 +24,13 @@ CPU_GROUP = 4
 """CPUs a worker where there is no GPU and no number is given; assumed."""
 
 
+CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")
+
+
+SHARERS = "HPO_SHARERS"
+"""Environment variable of a worker: how many share the memory of its device."""
+
+
 LOGS = "workers"
 
 
@@ -45,7 +52,7 @@ def local_pool(
     """
     devices = launch.devices or 1
     gpus = [] if launch.device not in (None, "cuda") else _groups(_gpus(), devices)
-    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cpus = num_cpus()
     count = workers or len(gpus) or max(1, cpus // (CPU_GROUP * devices))
     threads = None if count == 1 else max(1, cpus // count)
     links: list[WorkerConnection] = [
@@ -53,11 +60,22 @@ def local_pool(
             launch,
             log=folder / LOGS / f"worker-{index}.log",
             name=_name(index, gpus),
-            environment=_environment(index, gpus, threads),
+            environment=_environment(index, gpus, threads)
+            | {SHARERS: str(-(-count // max(1, len(gpus))))},
         )
         for index in range(count)
     ]
     return Pool(links, patience_s=patience_s)
+
+
+def num_cpus() -> int:
+    """CPUs that this process may use, also of a container with a share of them (cgroup v2)."""
+    here = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        share, period = CPU_SHARE.read_text(encoding="ascii").split()
+        return max(1, min(here, int(share) // int(period)))
+    except (OSError, ValueError):  # none, or "max"
+        return here
 
 
 def _name(index: int, gpus: list[str]) -> str:

@@ -59,6 +59,10 @@ STEPS, LONGEST_S = 6, 8.0
 """Steps that are timed, fewer where they take longer than this."""
 
 
+USUAL_ROW_TOKENS = 32
+"""Tokens of a task's row that is not read; assumed: builtin tasks have 10 to 50."""
+
+
 COMPARED = 64
 """Earlier requests that one is compared with; assumed: beyond, little is shared."""
 
@@ -105,6 +109,31 @@ def estimate(
         "disk_bytes": disk,
         "notes": found.notes(),
     }
+
+
+def cpu_operations(recipe: Recipe, asked: Sequence[Request], execution: Execution) -> float:
+    """Roughly what training these requests takes on CPU cores, at once; 0 on another device.
+
+    6 operations a parameter and token; the rows of tasks are not read.
+    """
+    if torch.device(execution.device_name).type != "cpu":
+        return 0.0
+    total = 0.0
+    for job in (job_of(recipe, each, execution) for each in asked):
+        pre, fine = job.recipe.pretrain, job.recipe.finetune
+        tokens = job.steps * pre.batch_size * pre.seq_len * (1 if job.reference is None else 2)
+        size = (_unread_steps(fine), min(fine.max_length, USUAL_ROW_TOKENS))
+        total += (
+            6 * _num_params(job) * (tokens + runs.tuning_tokens(fine, [size] * len(fine.tasks)))
+        )
+    return total
+
+
+def _unread_steps(fine: Finetune) -> float:
+    """Steps of a fine-tune on rows that are not read yet."""
+    if fine.steps is not None:
+        return fine.steps
+    return (fine.epochs or 0) * (fine.train_rows or 0) / fine.batch_size
 
 
 def tokens_per_second(job: PretrainJob, count: int, execution: Execution) -> float:

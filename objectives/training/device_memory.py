@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import resource
 import sys
 import weakref
@@ -18,6 +19,10 @@ from objectives.training.out_of_memory import is_out_of_memory
 
 USED_FRAC = 0.8
 """Share of the free memory that lanes may fill; assumed: the rest is for evaluation and others."""
+
+
+SHARERS = "HPO_SHARERS"
+"""Environment variable of worker processes, see `workers_here`."""
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -37,7 +42,7 @@ def max_lanes_that_fit(
     """
     if most <= 2:
         return most
-    free = free_bytes(device)
+    free = free_bytes(device) // workers_here()
     if torch.device(device).type == "cpu":
         free //= sharers
     room, few, many = USED_FRAC * free, 2, min(4, most)
@@ -53,6 +58,12 @@ def max_lanes_that_fit(
         return 1
     a_lane = max((more - less) / (many - few), 1)
     return int(max(1, min(most, few + (room - less) // a_lane)))
+
+
+def workers_here() -> int:
+    """Worker processes that look for memory of the same device, as their controller says."""
+    given = os.environ.get(SHARERS, "")
+    return max(1, int(given)) if given.isascii() and given.isdigit() else 1
 
 
 @functools.cache

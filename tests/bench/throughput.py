@@ -10,7 +10,7 @@
 3. `model_1`, only where `--only model` asks for it, as it takes longest: as `workers_1`, with the
    model in place of the random sampler.
 4. `quickstart`: the study that ships, by `hpo run` in a new folder each time, on one thread in this
-   process, on two, and on two workers of one thread each. Seconds are the record's, from the first
+   process, on two, on two workers of one thread each, and divided among two. Seconds are the record's, from the first
    question to the last answer, so with the start of workers and without that of the command.
    `worker_start` is one local worker's, until it has loaded the study.
 """
@@ -80,6 +80,7 @@ WAYS = {
     "inline_1_thread": (1, "inline"),
     "inline_2_threads": (2, "inline"),
     "processes_2_workers": (1, "processes"),
+    "auto_2_workers": (1, "auto"),
     "ray_2_workers": (1, "ray"),
 }
 """Name -> threads of a process, executor."""

@@ -52,7 +52,7 @@ LINES = [
     ("hpo run mine.py --max", {"--max-flops"}),
     ("hpo run --max-flops 3 --max", set()),
     ("hpo run --set a=1 --se", {"--set", "--seed"}),
-    ("hpo run mine.py --executor ", {"inline", "processes", "ray", "slurm"}),
+    ("hpo run mine.py --executor ", {"auto", "inline", "processes", "ray", "slurm"}),
     ("hpo run mine.py --executor=p", {"--executor=processes"}),
     ("hpo run mine.py --trials ", set()),
     ("hpo run mine.py --vari", {"--variant"}),

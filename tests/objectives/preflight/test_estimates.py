@@ -89,3 +89,17 @@ def test_a_large_recipe_is_counted_without_being_built(tmp_path: Path) -> None:
     recipe = Recipe().with_params({"model.preset": "llama-1b"})
     one = PlasticityObjective(recipe, Execution(store=tmp_path / "store", device="cpu"))
     assert one.estimate([request()], timed=False)["parameters"] > 1e9
+
+
+def test_operations_on_a_cpu_are_six_a_parameter_and_token_without_reading_data(
+    tmp_path: Path,
+) -> None:
+    one = objective(tmp_path)
+    size = one.estimate([request()], timed=False)["parameters"]
+    tuning = 3 * 2 * 3 * 32  # steps, rows, fine-tunes, tokens that a row is taken to have
+    wanted = 6 * size * (toy.STEPS * STEP + tuning)
+    gone = one.with_params({"corpus.sources": [{"kind": "files", "paths": ["no such file"]}]})
+    assert gone.cpu_operations([request()]) == wanted
+    assert gone.cpu_operations([request(), request(fidelity=0.5)]) < 2 * wanted
+    on_gpu = PlasticityObjective(one.recipe, Execution(device="cuda"))
+    assert on_gpu.cpu_operations([request()]) == 0.0

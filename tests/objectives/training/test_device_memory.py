@@ -129,3 +129,13 @@ def test_a_containers_limit_counts(files: dict[str, str], left: float, tmp_path:
         (tmp_path / name).write_text(text + "\n")
     assert device_memory._left_in_cgroup(tmp_path) == left
     assert device_memory._left_in_cgroup(tmp_path, used=False) >= left
+
+
+def test_workers_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device: 1000 * MIB)
+    monkeypatch.setattr(device_memory, "peak_bytes", lambda work, device: work())
+    fit = {}
+    for workers in ("", "1", "2", "4"):
+        monkeypatch.setenv(device_memory.SHARERS, workers)
+        fit[workers] = device_memory.max_lanes_that_fit(lambda k: 20 * MIB * k, "cpu", 64)
+    assert fit == {"": 40, "1": 40, "2": 20, "4": 10}
