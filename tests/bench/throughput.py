@@ -10,8 +10,9 @@
 3. `model_1`, only where `--only model` asks for it, as it takes longest: as `workers_1`, with the
    model in place of the random sampler.
 4. `quickstart`: the study that ships, by `hpo run` in a new folder each time, on one thread in this
-   process, on two, on two workers of one thread each, and divided among two. Seconds are the record's, from the first
-   question to the last answer, so with the start of workers and without that of the command.
+   process, on two, on two workers of one thread each, and divided among two. Seconds are the
+   record's, from the first question to the last answer, so with the start of workers and without
+   that of the command.
    `worker_start` is one local worker's, until it has loaded the study.
 """
 
