@@ -129,11 +129,11 @@ def cpu_operations(recipe: Recipe, asked: Sequence[Request], execution: Executio
     return total
 
 
-def _unread_steps(fine: Finetune) -> float:
+def _unread_steps(fine: Finetune) -> int:
     """Steps of a fine-tune on rows that are not read yet."""
     if fine.steps is not None:
         return fine.steps
-    return (fine.epochs or 0) * (fine.train_rows or 0) / fine.batch_size
+    return round((fine.epochs or 0) * (fine.train_rows or 0) / fine.batch_size)
 
 
 def tokens_per_second(job: PretrainJob, count: int, execution: Execution) -> float:
