@@ -8,6 +8,7 @@ import signal
 import pytest
 from rich.console import Console
 
+from hpo import progress
 from hpo.core.format import duration
 from hpo.executors import interrupts
 from hpo.executors.interrupts import Interrupted
@@ -153,7 +154,7 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_a_signal_that_meets_no_event_stops_after_a_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "GRACE_S", 0.05)
+    monkeypatch.setattr(progress, "GRACE_S", 0.05)
     before = signal.getsignal(signal.SIGALRM)
     with display():
         signal.raise_signal(signal.SIGTERM)
