@@ -19,11 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from hpo.core import conditions
 from hpo.core.failures import ObjectiveError
-from hpo.core.history import Ask, Entry
 from hpo.core.objective import Event, Request, Result
 from hpo.core.results import TrialResult, results
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run
+from hpo.core.trial import Ask, Run, Trial
 from hpo.executors import Executor
 from hpo.executors.divided import Divided
 from hpo.executors.inline import Inline
@@ -120,7 +119,7 @@ class Controller:
                 if not numbers:
                     break
                 on_event({"wave": numbers, "trials": self.spec.trials, "finished": self.finished})
-                requests = [_request(self.record.history.entries[each]) for each in numbers]
+                requests = [_request(self.record.history.trials[each]) for each in numbers]
                 in_flight[self.executor.submit(requests, _naming(on_event, numbers))] = numbers
             if not in_flight:
                 return
@@ -143,14 +142,14 @@ class Controller:
             self.stop_reason = self._stop_reason()
             if self.stop_reason is not None:
                 return []
-        for place in range(len(begun), self.spec.wave):
+        for index in range(len(begun), self.spec.wave):
             decision = self.search.decide(history)
             if decision is None:
                 break
-            ask = Ask(wave, place, decision.fidelity, seen, decision.base_only)
+            ask = Ask(wave, index, decision.fidelity, seen, decision.base_only)
             self.record.ask(decision, ask)
         self.submitted.add(wave)
-        return history.in_flight(wave)
+        return history.unanswered_in(wave)
 
     def _stop_reason(self) -> StopReason | None:
         late = self.wall_s is not None and time.monotonic() - self.started_s >= self.wall_s
@@ -198,9 +197,9 @@ class Controller:
         return self.record.history.num_ended
 
 
-def _request(entry: Entry) -> Request:
-    ask = entry.asks[-1]
-    request = Request(params=dict(entry.params), fidelity=ask.fidelity, seed=entry.seed)
+def _request(trial: Trial) -> Request:
+    ask = trial.asks[-1]
+    request = Request(params=dict(trial.params), fidelity=ask.fidelity, seed=trial.seed)
     if ask.base_only:
         request["base_only"] = True
     return request

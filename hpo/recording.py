@@ -2,10 +2,7 @@
 
 Each question and each answer is one transaction: its user attributes, constraints, and what makes
 it count. What is written is in `StudyRecord.history` too, so that the record is read once.
-
-User attributes of a trial: `asked`, its questions [wave, place, fidelity, answers seen] with a 1 at
-the end where only the base is asked for; `rungs`, its answers below full fidelity; `metrics`,
-`fidelity`, those of the last answer; `cost`, of all.
+What is written is described, and read again, in hpo/storage/trials.py.
 """
 
 from __future__ import annotations
@@ -23,13 +20,13 @@ from hpo.core import conditions, rows
 from hpo.core.distributions import distributions
 from hpo.core.domains import inside
 from hpo.core.goals import Goal
-from hpo.core.history import Answer, Ask, Continue, Decision, Ended, Entry, History
+from hpo.core.history import Continue, Decision, History
 from hpo.core.objective import Params
 from hpo.core.results import TrialResult
 from hpo.core.spec import Baseline, StudySpec, WarmStartTrial
-from hpo.core.trial import Run
+from hpo.core.trial import Answer, Ask, Run, State, Trial
 from hpo.front.losses import constraints
-from hpo.storage import history, lease
+from hpo.storage import lease
 from hpo.storage.provenance import StudyChanged, changes, reproduce
 from hpo.storage.record import (
     closing,
@@ -41,6 +38,7 @@ from hpo.storage.record import (
     read_run,
     spec_data,
 )
+from hpo.storage.trials import ask_data, check_recorded, read_history, rung_data
 
 
 class StudyRecord:
@@ -96,8 +94,8 @@ class StudyRecord:
                 self.study.set_user_attr("warm", json_roundtrip(warm))
             self._read_warm()
             trials = self.study.get_trials(deepcopy=False)
-            history.check(trials, json_roundtrip(spec_data(self.spec)))
-            self.history = history.read(trials, self.spec)
+            check_recorded(trials, json_roundtrip(spec_data(self.spec)))
+            self.history = read_history(trials, self.spec)
             self._join_group(now, accept_changes)
 
     def _attributes(self) -> dict[str, Any]:
@@ -121,37 +119,38 @@ class StudyRecord:
         """Find the group that new trials belong to, and end what others have left open."""
         attributes = self._attributes()
         known = attributes.get(conditions.ATTRIBUTE, [])
-        measured = any(entry.answers for entry in self.history.entries)
+        measured = any(trial.answers for trial in self.history.trials)
         groups, self.group = conditions.group_of(known, now, measured=measured, accept=accept)
         if groups != known:
             self.study.set_user_attr(conditions.ATTRIBUTE, groups)
         if self.group != attributes.get(conditions.LATEST, 0):
             self.study.set_user_attr(conditions.LATEST, self.group)
-        for entry in self.history.entries:
-            if entry.group != self.group and entry.ended is None:
-                self._end_elsewhere(entry)
+        for trial in self.history.trials:
+            if trial.group != self.group and not trial.ended:
+                self._end_elsewhere(trial)
 
-    def _end_elsewhere(self, entry: Entry) -> None:
+    def _end_elsewhere(self, trial: Trial) -> None:
         """Stop a trial whose conditions are gone, with what it measured at lower rungs."""
-        if entry.waiting:
-            self._stop(entry, self.history.last_wave() + 1)
+        if trial.waiting:
+            self._stop(trial, self.history.last_wave() + 1)
             return
 
+        failure = "not measured: the study's data or libraries changed before it was"
+
         def write() -> None:
-            failure = "not measured: the study's data or libraries changed before it was"
-            self._set(entry.trial_id, failure=failure)
-            self.storage.set_trial_state_values(entry.trial_id, TrialState.FAIL)
+            self._set(trial.trial_id, failure=failure)
+            self.storage.set_trial_state_values(trial.trial_id, TrialState.FAIL)
 
         self.database.together(write)
-        self.history.put(replace(entry, ended="failed"))
+        self.history.put(replace(trial, state="failed", failure=failure))
 
     def ask(self, decision: Decision, ask: Ask) -> None:
         """Write a question down; the attribute `asked` is what makes it one."""
         if isinstance(decision, Continue):
-            entry = self.history.entries[decision.number]
-            asks = (*entry.asks, ask)
-            self._set(entry.trial_id, asked=[_ask_data(each) for each in asks])
-            self.history.put(replace(entry, asks=asks))
+            trial = self.history.trials[decision.number]
+            asks = (*trial.asks, ask)
+            self._set(trial.trial_id, asked=[ask_data(each) for each in asks])
+            self.history.put(replace(trial, asks=asks))
             return
         spec, number = self.spec, decision.number
         attrs: dict[str, Any] = {"fidelity": decision.fidelity}
@@ -162,22 +161,22 @@ class StudyRecord:
         attrs |= name | conditions.trial_attribute(self.group)
         if decision.replicate_of is not None:
             attrs["replicate_of"] = decision.replicate_of
-        if decision.kind == "confirms":
+        if decision.kind == "confirmation":
             attrs["confirms"] = True
-        attrs |= {"seed": decision.seed, "params": decision.params, "asked": [_ask_data(ask)]}
-        entry = Entry(
+        attrs |= {"seed": decision.seed, "params": decision.params, "asked": [ask_data(ask)]}
+        trial = Trial(
             number=number,
             params=decision.params,
             seed=decision.seed,
             asks=(ask,),
-            kind=decision.kind,
+            confirms=decision.kind == "confirmation",
             replicate_of=decision.replicate_of,
             baseline=name.get("baseline"),
             point=name.get("point"),
             group=self.group,
             trial_id=self._begun(decision.params, json_roundtrip(attrs)),
         )
-        self.history.put(entry)
+        self.history.put(trial)
 
     def _begun(self, params: Params, attrs: Mapping[str, Any]) -> int:
         """The storage's number of a new trial."""
@@ -193,8 +192,8 @@ class StudyRecord:
 
     def answer(self, number: int, result: TrialResult) -> str | None:
         """Write an answer down; returns why the trial failed, None if it did not."""
-        entry, spec = self.history.entries[number], self.spec
-        ask, order = entry.asks[-1], self.history.num_answers
+        trial, spec = self.history.trials[number], self.spec
+        ask, order = trial.asks[-1], self.history.num_answers
         early = spec.objective.early() if ask.base_only else None
         failure = failure_of(
             result, [goal for goal in spec.goals if early is None or goal.metric in early]
@@ -207,36 +206,38 @@ class StudyRecord:
             ask.base_only,
             json_roundtrip(result.row_scores) if failure is None and ask.fidelity == 1 else {},
         )
-        ended: Ended | None = "failed" if failure is not None else None
-        if failure is None and ask.fidelity == 1:
-            ended = "complete"
-        known = replace(entry, answers=(*entry.answers, answer), ended=ended)
+        state: State = "complete" if ask.fidelity == 1 else "running"
+        known = replace(
+            trial,
+            state=state if failure is None else "failed",
+            answers=(*trial.answers, answer),
+            curves=result.curves,
+            failure=failure,
+            notes=result.notes,
+            labels=result.labels,
+        )
         with guarded(self.url):
-            self.database.together(lambda: write_answer(self.storage, spec, known, result, failure))
+            self.database.together(lambda: write_answer(self.storage, spec, known))
         self.history.put(known)
         return failure
 
     def stop_waiting(self) -> None:
         """What waits at a rung when the study ends is stopped there, with all it measured."""
         wave = self.history.last_wave() + 1
-        for entry in [each for each in self.history.entries if each.waiting]:
-            self._stop(entry, wave)
+        for trial in [each for each in self.history.trials if each.waiting]:
+            self._stop(trial, wave)
 
-    def _stop(self, entry: Entry, wave: int) -> None:
+    def _stop(self, trial: Trial, wave: int) -> None:
         def write() -> None:
-            self._set(entry.trial_id, stopped_at=wave)
-            self.storage.set_trial_state_values(entry.trial_id, TrialState.PRUNED)
+            self._set(trial.trial_id, stopped_at=wave)
+            self.storage.set_trial_state_values(trial.trial_id, TrialState.PRUNED)
 
         self.database.together(write)
-        self.history.put(replace(entry, ended="pruned", stopped_at=wave))
+        self.history.put(replace(trial, state="pruned", stopped_at=wave))
 
     def _set(self, trial_id: int, **attrs: Any) -> None:
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(trial_id, name, json_roundtrip(value))
-
-
-def _ask_data(ask: Ask) -> list[float]:
-    return [ask.wave, ask.place, ask.fidelity, ask.seen, *([1] if ask.base_only else [])]
 
 
 def failure_of(result: TrialResult, wanted: Sequence[Goal]) -> str | None:
@@ -263,31 +264,29 @@ def _missing(goals: Sequence[Goal], metrics: Mapping[str, float]) -> list[str]:
     return found
 
 
-def write_answer(
-    storage: BaseStorage, spec: StudySpec, known: Entry, result: TrialResult, failure: str | None
-) -> None:
+def write_answer(storage: BaseStorage, spec: StudySpec, trial: Trial) -> None:
     """A trial's last answer, and its end where it is one; to be one transaction."""
-    answer, trial_id = known.answers[-1], known.trial_id
+    answer, trial_id = trial.answers[-1], trial.trial_id
 
     def put(**attrs: Any) -> None:
         for name, value in attrs.items():
             storage.set_trial_user_attr(trial_id, name, json_roundtrip(value))
 
     put(
-        metrics=result.metrics,
-        curves=result.curves,
-        notes=result.notes,
-        labels=result.labels,
-        cost=known.cost,
+        metrics=trial.metrics,
+        curves=trial.curves,
+        notes=trial.notes,
+        labels=trial.labels,
+        cost=trial.cost,
     )
     if len(spec.rungs) > 1:
         put(fidelity=answer.fidelity)
-    if known.ended is None:
-        put(rungs=[_rung(each) for each in known.answers])
+    if not trial.ended:
+        put(rungs=[rung_data(each) for each in trial.answers])
         return
     put(order=answer.order, step_cost=answer.cost)
-    if failure is not None:
-        put(failure=failure)
+    if trial.failure is not None:
+        put(failure=trial.failure)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
         return
     if answer.row_scores:
@@ -297,12 +296,3 @@ def write_answer(
     for key, value in create_trial(values=goals, constraints=limits).system_attrs.items():
         storage.set_trial_system_attr(trial_id, key, value)
     storage.set_trial_state_values(trial_id, TrialState.COMPLETE, goals)
-
-
-def _rung(answer: Answer) -> dict[str, Any]:
-    return {
-        "fidelity": answer.fidelity,
-        "metrics": answer.metrics,
-        "cost": answer.cost,
-        "order": answer.order,
-    }

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from hpo.core.history import Begin, Decision, Entry, History
+from hpo.core.history import Begin, Decision, History
 from hpo.core.objective import StatesConditions
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
 
 ATTRIBUTE = "conditions"
 """User attribute of the study: the conditions of each group, in order."""
@@ -81,22 +82,22 @@ def group_of(
 class GroupView:
     """The trials of one group as a study of their own, numbered from 0."""
 
-    ledger: History
+    history: History
     numbers: tuple[int, ...]
     """Number in the group -> number in the study."""
 
     @classmethod
-    def of(cls, ledger: History, group: int) -> GroupView:
+    def of(cls, history: History, group: int) -> GroupView:
         """The trials of this group."""
-        entries = [entry for entry in ledger.entries if entry.group == group]
-        places = {entry.number: place for place, entry in enumerate(entries)}
+        trials = [trial for trial in history.trials if trial.group == group]
+        indices = {trial.number: index for index, trial in enumerate(trials)}
         renumbered = [
-            replace(entry, number=place, replicate_of=places.get(entry.replicate_of or 0))
-            if entry.replicate_of is not None
-            else replace(entry, number=place)
-            for place, entry in enumerate(entries)
+            replace(trial, number=index, replicate_of=indices.get(trial.replicate_of or 0))
+            if trial.replicate_of is not None
+            else replace(trial, number=index)
+            for index, trial in enumerate(trials)
         ]
-        return cls(History(renumbered), tuple(entry.number for entry in entries))
+        return cls(History(renumbered), tuple(trial.number for trial in trials))
 
     def in_study(self, decision: Decision, next_number: int) -> Decision:
         """A decision of the group with the study's numbers."""
@@ -107,12 +108,12 @@ class GroupView:
         return replace(decision, number=next_number, replicate_of=replicate_of)
 
 
-def group_spec(spec: StudySpec, entries: Sequence[Entry], group: int) -> StudySpec | None:
+def group_spec(spec: StudySpec, trials: Sequence[Trial], group: int) -> StudySpec | None:
     """The study with the trials that are left for a group; None if there are none.
 
     Trials of other groups count among the study's trials, unless nothing was measured of them.
     """
-    others = sum(entry.group != group and bool(entry.answers) for entry in entries)
+    others = sum(trial.group != group and bool(trial.answers) for trial in trials)
     if others == 0:
         return spec
     return replace(spec, trials=spec.trials - others) if spec.trials > others else None

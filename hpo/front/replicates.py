@@ -16,7 +16,6 @@ that is larger or nothing is repeated; with neither it has none.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ def _mean_trial(group: Sequence[Trial], pooled: dict[str, tuple[float, int]]) ->
             metrics[f"{name}_sem"] = error
     if metrics == first:
         return group[0]
-    return dataclasses.replace(group[0], metrics=metrics, row_scores=_mean_rows(group))
+    return group[0].with_answer(metrics=metrics, row_scores=_mean_rows(group))
 
 
 def _mean_rows(group: Sequence[Trial]) -> dict[str, list[list[float]]]:

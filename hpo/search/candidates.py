@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpo.core.domains import at, ends, inside
-from hpo.core.history import Begin, Continue, Entry, History
+from hpo.core.history import Begin, Continue, History
 from hpo.core.objective import Request, Value
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
 from hpo.numerics import pareto
 from hpo.search import cost_model, initial_design, model
 from hpo.search.cost_model import StepCost
@@ -75,7 +76,7 @@ class Candidate:
 
     worth: float
     asked: Request
-    entry: Entry | None
+    trial: Trial | None
     """The waiting trial that it goes on with; None begins one."""
 
 
@@ -83,13 +84,13 @@ class Market:
     """All options at one moment."""
 
     def __init__(
-        self, spec: StudySpec, memory: TrainingData, known: SurrogateModel, ledger: History
+        self, spec: StudySpec, memory: TrainingData, known: SurrogateModel, history: History
     ) -> None:
-        self.spec, self.memory, self.known, self.ledger = spec, memory, known, ledger
+        self.spec, self.memory, self.known, self.history = spec, memory, known, history
         self.coordinates = memory.coordinates
         self.gain_of: Gain = known.gain()
         self.scale_G = known.scale_G
-        self.prices = cost_model.learnt(ledger.entries)
+        self.prices = cost_model.learnt(history.trials)
         self.best_gain = math.inf
 
     def best(self, number: int, tails: Sequence[int]) -> Candidate:
@@ -103,13 +104,13 @@ class Market:
             return first
         return max([*waiting, *branches, new], key=lambda option: option.worth)
 
-    def base_only(self, entry: Entry, fidelity: float) -> bool:
+    def base_only(self, trial: Trial, fidelity: float) -> bool:
         """Whether a trial that goes on is asked for its base alone."""
-        x_D = self.coordinates.of(entry.params)
+        x_D = self.coordinates.of(trial.params)
         _, chance = self.gain_of(x_D[None])
-        before = request_of(entry)
+        before = request_of(trial)
         step = cost_model.step_cost(
-            self.spec.objective, self.prices, _request(entry, fidelity), before
+            self.spec.objective, self.prices, _request(trial, fidelity), before
         )
         return self._cost(x_D, float(chance[0]), step)[1]
 
@@ -148,22 +149,22 @@ class Market:
 
     def _pioneer(self, waiting: Sequence[Candidate]) -> Candidate | None:
         """The waiting trial that is to be the first in full; None where one is, or on its way."""
-        entries, lowest = self.ledger.entries, self.spec.rungs[0]
-        results = [answer for entry in entries for answer in entry.results]
+        trials, lowest = self.history.trials, self.spec.rungs[0]
+        results = [answer for trial in trials for answer in trial.results]
         if len(results) < FIRST_FULL_AFTER or any(answer.fidelity == 1 for answer in results):
             return None
-        if any(entry.flying and entry.asks[-1].fidelity > lowest for entry in entries):
+        if any(trial.in_flight and trial.asks[-1].fidelity > lowest for trial in trials):
             return None
         far = max((option.asked["fidelity"] for option in waiting), default=1.0)
         ahead = [option for option in waiting if option.asked["fidelity"] == far]
         return max(ahead, key=lambda option: option.worth) if ahead else None
 
     def _waiting(self) -> list[Candidate]:
-        waiting = [entry for entry in self.ledger.entries if entry.waiting]
+        waiting = [trial for trial in self.history.trials if trial.waiting]
         if not waiting:
             return []
         rungs, price = self.spec.rungs, self.prices
-        now = np.array([entry.answers[-1].fidelity for entry in waiting])
+        now = np.array([trial.answers[-1].fidelity for trial in waiting])
         then = np.array([rungs[rungs.index(float(at)) + 1] for at in now])
         gain, chance = self.gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
         rest = np.where(then < 1, price.pretraining * (1 - then) + price.finetuning, 0.0)
@@ -177,14 +178,14 @@ class Market:
     def _branches(self, tails: Sequence[int], rng: np.random.Generator) -> list[Candidate]:
         """Variants of the trials that are believed best, at the lowest rung and in full."""
         measured = [
-            entry for entry in self.ledger.entries
-            if entry.answers and entry.ended != "failed" and entry.seed == self.spec.seed
-            and inside(self.spec.space, entry.params)
+            trial for trial in self.history.trials
+            if trial.answers and trial.state != "failed" and trial.seed == self.spec.seed
+            and inside(self.spec.space, trial.params)
         ]  # fmt: skip
         measured = measured[-RECENT:]
         if not measured:
             return []
-        X = np.stack([self.coordinates.of(entry.params) for entry in measured])
+        X = np.stack([self.coordinates.of(trial.params) for trial in measured])
         rank = pareto.ranks(self.known.losses(X)[0])
         roots = np.lexsort((-np.arange(len(measured)), rank))[:ROOTS]
         X = np.repeat(X[roots], VARIANTS, axis=0)
@@ -192,7 +193,7 @@ class Market:
         X = self.coordinates.rounded(X)
         gain, _ = self.gain_of(X)
         space = list(self.spec.space)
-        asked_before = {tuple(e.params.get(p) for p in space) for e in self.ledger.entries}
+        asked_before = {tuple(e.params.get(p) for p in space) for e in self.history.trials}
         found = []
         for place in np.argsort(-gain, kind="stable")[:WEIGHED]:
             values = self.coordinates.values(X[place])
@@ -204,7 +205,7 @@ class Market:
                 found.append(self._option(asked, before, None))
         return found
 
-    def _option(self, asked: Request, before: Request | None, entry: Entry | None) -> Candidate:
+    def _option(self, asked: Request, before: Request | None, trial: Trial | None) -> Candidate:
         x_D = self.coordinates.of(asked["params"])
         gain, chance = (float(each[0]) for each in self.gain_of(x_D[None]))
         step = cost_model.step_cost(self.spec.objective, self.prices, asked, before)
@@ -212,8 +213,8 @@ class Market:
         if base_only:
             asked = {**asked, "base_only": True}
         least = 1e-6 * (self.prices.pretraining + self.prices.finetuning)
-        weight = 1.0 if entry is not None else float(self._prior()(x_D[None])[0])
-        return Candidate(gain / max(cost, least) * weight, asked, entry)
+        weight = 1.0 if trial is not None else float(self._prior()(x_D[None])[0])
+        return Candidate(gain / max(cost, least) * weight, asked, trial)
 
     def _cost(self, x_D: Array, chance: float, step: StepCost) -> tuple[float, bool]:
         """Expected cost to the end, and whether it is less if only the base is asked for now.
@@ -239,12 +240,12 @@ class Market:
 
     def _whole_is_due(self) -> bool:
         lowest = self.spec.rungs[0]
-        low = [e.asks[0].base_only for e in self.ledger.entries if e.asks[0].fidelity == lowest]
+        low = [e.asks[0].base_only for e in self.history.trials if e.asks[0].fidelity == lowest]
         return low.count(False) < WHOLE_LEAST * (len(low) + 1)
 
     def _prior(self) -> Callable[[Array], Array]:
         density = initial_design.density(self.spec, self.coordinates)
-        fade = PRIOR_TRIALS / (1 + self.ledger.num_answers)
+        fade = PRIOR_TRIALS / (1 + self.history.num_answers)
         return lambda X_MD: np.asarray(density(X_MD) ** fade)
 
 
@@ -275,15 +276,15 @@ def branch_params(spec: StudySpec) -> list[int]:
 def decision(option: Candidate, number: int) -> Begin | Continue:
     """The option as a decision."""
     asked, base_only = option.asked, option.asked.get("base_only", False)
-    if option.entry is not None:
-        return Continue(option.entry.number, asked["fidelity"], base_only)
+    if option.trial is not None:
+        return Continue(option.trial.number, asked["fidelity"], base_only)
     return Begin(number, asked["params"], asked["seed"], asked["fidelity"], base_only=base_only)
 
 
-def request_of(entry: Entry) -> Request:
+def request_of(trial: Trial) -> Request:
     """What a trial was last asked for."""
-    return _request(entry, entry.asks[-1].fidelity)
+    return _request(trial, trial.asks[-1].fidelity)
 
 
-def _request(entry: Entry, fidelity: float) -> Request:
-    return Request(params=dict(entry.params), fidelity=fidelity, seed=entry.seed)
+def _request(trial: Trial, fidelity: float) -> Request:
+    return Request(params=dict(trial.params), fidelity=fidelity, seed=trial.seed)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from hpo.core.history import Ask, Entry
 from hpo.core.objective import Objective, Request
+from hpo.core.trial import Ask, Trial
 
 LEAST_TOKENS = 1e-100
 """Below this a count of tokens is none: a worth divided by it would not fit a float."""
@@ -60,12 +60,12 @@ class CostModel:
         return self.pretraining * fidelity * (1 - reused)
 
 
-def learnt(entries: Iterable[Entry]) -> CostModel:
+def learnt(trials: Iterable[Trial]) -> CostModel:
     """Prices by the results so far; what failed may have ended before its fine-tuning."""
     rows = [
         (answer.fidelity, 0.0 if answer.base_only else 1.0, tokens)
-        for entry in entries
-        for answer in entry.results
+        for trial in trials
+        for answer in trial.results
         if (tokens := _tokens(answer.cost)) > LEAST_TOKENS
     ]
     if not rows:

@@ -27,8 +27,8 @@ class GroupSearch:
             ValueError: the sampler needs a package that is not installed.
         """
         self.group = group
-        self.has_others = any(entry.group != group for entry in history.entries)
-        left = group_spec(spec, history.entries, group)
+        self.has_others = any(trial.group != group for trial in history.trials)
+        left = group_spec(spec, history.trials, group)
         self.searcher = None if left is None else Searcher(left, next_replicate)
 
     def decide(self, history: History) -> Decision | None:
@@ -38,5 +38,5 @@ class GroupSearch:
         if not self.has_others:
             return self.searcher.decide(history)
         view = GroupView.of(history, self.group)
-        decision = self.searcher.decide(view.ledger)
-        return None if decision is None else view.in_study(decision, len(history.entries))
+        decision = self.searcher.decide(view.history)
+        return None if decision is None else view.in_study(decision, len(history.trials))

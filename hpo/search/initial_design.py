@@ -57,7 +57,7 @@ def earlier_front(spec: StudySpec) -> list[dict[str, Value]]:
     """The earlier study's front within this space, evenly thinned to half of the start-up."""
     values = [{path: each.params.get(path) for path in spec.space} for each in spec.warm]
     trials = [
-        Trial(number=place, state="complete", params=dict(point), metrics=dict(each.metrics))
+        Trial.measured(place, point, each.metrics, state="complete")
         for place, (each, point) in enumerate(zip(spec.warm, values, strict=True))
         if inside(spec.space, point)
     ]

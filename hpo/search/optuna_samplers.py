@@ -28,9 +28,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo.core.distributions import distributions
 from hpo.core.domains import inside
-from hpo.core.history import Answer, Entry
 from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Answer, Trial
 from hpo.front.losses import constraints
 
 START_UP_LEAST = 4
@@ -51,7 +51,7 @@ MOST = {"gp-optuna": 200, "botorch": 200, "tpe": 1000, "nsga2": 1000, "random": 
 """Latest results that a sampler is shown; Gaussian processes take cubic time."""
 
 
-def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value]:
+def ask(spec: StudySpec, seed: int, trials: Sequence[Trial]) -> dict[str, Value]:
     """Values for the space's paths."""
     with warnings.catch_warnings():
         # Experimental samplers, infinite values clipped, roulettes without odds: none is an error,
@@ -64,12 +64,12 @@ def ask(spec: StudySpec, seed: int, entries: Sequence[Entry]) -> dict[str, Value
             sampler = PartialFixedSampler({FIDELITY: 1.0}, sampler)
         ways = [goal.optuna_direction for goal in spec.goals]
         study = optuna.create_study(directions=ways, sampler=sampler)
-        study.add_trials(_trials(spec, entries))
+        study.add_trials(_trials(spec, trials))
         asked = study.ask(space)
     return {path: asked.params[path] for path in spec.space}
 
 
-def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
+def _trials(spec: StudySpec, trials: Sequence[Trial]) -> list[FrozenTrial]:
     """The latest results, and what is under way.
 
     Generations are counted from the first that is shown: Optuna goes back through them all by
@@ -81,7 +81,7 @@ def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
     space = distributions(spec.space)
     if len(spec.rungs) > 1:
         space[FIDELITY] = FloatDistribution(spec.rungs[0], 1.0, log=True)
-    rows = list(_rows(spec, entries))[-most:]
+    rows = list(_rows(spec, trials))[-most:]
     first = rows[0][0] // POPULATION if rows else 0
     found = []
     for num_done, values, fidelity, answer in rows:
@@ -103,21 +103,21 @@ def _trials(spec: StudySpec, entries: Sequence[Entry]) -> list[FrozenTrial]:
 
 
 def _rows(
-    spec: StudySpec, entries: Sequence[Entry]
+    spec: StudySpec, trials: Sequence[Trial]
 ) -> Iterator[tuple[int, Mapping[str, Value], float, Answer | None]]:
     """How many results came before, params, fidelity and what came, None where it is under way."""
     num_done = 0
-    for entry in entries:
-        values = {path: entry.params.get(path) for path in spec.space}
-        if not inside(spec.space, values) or entry.ended == "failed":
+    for trial in trials:
+        values = {path: trial.params.get(path) for path in spec.space}
+        if not inside(spec.space, values) or trial.state == "failed":
             continue
-        for answer in entry.answers:
+        for answer in trial.answers:
             goals = [answer.metrics.get(goal.metric, math.nan) for goal in spec.goals]
             if not any(map(math.isnan, goals)):
                 yield num_done, values, answer.fidelity, answer
                 num_done += 1
-        if entry.flying:
-            yield num_done, values, entry.asks[-1].fidelity, None
+        if trial.in_flight:
+            yield num_done, values, trial.asks[-1].fidelity, None
 
 
 def _at(

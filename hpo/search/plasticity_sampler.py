@@ -178,13 +178,13 @@ def _known(trial: FrozenTrial, codes: Mapping[str, _Code]) -> Trial:
     values = [_bounded(value) for value in trial.values] if done else []
     metrics = {_goal(place, StudyDirection.MINIMIZE).metric: v for place, v in enumerate(values)}
     metrics |= {_limit(name): value for name, value in trial.constraints.items()}
-    return Trial(
-        number=trial.number,
-        state="complete" if done else "failed" if trial.state.is_finished() else "running",
-        params={
+    return Trial.measured(
+        trial.number,
+        {
             name: code.encoded(trial.params[name])
             for name, code in codes.items()
             if trial.distributions.get(name) == code.distribution
         },
-        metrics=metrics if done else {},
+        metrics if done else None,
+        state="complete" if done else "failed" if trial.state.is_finished() else "running",
     )

@@ -10,8 +10,9 @@ import numpy as np
 
 from hpo.core import metrics
 from hpo.core.format import duration
-from hpo.core.history import Entry, History
+from hpo.core.history import History
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Trial
 from hpo.front import losses as scoring
 from hpo.numerics import pareto
 
@@ -58,7 +59,7 @@ def reason(
         return StopReason(f"The budget of {duration(spec.budget_s)} is used up", "budget_s")
     if spec.max_flops is not None and history.spent("flops") >= spec.max_flops:
         return StopReason(f"The {spec.max_flops:.3g} training FLOPs are used up", "max_flops")
-    compared = [entry for entry in history.entries if entry.group == group]
+    compared = [trial for trial in history.trials if trial.group == group]
     if spec.patience is not None and stalled(spec, compared, spec.patience):
         gained = f"The last {spec.patience} full trials gained no hypervolume beyond the noise"
         return StopReason(gained, "patience")
@@ -66,7 +67,7 @@ def reason(
 
 
 def common_failure(
-    spec: StudySpec, ledger: History, failures: Sequence[tuple[str, bool]], group: int = 0
+    spec: StudySpec, history: History, failures: Sequence[tuple[str, bool]], group: int = 0
 ) -> str | None:
     """The reason for which everything fails, so that no more trials should be paid for.
 
@@ -76,7 +77,7 @@ def common_failure(
     Args:
         failures: The latest in a row, each with its reason and whether the objective raised it.
     """
-    measured = any(entry.results for entry in ledger.entries if entry.group == group)
+    measured = any(trial.results for trial in history.trials if trial.group == group)
     many = max(LEAST_ALIKE, spec.wave) if measured else LEAST_ALIKE
     late = failures[-many:] if measured else failures
     if len(late) < many or len({reason for reason, _ in late}) > 1:
@@ -84,19 +85,19 @@ def common_failure(
     return late[-1][0] if not measured or all(raised for _, raised in late) else None
 
 
-def stalled(spec: StudySpec, entries: list[Entry], patience: int) -> bool:
+def stalled(spec: StudySpec, trials: list[Trial], patience: int) -> bool:
     """Whether the last so many full trials gained no hypervolume beyond their standard errors.
 
     Each of them counts with its losses made worse by its standard error, under the reference of
     all: what remains of its gain is beyond the noise of one trial.
     """
-    found = [e for e in entries if e.ended == "complete" and e.kind in ("planned", "searched")]
-    found.sort(key=lambda entry: entry.answers[-1].order)
-    trials = [e.answers[-1] for e in found if scoring.feasible(e.answers[-1], spec.limits)]
-    if len(trials) <= patience:
+    found = [e for e in trials if e.state == "complete" and e.kind in ("planned", "proposed")]
+    found.sort(key=lambda trial: trial.answers[-1].order)
+    kept = [trial for trial in found if scoring.feasible(trial, spec.limits)]
+    if len(kept) <= patience:
         return False
-    losses = scoring.losses(trials, spec.goals)
-    sems = np.array([[metrics.sem(t, goal.metric) for goal in spec.goals] for t in trials])
+    losses = scoring.losses(kept, spec.goals)
+    sems = np.array([[metrics.sem(t, goal.metric) for goal in spec.goals] for t in kept])
     finite = losses[np.isfinite(losses).all(axis=1)]
     if not len(finite):
         return True

@@ -1,6 +1,6 @@
 """What to ask next: begin a trial, go on with one, or repeat one at another seed.
 
-A decision is a function of the study, the trial's number and the ledger as it was then, so a
+A decision is a function of the study, the trial's number and the history as it was then, so a
 resumed study decides what the uninterrupted one would have, and any trial can be proposed again
 (`propose_again`). The order of things:
 
@@ -23,16 +23,16 @@ What a `Searcher` keeps between decisions only saves time.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 
 from hpo.core.domains import inside
-from hpo.core.history import Answer, Ask, Begin, Continue, Decision, Entry, History, as_run
+from hpo.core.history import Begin, Continue, Decision, History
 from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run, Trial
+from hpo.core.trial import Ask, Kind, Run, Trial
 from hpo.front import front
 from hpo.search import candidates, cost_model, optuna_samplers, successive_halving, training_data
 from hpo.search.candidates import Market
@@ -59,17 +59,17 @@ class Searcher:
         """Places of parameters by which branches differ from their trial."""
         return candidates.branch_params(self.spec)
 
-    def decide(self, ledger: History) -> Decision | None:
+    def decide(self, history: History) -> Decision | None:
         """The next question; None while there is none, or for good if nothing is under way."""
-        number = len(ledger.entries)
-        if number - ledger.kinds["confirms"] < self.spec.trials:
-            if ledger.kinds["planned"] < len(self.spec.planned):
-                return self._planned(number, ledger.kinds["planned"])
-            repeated = self._repeat(ledger)
+        number = len(history.trials)
+        if number - history.kinds["confirmation"] < self.spec.trials:
+            if history.kinds["planned"] < len(self.spec.planned):
+                return self._planned(number, history.kinds["planned"])
+            repeated = self._repeat(history)
             if repeated is not None:
                 return repeated
-            return self.next_point(ledger, number, ledger.kinds["searched"])
-        return self._promoted(ledger) or self._confirm(ledger)
+            return self.next_point(history, number, history.kinds["proposed"])
+        return self._promoted(history) or self._confirm(history)
 
     def _planned(self, number: int, place: int) -> Begin:
         planned = self.spec.planned[place]
@@ -77,137 +77,137 @@ class Searcher:
         seed = self.spec.seed + planned.replicate
         return Begin(number, values, seed, 1.0, "planned", planned=place)
 
-    def _repeat(self, ledger: History) -> Begin | None:
+    def _repeat(self, history: History) -> Begin | None:
         """A repetition, where its share of the training is not used up and one is wanted."""
         if not self.spec.replicate_share:
             return None
-        price = cost_model.learnt(ledger.entries)
-        spent = [(entry.kind, price.asked(entry.asks)) for entry in ledger.entries]
-        repeated = sum(cost for kind, cost in spent if kind == "repeated") + price.whole
-        total = sum(cost for kind, cost in spent if kind != "confirms") + price.whole
+        price = cost_model.learnt(history.trials)
+        spent = [(trial.kind, price.asked(trial.asks)) for trial in history.trials]
+        repeated = sum(cost for kind, cost in spent if kind == "replicate") + price.whole
+        total = sum(cost for kind, cost in spent if kind != "confirmation") + price.whole
         if repeated > self.spec.replicate_share * total * (1 + 1e-9):
             return None
-        wanted = self.next_replicate(as_run(self.spec, ledger.entries))
-        return None if wanted is None else self._again(ledger, wanted, "repeated")
+        wanted = self.next_replicate(Run.of(self.spec, history.trials))
+        return None if wanted is None else self._again(history, wanted, "replicate")
 
-    def _again(self, ledger: History, number: int, kind: Literal["repeated", "confirms"]) -> Begin:
+    def _again(self, history: History, number: int, kind: Kind) -> Begin:
         """The trial at the first seed at which these params were not asked for."""
-        params = dict(ledger.entries[number].params)
-        used = {entry.seed for entry in ledger.entries if dict(entry.params) == params}
+        params = dict(history.trials[number].params)
+        used = {trial.seed for trial in history.trials if dict(trial.params) == params}
         seed = next(
             s for s in range(self.spec.seed, self.spec.seed + len(used) + 1) if s not in used
         )
-        return Begin(len(ledger.entries), params, seed, 1.0, kind, number)
+        return Begin(len(history.trials), params, seed, 1.0, kind, number)
 
-    def _confirm(self, ledger: History) -> Begin | None:
+    def _confirm(self, history: History) -> Begin | None:
         """The front at fresh seeds, when nothing else is left to do."""
         if not self.spec.confirm:
             return None
-        found = [entry for entry in ledger.entries if entry.kind != "confirms"]
-        if any(entry.flying for entry in found):
+        found = [trial for trial in history.trials if not trial.confirms]
+        if any(trial.in_flight for trial in found):
             return None
+        done = Counter(trial.replicate_of for trial in history.trials if trial.confirms)
         for number in reported(self.spec, found):
-            done = sum(e.kind == "confirms" and e.replicate_of == number for e in ledger.entries)
-            if done < self.spec.confirm:
-                return self._again(ledger, number, "confirms")
+            if done[number] < self.spec.confirm:
+                return self._again(history, number, "confirmation")
         return None
 
-    def next_point(self, ledger: History, number: int, place: int) -> Decision:
+    def next_point(self, history: History, number: int, place: int) -> Decision:
         """A new point as trial `number`, the place-th of the search, or a waiting trial."""
         spec = self.spec
         if not spec.space:
             return self._begin(number, {})
         started = place >= start_up(spec) or spec.sampler in ("nsga2", "random")
         if not started:
-            new = self._start(ledger, number, place)
+            new = self._start(history, number, place)
             if new is not None:
                 return new
         if spec.sampler == "gp":
-            known = self.memory.beliefs(ledger)
+            known = self.memory.beliefs(history)
             if known is not None:
-                return self._best(ledger, number, known)
+                return self._best(history, number, known)
             # All that was measured failed or is outside, or the space is used up.
-            return self._start(ledger, number, place) or self._least_repeated(ledger)
-        promoted = self._promoted(ledger)
+            return self._start(history, number, place) or self._least_repeated(history)
+        promoted = self._promoted(history)
         if promoted is not None:
             return promoted
-        asked = optuna_samplers.ask(spec, trial_seed(spec, number), ledger.entries)
-        return self._new(ledger, self._begin(number, asked))
+        asked = optuna_samplers.ask(spec, trial_seed(spec, number), history.trials)
+        return self._new(history, self._begin(number, asked))
 
     def _begin(self, number: int, values: dict[str, Value]) -> Begin:
         return Begin(number, values, self.spec.seed, self.spec.rungs[0])
 
-    def _start(self, ledger: History, number: int, place: int) -> Begin | None:
+    def _start(self, history: History, number: int, place: int) -> Begin | None:
         """The next start-up point that was not asked for at this seed; None if there is none.
 
         In a small discrete space points recur, and the same params at the same seed would count as
         two points with independent errors.
         """
-        asked = [dict(e.params) for e in ledger.entries if e.seed == self.spec.seed]
+        asked = [dict(e.params) for e in history.trials if e.seed == self.spec.seed]
         for offset in range(START_UP_TRIES):
             values = start_point(self.spec, place + offset)
             if values not in asked:
                 return self._begin(number, values)
         return None
 
-    def _least_repeated(self, ledger: History) -> Begin:
+    def _least_repeated(self, history: History) -> Begin:
         """A further seed of the params that have the fewest, trials outside the space left out."""
-        entries = [e for e in ledger.entries if inside(self.spec.space, e.params)]
-        params = [tuple(e.params.items()) for e in entries]
-        fewest = min(range(len(entries)), key=lambda place: params.count(params[place]))
-        return self._again(ledger, entries[fewest].number, "repeated")
+        trials = [e for e in history.trials if inside(self.spec.space, e.params)]
+        params = [tuple(e.params.items()) for e in trials]
+        fewest = min(range(len(trials)), key=lambda place: params.count(params[place]))
+        return self._again(history, trials[fewest].number, "replicate")
 
-    def _best(self, ledger: History, number: int, known: SurrogateModel) -> Decision:
+    def _best(self, history: History, number: int, known: SurrogateModel) -> Decision:
         """What promises most for its cost."""
-        market = Market(self.spec, self.memory, known, ledger)
+        market = Market(self.spec, self.memory, known, history)
         found = market.best(number, self.tails)
         decided = candidates.decision(found, number)
-        return self._new(ledger, decided, market) if isinstance(decided, Begin) else decided
+        return self._new(history, decided, market) if isinstance(decided, Begin) else decided
 
-    def _new(self, ledger: History, new: Begin, market: Market | None = None) -> Decision:
+    def _new(self, history: History, new: Begin, market: Market | None = None) -> Decision:
         """A new point; where the sampler asks for one a second time, what tells more of it.
 
         The same seed would only give the same result again, and the model take it for a second
         opinion; what failed would fail again.
         """
-        same = [entry for entry in ledger.entries if dict(entry.params) == new.params]
-        for entry in same:
-            if entry.waiting:
-                at = self.spec.rungs.index(entry.answers[-1].fidelity)
+        same = [trial for trial in history.trials if dict(trial.params) == new.params]
+        for trial in same:
+            if trial.waiting:
+                at = self.spec.rungs.index(trial.answers[-1].fidelity)
                 fidelity = self.spec.rungs[at + 1]
-                alone = market is not None and market.base_only(entry, fidelity)
-                return Continue(entry.number, fidelity, alone)
-        for entry in same:
-            if entry.flying or entry.ended == "complete":
-                return self._again(ledger, entry.number, "repeated")
-        if not any(entry.ended == "failed" and entry.seed == new.seed for entry in same):
+                alone = market is not None and market.base_only(trial, fidelity)
+                return Continue(trial.number, fidelity, alone)
+        for trial in same:
+            if trial.in_flight or trial.state == "complete":
+                return self._again(history, trial.number, "replicate")
+        if not any(trial.state == "failed" and trial.seed == new.seed for trial in same):
             return new  # also where it was stopped at a rung: a stopped trial cannot go on
-        other = self._start(ledger, new.number, ledger.kinds["searched"])
-        return other or self._least_repeated(ledger)
+        other = self._start(history, new.number, history.kinds["proposed"])
+        return other or self._least_repeated(history)
 
-    def _promoted(self, ledger: History) -> Continue | None:
+    def _promoted(self, history: History) -> Continue | None:
         """A waiting trial among the better part of its rung, whatever the rest would give.
 
         Goals that a base alone does not give are set to what the model expects of them.
         """
-        entries = ledger.entries
-        partly = any(answer.base_only for entry in entries for answer in entry.answers)
-        known = self.memory.beliefs(ledger) if partly else None
+        trials = history.trials
+        partly = any(answer.base_only for trial in trials for answer in trial.answers)
+        known = self.memory.beliefs(history) if partly else None
         if known is not None:
-            entries = self.memory.estimated(entries, known)
-        for entry, fidelity in successive_halving.promotable(self.spec, entries):
+            trials = self.memory.estimated(trials, known)
+        for trial, fidelity in successive_halving.promotable(self.spec, trials):
             if known is None:
-                return Continue(entry.number, fidelity)
-            market = Market(self.spec, self.memory, known, ledger)
-            return Continue(entry.number, fidelity, market.base_only(entry, fidelity))
+                return Continue(trial.number, fidelity)
+            market = Market(self.spec, self.memory, known, history)
+            return Continue(trial.number, fidelity, market.base_only(trial, fidelity))
         return None
 
 
 def propose_again(
-    spec: StudySpec, ledger: History, ask: Ask, next_replicate: Callable[[Run], int | None]
+    spec: StudySpec, history: History, ask: Ask, next_replicate: Callable[[Run], int | None]
 ) -> Decision | None:
     """The decision that led to a question, made again from what was known then."""
-    return Searcher(spec, next_replicate).decide(ledger.as_of(ask))
+    return Searcher(spec, next_replicate).decide(history.as_of(ask))
 
 
 def propose(spec: StudySpec, number: int, trials: Sequence[Trial]) -> dict[str, Value]:
@@ -218,28 +218,10 @@ def propose(spec: StudySpec, number: int, trials: Sequence[Trial]) -> dict[str, 
     """
     if number < len(spec.planned):
         return planned_values(spec, number)
-    ledger = History([_entry(spec, trial) for trial in trials])
-    decided = Searcher(spec, lambda run: None).next_point(
-        ledger, number, number - len(spec.planned)
-    )
+    search = Searcher(spec, lambda run: None)
+    decided = search.next_point(History(list(trials)), number, number - len(spec.planned))
     assert isinstance(decided, Begin)
     return decided.params
-
-
-def _entry(spec: StudySpec, trial: Trial) -> Entry:
-    asks = (Ask(trial.number, 0, trial.fidelity, trial.number),)
-    done = trial.state != "running"
-    answers = (Answer(trial.fidelity, trial.number, trial.metrics, trial.cost),) if done else ()
-    return Entry(
-        number=trial.number,
-        params=trial.params,
-        seed=trial.seed,
-        asks=asks,
-        answers=answers,
-        ended=None if trial.state == "running" else trial.state,
-        kind="planned" if trial.number < len(spec.planned) else "searched",
-        replicate_of=trial.replicate_of,
-    )
 
 
 def trial_seed(spec: StudySpec, number: int) -> int:
@@ -254,6 +236,6 @@ def planned_values(spec: StudySpec, place: int) -> dict[str, Value]:
     return {path: params.get(path, defaults.get(path)) for path in spec.space}
 
 
-def reported(spec: StudySpec, entries: Sequence[Entry]) -> list[int]:
+def reported(spec: StudySpec, trials: Sequence[Trial]) -> list[int]:
     """Numbers of the front's trials."""
-    return [trial.number for trial in front.front(as_run(spec, entries)).trials]
+    return [trial.number for trial in front.front(Run.of(spec, trials)).trials]

@@ -14,25 +14,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpo.core.history import Answer, Entry
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Answer, Trial
 from hpo.front import losses as scoring
 from hpo.numerics import pareto
 
 
-def promotable(spec: StudySpec, entries: Sequence[Entry]) -> list[tuple[Entry, float]]:
+def promotable(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
     """Waiting trials that may go on and to which fidelity; higher rungs and better trials first."""
     found = []
     for rung in reversed(range(len(spec.rungs) - 1)):
         here, above = spec.rungs[rung], spec.rungs[rung + 1]
-        peers = [(entry, at) for entry in entries if (at := _at(entry, here)) is not None]
+        peers = [(trial, at) for trial in trials if (at := _at(trial, here)) is not None]
         keep = math.floor(len(peers) * here / above + 1e-9)
         order = ranked(spec, peers)[:keep]
-        found += [(entry, above) for entry in order if entry.waiting and _last(entry) == here]
+        found += [(trial, above) for trial in order if trial.waiting and _last(trial) == here]
     return found
 
 
-def ranked(spec: StudySpec, peers: Sequence[tuple[Entry, Answer]]) -> list[Entry]:
+def ranked(spec: StudySpec, peers: Sequence[tuple[Trial, Answer]]) -> list[Trial]:
     """The trials of a rung, best first."""
     if not peers:
         return []
@@ -45,7 +45,7 @@ def ranked(spec: StudySpec, peers: Sequence[tuple[Entry, Answer]]) -> list[Entry
     crowd = np.empty(len(peers))
     for level in np.unique(rank):
         crowd[rank == level] = crowding(losses[rank == level])
-    numbers = np.array([entry.number for entry, _ in peers])
+    numbers = np.array([trial.number for trial, _ in peers])
     order = np.lexsort((numbers, -crowd, rank))
     return [peers[place][0] for place in order]
 
@@ -64,12 +64,12 @@ def crowding(losses_NG: pareto.Losses) -> pareto.Losses:
     return found
 
 
-def _at(entry: Entry, fidelity: float) -> Answer | None:
+def _at(trial: Trial, fidelity: float) -> Answer | None:
     """A searched trial's answer at a rung."""
-    if entry.kind != "searched" or entry.ended == "failed":
+    if trial.kind != "proposed" or trial.state == "failed":
         return None
-    return next((each for each in entry.answers if each.fidelity == fidelity), None)
+    return next((each for each in trial.answers if each.fidelity == fidelity), None)
 
 
-def _last(entry: Entry) -> float:
-    return entry.answers[-1].fidelity
+def _last(trial: Trial) -> float:
+    return trial.answers[-1].fidelity

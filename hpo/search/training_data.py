@@ -1,9 +1,9 @@
-"""From a study's ledger to beliefs: which results the model sees, and how they are scaled.
+"""From a study's history to beliefs: which results the model sees, and how they are scaled.
 
 A Gaussian process takes cubic time, so beyond MOST results it sees a selection: half by rank of
 non-domination, a quarter the latest, the rest spread over the record. The selection is made block
 by block, and lengths and variances are fitted again when the record has grown by a tenth: all is a
-function of the ledger alone, and what is remembered only saves time.
+function of the history alone, and what is remembered only saves time.
 
 An earlier study's results are taken as if from the lowest rung: shifted and stretched to this
 study's mean and spread, since another model size has other losses, and with an error of half a
@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hpo.core.domains import inside
-from hpo.core.history import Answer, Entry, History
+from hpo.core.history import History
 from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Answer, Trial
 from hpo.front.losses import MISSING, constraints
 from hpo.numerics import pareto
 from hpo.numerics.gaussian_process import Points
@@ -59,12 +60,12 @@ class TrainingData:
         self.kept: dict[int, list[Row]] = {}
         self.thetas: dict[int, list[list[Array]]] = {}
 
-    def beliefs(self, ledger: History) -> SurrogateModel | None:
+    def beliefs(self, history: History) -> SurrogateModel | None:
         """What is believed; None with fewer than two whole results.
 
         A base alone is asked for only when there are two, so the first rows are always whole.
         """
-        rows = self._results(ledger.entries)
+        rows = self._results(history.trials)
         if sum(row.whole for row in rows) < 2:
             return None
         milestone = learnt_at(len(rows))
@@ -73,22 +74,22 @@ class TrainingData:
             self.thetas[milestone] = model.fit_hyperparameters(early, self.coordinates)
         known = model.fit(self._shown(rows), self.coordinates, self.thetas[milestone])
         pending = [
-            (self.coordinates.of(entry.params), self.u(entry.asks[-1].fidelity))
-            for entry in ledger.entries
-            if entry.flying and inside(self.spec.space, entry.params)
+            (self.coordinates.of(trial.params), self.u(trial.asks[-1].fidelity))
+            for trial in history.trials
+            if trial.in_flight and inside(self.spec.space, trial.params)
         ]
         if not pending:
             return known
         return known.believing(np.stack([x for x, _ in pending]), np.array([u for _, u in pending]))
 
-    def estimated(self, entries: Sequence[Entry], known: SurrogateModel) -> list[Entry]:
+    def estimated(self, trials: Sequence[Trial], known: SurrogateModel) -> list[Trial]:
         """The trials with what bases alone do not tell at its expected value.
 
         A limit on such a metric counts as kept.
         """
-        alone = [(each, answer) for each in entries for answer in each.answers if answer.base_only]
+        alone = [(each, answer) for each in trials for answer in each.answers if answer.base_only]
         if not alone:
-            return list(entries)
+            return list(trials)
         here = Points(
             np.stack([self.coordinates.of(each.params) for each, _ in alone]),
             np.array([self.u(answer.fidelity) for _, answer in alone]),
@@ -110,21 +111,21 @@ class TrainingData:
                 replace(answer, metrics=metrics[answer.order]) if answer.base_only else answer
                 for answer in each.answers
             ))
-            for each in entries
+            for each in trials
         ]  # fmt: skip
 
-    def _results(self, entries: Sequence[Entry]) -> list[Row]:
+    def _results(self, trials: Sequence[Trial]) -> list[Row]:
         """All that can be shown, in order of coming.
 
         What a trial gave before it failed at a higher rung stays: that no row ever goes is what
         makes a selection of the first rows the same later.
         """
         found = []
-        for entry in entries:
-            for answer in entry.results:
-                key = (entry.number, answer.order)
+        for trial in trials:
+            for answer in trial.results:
+                key = (trial.number, answer.order)
                 if key not in self.rows:
-                    self.rows[key] = self._row(entry.params, answer)
+                    self.rows[key] = self._row(trial.params, answer)
                 if self.rows[key].shown:
                     found.append(self.rows[key])
         return sorted(found, key=lambda row: row.order)
@@ -184,7 +185,7 @@ class TrainingData:
         trials = self.spec.warm[-WARM_MOST:]
         lowest = self.spec.rungs[0]
         rows = [
-            replace(self._row(each.params, Answer(lowest, place, each.metrics, {})), u=1.0)
+            replace(self._row(each.params, Answer(lowest, place, dict(each.metrics), {})), u=1.0)
             for place, each in enumerate(trials)
         ]
         return [row for row in rows if row.shown]

@@ -19,7 +19,6 @@ from typing import Any
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.core import rows
@@ -30,11 +29,11 @@ from hpo.core.paper import Paper
 from hpo.core.passwords import mask, shown
 from hpo.core.rows import DamagedRow
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run, Rung, State, Trial
-from hpo.storage import history
+from hpo.core.trial import Run
 from hpo.storage.addresses import Access, file_of, of_file
 from hpo.storage.database import Database, NoRecord
 from hpo.storage.tables import OtherSchema, OtherTables
+from hpo.storage.trials import check_recorded, read_trial
 
 DATABASE = "study.db"
 
@@ -71,15 +70,6 @@ OF_SERVERS = {
     ("no schema",): "check the database's search_path",
 }
 """The same of servers."""
-
-
-STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.FAIL: "failed",
-    TrialState.PRUNED: "pruned",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
-}
 
 
 def url_of(folder: Path) -> str:
@@ -346,17 +336,14 @@ def _read_run(study: Study, group: int | None) -> Run:
     count = database_of(study).count(study._study_id)  # before them: others may come meanwhile
     stored = study.get_trials(deepcopy=False)
     rows.check_numbers([frozen.number for frozen in stored], count)
-    everything = [_trial(frozen) for frozen in stored]
     if "spec" not in attrs:
         raise StorageError(
             f"the storage holds no settings of study {study.study_name!r}; run the study again."
         )
     data = attrs["spec"]
-    history.check(stored, data)
+    check_recorded(stored, data)
     goals = [metric for metric, _ in data["goals"]]
-    for trial, frozen in zip(everything, stored, strict=True):
-        if trial.state == "complete":
-            _complete_goals(trial, frozen, goals)
+    everything = [read_trial(frozen, goals) for frozen in stored]
     known = attrs.get("conditions", [])
     if group is None:
         group = attrs.get("group", 0)
@@ -391,14 +378,6 @@ def _read_run(study: Study, group: int | None) -> Run:
     )
 
 
-def _complete_goals(trial: Trial, frozen: FrozenTrial, goals: Sequence[str]) -> None:
-    """Give a trial that another program added the values it was given, and check all others."""
-    if "metrics" in frozen.user_attrs:
-        rows.check_goals(trial.number, frozen.user_attrs["metrics"], goals)
-    else:
-        trial.metrics.update(zip(goals, frozen.values, strict=True))
-
-
 def _to_the_second(
     pick: Callable[[list[datetime]], datetime], times: Sequence[datetime | None]
 ) -> datetime | None:
@@ -414,43 +393,6 @@ def _reproduce(attrs: Mapping[str, Any], conditions: Mapping[str, str]) -> dict[
         now = {name: conditions.get(name, version) for name, version in versions.items()}
         found["versions"] = now
     return found
-
-
-def _trial(frozen: FrozenTrial) -> Trial:
-    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
-    return Trial(
-        number=frozen.number,
-        state=STATES[frozen.state],
-        params=attrs.get("params", frozen.params),
-        baseline=attrs.get("baseline"),
-        point=attrs.get("point"),
-        metrics=attrs.get("metrics", {}),
-        curves=attrs.get("curves", {}),
-        row_scores=attrs.get("row_scores", {}),
-        cost=attrs.get("cost", {}),
-        failure=attrs.get("failure"),
-        notes=attrs.get("notes", []),
-        rungs=_rungs(attrs),
-        replicate_of=attrs.get("replicate_of"),
-        confirms=attrs.get("confirms", False),
-        group=attrs.get("group", 0),
-        labels=attrs.get("labels", []),
-        seed=attrs.get("seed", 0),
-        fidelity=attrs.get("fidelity", 1.0),
-    )
-
-
-def _rungs(attrs: Mapping[str, Any]) -> list[Rung]:
-    """What is below the highest fidelity that was measured."""
-    return [
-        Rung(
-            fidelity=each["fidelity"],
-            metrics=rows.numbers(each["metrics"]),
-            cost=rows.numbers(each.get("cost", {})),
-        )
-        for each in attrs.get("rungs", [])
-        if each["fidelity"] < attrs.get("fidelity", 1.0)
-    ]
 
 
 def json_roundtrip(data: Any) -> Any:

@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.core.goals import Goal
-from hpo.core.trial import Run, Rung, Trial
+from hpo.core.trial import Answer, Run, Trial
 from hpo.front.front import Front, front
 from hpo.front.losses import losses
 from hpo.front.reevaluation import next_replicate
@@ -256,7 +256,7 @@ class _Study:
         off = self.shifts[seed] + self.noise_2 * self.noise(x)
         first, second = self.problem.losses(x[None])[0] + off
         self.trials.append(
-            Trial(
+            Trial.measured(
                 number=len(self.trials),
                 state="complete",
                 params={f"x{place}": float(value) for place, value in enumerate(x)},
@@ -306,27 +306,28 @@ class _Rungs(_Study):
         super().__init__(problem, noise, rng)
         low = [self._low(trial) for trial in self.trials]
         self.trials = [
-            replace(trial, rungs=[rung]) for trial, rung in zip(self.trials, low, strict=True)
+            replace(trial, answers=(rung, *trial.answers))
+            for trial, rung in zip(self.trials, low, strict=True)
         ]
         full = len(self.trials)
         for number in range(full, 2 * full):
             x = rng.random(NUM_PARAMS)
             values = self._values(x, rng.standard_normal(2))
             self.trials.append(
-                Trial(
+                Trial.measured(
                     number=number, state="pruned", fidelity=LOW,
                     params={f"x{place}": float(value) for place, value in enumerate(x)},
                     metrics=dict(zip(("first", "second"), values, strict=True)),
                 )
             )  # fmt: skip
 
-    def _low(self, trial: Trial) -> Rung:
+    def _low(self, trial: Trial) -> Answer:
         x = np.array(list(trial.params.values()), dtype=float)
         true = self.problem.losses(x[None])[0]
         own = (np.array([trial.metrics["first"], trial.metrics["second"]]) - true) / self.noise_2
         mixed = OWN_NOISE * own + math.sqrt(1 - OWN_NOISE**2) * self.rng.standard_normal(2)
         values = self._values(x, mixed)
-        return Rung(fidelity=LOW, metrics=dict(zip(("first", "second"), values, strict=True)))
+        return Answer(LOW, trial.number, dict(zip(("first", "second"), values, strict=True)))
 
     def _values(self, x: Array, noise: Array) -> list[float]:
         waves = np.array([math.sin(3 * x[0] + x[1]), math.cos(2 * x[1] - x[2])])

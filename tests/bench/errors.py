@@ -174,7 +174,7 @@ def study(num_trials: int, spread: float, rng: np.random.Generator) -> tuple[Run
     def measure(setting: int, seed: int, replicate_of: int | None = None) -> None:
         metrics, rows = world.measure(setting, seed)
         trials.append(
-            Trial(
+            Trial.measured(
                 number=len(trials), state="complete", params={"x": float(setting)}, seed=seed,
                 metrics=metrics, row_scores=rows, replicate_of=replicate_of,
                 baseline="standard" if setting == 0 and replicate_of is None else None,

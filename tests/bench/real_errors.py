@@ -101,7 +101,7 @@ def trials(rows: Rows, seeds: Sequence[Sequence[int]], side: int) -> list[Trial]
                 "gain_rows_sem": math.sqrt(rows_variance(mine)),
             }
             found.append(
-                Trial(
+                Trial.measured(
                     number=len(found), state="complete", params={"setting": p}, seed=int(seed),
                     metrics=metrics, row_scores={"gain": [list(map(float, t)) for t in mine]},
                     replicate_of=None if len(found) == first else first,

@@ -124,7 +124,9 @@ def _trial(number: int, rng: np.random.Generator) -> Trial:
         "pretrain.schedule.decay_frac": float(rng.choice([0.0, 0.25, 1.0])),
     }
     if rng.uniform() < 0.05:
-        return Trial(number=number, state="failed", params=params, failure="loss is not finite")
+        return Trial.measured(
+            number=number, state="failed", params=params, failure="loss is not finite"
+        )
     strength = math.log10(params["pretrain.weight_decay"]) / 3
     base = 3.5 + 0.3 * strength**2 + rng.normal(0, 0.05)
     gain = 0.3 + 0.1 * strength + rng.normal(0, 0.03)
@@ -144,7 +146,7 @@ def _trial(number: int, rng: np.random.Generator) -> Trial:
     curves["probe.alphas.mean_by_layer"] = [[layer, rng.normal(3, 1)] for layer in range(4)]
     cost = {"tokens": 1.5e6, "tokens_reused": 2e4, "device_s": 21.3, "device_s_saved": 0.6,
             "flops": 2.1e12, "time_s": 29.4, "peak_memory_gib": 1.1}  # fmt: skip
-    return Trial(
+    return Trial.measured(
         number=number,
         state="complete",
         params=params,

@@ -27,7 +27,7 @@ from typing import Any, cast
 import numpy as np
 
 from hpo.controller import Controller
-from hpo.core.history import History, as_run
+from hpo.core.history import History
 from hpo.core.objective import Event, Objective, Request
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Trial
@@ -180,13 +180,13 @@ def _search(spec: StudySpec, folder: Path) -> Searched:
     ]
     results = spec.objective.evaluate(again) if again else ()
     fresh = [
-        replace(trial, metrics=dict(result.metrics))
+        trial.with_answer(metrics=dict(result.metrics))
         for trial, result in zip(fronts[-1], results, strict=True)
         if result.failure is None
     ]
-    asks = [ask for entry in ledger.entries for ask in entry.asks]
+    asks = [ask for entry in ledger.trials for ask in entry.asks]
     asked = {
-        "trials": len(ledger.entries),
+        "trials": len(ledger.trials),
         "asked_in_full": sum(ask.fidelity == 1 for ask in asks),
         "asked_below": sum(ask.fidelity < 1 for ask in asks),
         "asked_for_the_base": sum(ask.base_only for ask in asks),
@@ -202,18 +202,17 @@ def _reported(spec: StudySpec, ledger: History, share: float) -> list[Trial]:
     All ways are at one seed, so that the noise between seeds has no part in it.
     """
     answers = sorted(
-        ((answer, entry) for entry in ledger.entries for answer in entry.answers),
+        ((answer, entry) for entry in ledger.trials for answer in entry.answers),
         key=lambda pair: pair[0].order,
     )
     spent = np.cumsum([answer.cost["time_s"] for answer, _ in answers])
     done = [
         entry
         for (answer, entry), at in zip(answers, spent, strict=True)
-        if at <= share * spent[-1] + 1e-9 and answer.fidelity == 1 and entry.ended == "complete"
+        if at <= share * spent[-1] + 1e-9 and answer.fidelity == 1 and entry.state == "complete"
     ]
-    trials = as_run(spec, done).trials
-    rows = pareto.non_dominated(losses.losses(trials, spec.goals)) if trials else []
-    return [trial for trial, on_front in zip(trials, rows, strict=True) if on_front]
+    rows = pareto.non_dominated(losses.losses(done, spec.goals)) if done else []
+    return [trial for trial, on_front in zip(done, rows, strict=True) if on_front]
 
 
 def _volumes(searched: Mapping[str, Searched]) -> dict[str, float]:

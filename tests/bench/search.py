@@ -28,8 +28,9 @@ import optuna
 
 from hpo.controller import Controller
 from hpo.core.goals import Goal
-from hpo.core.history import History, as_run
+from hpo.core.history import History
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Run
 from hpo.front import front as scoring
 from hpo.numerics import pareto
 from tests.bench import figures, moasha
@@ -183,7 +184,7 @@ def analytic_study(objective: Analytic, seed: int, budget: float) -> StudySpec:
 def reported_at(spec: StudySpec, ledger: History, spent: float) -> Reported:
     """The front as a user sees it, of what was measured within a budget."""
     answers = sorted(
-        ((answer, entry) for entry in ledger.entries for answer in entry.answers),
+        ((answer, entry) for entry in ledger.trials for answer in entry.answers),
         key=lambda pair: pair[0].order,
     )
     total = np.cumsum([answer.cost["time_s"] for answer, _ in answers])
@@ -192,13 +193,13 @@ def reported_at(spec: StudySpec, ledger: History, spent: float) -> Reported:
     known = [
         replace(
             entry, asks=entry.asks[: len(those)], answers=those,
-            ended="complete" if those[-1].fidelity == 1 else "pruned",
+            state="complete" if those[-1].fidelity == 1 else "pruned",
         )
-        for entry in ledger.entries
+        for entry in ledger.trials
         if (those := tuple(each for each in entry.answers if each.order in seen))
     ]  # fmt: skip
-    full = [entry for entry in known if entry.ended == "complete"]
-    front = scoring.front(as_run(spec, known))
+    full = [entry for entry in known if entry.state == "complete"]
+    front = scoring.front(Run.of(spec, known))
     problem = PROBLEMS[str(spec.objective.describe()["problem"])]
     stated = [front.estimates.get(trial.number, trial.metrics) for trial in front.trials]
     values = [[each[goal] for goal in GOALS] for each in stated]

@@ -40,9 +40,10 @@ import optuna
 from hpo.controller import Controller
 from hpo.core.domains import Float
 from hpo.core.goals import Goal
-from hpo.core.history import Answer, Ask, Begin, Entry, History
+from hpo.core.history import Begin, History
 from hpo.core.objective import Event, Params, Request, Result
 from hpo.core.spec import Sampler, StudySpec
+from hpo.core.trial import Answer, Ask, Trial
 from hpo.executors.processes import Process
 from hpo.search.strategy import Searcher
 from hpo.storage import run_folder
@@ -245,16 +246,16 @@ class Wide(Analytic):
         """Any will do."""
 
 
-def _entry(number: int, params: Mapping[str, Any]) -> Entry:
+def _entry(number: int, params: Mapping[str, Any]) -> Trial:
     """A full trial of ZDT1."""
     losses = zdt1(np.array([list(params.values())]), 1.0)[0].tolist()
-    return Entry(
+    return Trial(
         number=number,
         params=params,
         seed=0,
         asks=(Ask(number, 0, 1.0, number),),
         answers=(Answer(1.0, number, dict(zip(GOALS, losses, strict=True)), {}),),
-        ended="complete",
+        state="complete",
     )
 
 

@@ -16,7 +16,7 @@ GOALS = (Goal(metric="a", direction="down"), Goal(metric="b", direction="down"))
 def trial(number: int, a: float, b: float, **fields: object) -> Trial:
     """A complete trial with two goals and nothing else."""
     defaults: dict[str, object] = {"state": "complete", "params": {"x": float(number)}}
-    return Trial(number=number, metrics={"a": a, "b": b}, **(defaults | fields))  # type: ignore[arg-type]
+    return Trial.measured(number=number, metrics={"a": a, "b": b}, **(defaults | fields))
 
 
 def run(trials: Sequence[Trial], goals: tuple[Goal, ...] = GOALS) -> Run:

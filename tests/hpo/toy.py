@@ -41,7 +41,7 @@ def trial(number: int, base_loss: float, gain: float, **fields: Any) -> Trial:
         "curves": curves(base_loss),
         "cost": {"tokens": 1e6, "flops": 1e12, "time_s": 12.5, "peak_memory_gib": 0.4},
     }
-    return Trial(number=number, metrics=metrics, **(defaults | fields))
+    return Trial.measured(number=number, metrics=metrics, **(defaults | fields))
 
 
 def curves(end: float, points: int = 8) -> dict[str, list[list[float]]]:

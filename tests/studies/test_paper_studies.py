@@ -190,7 +190,7 @@ def test_a_run_that_repeats_the_papers_numbers_never_disagrees(name: str) -> Non
             if planned.point.name in by_point
         }
         trials.append(
-            Trial(
+            Trial.measured(
                 number=number,
                 state="complete",
                 params={},

@@ -86,8 +86,9 @@ class Place:
 
 
 def bare(trial: Trial) -> Trial:
-    """A trial without what it took."""
-    return replace(trial, cost={}, rungs=[replace(each, cost={}) for each in trial.rungs])
+    """A trial without what it took and when it was asked for."""
+    answers = tuple(replace(each, cost={}, order=0) for each in trial.answers)
+    return replace(trial, asks=(), answers=answers)
 
 
 @dataclass(frozen=True)

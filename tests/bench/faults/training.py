@@ -88,7 +88,7 @@ def some_unfit() -> list[Trial]:
     except MemoryError as error:
         reason = str(error)
     return [
-        Trial(number=each.number, state="failed", params=each.params, failure=reason)
+        Trial.measured(each.number, each.params, {}, state="failed", failure=reason)
         if each.params["pretrain.batch_size"] == LARGE
         else each
         for each in undisturbed()

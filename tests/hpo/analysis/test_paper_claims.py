@@ -46,7 +46,7 @@ DEVIATION = math.sqrt(6 * 0.1**2 / 4)
 
 
 def trial(number: int, point: str, seed: int, **metrics: Any) -> Trial:
-    return Trial(
+    return Trial.measured(
         number=number, state="complete", params={}, point=point, seed=seed, metrics=metrics
     )
 
@@ -281,7 +281,7 @@ def test_a_correlation_is_pearsons_over_the_points_means() -> None:
 
 def test_a_table_holds_the_papers_numbers_and_ours_with_seeds_and_errors() -> None:
     run = run_of(loss=BLOCKS, score={"a": {0: 0.5}})
-    run.trials.append(Trial(number=9, state="failed", params={}, point="c", seed=3))
+    run.trials.append(Trial.measured(number=9, state="failed", params={}, point="c", seed=3))
     run.trials.append(trial(10, "a", 4, loss=math.nan))
     table = Table(
         title="T",

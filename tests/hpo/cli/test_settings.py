@@ -33,7 +33,7 @@ def noise(draw: int, seeds: int, settings: int = SETTINGS) -> Run:
             probe, base_loss, gain = common[row] + 0.2 * rng.normal(size=3)
             params = {DECAY: float(decay[row]), "shape": ("a", "b")[shape[row]]}
             trials.append(
-                Trial(
+                Trial.measured(
                     number=len(trials), state="complete", params=params, seed=seed,
                     replicate_of=row if seed else None,
                     metrics={PROBE: probe, "base_loss": base_loss, "gain": gain},

@@ -13,9 +13,9 @@ from hpo.cli import trial_names
 from hpo.controller import Controller
 from hpo.core import conditions
 from hpo.core.conditions import ConditionsChanged, GroupView
-from hpo.core.history import Ask, Begin, Continue, Entry, History
+from hpo.core.history import Begin, Continue, History
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run
+from hpo.core.trial import Ask, Run, Trial
 from hpo.front.front import front
 from hpo.report import findings, terminal_tables
 from hpo.report.results import Results
@@ -123,15 +123,15 @@ def test_a_view_counts_from_zero_and_decisions_come_back_in_the_studys_numbers()
     ask = Ask(0, 0, 1.0, 0)
     groups, originals = (0, 1, 0, 1, 1), (None, None, 0, None, 1)
     entries = [
-        Entry(number=n, params={}, seed=0, asks=(ask,), group=group, replicate_of=original)
+        Trial(number=n, params={}, seed=0, asks=(ask,), group=group, replicate_of=original)
         for n, (group, original) in enumerate(zip(groups, originals, strict=True))
     ]
     view = GroupView.of(History(entries), 1)
     assert view.numbers == (1, 3, 4)
-    assert [entry.replicate_of for entry in view.ledger.entries] == [None, None, 0]
+    assert [entry.replicate_of for entry in view.ledger.trials] == [None, None, 0]
     assert view.in_study(Continue(1, 1.0), 5) == Continue(3, 1.0)
-    again = view.in_study(Begin(3, {}, 1, 1.0, "repeated", 2), 5)
-    assert again == Begin(5, {}, 1, 1.0, "repeated", 4)
+    again = view.in_study(Begin(3, {}, 1, 1.0, "replicate", 2), 5)
+    assert again == Begin(5, {}, 1, 1.0, "replicate", 4)
 
 
 @pytest.mark.parametrize(

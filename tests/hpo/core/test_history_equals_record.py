@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpo.controller import Controller
-from hpo.core import history
 from hpo.core.goals import Limit
+from hpo.core.history import History
 from hpo.core.spec import Baseline, GridPoint, StudySpec
-from hpo.core.trial import Run, Trial
+from hpo.core.trial import Run
 from hpo.front.front import front
 from hpo.search import strategy
-from hpo.storage import history as ledger
 from hpo.storage.record import load_study, read_run, url_of
-from tests.hpo.toy_objective import ToyObjective, spec
-
-RECORD_ONLY = {"curves", "failure", "notes", "labels"}
-"""What no decision depends on, so that the controller does not keep it."""
-
+from hpo.storage.trials import read_history
+from tests.hpo.toy_objective import Once, ToyObjective, explode, spec
 
 GRID = tuple(
     GridPoint(name=f"decay {decay}", params={"pretrain.weight_decay": decay})
@@ -41,13 +37,10 @@ STUDIES: dict[str, dict[str, Any]] = {
 }
 
 
-def fields(trial: Trial) -> dict[str, Any]:
-    return {k: v for k, v in dataclasses.asdict(trial).items() if k not in RECORD_ONLY}
-
-
-def assert_same_picture(study: StudySpec, found: history.History, recorded: Run) -> None:
-    run = history.as_run(study, found.entries)
-    assert [fields(each) for each in run.trials] == [fields(each) for each in recorded.trials]
+def assert_same_picture(study: StudySpec, found: History, recorded: Run) -> None:
+    run = Run.of(study, found.trials)
+    assert run.trials == recorded.trials
+    assert [trial.trial_id for trial in run.trials] == [t.trial_id for t in recorded.trials]
     assert (run.goals, run.limits, run.space) == (recorded.goals, recorded.limits, recorded.space)
     assert (run.name, run.planned) == (recorded.name, recorded.planned)
     assert front(run).standings == front(recorded).standings
@@ -71,9 +64,38 @@ def test_the_controllers_picture_is_the_record_at_every_wave_and_when_read_again
     recorded = controller.run(look)
     assert waves > 4
     assert_same_picture(study, controller.record.history, recorded)
-    again = ledger.read(controller.record.study.get_trials(), study)
-    assert again.entries == controller.record.history.entries
+    again = read_history(controller.record.study.get_trials(), study)
+    assert again == controller.record.history
     assert (name == "rows") == any(trial.row_scores for trial in recorded.trials)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(ToyObjective):
+    """Says which corpus it reads."""
+
+    corpus: str
+
+    def conditions(self) -> dict[str, str]:
+        return {"corpus": self.corpus}
+
+
+@pytest.mark.parametrize("wave", [1, 2])
+def test_what_other_conditions_cut_off_is_read_as_it_was_left(wave: int, tmp_path: Path) -> None:
+    """Trials that were never answered, also those that go on from a lower rung."""
+    stops = Once(wave, tmp_path, explode)
+    study = spec(objective=Reading(corpus="wiki", before=stops), rungs=(0.25, 1.0), trials=8)
+    with pytest.raises(RuntimeError, match="caught fire"):
+        Controller(study, url_of(tmp_path)).run()
+    study = replace(study, objective=Reading(corpus="books"), trials=12)
+    controller = Controller(study, url_of(tmp_path), accept_changes=True)
+    controller.run()
+    stored = load_study(url_of(tmp_path), "toy")
+    found = controller.record.history
+    assert read_history(stored.trials, study) == found
+    group = [trial for trial in found.trials if trial.group == 0]
+    assert read_run(stored, 0).trials == group
+    cut_off = {(len(each.asks), len(each.answers)) for each in group if each.state == "failed"}
+    assert cut_off == ({(1, 0), (2, 1)} if wave == 2 else {(1, 0)})
 
 
 def test_a_grid_at_several_seeds_is_confirmed_once_a_setting() -> None:
@@ -84,7 +106,7 @@ def test_a_grid_at_several_seeds_is_confirmed_once_a_setting() -> None:
     confirmed = [trial.replicate_of for trial in run.trials if trial.confirms]
     assert sorted(confirmed) == sorted(on_front)  # type: ignore[type-var]
     assert set(on_front) <= {0, 1, 2}
-    planned = [entry for entry in controller.record.history.entries if entry.kind != "confirms"]
+    planned = [trial for trial in controller.record.history.trials if not trial.confirms]
     assert strategy.reported(study, planned) == on_front
 
 
@@ -107,6 +129,6 @@ def test_confirmations_do_not_count_as_trials_when_a_study_goes_on(
     assert [trial.name for trial in run.trials if trial.name is not None] == [
         "standard", *(point.name for point in GRID)
     ]  # fmt: skip
-    again = ledger.read(controller.record.study.get_trials(), controller.spec)
-    assert again.entries == controller.record.history.entries
+    again = read_history(controller.record.study.get_trials(), controller.spec)
+    assert again.trials == controller.record.history.trials
     assert read_run(load_study(url_of(tmp_path), "toy")) == run

@@ -26,8 +26,8 @@ from hpo.report import terminal_tables
 from hpo.report.html.page import render
 from hpo.report.plots import registry
 from hpo.report.results import Results
-from hpo.storage import history
 from hpo.storage.record import load_study, read_run, url_of
+from hpo.storage.trials import read_history
 from tests.hpo.toy_objective import ToyObjective, ToyResult, spec
 
 GOOD = {"base_loss": 3.0, "gain": 0.2}
@@ -275,7 +275,7 @@ def test_a_row_of_another_form_is_damage_also_to_the_controller(
     trials[1].user_attrs[row] = [["nonsense"]]
     recorded(before, trials, url_of(tmp_path))
     with pytest.raises(DamagedRow, match=f"its row '{row}' has another form"):
-        history.read(load_study(url_of(tmp_path), "toy").get_trials(), spec(trials=8))
+        read_history(load_study(url_of(tmp_path), "toy").get_trials(), spec(trials=8))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

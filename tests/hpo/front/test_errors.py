@@ -21,7 +21,7 @@ def trial(number: int, gain: float, **fields: Any) -> Trial:
     names = [name for name in fields if name.endswith("_sem")]
     metrics = {"gain": gain, **{name: fields.pop(name) for name in names}}
     params = fields.pop("params", {"x": float(number)})
-    return Trial(number=number, state="complete", params=params, metrics=metrics, **fields)
+    return Trial.measured(number=number, state="complete", params=params, metrics=metrics, **fields)
 
 
 GAINS = {0: [0.2, 0.3], 1: [0.5]}

@@ -99,7 +99,7 @@ def test_the_way_a_goal_is_written_does_not_matter() -> None:
         run,
         goals=(noisy.GOALS[0], Goal(metric="up", direction="up")),
         trials=[
-            dataclasses.replace(t, metrics={"a": 10 * t.metrics["a"] + 3, "up": -t.metrics["b"]})
+            t.with_answer(metrics={"a": 10 * t.metrics["a"] + 3, "up": -t.metrics["b"]})
             for t in run.trials
         ],
     )
@@ -157,7 +157,7 @@ def test_points_beyond_the_models_size_keep_what_was_observed(
 def test_a_point_that_diverged_is_infinitely_bad_and_the_others_keep_their_errors() -> None:
     run = noisy.curve(noise=0.1)
     lost = [
-        dataclasses.replace(t, metrics={"a": t.metrics["a"], "b": math.inf})
+        t.with_answer(metrics={"a": t.metrics["a"], "b": math.inf})
         if t.number in (0, 5) else t
         for t in run.trials
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def test_the_first_repetitions_go_to_the_front_until_the_noise_is_known() -> Non
     assert first == min(trial.number for trial in front(run).trials)
     near = {name: value + 0.01 for name, value in run.trials[first].metrics.items()}
     again = dataclasses.replace(
-        run.trials[first], number=12, seed=1, replicate_of=first, metrics=near
+        run.trials[first].with_answer(metrics=near), number=12, seed=1, replicate_of=first
     )
     once = dataclasses.replace(run, trials=[*run.trials, again])
     assert next_replicate(once) in {trial.number for trial in front(once).trials} - {first}
@@ -222,8 +222,8 @@ def test_what_a_repetition_settles_does_not_depend_on_where_zero_lies_or_on_dire
     )
     signs = [-1.0 if turned else 1.0 for turned in flip]
     moved = [
-        dataclasses.replace(
-            t, metrics={n: s * t.metrics[n] + shift for n, s in zip("ab", signs, strict=True)}
+        t.with_answer(
+            metrics={n: s * t.metrics[n] + shift for n, s in zip("ab", signs, strict=True)}
         )
         for t in run.trials
     ]
@@ -274,12 +274,11 @@ def test_what_a_lucky_measurement_of_a_limit_says_is_not_certain() -> None:
     """A point that keeps a limit by less than its error is a member with half a probability."""
     trials = noisy.curve(noise=0.01, seeds=3).trials
     trials = [
-        dataclasses.replace(
-            t,
+        t.with_answer(
             metrics={
                 **t.metrics,
                 "c": 0.99 + 0.1 * (t.number % 7 - 3) if t.params["x"] == 0 else 0.0,
-            },
+            }
         )
         for t in trials
     ]
@@ -311,7 +310,7 @@ def test_points_are_added_until_the_volume_that_is_expected_is_there() -> None:
 def test_two_runs_differ_in_volume_beyond_the_noise_or_not() -> None:
     run = noisy.curve(noise=0.02)
     worse = dataclasses.replace(
-        run, trials=[dataclasses.replace(t, metrics={k: v + 0.5 for k, v in t.metrics.items()})
+        run, trials=[t.with_answer(metrics={k: v + 0.5 for k, v in t.metrics.items()})
                      for t in run.trials],
     )  # fmt: skip
     found = hypervolume_difference(run, worse)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from hpo.core.trial import Run, Rung, Trial
+from hpo.core.trial import Answer, Run, Trial
 from hpo.front.front import counted_points, front
 from hpo.front.low_fidelity import LEAST, hints
 from hpo.numerics import gaussian_process
@@ -36,7 +36,7 @@ def climbed(noise: float = 0.1, cheap: int = NUM_CHEAP, draw: int = 0) -> Run:
         trials.append(add(float(x), len(trials), state="pruned", fidelity=1 / 3))
     for x in np.linspace(0.05, 0.95, NUM_FULL):
         low = dict(zip("ab", np.array(truth(float(x))) + noise * rng.normal(size=2), strict=True))
-        trials.append(add(float(x), len(trials), rungs=[Rung(fidelity=1 / 3, metrics=low)]))
+        trials.append(add(float(x), len(trials), rungs=[Answer(1 / 3, len(trials), low)]))
     for of in range(cheap, cheap + 3):
         x = float(trials[of].params["x"])  # type: ignore[arg-type]
         trials.append(add(x, len(trials), seed=1, replicate_of=of))
@@ -56,7 +56,7 @@ def test_a_hint_is_nearer_to_the_truth_than_one_measurement() -> None:
 def test_full_results_have_no_part_in_a_hint() -> None:
     run = climbed()
     moved = [
-        dataclasses.replace(t, metrics={"a": 9.0, "b": 9.0}) if t.state == "complete" else t
+        t.with_answer(metrics={"a": 9.0, "b": 9.0}) if t.state == "complete" else t
         for t in run.trials
     ]
     found = counted_points(run)
@@ -94,7 +94,7 @@ def test_a_points_own_lower_rungs_have_no_part_in_its_hint() -> None:
     def shifted(by: float) -> float:
         trials = [
             dataclasses.replace(
-                t, rungs=[Rung(fidelity=1 / 3, metrics={"a": t.metrics["a"] + by, "b": 0.0})]
+                t, answers=(Answer(1 / 3, 0, {"a": t.metrics["a"] + by, "b": 0.0}), t.answers[-1])
             )
             if t.number == number
             else t
@@ -135,7 +135,7 @@ def test_with_hints_the_front_is_known_better() -> None:
     with_hints, without = [], []
     for place in range(4):
         run = climbed(noise=0.3, draw=place)
-        full = [dataclasses.replace(t, rungs=[]) for t in run.trials if t.state == "complete"]
+        full = [dataclasses.replace(t, answers=t.answers[-1:]) for t in run.complete()]
         with_hints.append(error(run))
         without.append(error(dataclasses.replace(run, trials=full)))
     assert np.mean(with_hints) < 0.85 * np.mean(without)

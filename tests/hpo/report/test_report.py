@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from hpo.core import format
 from hpo.core.goals import Limit
-from hpo.core.trial import Rung, Trial
+from hpo.core.trial import Answer, Trial
 from hpo.report.html.cards import budget_rows, facts
 from hpo.report.html.page import in_script, packed_plotly, render, write_report
 from hpo.report.html.page_data import MOST_POINTS, most_points, thinned
@@ -205,7 +205,7 @@ def test_columns_and_details_hold_what_was_recorded() -> None:
 
 
 def test_rungs_and_replicates_are_told_of_a_trial() -> None:
-    rung = Rung(fidelity=0.25, metrics={"base_loss": 4.0})
+    rung = Answer(0.25, 0, {"base_loss": 4.0})
     trials = [toy.trial(0, 3.5, 0.2, rungs=[rung]), toy.trial(1, 3.5, 0.2, replicate_of=0)]
     details = Page(render(Results(toy.run(trials)))).data()["details"]
     assert details["rungs"] == {"0": [[0.25, {"base_loss": 4.0}]]}
@@ -366,7 +366,7 @@ def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known(
 def test_a_figure_without_data_is_left_out_of_the_page() -> None:
     """Scores before fine-tuning, and none after it."""
     trials = [
-        Trial(
+        Trial.measured(
             number=n, state="complete", params={"x": 0.1 * n},
             metrics={
                 "base_loss": 3.0 + n, "gain": 0.1, "task.a.before": 0.2, "task.a.after": math.nan,

@@ -14,15 +14,16 @@ import pytest
 from hpo.controller import Controller
 from hpo.core.domains import Float
 from hpo.core.goals import Limit
-from hpo.core.history import Answer, Ask, Entry, History
+from hpo.core.history import History
 from hpo.core.objective import Request
 from hpo.core.spec import StudySpec
+from hpo.core.trial import Answer, Ask, Trial
 from hpo.front.front import front
 from hpo.numerics import gaussian_process
 from hpo.search import candidates, strategy, training_data
 from hpo.search.candidates import Market
-from hpo.storage import history
 from hpo.storage.record import load_study, read_run, url_of
+from hpo.storage.trials import read_history
 from tests.bench.search_problems import Analytic, Measured
 from tests.hpo.search.test_successive_halving import RUNGS, Breaks, _decisions, study
 
@@ -40,20 +41,20 @@ def decoupled() -> Controller:
     return controller
 
 
-def asks(entries: list[Entry]) -> list[Ask]:
+def asks(entries: list[Trial]) -> list[Ask]:
     return [ask for entry in entries for ask in entry.asks]
 
 
 def test_low_rungs_are_asked_for_the_base_alone_where_fine_tuning_would_not_pay(
     decoupled: Controller,
 ) -> None:
-    found = asks(decoupled.record.history.entries)
+    found = asks(decoupled.record.history.trials)
     assert any(ask.base_only for ask in found)
     assert not any(ask.base_only for ask in found if ask.fidelity == 1)
-    for entry in decoupled.record.history.entries:
+    for entry in decoupled.record.history.trials:
         for answer in entry.answers:
             assert ("second" in answer.metrics) is not answer.base_only
-        if entry.ended == "complete":
+        if entry.state == "complete":
             assert set(entry.answers[-1].metrics) == {"first", "second"}
 
 
@@ -62,11 +63,11 @@ def test_the_record_and_the_front_hold_what_was_measured(decoupled: Controller) 
     partly = [trial for trial in run.trials if "second" not in trial.metrics]
     assert partly
     assert {trial.state for trial in partly} == {"pruned"}
-    again = history.read(decoupled.record.study.get_trials(), decoupled.spec).entries
+    again = read_history(decoupled.record.study.get_trials(), decoupled.spec).trials
     assert [entry.answers for entry in again] == [
-        e.answers for e in decoupled.record.history.entries
+        e.answers for e in decoupled.record.history.trials
     ]
-    assert [entry.asks for entry in again] == [e.asks for e in decoupled.record.history.entries]
+    assert [entry.asks for entry in again] == [e.asks for e in decoupled.record.history.trials]
     assert front(run).trials
 
 
@@ -81,7 +82,7 @@ def test_the_record_and_the_front_hold_what_was_measured(decoupled: Controller) 
 def test_elsewhere_every_rung_is_asked_for_all(fields: dict[str, Any]) -> None:
     controller = Controller(dear(**fields), "sqlite://")
     controller.run()
-    assert not any(ask.base_only for ask in asks(controller.record.history.entries))
+    assert not any(ask.base_only for ask in asks(controller.record.history.trials))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def test_a_study_of_late_goals_resumes_to_the_same_trials(
 
 def test_every_question_can_be_decided_again(decoupled: Controller) -> None:
     spec, whole = decoupled.spec, decoupled.record.history
-    for entry in whole.entries:
+    for entry in whole.trials:
         for ask in entry.asks:
             again = strategy.propose_again(spec, whole, ask, lambda run: None)
             assert again is not None
@@ -150,9 +151,9 @@ def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
     spec = dear(objective=Diverges(name="branin-currin", finetuning=0.5), trials=14)
     controller = Controller(spec, "sqlite://")
     controller.run()
-    entries = controller.record.history.entries
-    assert any(e.ended == "failed" and e.answers[-1].base_only for e in entries)
-    again = history.read(controller.record.study.get_trials(), spec).entries
+    entries = controller.record.history.trials
+    assert any(e.state == "failed" and e.answers[-1].base_only for e in entries)
+    again = read_history(controller.record.study.get_trials(), spec).trials
     assert [entry.answers for entry in again] == [entry.answers for entry in entries]
 
 
@@ -176,10 +177,10 @@ def rows(spec: StudySpec, partly: bool) -> History:
         params = {"x0": x, "x1": y}
         result = DEAR.measure(params, at, 0, base_only=base_only)
         entries.append(
-            Entry(
+            Trial(
                 number=number, params=params, seed=0, asks=(Ask(number, 0, at, number, base_only),),
                 answers=(Answer(at, number, result.metrics, result.cost, base_only),),
-                ended="complete" if at == 1 else None,
+                state="complete" if at == 1 else "running",
             )
         )  # fmt: skip
     return History(entries)
@@ -201,7 +202,7 @@ def test_a_third_of_the_lowest_rung_is_whole_however_dear(decoupled: Controller)
     objective = Analytic(name="branin-currin", finetuning=100.0)
     controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
     controller.run()
-    low = [entry.asks[0].base_only for entry in controller.record.history.entries]
+    low = [entry.asks[0].base_only for entry in controller.record.history.trials]
     for count in range(1, len(low) + 1):
         assert low[:count].count(False) >= math.floor(count / 3)
     assert low.count(True) >= 10
@@ -249,9 +250,7 @@ def test_branches_are_weighed_by_what_they_cost_and_asked_for() -> None:
     def branches(objective: Analytic) -> int:
         controller = Controller(study(objective=objective, trials=24, wave=1), "sqlite://")
         controller.run()
-        inner = [
-            e.params["x0"] for e in controller.record.history.entries if 0 < e.params["x0"] < 1
-        ]
+        inner = [e.params["x0"] for e in controller.record.history.trials if 0 < e.params["x0"] < 1]
         return len(inner) - len(set(inner))
 
     assert branches(Analytic(name="branin-currin")) == 0
@@ -276,7 +275,7 @@ def test_a_branch_whose_base_is_known_is_not_begun_with_that_alone() -> None:
     objective = Tuned(name="branin-currin", finetuning=0.5)
     controller = Controller(dear(objective=objective, trials=24, wave=1), "sqlite://")
     controller.run()
-    entries = controller.record.history.entries
+    entries = controller.record.history.trials
     branches = [
         entry for entry in entries
         if 0 < entry.params["x0"] < 1  # at a bound it may be a new point
@@ -293,7 +292,7 @@ def test_a_branch_is_never_a_point_that_was_asked_for() -> None:
         space={"x0": Float(low=0.0, high=1.0), "x1": Float(low=0.5, high=0.5)},
     )
     found = rows(spec, partly=False)
-    flat = [dataclasses.replace(e, params={**e.params, "x1": 0.5}) for e in found.entries]
+    flat = [dataclasses.replace(e, params={**e.params, "x1": 0.5}) for e in found.trials]
     kept = training_data.TrainingData(spec)
     known = kept.beliefs(History(flat))
     assert known is not None
@@ -335,7 +334,7 @@ def test_one_trial_is_sent_to_the_end_before_the_model_is_trusted() -> None:
     controller.run()
     order = sorted(
         (answer.order, answer.fidelity)
-        for entry in controller.record.history.entries
+        for entry in controller.record.history.trials
         for answer in entry.answers
     )
     assert 1.0 in [fidelity for _, fidelity in order[: candidates.FIRST_FULL_AFTER + 2]]

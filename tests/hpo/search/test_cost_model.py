@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 
-from hpo.core.history import Answer, Entry
 from hpo.core.objective import Request
+from hpo.core.trial import Answer, Trial
 from hpo.search import cost_model
 from hpo.search.cost_model import CostModel, StepCost
 
 
-def entry(*answers: tuple[float, bool, dict[str, float]]) -> Entry:
-    return Entry(
+def entry(*answers: tuple[float, bool, dict[str, float]]) -> Trial:
+    return Trial(
         number=0,
         params={},
         seed=0,
@@ -49,7 +49,7 @@ def test_without_tokens_a_trial_costs_its_fidelity(
 
 def test_a_trial_that_failed_before_its_fine_tuning_does_not_make_that_cheap() -> None:
     done = entry((0.5, False, {"tokens": 9.0}), (1.0, False, {"tokens": 14.0}))
-    died = dataclasses.replace(entry((1.0, False, {"tokens": 3.0})), ended="failed")
+    died = dataclasses.replace(entry((1.0, False, {"tokens": 3.0})), state="failed")
     assert cost_model.learnt([done, died]) == cost_model.learnt([done])
 
 

@@ -14,9 +14,9 @@ from hpo.controller import Controller
 from hpo.core import domains
 from hpo.core.domains import Choice, Float, Int
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
-from hpo.core.history import Answer, Ask, Entry, History
+from hpo.core.history import History
 from hpo.core.spec import Prior, WarmStartTrial
-from hpo.core.trial import Run
+from hpo.core.trial import Answer, Ask, Run, Trial
 from hpo.front.losses import losses
 from hpo.numerics import pareto
 from hpo.search import initial_design, stopping, strategy, unit_cube
@@ -148,7 +148,7 @@ def full(values: Sequence[tuple[float, float]], error: float = 0.0) -> History:
     """Complete trials with these goals, in order."""
     return History(
         [
-            Entry(
+            Trial(
                 number=number,
                 params={DECAY: 0.1, RATE: 0.01},
                 seed=0,
@@ -161,7 +161,7 @@ def full(values: Sequence[tuple[float, float]], error: float = 0.0) -> History:
                         {"flops": 1.0},
                     ),
                 ),
-                ended="complete",
+                state="complete",
             )
             for number, (base, gain) in enumerate(values)
         ]
@@ -182,9 +182,9 @@ def test_a_study_stalls_when_nothing_is_gained_beyond_the_noise(
 ) -> None:
     known = full([(3.5, 0.2), (3.2, 0.4), (3.9, 0.0), *late], error)
     study = spec(goals=(BASE_LOSS_DOWN, GAIN_UP), patience=2)
-    assert stopping.stalled(study, known.entries, 2) is over
+    assert stopping.stalled(study, known.trials, 2) is over
     assert (stopping.reason(study, known) is not None) is over
-    assert not stopping.stalled(study, known.entries, 5)
+    assert not stopping.stalled(study, known.trials, 5)
 
 
 def test_operations_are_a_limit() -> None:
@@ -228,5 +228,5 @@ def test_the_front_is_confirmed_at_fresh_seeds_at_the_end() -> None:
     assert {trial.fidelity for trial in fresh} == {1.0}
 
 
-def _entries(run: Run, count: int) -> list[Entry]:
+def _entries(run: Run, count: int) -> list[Trial]:
     return [strategy._entry(with_rungs(), trial) for trial in run.trials[:count]]

@@ -34,7 +34,9 @@ def measured(study: StudySpec, count: int) -> list[Trial]:
         if number < len(study.baselines):
             values |= study.baselines[number].params
         (result,) = study.objective.evaluate([{"params": values, "fidelity": 1.0, "seed": 0}])
-        trials.append(Trial(number=number, state="complete", params=values, metrics=result.metrics))
+        trials.append(
+            Trial.measured(number=number, state="complete", params=values, metrics=result.metrics)
+        )
     return trials
 
 
@@ -69,10 +71,7 @@ def test_a_model_heeds_the_results(sampler: str) -> None:
     study = spec(sampler=sampler, trials=30)
     seen = history()
     swapped = [
-        dataclasses.replace(
-            trial,
-            metrics={"base_loss": -trial.metrics["base_loss"], "gain": -trial.metrics["gain"]},
-        )
+        trial.with_answer(metrics={name: -value for name, value in trial.metrics.items()})
         for trial in seen
     ]
     assert strategy.propose(study, 12, seen) != strategy.propose(study, 12, swapped)
@@ -92,7 +91,7 @@ def test_a_model_proposes_after_thousands_of_results(sampler: str) -> None:
     ]
     results = study.objective.evaluate([{"params": p, "fidelity": 1.0, "seed": 0} for p in points])
     seen = [
-        Trial(number=number, state="complete", params=point, metrics=result.metrics)
+        Trial.measured(number=number, state="complete", params=point, metrics=result.metrics)
         for number, (point, result) in enumerate(zip(points, results, strict=True))
     ]
     assert domains.inside(SPACE, strategy.propose(study, 4000, seen))
@@ -146,7 +145,7 @@ def test_no_params_are_measured_twice_at_one_seed_in_a_small_discrete_space(
     run = controller.run()
     measured = [(tuple(sorted(trial.params.items())), trial.seed) for trial in run.trials]
     assert len(set(measured)) == len(measured) == 11
-    searched = [e.params for e in controller.record.history.entries if e.kind == "searched"]
+    searched = [e.params for e in controller.record.history.trials if e.kind == "proposed"]
     assert len({tuple(params.values()) for params in searched}) == len(searched)
     inside = [trial for trial in run.trials if domains.inside(small, trial.params)]
     assert {t.replicate_of for t in inside if t.seed != 0} <= {t.number for t in inside}
@@ -249,14 +248,16 @@ def test_failed_trials_teach_the_model_nothing() -> None:
     study = spec(trials=30)
     seen = history(10)
     point = unit_cube.sobol_point(study.space, 9, 0)
-    failed = Trial(number=10, state="failed", params=point, metrics={"gain": 9.0, "base_loss": 0.0})
+    failed = Trial.measured(
+        number=10, state="failed", params=point, metrics={"gain": 9.0, "base_loss": 0.0}
+    )
     assert strategy.propose(study, 11, [*seen, failed]) == strategy.propose(study, 11, seen)
 
 
 def test_running_trials_are_pending_for_the_model() -> None:
     study = spec(trials=30)
     seen = history(10)
-    pending = Trial(number=10, state="running", params=strategy.propose(study, 11, seen))
+    pending = Trial.measured(number=10, state="running", params=strategy.propose(study, 11, seen))
     assert strategy.propose(study, 11, [*seen, pending]) != strategy.propose(study, 11, seen)
 
 

@@ -16,14 +16,14 @@ import pytest
 from hpo.controller import Controller
 from hpo.core import history
 from hpo.core.goals import Goal, Limit
-from hpo.core.history import Answer, Ask, Begin, Continue, Entry, History
+from hpo.core.history import Begin, Continue, History
 from hpo.core.objective import Event, Request
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run
+from hpo.core.trial import Answer, Ask, Run, Trial
 from hpo.front.front import front
 from hpo.search import candidates, strategy, successive_halving
-from hpo.storage import history as storage_history
 from hpo.storage.record import load_study, read_run, url_of
+from hpo.storage.trials import read_history
 from tests.bench.search_problems import Analytic, Measured
 from tests.hpo.cutting import cut_off_after
 from tests.hpo.toy_objective import explode
@@ -56,17 +56,17 @@ def _space(objective: Analytic) -> list[Any]:
     return list(PROBLEMS[objective.name].space.values())
 
 
-def entry(number: int, values: Sequence[float], rung: int = 0, **fields: Any) -> Entry:
+def entry(number: int, values: Sequence[float], rung: int = 0, **fields: Any) -> Trial:
     """A trial with these losses at this rung and all below."""
     metrics = dict(zip(("first", "second"), values, strict=True))
     steps = range(rung + 1)
     defaults: dict[str, Any] = {
         "params": {"x0": 0.5, "x1": 0.5},
         "seed": 0,
-        "asks": tuple(Ask(number, place, RUNGS[place], 0) for place in steps),
-        "answers": tuple(Answer(RUNGS[place], number, metrics, {}) for place in steps),
+        "asks": tuple(Ask(number, index, RUNGS[index], 0) for index in steps),
+        "answers": tuple(Answer(RUNGS[index], number, metrics) for index in steps),
     }
-    return Entry(number=number, **(defaults | fields))
+    return Trial(number=number, **(defaults | fields))
 
 
 def test_the_better_third_of_a_rung_goes_on_by_rank_and_then_by_crowding() -> None:
@@ -93,9 +93,9 @@ def test_a_trial_outside_the_limits_ranks_behind_all_within() -> None:
 def test_failed_planned_and_repeated_trials_are_no_peers() -> None:
     good = [entry(number, (1.0, 1.0)) for number in range(2)]
     others = [
-        entry(2, (0.0, 0.0), ended="failed"),
-        entry(3, (0.0, 0.0), kind="planned"),
-        entry(4, (0.0, 0.0), kind="repeated"),
+        entry(2, (0.0, 0.0), state="failed"),
+        entry(3, (0.0, 0.0), point="planned"),
+        entry(4, (0.0, 0.0), replicate_of=0),
     ]
     assert successive_halving.promotable(study(), [*good, *others]) == []
 
@@ -191,8 +191,8 @@ def test_a_model_with_rungs_resumes_to_the_same_trials(
 def test_any_trial_can_be_proposed_again_from_what_was_seen(sampler: str, tmp_path: Path) -> None:
     spec = study(sampler=sampler)
     Controller(spec, url_of(tmp_path)).run()
-    known = storage_history.read(load_study(url_of(tmp_path), "toy").trials, spec)
-    for each in known.entries:
+    known = read_history(load_study(url_of(tmp_path), "toy").trials, spec)
+    for each in known.trials:
         for place, ask in enumerate(each.asks):
             decided = strategy.propose_again(spec, known, ask, lambda run: None)
             assert isinstance(decided, Continue if place else Begin)
@@ -205,7 +205,7 @@ def test_baselines_are_measured_in_full_at_once() -> None:
     from hpo.core.spec import Baseline
 
     run = Controller(study(baselines=(Baseline(name="middle", params={}),)), "sqlite://").run()
-    assert (run.trials[0].fidelity, run.trials[0].rungs) == (1.0, [])
+    assert (run.trials[0].fidelity, run.trials[0].rungs) == (1.0, ())
 
 
 class Side:
@@ -240,11 +240,11 @@ def test_batches_side_by_side_leave_no_trial_behind_and_can_be_proposed_again(
     run = Controller(spec, url_of(tmp_path), executor).run()
     assert executor.most == 2
     assert {trial.state for trial in run.trials} == {"complete", "pruned"}
-    known = storage_history.read(load_study(url_of(tmp_path), "toy").trials, spec)
-    assert [each.asks for each in known.as_of(Ask(99, 0, 1.0, 999)).entries] == [
-        each.asks for each in known.entries
+    known = read_history(load_study(url_of(tmp_path), "toy").trials, spec)
+    assert [each.asks for each in known.as_of(Ask(99, 0, 1.0, 999)).trials] == [
+        each.asks for each in known.trials
     ]
-    for each in known.entries:
+    for each in known.trials:
         for ask in each.asks:
             decided = strategy.propose_again(spec, known, ask, lambda run: None)
             assert decided is not None
@@ -278,13 +278,13 @@ def test_a_point_asked_for_a_second_time_is_looked_at_where_that_tells_more() ->
     some = entry(0, (0.0, 1.0), params={"x0": 0.5, "x1": 0.5})
     searcher = strategy.Searcher(study(), lambda run: None)
 
-    def decided(second: Entry) -> history.Decision:
+    def decided(second: Trial) -> history.Decision:
         return searcher._new(History([some, second]), Begin(2, dict(values), 0, RUNGS[0]))
 
     assert decided(entry(1, (0.0, 1.0), params=values)) == Continue(1, 1 / 3)
-    full = entry(1, (0.0, 1.0), rung=2, params=values, ended="complete")
-    assert decided(full) == Begin(2, values, 1, 1.0, "repeated", 1)
-    stopped = entry(1, (0.0, 1.0), params=values, ended="pruned")
+    full = entry(1, (0.0, 1.0), rung=2, params=values, state="complete")
+    assert decided(full) == Begin(2, values, 1, 1.0, "replicate", 1)
+    stopped = entry(1, (0.0, 1.0), params=values, state="pruned")
     assert decided(stopped) == Begin(2, values, 0, 1 / 9)
     assert decided(entry(1, (0.0, 1.0), params={"x0": 0.25, "x1": 0.5})) == Begin(
         2, values, 0, 1 / 9
@@ -296,14 +296,14 @@ def test_repetitions_take_their_share_of_the_training_not_of_the_trials() -> Non
 
     def asked(share: float, cheap: int) -> history.Decision | None:
         entries = [entry(n, (0.0, 1.0), params={"x0": n / 100, "x1": 0.5}) for n in range(cheap)]
-        entries.append(entry(cheap, (0.0, 1.0), rung=2, ended="complete"))
+        entries.append(entry(cheap, (0.0, 1.0), rung=2, state="complete"))
         searcher = strategy.Searcher(study(replicate_share=share), lambda run: cheap)
         return searcher._repeat(History(entries))
 
     assert asked(0.25, 17) is None
     found = asked(0.25, 18)
     assert isinstance(found, Begin)
-    assert (found.kind, found.replicate_of, found.fidelity) == ("repeated", 18, 1.0)
+    assert (found.kind, found.replicate_of, found.fidelity) == ("replicate", 18, 1.0)
     assert asked(0.0, 40) is None
 
 
@@ -313,7 +313,7 @@ def test_repetitions_take_their_share_of_what_the_training_costs() -> None:
 
     def asked(cheap: int) -> history.Decision | None:
         entries = [entry(n, (0.0, 1.0), params={"x0": n / 100, "x1": 0.5}) for n in range(cheap)]
-        entries.append(entry(cheap, (0.0, 1.0), rung=2, ended="complete"))
+        entries.append(entry(cheap, (0.0, 1.0), rung=2, state="complete"))
         entries = [
             dataclasses.replace(each, answers=tuple(
                 dataclasses.replace(answer, cost={"tokens": answer.fidelity + 4.0})
@@ -331,7 +331,7 @@ def test_repetitions_take_their_share_of_what_the_training_costs() -> None:
 
 def test_a_waiting_point_that_is_asked_for_again_goes_on_as_the_market_says() -> None:
     values = {"x0": 0.25, "x1": 0.75}
-    entries = [entry(0, (0.0, 1.0), rung=2, ended="complete"), entry(1, (0.0, 1.0), params=values)]
+    entries = [entry(0, (0.0, 1.0), rung=2, state="complete"), entry(1, (0.0, 1.0), params=values)]
     dear = [
         dataclasses.replace(each, answers=tuple(
             dataclasses.replace(answer, cost={"tokens": answer.fidelity + 50.0})

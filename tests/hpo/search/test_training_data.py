@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from hpo.core.goals import Limit
-from hpo.core.history import Answer, Ask, Entry, History
+from hpo.core.history import History
+from hpo.core.trial import Answer, Ask, Trial
 from hpo.numerics import pareto
 from hpo.search import training_data
 from hpo.search.training_data import TrainingData
@@ -27,8 +28,8 @@ def long(count: int) -> History:
         answer = Answer(1.0, number, result.metrics, result.cost)
         asks = (Ask(number, 0, 1.0, number),)
         entries.append(
-            Entry(number=number, params=params, seed=0, asks=asks, answers=(answer,),
-                  ended="complete")
+            Trial(number=number, params=params, seed=0, asks=asks, answers=(answer,),
+                  state="complete")
         )  # fmt: skip
     return History(entries)
 
@@ -36,7 +37,7 @@ def long(count: int) -> History:
 def test_the_selection_is_the_same_whenever_it_is_made() -> None:
     record = long(700)
     at_once = TrainingData(spec())
-    rows = at_once._results(record.entries)
+    rows = at_once._results(record.trials)
     step_by_step = TrainingData(spec())
     for count in (10, 170, 333, 520, 699):
         step_by_step._selected(rows[:count])
@@ -46,7 +47,7 @@ def test_the_selection_is_the_same_whenever_it_is_made() -> None:
 
 
 def test_the_selection_is_small_and_keeps_the_front_and_the_latest() -> None:
-    rows = TrainingData(spec())._results(long(700).entries)
+    rows = TrainingData(spec())._results(long(700).trials)
     kept = {row.order for row in TrainingData(spec())._selected(rows)}
     assert len(kept) == training_data.MOST
     losses = np.stack([row.loss_G for row in rows])
@@ -67,17 +68,17 @@ def test_a_failed_trial_is_not_shown_and_what_is_under_way_is_believed() -> None
     record = long(20)
     study = spec()
     whole = TrainingData(study).beliefs(record)
-    entries = [*record.entries]
-    entries[3] = dataclasses.replace(entries[3], ended="failed")
+    entries = [*record.trials]
+    entries[3] = dataclasses.replace(entries[3], state="failed")
     without = TrainingData(study).beliefs(History(entries))
-    entries[3] = dataclasses.replace(record.entries[3], answers=(), ended=None)
+    entries[3] = dataclasses.replace(record.trials[3], answers=(), ended=None)
     pending = TrainingData(study).beliefs(History(entries))
     assert whole is not None
     assert without is not None
     assert pending is not None
     sizes = [len(known.goals[0].y_N) for known in (whole, without, pending)]
     assert sizes == [20, 19, 20]
-    x_D = TrainingData(study).coordinates.of(record.entries[3].params)
+    x_D = TrainingData(study).coordinates.of(record.trials[3].params)
     assert (without.full_FD != x_D).any(axis=1).all()
     assert (pending.full_FD == x_D).all(axis=1).any()
 
