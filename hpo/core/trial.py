@@ -87,7 +87,7 @@ class Trial:
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     """Shown beside the number wherever the trial is named."""
-    trial_id: int = field(default=-1, compare=False)
+    trial_id: int = field(default=-1, compare=False, repr=False)
     """The storage's."""
 
     @classmethod

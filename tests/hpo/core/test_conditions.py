@@ -128,7 +128,7 @@ def test_a_view_counts_from_zero_and_decisions_come_back_in_the_studys_numbers()
     ]
     view = GroupView.of(History(entries), 1)
     assert view.numbers == (1, 3, 4)
-    assert [entry.replicate_of for entry in view.ledger.trials] == [None, None, 0]
+    assert [entry.replicate_of for entry in view.history.trials] == [None, None, 0]
     assert view.in_study(Continue(1, 1.0), 5) == Continue(3, 1.0)
     again = view.in_study(Begin(3, {}, 1, 1.0, "replicate", 2), 5)
     assert again == Begin(5, {}, 1, 1.0, "replicate", 4)

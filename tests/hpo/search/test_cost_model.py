@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hpo.core.objective import Request
-from hpo.core.trial import Answer, Trial
+from hpo.core.trial import Answer, Ask, Trial
 from hpo.search import cost_model
 from hpo.search.cost_model import CostModel, StepCost
 
@@ -16,10 +16,10 @@ def entry(*answers: tuple[float, bool, dict[str, float]]) -> Trial:
     return Trial(
         number=0,
         params={},
-        seed=0,
+        asks=tuple(Ask(0, 0, fidelity, 0, base_only) for fidelity, base_only, _ in answers),
         answers=tuple(
-            Answer(fidelity, place, {}, cost, base_only)
-            for place, (fidelity, base_only, cost) in enumerate(answers)
+            Answer(fidelity, order, {}, cost, base_only)
+            for order, (fidelity, base_only, cost) in enumerate(answers)
         ),
     )
 

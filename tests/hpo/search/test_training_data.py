@@ -71,7 +71,7 @@ def test_a_failed_trial_is_not_shown_and_what_is_under_way_is_believed() -> None
     entries = [*record.trials]
     entries[3] = dataclasses.replace(entries[3], state="failed")
     without = TrainingData(study).beliefs(History(entries))
-    entries[3] = dataclasses.replace(record.trials[3], answers=(), ended=None)
+    entries[3] = dataclasses.replace(record.trials[3], answers=(), state="running")
     pending = TrainingData(study).beliefs(History(entries))
     assert whole is not None
     assert without is not None
