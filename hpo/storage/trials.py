@@ -76,7 +76,7 @@ def read_trial(frozen: FrozenTrial, goals: Sequence[str]) -> Trial:
     attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
     if frozen.state == TrialState.COMPLETE:
         if "metrics" in attrs:
-            rows.check_goals(frozen.number, attrs["metrics"], goals)
+            rows.check_goals(frozen.number, frozen.user_attrs["metrics"], goals)
         else:
             attrs["metrics"] = dict(zip(goals, frozen.values, strict=True))
     asks = tuple(_ask(*each) for each in attrs.get("asked", []))
