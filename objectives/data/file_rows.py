@@ -37,6 +37,14 @@ MOST_CHARACTERS = 2**29
 that is known. A packed file of a few MB may hold more than any machine's memory."""
 
 
+PARQUET_ROWS, PARQUET_BYTES = 256, 2**31
+"""Of a .parquet file that are held in memory at a time, if a row is not larger."""
+
+
+POINTER_BYTES = 8
+"""What an item of a list takes at least once it is read, however it is packed."""
+
+
 MOST_JSON = 2**31
 """Of a .json file that is no JSON Lines, which is held in memory with all its objects; assumed."""
 
@@ -201,16 +209,55 @@ def rows(path: Path, columns: list[str] | None = None) -> Numbered:
 
 def _parquet(path: Path, columns: list[str] | None) -> Numbered:
     try:
-        file = pq.ParquetFile(path)
-        known = file.schema_arrow.names
-        some = [name for name in known if name in columns] if columns else None
-        number = 0
-        for batch in file.iter_batches(batch_size=256, columns=some or None):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path} row {number}", row
+        with pq.ParquetFile(path) as file:
+            known = file.schema_arrow.names
+            some = [name for name in known if name in columns] if columns else []
+            number = 0
+            for group in range(file.num_row_groups):
+                for batch in _batches(path, file, group, some or known):
+                    for row in batch.to_pylist():
+                        number += 1
+                        where = f"{path} row {number}"
+                        yield where, _of_some_length(where, row)
     except UNREADABLE as error:
         raise ValueError(unreadable(path, error)) from None
+
+
+def _batches(
+    path: Path, file: pq.ParquetFile, group: int, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group, as many at a time as take little memory.
+
+    A few bytes may say that a long text of a dictionary is in every row, so that a row may be as
+    large as its columns' chunks. The sizes in the file are compared with the first row.
+    """
+    about = file.metadata.row_group(group)
+    chunks = [about.column(place) for place in range(about.num_columns)]
+    chunks = [each for each in chunks if each.path_in_schema.split(".")[0] in columns]
+    total = sum(each.total_uncompressed_size for each in chunks)
+    items = sum(each.num_values for each in chunks)
+    mean = max(total, POINTER_BYTES * items) // max(1, about.num_rows)
+    if mean > MOST_CHARACTERS:
+        raise ValueError(
+            f"{path} has rows of {mean:,} bytes, which is too long for one document; cut them."
+        )
+    for row in file.iter_batches(1, row_groups=[group], columns=columns):
+        if row.nbytes > 2 * total + PARQUET_ROWS:
+            raise ValueError(f"{path} has more bytes than it says; is the file whole?")
+        break
+    size = max(1, min(PARQUET_ROWS, PARQUET_BYTES // max(1, total)))
+    yield from file.iter_batches(size, row_groups=[group], columns=columns)
+
+
+def _of_some_length(where: str, row: Row) -> Row:
+    """The row, unless a text in it is too long."""
+    for value in row.values():
+        if isinstance(value, str | bytes) and len(value) >= MOST_CHARACTERS:
+            raise ValueError(
+                f"{where} has {MOST_CHARACTERS:,} characters or more, which is too long for one "
+                "document; cut it into rows."
+            )
+    return row
 
 
 def _json_lines(path: Path) -> Numbered:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ MOST_LAYERS = 10_000
 """Assumed; ten times the deepest models."""
 
 
+LARGEST_SIZE = 10**8
+"""Of a width, a vocabulary, a context or any other size in a config; assumed: a matrix with such a
+side is larger than any machine's memory. Beyond it a size overflows what torch counts with."""
+
+
 LONGEST_REASON = 160
 """Characters of another library's message that are shown."""
 
@@ -50,7 +55,7 @@ def load_config(name: str) -> PreTrainedConfig:
         ValueError: it cannot be read, or is of another kind of model.
     """
     with one_sentence(f"model.config {name!r} cannot be read", "give a folder with config.json"):
-        _check_layers(Path(name) / "config.json")
+        _check_sizes(Path(name) / "config.json")
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             name, local_files_only=hub.only_local(name), **NO_CODE
         )
@@ -75,7 +80,7 @@ def content_of_config(name: str) -> tuple[bytes, ...] | None:
         return None
 
 
-def _check_layers(path: Path) -> None:
+def _check_sizes(path: Path) -> None:
     """Refuse a local config before its class makes a list of as many parts as it has layers."""
     if not path.is_file():
         return
@@ -85,9 +90,15 @@ def _check_layers(path: Path) -> None:
     while waiting:
         part = waiting.pop()
         for key, value in part.items() if isinstance(part, dict) else ():
-            if "layer" in key and type(value) is int and value > MOST_LAYERS:
-                raise ValueError(f"{key} is {value}, more than {MOST_LAYERS}")
+            most = MOST_LAYERS if "layer" in key else LARGEST_SIZE
+            if _is_size(key) and type(value) is int and value > most:
+                raise ValueError(f"{key} is {value}, more than {most}")
         waiting.extend(part.values() if isinstance(part, dict) else ())
+
+
+def _is_size(key: str) -> bool:
+    """Whether a config's field says how large the model is."""
+    return any(part in key for part in ("layer", "size", "dim", "embd", "model", "inner", "heads"))
 
 
 def text_model(config: PreTrainedConfig) -> PreTrainedConfig | None:
@@ -146,6 +157,12 @@ def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
             "shape; give their own config, and their tokenizer as corpus.tokenizer."
         )
     loaded: nn.Module = module
+    left_over = _of_its_modules(found["unexpected_keys"], loaded)
+    if left_over is not None:
+        raise ValueError(
+            f"model.weights {name!r} do not fit the model: they hold {left_over}, which the config "
+            "has no place for, such as more layers or a bias; give their own config."
+        )
     for key, parameter in loaded.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(
@@ -153,6 +170,31 @@ def load_weights(name: str, config: PreTrainedConfig) -> nn.Module:
                 "checkpoint from before training diverged."
             )
     return loaded
+
+
+def _of_its_modules(keys: Iterable[str], model: nn.Module) -> str | None:
+    """A tensor that is left over and is named as one of the model's own layers, at any index.
+
+    Without it another model would be trained. What is of parts that the model does not have, such
+    as images, or is computed by its layers, is left out as transformers does.
+    """
+    layers = {
+        _any_index(name)
+        for name, module in model.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    }
+    for key in sorted(keys):
+        layer, _, part = key.rpartition(".")
+        name = _any_index(layer)
+        inside = "." in name and any(each.endswith(f".{name}") for each in layers)
+        if part in ("weight", "bias") and (name in layers or inside):
+            return reason(ValueError(key))
+    return None
+
+
+def _any_index(name: str) -> str:
+    """A module's name with # for each number."""
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
 
 
 def new_module(config: PreTrainedConfig, attention: str = "eager") -> nn.Module:

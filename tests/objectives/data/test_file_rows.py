@@ -284,3 +284,60 @@ def test_json_that_is_read_whole_has_a_limit(
         list(file_rows.rows(tmp_path / "a.json"))
     toy.write_jsonl(tmp_path / "a.json", rows)
     assert len(list(file_rows.rows(tmp_path / "a.json"))) == 20
+
+
+def bomb(path: Path, count: int = 1000, size: int = 10_000) -> Path:
+    """A file of a few kB that has one long text in every row."""
+    texts = pa.DictionaryArray.from_arrays(
+        pa.array([0] * count, pa.int32()), pa.array(["a" * size])
+    )
+    pq.write_table(pa.table({"text": texts}), path, compression="zstd")
+    return path
+
+
+def test_a_parquet_file_with_one_text_in_every_row_is_read_in_small_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_rows, "PARQUET_BYTES", 50_000)
+    path = bomb(tmp_path / "a.parquet")
+    assert path.stat().st_size < 10_000
+    with pq.ParquetFile(path) as file:
+        sizes = [each.nbytes for each in file_rows._batches(path, file, 0, ["text"])]
+    assert max(sizes) < 50_000 < sum(sizes)
+    assert sum(len(row["text"]) for _, row in file_rows.rows(path)) == 1000 * 10_000
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (pa.array(["a" * 2000]), r"rows of [\d,]+ bytes, which is too long"),
+        (pa.array(["a", "a" * 1000, *"abcdefgh" * 9]), "row 2 has 1,000 characters or more"),
+        (pa.array([[None] * 200], pa.list_(pa.int8())), r"rows of [\d,]+ bytes, which is too long"),
+    ],
+)
+def test_a_row_of_a_parquet_file_that_no_memory_would_hold_is_refused(
+    rows: pa.Array, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows too long on average before any is read, a single one when it is."""
+    monkeypatch.setattr(file_rows, "MOST_CHARACTERS", 1000)
+    pq.write_table(pa.table({"text": rows}), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(ValueError, match=said):
+        list(file_rows.rows(tmp_path / "a.parquet"))
+
+
+def varint(number: int, length: int) -> bytes:
+    """A signed number in Thrift's compact form, filled up with empty bytes."""
+    number *= 2
+    parts = [(number >> 7 * place) & 127 for place in range(length)]
+    return bytes([*(part | 128 for part in parts[:-1]), parts[-1]])
+
+
+def test_a_parquet_file_that_says_it_is_smaller_than_it_is_is_refused(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "a.parquet")
+    total = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    content = path.read_bytes()
+    assert varint(total, 3) in content[-1000:]
+    path.write_bytes(content.replace(varint(total, 3), varint(9, 3)))
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 9
+    with pytest.raises(ValueError, match="has more bytes than it says"):
+        list(file_rows.rows(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -100,6 +102,8 @@ def test_a_config_does_not_choose_how_attention_is_computed(tmp_path: Path) -> N
         {"num_hidden_layers": 2**31},
         {"head_dim": 2**31},
         {"intermediate_size": 10**10},
+        {"hidden_size": 10**12},
+        {"hidden_size": 2**63},
     ],
     ids=str,
 )
@@ -113,6 +117,7 @@ def test_a_config_that_cannot_be_used_is_one_short_sentence(
     with pytest.raises(ValueError, match=r"^model[. ]") as caught:
         check_model(Recipe(model=Model(preset=None, config=str(tmp_path))), toy.VOCAB)
     assert str(tmp_path) in str(caught.value)
+    assert "lora" not in str(caught.value).lower()
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -159,6 +164,32 @@ def test_weights_that_are_damaged_are_one_sentence_that_names_them(
         causal_lm.initial_parameters(Model(weights=str(tmp_path)), toy.CONFIGS["llama"], 0)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [
+        ("model.layers.9.mlp.up_proj.weight", False),
+        ("layers.9.mlp.up_proj.weight", False),
+        ("model.layers.0.self_attn.k_proj.bias", False),
+        ("lm_head.bias", False),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", True),
+        ("model.layers.0.self_attn.masked_bias", True),
+        ("vision_tower.layers.0.mlp.fc1.weight", True),
+        ("score.weight", True),
+    ],
+)
+def test_weights_of_more_layers_or_with_a_bias_that_the_model_lacks_are_refused(
+    key: str, fits: bool, tmp_path: Path
+) -> None:
+    """Without them another model would be trained; other parts are left out."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(toy.CONFIGS["llama"]).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({**load_file(file), key: torch.zeros(2)}, file, metadata={"format": "pt"})
+    refused = pytest.raises(ValueError, match=rf"they hold {key}, which the config has no place")
+    with contextlib.nullcontext() if fits else refused:
+        causal_lm.initial_parameters(Model(weights=str(tmp_path)), toy.CONFIGS["llama"], 0)
 
 
 @pytest.mark.parametrize("text", ["{}", "", "[", "null"])
