@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpo.core.callback import Callback
     from hpo.core.domains import Choice, Float, Int
     from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
     from hpo.core.objective import Compute, Event, Params, Request, Value
@@ -22,6 +23,7 @@ __all__ = [
     "BASE_LOSS_DOWN",
     "GAIN_UP",
     "Baseline",
+    "Callback",
     "Choice",
     "Compute",
     "Event",
@@ -41,6 +43,7 @@ __all__ = [
     "run_study",
 ]
 _HOMES = {
+    "hpo.core.callback": ("Callback",),
     "hpo.core.domains": ("Choice", "Float", "Int"),
     "hpo.core.objective": ("Compute", "Event", "Params", "Request", "Value"),
     "hpo.core.goals": ("BASE_LOSS_DOWN", "GAIN_UP", "Goal", "Limit"),

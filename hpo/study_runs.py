@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from hpo.callbacks import CallbackEvents
 from hpo.controller import Controller
 from hpo.core import checks
+from hpo.core.callback import Callback, StudyEnded
 from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
 from hpo.executors import EXECUTORS, Executor, Options
@@ -23,7 +26,9 @@ from hpo.report.html.page import write_report
 from hpo.search import preflight
 from hpo.storage import run_folder
 from hpo.storage.provenance import StudyChanged
+from hpo.storage.run_folder import RunFolder
 from hpo.study_files import StudyRequest, with_params
+from hpo.trackers.registry import trackers
 
 
 def run_study(
@@ -37,6 +42,8 @@ def run_study(
     wall_s: float | None = None,
     accept_changes: bool = False,
     progress: bool = True,
+    track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     **changes: Any,
 ) -> NotebookRun:
     """Start a study, or continue it; returns its record when it has ended or was interrupted.
@@ -56,6 +63,8 @@ def run_study(
         wall_s: Seconds after which no new trials start.
         accept_changes: Continue with changed data or library versions.
         progress: Show a line of what is trained.
+        track: Names of experiment trackers, as of `--track`.
+        callbacks: Your own, see `hpo.core.callback.Callback`.
         **changes: What else the options of `hpo run` set: name, trials, budget_s, max_flops,
             patience, confirm, seed, device, devices, sharding, lanes, store_gb, share, variant.
 
@@ -84,12 +93,24 @@ def run_study(
         controller = _controller(
             spec, place.url, made, wall_s=wall_s, accept_changes=accept_changes
         )
-        finished = sum(trial.state != "running" for trial in run_folder.read(place).trials)
-        _measure(controller, finished, progress)
+        display = Display(Console(highlight=False), spec.trials, 0)
+        display.quiet = not progress
+        every = [*trackers(track, place.folder), *callbacks]
+        told = CallbackEvents(display, every, controller, warnings.warn)
+        over = _measure(controller, display, told, place)
         run = notebook_run(run_folder.read(place))
-    with contextlib.suppress(OSError):  # what is measured is recorded
-        write_report(run.results, place.report)
+    report = _report(run, place)
+    if over:
+        told.end(StudyEnded(run=run, front=run.front.trials, report=report))
     return run
+
+
+def _report(run: NotebookRun, place: RunFolder) -> Path | None:
+    """Write the report; None where that cannot be done, as what is measured is recorded."""
+    try:
+        return write_report(run.results, place.report)
+    except OSError:
+        return None
 
 
 def _controller(spec: StudySpec, url: str, executor: Executor, **given: Any) -> Controller:
@@ -128,13 +149,17 @@ def _request(
     return StudyRequest(study=name, params=params, store=store, **changes)
 
 
-def _measure(controller: Controller, finished: int, progress: bool) -> None:
-    """Measure to the end or an interruption."""
-    display = Display(Console(highlight=False), controller.spec.trials, finished)
-    display.quiet = not progress
+def _measure(
+    controller: Controller, display: Display, told: CallbackEvents, place: RunFolder
+) -> bool:
+    """Measure; returns whether the study has ended, and was not interrupted."""
+    before = run_folder.read(place)
+    display.finished = display.already = sum(each.state != "running" for each in before.trials)
     try:
         with display, contextlib.closing(controller.executor):
-            controller.run(display)
+            told.begin(before, place.folder)
+            controller.run(told)
     except Interrupted:
-        if progress:
-            display.say("Stopped; what is finished is kept, and the same call goes on.")
+        display.say("Stopped; what is finished is kept, and the same call goes on.")
+        return False
+    return True

@@ -8,6 +8,7 @@ from hpo.cli.options import OPTIONS, Command, Group, Option
 from hpo.cli.values import count, gigabytes, rate, seconds, setting, share, whole
 from hpo.core.checks import MOST_SEED
 from hpo.executors import EXECUTORS
+from hpo.trackers.registry import TRACKERS
 
 RUN = Option("run", "RUN", "name or folder of a run")
 OUT = Option("--out", "DIR", "folder of the runs (default: runs)", Path, default=Path("runs"))
@@ -115,7 +116,16 @@ STORED = Group(
         SHARE,
     ),
 )
-OUTPUT = Group("output", (Option("--live", None, "keep the report up to date while trials run"),))
+OUTPUT = Group(
+    "output",
+    (
+        Option("--live", None, "keep the report up to date while trials run"),
+        Option(
+            "--track", "TOOL", f"track trials in {', '.join(TRACKERS)}; may be repeated",
+            choices=tuple(TRACKERS), repeats=True,
+        ),
+    ),
+)  # fmt: skip
 RUN_GROUPS = (WHAT, LENGTH, WHERE, CONTINUE, STORED, OUTPUT)
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hpo import known_studies
+from hpo.callbacks import CallbackEvents
 from hpo.cli import live, run_choice
 from hpo.cli.commands import LENGTH
 from hpo.cli.console import new_console
@@ -24,6 +25,7 @@ from hpo.cli.options import DONE, FAILED, INTERRUPTED
 from hpo.cli.run_choice import Opened
 from hpo.controller import Controller
 from hpo.core import conditions, files
+from hpo.core.callback import StudyEnded
 from hpo.core.failures import StorageError
 from hpo.core.format import duration, escape_controls, plural
 from hpo.core.objective import Event
@@ -40,6 +42,7 @@ from hpo.report.results import Results
 from hpo.search import preflight
 from hpo.storage import run_folder
 from hpo.study_files import StudyRequest
+from hpo.trackers.registry import trackers
 
 MOST_TRACES = 20
 """Tracebacks that error.log holds."""
@@ -76,10 +79,17 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         following.finished, following.trials = finished, controller.spec.trials
         following.write()
         console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
+    told = CallbackEvents(
+        tell,
+        trackers(arguments.track, place.folder),
+        controller,
+        lambda text: console.print(Text(f"Warning: {escape_controls(text)}"), soft_wrap=True),
+    )
     controller.log = _Traces(place.folder / "error.log")
     try:
         with display, contextlib.closing(controller.executor):
-            record = controller.run(tell, wait=arguments.wait)
+            told.begin(before, place.folder)
+            record = controller.run(told, wait=arguments.wait)
     except BaseException as error:
         if isinstance(error, Exception):  # a worker's trace comes with it
             controller.log(getattr(error, "trace", "") + traceback.format_exc())
@@ -89,6 +99,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         raise
     results = Results(record)
     unwritten = _report(results, place)  # before anything is printed, which may fail
+    told.end(
+        StudyEnded(
+            run=record,
+            front=results.front.trials,
+            report=place.report if unwritten is None else None,
+        )
+    )
     console.print(Text(_ending(record, finished, display, controller)), soft_wrap=True)
     terminal_tables.print_run(results, console)
     if unwritten is not None:

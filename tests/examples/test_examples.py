@@ -9,11 +9,12 @@ from typing import Any
 import optuna
 import pytest
 
-from examples import for_loop, own_optuna
+from examples import callback, for_loop, own_optuna
 from hpo import study_files
 from hpo.cli import main
 from hpo.storage import run_folder
 from objectives import PlasticityObjective, Recipe
+from tests.hpo import toy_objective
 from tests.toy_size import TOY, small_inputs
 
 OWN_TASK = Path(__file__).parents[2] / "examples" / "own_task.py"
@@ -61,6 +62,18 @@ def test_every_cell_of_the_notebook_runs(
             exec("".join(cell["source"]).replace('"quickstart"', '"mine.py"'), names)
     assert "best gain: {" in capsys.readouterr().out
     assert names["study"].metric_names == ["base_loss", "gain"]
+
+
+def test_a_callback_prints_a_line_for_each_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback.main(toy_objective.spec(trials=3), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("toy: 0 of ")
+    assert [line.split(":")[0] for line in lines[4:7]] == [
+        f"trial {number} is complete" for number in range(3)
+    ]
+    assert lines[-1].endswith("report.html")
 
 
 def test_the_study_in_yaml_is_complete() -> None:
