@@ -85,7 +85,7 @@ class Corpus:
 
 
 BuiltinTaskName = Literal[
-    "code_module", "token_kind", "doc_name", "commands", "list_ops", "arithmetic"
+    "code_module", "token_kind", "doc_name", "docstring", "commands", "list_ops", "arithmetic"
 ]
 """The keys of `objectives.data.builtin_tasks.TASKS`."""
 

@@ -5,6 +5,7 @@
 | `code_module` | the module some lines of code come from   | classification | style, vocabulary   |
 | `token_kind`  | the kind of a token in a line of code     | classification | syntax              |
 | `doc_name`    | the name of the function a sentence tells | generation     | vocabulary, copying |
+| `docstring`   | the sentence that describes a definition  | generation     | prose, vocabulary   |
 | `commands`    | the actions that a command spells out     | generation     | copying, counting   |
 | `list_ops`    | a digit picked from a list                | classification | looking back        |
 | `arithmetic`  | a sum or a difference                     | generation     | little              |
@@ -221,6 +222,22 @@ def _doc_name(rng: random.Random) -> list[Example]:
     return found
 
 
+def _docstring(rng: random.Random) -> list[Example]:
+    """A function, method or class, and the first sentence of its docstring.
+
+    Hardly ever answered word for word: it is read by its completion loss, in nats a token. Special
+    methods are left out, whose sentences are the same everywhere.
+    """
+    found = []
+    for _, source in python_stdlib.sources():
+        for heading, docstring in python_stdlib.docstrings(source):
+            name, sentence = re.split(r"[ .]", heading)[-1], _first_sentence(docstring)
+            if name and not name.startswith("__") and len(sentence) in SENTENCE_CHARS:
+                found.append(Example(f"{heading}\nDocstring:", f" {sentence}"))
+    rng.shuffle(found)
+    return found
+
+
 def _first_sentence(docstring: str) -> str:
     sentence = re.split(r"(?<=[.!?])\s|\n\s*\n", docstring, maxsplit=1)[0]
     return " ".join(sentence.split())
@@ -303,6 +320,7 @@ TASKS: dict[str, Builder] = {
     "code_module": _code_module,
     "token_kind": _token_kind,
     "doc_name": _doc_name,
+    "docstring": _docstring,
     "commands": _commands,
     "list_ops": _list_ops,
     "arithmetic": _arithmetic,

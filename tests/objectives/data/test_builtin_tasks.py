@@ -158,6 +158,22 @@ def test_doc_names_are_defined_in_the_library_and_spelled_by_their_sentence() ->
         assert all(any(word.startswith(part) for word in words) for part in name.split("_"))
 
 
+def test_docstrings_begin_with_their_sentence_after_their_definition() -> None:
+    text = "\n".join(source for _, source in python_stdlib.sources())
+    defined = set(re.findall(r"\b(?:def|class)[ \t]+(\w+)", text))
+    library = squeezed(text)
+    found = 0
+    for row in all_rows("docstring"):
+        heading = question(row, "\nDocstring:")
+        kind, name = heading.split(" ")
+        assert kind in ("def", "class")
+        assert set(name.split(".")) <= defined
+        assert not name.split(".")[-1].startswith("__")
+        found += row.completion[1:] in library
+    # Sentences with escapes are spelled otherwise in the source.
+    assert found > 0.97 * len(all_rows("docstring"))
+
+
 def test_first_sentences_end_at_a_full_stop_or_an_empty_line() -> None:
     assert builtin_tasks._first_sentence("Close the\n  file. Then rest.") == "Close the file."
     assert builtin_tasks._first_sentence("close() -> None\n\nMore.") == "close() -> None"
