@@ -17,8 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from hpo.core import conditions, rows
-from hpo.core.distributions import distributions
-from hpo.core.domains import inside
+from hpo.core.domains import distributions, inside
 from hpo.core.goals import Goal
 from hpo.core.history import Continue, Decision, History
 from hpo.core.objective import Params
@@ -32,13 +31,12 @@ from hpo.storage.record import (
     closing,
     database_of,
     guarded,
-    json_roundtrip,
     name_values,
     open_study,
     read_run,
-    spec_data,
 )
-from hpo.storage.trials import ask_data, check_recorded, read_history, rung_data
+from hpo.storage.settings import json_roundtrip, spec_data
+from hpo.storage.trials import ask_data, read_history, rung_data
 
 
 class StudyRecord:
@@ -59,7 +57,7 @@ class StudyRecord:
             if "spec" not in self._attributes():
                 self.study.set_user_attr("description", spec.description)
                 self.study.set_user_attr("reproduce", reproduce(spec))
-                self.study.set_user_attr("spec", json_roundtrip(spec_data(spec)))
+                self.study.set_user_attr("spec", spec_data(spec))
             self._check_spec()
             self._read_warm()
 
@@ -93,16 +91,14 @@ class StudyRecord:
                 warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
                 self.study.set_user_attr("warm", json_roundtrip(warm))
             self._read_warm()
-            trials = self.study.get_trials(deepcopy=False)
-            check_recorded(trials, json_roundtrip(spec_data(self.spec)))
-            self.history = read_history(trials, self.spec)
+            self.history = read_history(self.study.get_trials(deepcopy=False), self.spec)
             self._join_group(now, accept_changes)
 
     def _attributes(self) -> dict[str, Any]:
         return rows.checked(self.study.user_attrs, rows.OF_STUDY)
 
     def _check_spec(self) -> None:
-        started, now = self._attributes()["spec"], json_roundtrip(spec_data(self.spec))
+        started, now = self._attributes()["spec"], spec_data(self.spec)
         if started != now:
             raise StudyChanged(changes(started, now))
 

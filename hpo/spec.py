@@ -1,6 +1,6 @@
 """The names of a study under the path of earlier study files; `from hpo import ...` is the same."""
 
-from hpo.core.domains import Choice, Domain, Float, Int, ends
+from hpo.core.domains import Choice, Domain, Float, Int
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.objective import Compute, Event, Exported, Objective, Params, Request, Result, Value
 from hpo.core.spec import Baseline, GridPoint, Prior, StudySpec, WarmStartTrial
@@ -32,5 +32,4 @@ __all__ = [
     "StudySpec",
     "Value",
     "WarmStartTrial",
-    "ends",
 ]

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpo.core import checks
-from hpo.core.domains import ends
 from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
-from hpo.storage.record import json_roundtrip
+from hpo.storage.settings import json_roundtrip
 
 SPEC_OVERRIDES = ("name", "trials", "budget_s", "seed", "max_flops", "patience", "confirm")
 """Fields of a study that the command line sets under the same name."""
@@ -249,7 +248,7 @@ def with_params(spec: StudySpec, fixed: Mapping[str, Any]) -> StudySpec:
     objective = spec.objective.with_params(fixed)
     for path, domain in spec.space.items():
         if path not in fixed:
-            spec.objective.check({**fixed, path: ends(domain)[0]})
+            spec.objective.check({**fixed, path: domain.ends[0]})
     return dataclasses.replace(
         spec,
         objective=objective,

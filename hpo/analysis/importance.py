@@ -19,15 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import create_trial
 
 from hpo.analysis.slices import settings
+from hpo.core.domains import distributions, inside
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
 from hpo.front.errors import CONFIDENCE
@@ -62,19 +57,14 @@ def importances(run: Run) -> tuple[Importance, ...]:
     """One a goal; none without a searched space."""
     if not run.space:
         return ()
-    space = {path: _distribution(domain) for path, domain in run.space.items()}
-    inside = [trial for trial in settings(run) if _counts(trial, run, space)]
-    if len(inside) < FEWEST:
-        return tuple(
-            Importance(goal=goal, shares={}, num_settings=len(inside)) for goal in run.goals
-        )
+    kept = [trial for trial in settings(run) if _counts(trial, run)]
+    if len(kept) < FEWEST:
+        return tuple(Importance(goal=goal, shares={}, num_settings=len(kept)) for goal in run.goals)
     # Not above: it brings scikit-learn and pandas, a second of every command's start.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    study, found = _study(run, inside, space), []
-    evaluator = PedAnovaImportanceEvaluator(
-        target_quantile=max(BEST_FRAC, FEWEST_BEST / len(inside))
-    )
+    study, found = _study(run, kept), []
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(BEST_FRAC, FEWEST_BEST / len(kept)))
 
     def shares_of(values: npt.NDArray[np.float64]) -> dict[str, float]:
         with warnings.catch_warnings():
@@ -84,23 +74,21 @@ def importances(run: Run) -> tuple[Importance, ...]:
             )
 
     rng = np.random.default_rng(0)
-    for goal, values in zip(run.goals, losses(inside, run.goals).T, strict=True):
+    for goal, values in zip(run.goals, losses(kept, run.goals).T, strict=True):
         shares = shares_of(values)
         null = [max(shares_of(rng.permutation(values)).values()) for _ in range(SHUFFLES)]
         found.append(
             Importance(
                 goal=goal,
                 shares=dict(sorted(shares.items(), key=lambda each: -each[1])),
-                num_settings=len(inside),
+                num_settings=len(kept),
                 chance=float(np.quantile(null, CONFIDENCE)),
             )
         )
     return tuple(found)
 
 
-def _study(
-    run: Run, trials: Sequence[Trial], space: dict[str, BaseDistribution]
-) -> optuna.study.Study:
+def _study(run: Run, trials: Sequence[Trial]) -> optuna.study.Study:
     """The trials in memory, every goal to be made small."""
     spoken = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -108,7 +96,7 @@ def _study(
         study = optuna.create_study(directions=["minimize"] * len(run.goals))
     finally:
         optuna.logging.set_verbosity(spoken)
-    values = losses(trials, run.goals)
+    values, space = losses(trials, run.goals), distributions(run.space)
     study.add_trials(
         [
             create_trial(
@@ -122,24 +110,7 @@ def _study(
     return study
 
 
-def _distribution(domain: dict[str, object]) -> BaseDistribution:
-    if domain["kind"] == "choice":
-        return CategoricalDistribution(domain["options"])  # type: ignore[arg-type]
-    kind = FloatDistribution if domain["kind"] == "float" else IntDistribution
-    return kind(domain["low"], domain["high"], log=domain["log"])  # type: ignore[arg-type]
-
-
-def _counts(trial: Trial, run: Run, space: dict[str, BaseDistribution]) -> bool:
+def _counts(trial: Trial, run: Run) -> bool:
     """Whether every goal is measured and every parameter inside the space."""
     known = all(math.isfinite(trial.metrics.get(goal.metric, math.nan)) for goal in run.goals)
-    return known and all(
-        path in trial.params and _fits(distribution, trial.params[path])
-        for path, distribution in space.items()
-    )
-
-
-def _fits(distribution: BaseDistribution, value: object) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+    return known and inside(run.space, trial.params)

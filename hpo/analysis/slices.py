@@ -133,8 +133,7 @@ def varied(run: Run) -> list[str]:
 def slice_data(run: Run, param: str, goal: str) -> Slice:
     """One parameter against one metric."""
     trials = [trial for trial in measured(run) if param in trial.params]
-    domain = run.space.get(param, {})
-    if domain.get("kind") == "choice" or not all(_number(trial.params[param]) for trial in trials):
+    if _options(run, param) or not all(_number(trial.params[param]) for trial in trials):
         return _choice_slice(run, trials, param, goal)
     log = _log(run, param, trials)
     return _slice(run, trials, param, goal, lambda trial: _float(trial.params[param]), log=log)
@@ -165,13 +164,13 @@ def parallel_data(run: Run) -> Parallel:
             short,
             [trial.params.get(path) for trial in trials],
             log=_log(run, path, trials),
-            options=run.space.get(path, {}).get("options"),
+            options=_options(run, path),
         )
         for path, short in metrics.param_names(run, trials).items()
         if path in varied(run)
     ]
     dimensions += [
-        _dimension(metric, [trial.metrics.get(metric) for trial in trials], log=False, options=None)
+        _dimension(metric, [trial.metrics.get(metric) for trial in trials], log=False)
         for metric in metrics.score_names(run)
     ]
     kept = tuple(each for each in dimensions if each is not None)
@@ -210,7 +209,7 @@ def _pairs(
 
 def _choice_slice(run: Run, trials: Sequence[Trial], param: str, goal: str) -> Slice:
     kept = [trial for trial in trials if math.isfinite(trial.metrics.get(goal, math.nan))]
-    options = [format.setting(each) for each in run.space.get(param, {}).get("options", ())]
+    options = [format.setting(each) for each in _options(run, param)]
     names = dict.fromkeys([*options, *(format.setting(trial.params[param]) for trial in kept)])
     means = [point.trial for point in points(run, kept)]
     at = {
@@ -304,10 +303,10 @@ def _steps(trials: Sequence[Trial]) -> float | None:
 
 
 def _dimension(
-    name: str, values: Sequence[Value], *, log: bool, options: Sequence[Value] | None
+    name: str, values: Sequence[Value], *, log: bool, options: Sequence[Value] = ()
 ) -> Dimension | None:
-    if options is not None or not all(value is None or _number(value) for value in values):
-        return _choice_dimension(name, values, options or ())
+    if options or not all(value is None or _number(value) for value in values):
+        return _choice_dimension(name, values, options)
     numbers = [math.nan if value is None else _float(value) for value in values]
     fits = [math.isfinite(number) and (number > 0 or not log) for number in numbers]
     places = [
@@ -349,11 +348,17 @@ def _choice_dimension(
     )
 
 
+def _options(run: Run, param: str) -> Sequence[Value]:
+    """Of a choice; empty for another parameter."""
+    domain = run.space.get(param)
+    return domain.ends if domain is not None and domain.is_choice else ()
+
+
 def _log(run: Run, param: str, trials: Sequence[Trial]) -> bool:
     """Whether the space says so; without a space, whether positive values span two decades."""
     domain = run.space.get(param)
-    if domain:
-        return bool(domain.get("log"))
+    if domain is not None:
+        return domain.log
     known = [_float(t.params[param]) for t in trials if _number(t.params.get(param))]
     positive = [value for value in known if value > 0]
     return bool(positive) and min(known) >= 0 and max(positive) >= 100 * min(positive)

@@ -30,10 +30,9 @@ from hpo.storage.record import (
     delete_study,
     find_study,
     guarded,
-    json_roundtrip,
-    spec_data,
 )
 from hpo.storage.run_folder import RunFolder
+from hpo.storage.settings import spec_data
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def choose(
         ValueError, StorageError: a storage has to be given, or cannot be used; or the record of
             the run has vanished.
     """
-    now = json_roundtrip(spec_data(spec))
+    now = spec_data(spec)
     free: RunFolder | None = None
     failed: Opened | None = None
     changed: str | None = None

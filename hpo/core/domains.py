@@ -1,12 +1,19 @@
-"""Domains of parameters: real, integer, choice; what they contain and how they are stored."""
+"""Domains of parameters: real, integer, choice.
+
+A domain is laid out over the shares 0 to 1: real numbers from low to high; integers and options
+over a stretch each, whose middle is their share.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeGuard
 
+import numpy as np
+import numpy.typing as npt
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,12 +25,76 @@ from hpo.core import checks
 from hpo.core.checks import shown
 from hpo.core.objective import Value
 
+Array = npt.NDArray[np.float64]
+
+
+class Domain(ABC):
+    """The values that a parameter can have: Float, Int or Choice."""
+
+    kind: ClassVar[str]
+    """Its name in a record."""
+    is_real: ClassVar[bool] = False
+    """Whether every share is another value."""
+    log: bool = False
+    """Whether equal factors have equal shares."""
+    is_choice: ClassVar[bool] = False
+    """Whether values are equal or different, and no more."""
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[Value, ...]:
+        """The values by which it can be checked: its bounds, or all options."""
+
+    @abstractmethod
+    def contains(self, value: Value) -> bool:
+        """Whether it has the value."""
+
+    @abstractmethod
+    def fits(self, value: Value) -> bool:
+        """Whether a value is of its kind, be it outside its range.
+
+        That of a choice can be anything; of a number it is a finite one, or None where a recipe can
+        leave it out. An integer may be written as a whole float.
+        """
+
+    @abstractmethod
+    def at(self, share: float) -> Value:
+        """The value at a share."""
+
+    @abstractmethod
+    def share_of(self, value: Value) -> float:
+        """The share at which a value of it is."""
+
+    def rounded(self, share_N: Array) -> Array:
+        """The shares of the values at N shares."""
+        return np.array([self.share_of(self.at(float(share))) for share in share_N])
+
+    @abstractmethod
+    def distribution(self) -> BaseDistribution:
+        """It in Optuna's terms."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON-able data."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {"kind": self.kind, **fields}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Domain:
+        """The domain of which this is the data.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return _KINDS[data["kind"]](**{k: v for k, v in data.items() if k != "kind"})
+
 
 @checks.explained
 @dataclass(frozen=True)
-class Float:
+class Float(Domain):
     """A real parameter in [low, high]."""
 
+    kind = "float"
+    is_real = True
     low: float
     high: float
     log: bool = False
@@ -41,12 +112,39 @@ class Float:
         if self.log and low <= 0:
             raise ValueError(f"Float with log=True needs low > 0, got {low}.")
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return self.low, self.high
+
+    def contains(self, value: Value) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
+
+    def fits(self, value: Value) -> bool:
+        return value is None or (_is_number(value) and math.isfinite(value))
+
+    def at(self, share: float) -> Value:
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            return min(max(math.exp(low + share * (high - low)), self.low), self.high)
+        return min(self.low + share * (self.high - self.low), self.high)
+
+    def share_of(self, value: Value) -> float:
+        assert isinstance(value, int | float)
+        return _between(self.low, self.high, float(value), log=self.log)
+
+    def rounded(self, share_N: Array) -> Array:
+        return share_N
+
+    def distribution(self) -> FloatDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log)
+
 
 @checks.explained
 @dataclass(frozen=True)
-class Int:
+class Int(Domain):
     """An integer parameter in [low, high]."""
 
+    kind = "int"
     low: int
     high: int
     log: bool = False
@@ -63,12 +161,37 @@ class Int:
         if self.log and low < 1:
             raise ValueError(f"Int with log=True needs low >= 1, got {low}.")
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return self.low, self.high
+
+    def contains(self, value: Value) -> bool:
+        return _is_number(value) and isinstance(value, int) and self.low <= value <= self.high
+
+    def fits(self, value: Value) -> bool:
+        return value is None or (_is_number(value) and float(value).is_integer())
+
+    def at(self, share: float) -> Value:
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high + 1)
+            return min(max(int(math.exp(low + share * (high - low))), self.low), self.high)
+        return min(self.low + int(share * (self.high - self.low + 1)), self.high)
+
+    def share_of(self, value: Value) -> float:
+        assert isinstance(value, int | float)
+        return _between(self.low, self.high + 1, value + 0.5, log=self.log)
+
+    def distribution(self) -> IntDistribution:
+        return IntDistribution(self.low, self.high, log=self.log)
+
 
 @checks.explained
 @dataclass(frozen=True)
-class Choice:
+class Choice(Domain):
     """One of a few JSON-able values."""
 
+    kind = "choice"
+    is_choice = True
     options: tuple[Value, ...]
 
     def __post_init__(self) -> None:
@@ -89,13 +212,41 @@ class Choice:
             raise ValueError(f"Choice needs different options, got {shown(options)}.")
         checks.put(self, options=options)
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return self.options
 
-Domain: TypeAlias = Float | Int | Choice
+    def contains(self, value: Value) -> bool:
+        return value in self.options
+
+    def fits(self, value: Value) -> bool:
+        return True
+
+    def at(self, share: float) -> Value:
+        return self.options[min(int(share * len(self.options)), len(self.options) - 1)]
+
+    def share_of(self, value: Value) -> float:
+        return (self.options.index(value) + 0.5) / len(self.options)
+
+    def rounded(self, share_N: Array) -> Array:
+        num = len(self.options)
+        return np.asarray((np.minimum(np.floor(share_N * num), num - 1) + 0.5) / num)
+
+    def distribution(self) -> CategoricalDistribution:
+        return CategoricalDistribution(self.options)
 
 
-def ends(domain: Domain) -> tuple[Value, ...]:
-    """The values by which a domain can be checked: its bounds, or all options."""
-    return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
+_KINDS: dict[str, type[Float | Int | Choice]] = {each.kind: each for each in (Float, Int, Choice)}
+
+
+def _is_number(value: Value) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _between(low: float, high: float, value: float, *, log: bool) -> float:
+    if log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low) if high > low else 0.5
 
 
 def as_domain(path: str, given: object) -> Domain:
@@ -104,7 +255,7 @@ def as_domain(path: str, given: object) -> Domain:
     Raises:
         ValueError: it is something else, or has a step.
     """
-    if isinstance(given, Float | Int | Choice):
+    if isinstance(given, Domain):
         return given
     if isinstance(given, BaseDistribution):
         return _from_optuna(path, given)
@@ -143,71 +294,9 @@ def _hint(given: object) -> str:
 
 def inside(space: Mapping[str, Domain], values: Mapping[str, Value]) -> bool:
     """Whether every value is in its domain."""
-    return all(_contains(domain, values.get(path)) for path, domain in space.items())
+    return all(domain.contains(values.get(path)) for path, domain in space.items())
 
 
-def at(domain: Domain, unit: float) -> Value:
-    """The value at a share of the domain."""
-    if isinstance(domain, Choice):
-        return domain.options[min(int(unit * len(domain.options)), len(domain.options) - 1)]
-    if isinstance(domain, Float):
-        if domain.log:
-            low, high = math.log(domain.low), math.log(domain.high)
-            return min(max(math.exp(low + unit * (high - low)), domain.low), domain.high)
-        return min(domain.low + unit * (domain.high - domain.low), domain.high)
-    if domain.log:
-        low, high = math.log(domain.low), math.log(domain.high + 1)
-        return min(max(int(math.exp(low + unit * (high - low))), domain.low), domain.high)
-    return min(domain.low + int(unit * (domain.high - domain.low + 1)), domain.high)
-
-
-def share(domain: Domain, value: Value) -> float:
-    """The share of the domain at which a value is: of an integer the middle of its own."""
-    if isinstance(domain, Choice):
-        return (domain.options.index(value) + 0.5) / len(domain.options)
-    assert isinstance(value, int | float)
-    if isinstance(domain, Float):
-        low, high, middle = domain.low, domain.high, float(value)
-    else:
-        low, high, middle = domain.low, domain.high + 1, value + 0.5
-    if domain.log:
-        low, high, middle = math.log(low), math.log(high), math.log(middle)
-    return (middle - low) / (high - low) if high > low else 0.5
-
-
-def _contains(domain: Domain, value: Value) -> bool:
-    if isinstance(domain, Choice):
-        return value in domain.options
-    kinds = int if isinstance(domain, Int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    return domain.low <= value <= domain.high
-
-
-def domain_data(domain: Domain) -> dict[str, Any]:
-    """A domain as JSON-able data."""
-    if isinstance(domain, Choice):
-        return {"kind": "choice", "options": list(domain.options)}
-    kind = "float" if isinstance(domain, Float) else "int"
-    return {"kind": kind, "low": domain.low, "high": domain.high, "log": domain.log}
-
-
-def fits(recorded: Mapping[str, Any], value: Value) -> bool:
-    """Whether a value is of a recorded domain's kind, be it outside its range.
-
-    That of a choice can be anything; of a number it is a finite one, or None where a recipe can
-    leave it out. An integer may be written as a whole float.
-    """
-    if recorded["kind"] == "choice" or value is None:
-        return True
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return recorded["kind"] == "float" or float(value).is_integer()
-
-
-def within(recorded: Mapping[str, Any], value: Value) -> bool:
-    """Whether a value is one that a search of a recorded domain can give."""
-    if recorded["kind"] == "choice":
-        return value in recorded["options"]
-    kinds = int if recorded["kind"] == "int" else (int, float)
-    return isinstance(value, kinds) and recorded["low"] <= value <= recorded["high"]
+def distributions(space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+    """The space in Optuna's terms."""
+    return {path: domain.distribution() for path, domain in space.items()}

@@ -8,55 +8,47 @@ that repeats another has its params, and what Optuna's own tables hold of a tria
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hpo.core.domains import fits, within
+from hpo.core.domains import Domain
+from hpo.core.objective import Params
 from hpo.core.rows import DamagedRow
+from hpo.core.trial import Trial
 
 NEARLY = 1e-9
 """Relative; a server may print a float with fewer digits than it has."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What a database holds of a trial's params."""
+def check_params(
+    trials: Sequence[Trial],
+    indexed: Sequence[Params],
+    space: Mapping[str, Domain],
+    named: Mapping[str, Params],
+) -> None:
+    """Check the params of a study's trials.
 
-    number: int
-    params: Mapping[str, Any]
-    asked: bool
-    """Whether this program began it; another may have added one, in domains of its own."""
-    name: str | None = None
-    """Of a baseline or grid point."""
-    replicate_of: int | None = None
-    indexed: Mapping[str, Any] = field(default_factory=dict)
-    """Those in Optuna's table of params."""
-
-
-def check_params(trials: Iterable[Recorded], settings: Mapping[str, Any]) -> None:
-    """Check the params of a study's trials, in order; `settings` is what `spec_data` has made.
+    Args:
+        indexed: Params of each trial as they are in Optuna's own table.
+        named: Params of baselines and grid points by name.
 
     Raises:
         DamagedRow: a value, a name or a repeated trial is not one that the trial can have.
     """
-    known: dict[int, Mapping[str, Any]] = {}
-    named = _named(settings)
-    for trial in trials:
-        expected = [trial.indexed, *_expected(trial, named, known)]
-        path = _odd(trial, settings["space"]) or _other(trial.params, expected)
+    known: dict[int, Params] = {}
+    pairs = zip(trials, indexed, strict=True)
+    for trial, own in sorted(pairs, key=lambda pair: pair[0].number):
+        path = _odd(trial, space) or _other(trial.params, [own, *_expected(trial, named, known)])
         if path is not None:
             raise DamagedRow(f"trial {trial.number} has a value of {path} that it cannot have")
         known[trial.number] = trial.params
 
 
 def _expected(
-    trial: Recorded,
-    named: Mapping[str, Mapping[str, Any]],
-    known: Mapping[int, Mapping[str, Any]],
-) -> Iterator[Mapping[str, Any]]:
+    trial: Trial, named: Mapping[str, Params], known: Mapping[int, Params]
+) -> Iterator[Params]:
     """Params that a trial of this program has by its name, and by the trial that it repeats."""
-    if not trial.asked:
+    if not trial.asks:  # another program has added it, in domains of its own
         return
     if trial.name is not None:
         if trial.name not in named:
@@ -68,26 +60,21 @@ def _expected(
         yield known[trial.replicate_of]
 
 
-def _named(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The params of baselines and grid points by name."""
-    return dict([*settings.get("baselines", []), *settings.get("grid", [])])
-
-
-def _odd(trial: Recorded, space: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _odd(trial: Trial, space: Mapping[str, Domain]) -> str | None:
     """A parameter of the space whose value the trial cannot have."""
-    searched = trial.asked and trial.name is None and trial.replicate_of is None
+    searched = bool(trial.asks) and trial.kind == "proposed"
     for path, domain in space.items():
         if path not in trial.params:
-            if trial.asked:
+            if trial.asks:
                 return path
             continue
         value = trial.params[path]
-        if not fits(domain, value) or (searched and not within(domain, value)):
+        if not domain.fits(value) or (searched and not domain.contains(value)):
             return path
     return None
 
 
-def _other(params: Mapping[str, Any], expected: Iterable[Mapping[str, Any]]) -> str | None:
+def _other(params: Params, expected: Iterable[Params]) -> str | None:
     """A parameter that is something else than it is elsewhere."""
     for path, value in [item for each in expected for item in each.items()]:
         if path not in params or not _same(params[path], value):

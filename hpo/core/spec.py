@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from hpo.core import checks
 from hpo.core.checks import shown
-from hpo.core.domains import Choice, Domain, Float, as_domain, domain_data, ends, fits
+from hpo.core.domains import Domain, as_domain
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.objective import NamesMetrics, Objective, Params, check_objective
 from hpo.core.paper import Paper
@@ -272,7 +272,7 @@ class StudySpec:
 
     def _check_params(self) -> None:
         for path, domain in self.space.items():
-            for value in ends(domain):
+            for value in domain.ends:
                 self.objective.check({path: value})
         defaults = self.objective.values()
         fixed = {path: defaults[path] for path in self.space if path in defaults}
@@ -284,10 +284,10 @@ class StudySpec:
     def _check_kinds(self, point: Baseline | GridPoint, params: Params) -> None:
         """Where the space has a number, a named trial has one too, in the range or outside."""
         for path, domain in self.space.items():
-            if not fits(domain_data(domain), params.get(path)):
+            if not domain.fits(params.get(path)):
                 raise ValueError(
                     f"{type(point).__name__} {point.name!r} needs "
-                    f"{'a number' if isinstance(domain, Float) else 'an integer'} for {path}, "
+                    f"{'a number' if domain.is_real else 'an integer'} for {path}, "
                     f"which the space searches as {type(domain).__name__}; got "
                     f"{shown(params[path])}."
                 )
@@ -310,7 +310,7 @@ class StudySpec:
     def _known_metrics(self) -> Iterator[frozenset[str]]:
         """Metrics of the objective as it is, then as each setting of the study makes it."""
         settings: list[Params] = [{}, *(point.params for point in self.points)]
-        settings += [{path: value} for path, each in self.space.items() for value in ends(each)]
+        settings += [{path: value} for path, each in self.space.items() for value in each.ends]
         for params in settings:
             changed = self.objective.with_params(params) if params else self.objective
             known = changed.metrics() if isinstance(changed, NamesMetrics) else None
@@ -345,7 +345,7 @@ def _plain_numbers(given: Any) -> Any:
 
 
 def _is_prior(domain: Domain, prior: Prior) -> bool:
-    if isinstance(domain, Choice):
-        return prior.centre in domain.options and prior.width < 1
+    if domain.is_choice:
+        return domain.contains(prior.centre) and prior.width < 1
     number = isinstance(prior.centre, int | float) and not isinstance(prior.centre, bool)
-    return number and domain.low <= prior.centre <= domain.high  # type: ignore[operator]
+    return number and domain.ends[0] <= prior.centre <= domain.ends[1]  # type: ignore[operator]

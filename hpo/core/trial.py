@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from hpo.core.domains import domain_data
+from hpo.core.domains import Domain
 from hpo.core.goals import Goal, Limit
 from hpo.core.objective import Value
 from hpo.core.paper import Paper
@@ -198,8 +198,8 @@ class Run:
     trials: list[Trial]
     planned: int
     """Trials the run was asked for."""
-    space: dict[str, Any]
-    """Recipe path -> domain as data, {"kind": "float", "low": ..., "high": ..., "log": ...}."""
+    space: Mapping[str, Domain]
+    """Recipe path -> domain."""
     reproduce: dict[str, Any]
     """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
     paper: Paper | None = None
@@ -227,7 +227,7 @@ class Run:
             limits=spec.limits,
             trials=list(trials),
             planned=spec.trials,
-            space={path: domain_data(domain) for path, domain in spec.space.items()},
+            space=spec.space,
             reproduce={},
         )
 

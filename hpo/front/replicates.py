@@ -19,11 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hpo.core.domains import Domain
 from hpo.core.metrics import is_error, rows_sem
 from hpo.core.objective import Value
 from hpo.core.trial import Run, Trial
@@ -98,19 +98,21 @@ def encoded(run: Run, found: Sequence[Setting]) -> tuple[Array, ...]:
     """
     paths = dict.fromkeys(path for point in found for path in point.trial.params)
     columns = (
-        _columns([point.trial.params.get(path) for point in found], run.space.get(path, {}))
+        _columns([point.trial.params.get(path) for point in found], run.space.get(path))
         for path in paths
     )
     return tuple(each for each in columns if np.ptp(each, axis=0).any())
 
 
-def _columns(values: Sequence[Value], domain: dict[str, Any]) -> Array:
+def _columns(values: Sequence[Value], domain: Domain | None) -> Array:
     if not all(_is_number(value) for value in values):
         words = np.array([repr(value) for value in values])
         return np.asarray(math.sqrt(0.5) * (words[:, None] == np.unique(words)))
     x_P = np.array(values, dtype=np.float64)
-    ends = np.array([domain.get("low", x_P.min()), domain.get("high", x_P.max())], np.float64)
-    if domain.get("log") and (x_P > 0).all():
+    log, ends = False, np.array([x_P.min(), x_P.max()])
+    if domain is not None and not domain.is_choice:
+        log, ends = domain.log, np.array(domain.ends, np.float64)
+    if log and (x_P > 0).all():
         x_P, ends = np.log(x_P), np.log(ends)
     return np.asarray((x_P - ends[0]) / (np.ptp(ends) or 1.0))[:, None]
 

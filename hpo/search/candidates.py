@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpo.core.domains import at, ends, inside
+from hpo.core.domains import inside
 from hpo.core.history import Begin, Continue, History
 from hpo.core.objective import Request, Value
 from hpo.core.spec import StudySpec
@@ -253,7 +253,7 @@ def branch_params(spec: StudySpec) -> list[int]:
     """Places in the space of parameters that can leave the beginning of training as it is."""
     defaults = spec.objective.values()
     middle: dict[str, Value] = {
-        path: defaults.get(path, at(domain, 0.5)) for path, domain in spec.space.items()
+        path: defaults.get(path, domain.at(0.5)) for path, domain in spec.space.items()
     }
 
     def shared(path: str, one: Value, other: Value) -> bool:
@@ -268,7 +268,7 @@ def branch_params(spec: StudySpec) -> list[int]:
         for place, (path, domain) in enumerate(spec.space.items())
         if any(
             shared(path, one, other)
-            for one in ends(domain) for other in ends(domain) if one != other
+            for one in domain.ends for other in domain.ends if one != other
         )
     ]  # fmt: skip
 

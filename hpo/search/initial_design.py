@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
 
-from hpo.core.domains import Choice, Domain, at, inside, share
+from hpo.core.domains import Choice, Domain, Float, Int, inside
 from hpo.core.objective import Value
 from hpo.core.spec import Prior, StudySpec
 from hpo.core.trial import Trial
@@ -48,7 +49,7 @@ def start_point(spec: StudySpec, place: int) -> dict[str, Value]:
         return sobol_point(spec.space, spec.seed, place)
     units = sobol_units(len(spec.space), spec.seed, place)
     return {
-        path: at(domain, drawn(domain, spec.priors.get(path), float(unit)))
+        path: domain.at(drawn(domain, spec.priors.get(path), float(unit)))
         for (path, domain), unit in zip(spec.space.items(), units, strict=True)
     }
 
@@ -76,44 +77,70 @@ def earlier_front(spec: StudySpec) -> list[dict[str, Value]]:
 
 def drawn(domain: Domain, prior: Prior | None, unit: float) -> float:
     """The share of the domain at this quantile of the prior; without one the quantile itself."""
-    if prior is None:
-        return unit
-    centre = share(domain, prior.centre)
-    if isinstance(domain, Choice):
-        num = len(domain.options)
-        place = domain.options.index(prior.centre)
-        if num == 1 or unit < 1 - prior.width:
-            return centre
-        other = min(int((unit - 1 + prior.width) / prior.width * (num - 1)), num - 2)
-        return (other + (other >= place) + 0.5) / num
-    width = _width(domain, prior)
-    low, high = norm.cdf([(0.0 - centre) / width, (1.0 - centre) / width])
-    return float(np.clip(centre + width * norm.ppf(low + unit * (high - low)), 0.0, 1.0))
+    return unit if prior is None else _distribution(domain, prior).quantile(unit)
 
 
 def density(spec: StudySpec, coordinates: Coordinates) -> Callable[[Array], Array]:
     """A function of M points: the product of the priors' densities, 1 at their centres."""
     paths = list(spec.space)
+    priors = {
+        paths.index(path): _distribution(spec.space[path], each)
+        for path, each in spec.priors.items()
+    }
 
     def function(X_MD: Array) -> Array:
         found = np.ones(len(X_MD))
-        for path, prior in spec.priors.items():
-            domain, column = spec.space[path], X_MD[:, paths.index(path)]
-            centre = share(domain, prior.centre)
-            if isinstance(domain, Choice):
-                others = max(len(domain.options) - 1, 1)
-                odds = prior.width / others / (1 - prior.width)
-                found *= np.where(np.abs(column - centre) < 1e-9, 1.0, min(odds, 1.0))
-            else:
-                found *= np.exp(-0.5 * ((column - centre) / _width(domain, prior)) ** 2)
+        for column, prior in priors.items():
+            found *= prior.density(X_MD[:, column])
         return np.maximum(found, LEAST_DENSITY)
 
     return function
 
 
-def _width(domain: Domain, prior: Prior) -> float:
-    """A prior's standard deviation as a share of the domain."""
-    assert not isinstance(domain, Choice)
+def _distribution(domain: Domain, prior: Prior) -> _Normal | _Preferred:
+    centre = domain.share_of(prior.centre)
+    if isinstance(domain, Choice):
+        return _Preferred(centre, prior.width, len(domain.options))
+    assert isinstance(domain, Float | Int)
     low, high = float(domain.low), float(domain.high)
     span = math.log10(high / low) if domain.log else high - low
-    return prior.width / span if span > 0 else 1.0
+    return _Normal(centre, prior.width / span if span > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """A prior on the shares of a number: a normal distribution, cut off at the domain's ends."""
+
+    centre: float
+    width: float
+    """Its standard deviation."""
+
+    def quantile(self, unit: float) -> float:
+        low, high = norm.cdf([(end - self.centre) / self.width for end in (0.0, 1.0)])
+        found = self.centre + self.width * norm.ppf(low + unit * (high - low))
+        return float(np.clip(found, 0.0, 1.0))
+
+    def density(self, share_M: Array) -> Array:
+        return np.asarray(np.exp(-0.5 * ((share_M - self.centre) / self.width) ** 2))
+
+
+@dataclass(frozen=True)
+class _Preferred:
+    """A prior on the shares of a choice: one option, and all others alike."""
+
+    centre: float
+    width: float
+    """The probability of all others."""
+    num_options: int
+
+    def quantile(self, unit: float) -> float:
+        num, width = self.num_options, self.width
+        if num == 1 or unit < 1 - width:
+            return self.centre
+        index = int(self.centre * num)
+        other = min(int((unit - 1 + width) / width * (num - 1)), num - 2)
+        return (other + (other >= index) + 0.5) / num
+
+    def density(self, share_M: Array) -> Array:
+        odds = self.width / max(self.num_options - 1, 1) / (1 - self.width)
+        return np.where(np.abs(share_M - self.centre) < 1e-9, 1.0, min(odds, 1.0))

@@ -26,8 +26,7 @@ from optuna.samplers import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo.core.distributions import distributions
-from hpo.core.domains import inside
+from hpo.core.domains import distributions, inside
 from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Answer, Trial

@@ -32,7 +32,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.core.domains import Choice, Domain, Float, Int
+from hpo.core.domains import Choice, Domain, Int, as_domain
 from hpo.core.goals import Goal, Limit
 from hpo.core.objective import Objective, Params, Request, Value
 from hpo.core.results import MOST_SIZE
@@ -148,9 +148,7 @@ def _code(each: BaseDistribution) -> _Code:
     if _stepped(each):
         steps = math.floor((each.high - each.low) / cast(float, each.step) + 1e-8)
         return _Code(each, Int(low=0, high=steps))
-    if isinstance(each, IntDistribution):
-        return _Code(each, Int(low=each.low, high=each.high, log=each.log))
-    return _Code(each, Float(low=each.low, high=each.high, log=each.log))
+    return _Code(each, as_domain("", each))
 
 
 def _stepped(each: FloatDistribution | IntDistribution) -> bool:

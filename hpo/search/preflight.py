@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hpo.core.domains import ends
 from hpo.core.objective import Params, Request
 from hpo.core.spec import StudySpec
 from hpo.search.unit_cube import sobol_point
@@ -56,7 +55,7 @@ def _searched(spec: StudySpec) -> Iterator[Params]:
         return
     yield {}
     for path, domain in spec.space.items():
-        for value in ends(domain):
+        for value in domain.ends:
             yield {path: value}
 
 

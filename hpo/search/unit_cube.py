@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from hpo.core.domains import Choice, Domain, Float, Int, at, share
+from hpo.core.domains import Domain
 from hpo.core.objective import Value
 
 Array = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ def sobol_point(space: Mapping[str, Domain], seed: int, place: int) -> dict[str,
         return {}
     units = sobol_units(len(space), seed, place)
     return {
-        path: at(domain, float(unit))
+        path: domain.at(float(unit))
         for (path, domain), unit in zip(space.items(), units, strict=True)
     }
 
@@ -49,21 +49,21 @@ class Coordinates:
     @property
     def is_choice_D(self) -> Mask:
         """Where only equal and different mean anything."""
-        return np.array([isinstance(each, Choice) for each in self.space.values()], dtype=bool)
+        return np.array([each.is_choice for each in self.space.values()], dtype=bool)
 
     @property
     def is_real_D(self) -> Mask:
         """Where every share of the domain is another value."""
-        return np.array([isinstance(each, Float) for each in self.space.values()], dtype=bool)
+        return np.array([each.is_real for each in self.space.values()], dtype=bool)
 
     def of(self, values: Mapping[str, Value]) -> Array:
         """A point's coordinates: D."""
-        return np.array([share(domain, values[path]) for path, domain in self.space.items()])
+        return np.array([domain.share_of(values[path]) for path, domain in self.space.items()])
 
     def values(self, x_D: Array) -> dict[str, Value]:
         """The point at these coordinates."""
         pairs = zip(self.space.items(), x_D, strict=True)
-        return {path: at(domain, float(unit)) for (path, domain), unit in pairs}
+        return {path: domain.at(float(unit)) for (path, domain), unit in pairs}
 
     def sample(self, rng: np.random.Generator, count: int) -> Array:
         """Points at random: count x D."""
@@ -84,10 +84,6 @@ class Coordinates:
     def rounded(self, X_MD: Array) -> Array:
         """Discrete coordinates at the middle of their value's share."""
         X = X_MD.copy()
-        for place, domain in enumerate(self.space.values()):
-            if isinstance(domain, Choice):
-                num = len(domain.options)
-                X[:, place] = (np.minimum(np.floor(X[:, place] * num), num - 1) + 0.5) / num
-            elif isinstance(domain, Int):
-                X[:, place] = [share(domain, at(domain, float(unit))) for unit in X[:, place]]
+        for column, domain in enumerate(self.space.values()):
+            X[:, column] = domain.rounded(X[:, column])
         return X

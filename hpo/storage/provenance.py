@@ -12,7 +12,7 @@ from typing import Any
 
 from hpo.core.objective import ExplainsMetrics
 from hpo.core.spec import StudySpec
-from hpo.storage.record import json_roundtrip
+from hpo.storage.settings import json_roundtrip
 
 PACKAGES = ("plasticity-hpo", "torch", "transformers", "peft", "optuna", "datasets", "numpy")
 

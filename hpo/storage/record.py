@@ -22,18 +22,17 @@ from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.core import rows
-from hpo.core.domains import domain_data
 from hpo.core.failures import StorageError
-from hpo.core.goals import Goal, Limit
+from hpo.core.goals import Goal
 from hpo.core.paper import Paper
 from hpo.core.passwords import mask, shown
 from hpo.core.rows import DamagedRow
-from hpo.core.spec import StudySpec
 from hpo.core.trial import Run
 from hpo.storage.addresses import Access, file_of, of_file
 from hpo.storage.database import Database, NoRecord
+from hpo.storage.settings import goals_of, limits_of, space_of
 from hpo.storage.tables import OtherSchema, OtherTables
-from hpo.storage.trials import check_recorded, read_trial
+from hpo.storage.trials import read_trials
 
 DATABASE = "study.db"
 
@@ -273,50 +272,6 @@ def _remedy(reason: str, url: str) -> str:
     return "check that it can be reached"
 
 
-def spec_data(spec: StudySpec) -> dict[str, Any]:
-    """What decides a study's proposals and results, JSON-able. Trial count and budget do not."""
-    return {
-        "objective": spec.objective.describe(),
-        "space": {path: domain_data(domain) for path, domain in spec.space.items()},
-        "goals": [[goal.metric, goal.direction] for goal in spec.goals],
-        "limits": [[limit.metric, _bound(limit.low), _bound(limit.high)] for limit in spec.limits],
-        "baselines": [[each.name, dict(each.params)] for each in spec.baselines],
-        **_grid_data(spec),
-        **_search_data(spec),
-        "wave": spec.wave,
-        "sampler": spec.sampler,
-        "seed": spec.seed,
-    }
-
-
-def _grid_data(spec: StudySpec) -> dict[str, Any]:
-    """Absent without a grid, as in records from before there were any."""
-    found: dict[str, Any] = {}
-    if spec.grid:
-        found["grid"] = [[each.name, dict(each.params)] for each in spec.grid]
-    if spec.replicates > 1:
-        found["replicates"] = spec.replicates
-    return found
-
-
-def _search_data(spec: StudySpec) -> dict[str, Any]:
-    """Absent where it is the default, as in records from before there was any."""
-    found: dict[str, Any] = {}
-    if len(spec.rungs) > 1:
-        found["rungs"] = list(spec.rungs)
-    if spec.finetune_at_rungs != "where it pays":
-        found["finetune_at_rungs"] = spec.finetune_at_rungs
-    if spec.priors:
-        found["priors"] = {path: [prior.centre, prior.width] for path, prior in spec.priors.items()}
-    if spec.replicate_share:  # records from before it was the default lack it
-        found["replicate_share"] = spec.replicate_share
-    return found
-
-
-def _bound(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
-
-
 def read_run(study: Study, group: int | None = None) -> Run:
     """All that a study has recorded of a group of trials; None is the one measured last.
 
@@ -341,9 +296,7 @@ def _read_run(study: Study, group: int | None) -> Run:
             f"the storage holds no settings of study {study.study_name!r}; run the study again."
         )
     data = attrs["spec"]
-    check_recorded(stored, data)
-    goals = [metric for metric, _ in data["goals"]]
-    everything = [read_trial(frozen, goals) for frozen in stored]
+    everything = read_trials(stored, data)
     known = attrs.get("conditions", [])
     if group is None:
         group = attrs.get("group", 0)
@@ -356,22 +309,15 @@ def _read_run(study: Study, group: int | None) -> Run:
     return Run(
         name=study.study_name,
         description=attrs.get("description", ""),
-        goals=tuple(Goal(metric=metric, direction=way) for metric, way in data["goals"]),
-        limits=tuple(
-            Limit(
-                metric=metric,
-                low=float("-inf") if low is None else low,
-                high=float("inf") if high is None else high,
-            )
-            for metric, low, high in data["limits"]
-        ),
+        goals=goals_of(data),
+        limits=limits_of(data),
         trials=trials,
         planned=attrs.get("planned", len(trials)),
         conditions=known,
         group=group,
         num_others=len(everything) - len(trials),
         paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
-        space=data["space"],
+        space=space_of(data),
         reproduce={"study": data, **_reproduce(attrs, known[group] if group < len(known) else {})},
         begun=_to_the_second(min, [each.datetime_start for each in stored]),
         ended=_to_the_second(max, [each.datetime_complete for each in stored]),
@@ -393,8 +339,3 @@ def _reproduce(attrs: Mapping[str, Any], conditions: Mapping[str, str]) -> dict[
         now = {name: conditions.get(name, version) for name, version in versions.items()}
         found["versions"] = now
     return found
-
-
-def json_roundtrip(data: Any) -> Any:
-    """JSON-able data as it comes back from the storage (tuples as lists)."""
-    return json.loads(json.dumps(data))

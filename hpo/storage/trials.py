@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.core import rows
 from hpo.core.history import History
-from hpo.core.param_rows import Recorded, check_params
+from hpo.core.param_rows import check_params
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Answer, Ask, State, Trial
+from hpo.storage.settings import named_params, space_of, spec_data
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -27,27 +28,18 @@ STATES: dict[TrialState, State] = {
 }
 
 
-def check_recorded(frozen: Iterable[FrozenTrial], settings: Mapping[str, Any]) -> None:
-    """Check recorded params against the settings that `storage.record.spec_data` has made.
+def read_trials(stored: Sequence[FrozenTrial], settings: Mapping[str, Any]) -> list[Trial]:
+    """All trials of a study with these settings.
 
     Raises:
-        DamagedRow: a value is not one that its trial can have.
+        DamagedRow: a row has another shape than this program writes, or a value is not one that its
+            trial can have.
     """
-    trials = sorted(map(_recorded, frozen), key=lambda trial: trial.number)
-    check_params(trials, settings)
-
-
-def _recorded(frozen: FrozenTrial) -> Recorded:
-    attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
-    baseline = attrs.get("baseline")
-    return Recorded(
-        number=frozen.number,
-        params=attrs.get("params", frozen.params),
-        asked="asked" in attrs,
-        name=attrs.get("point") if baseline is None else baseline,
-        replicate_of=attrs.get("replicate_of"),
-        indexed=frozen.params,
-    )
+    goals = [metric for metric, _ in settings["goals"]]
+    trials = [_trial(each, goals) for each in stored]
+    indexed = [each.params for each in stored]
+    check_params(trials, indexed, space_of(settings), named_params(settings))
+    return trials
 
 
 def read_history(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:
@@ -62,17 +54,11 @@ def read_history(frozen: Iterable[FrozenTrial], spec: StudySpec) -> History:
     for each in stored:
         if "asked" not in each.user_attrs:
             raise rows.DamagedRow(f"trial {each.number} is not one that this program has begun")
-    goals = [goal.metric for goal in spec.goals]
-    return History([read_trial(each, goals) for each in stored])
+    return History(read_trials(stored, spec_data(spec)))
 
 
-def read_trial(frozen: FrozenTrial, goals: Sequence[str]) -> Trial:
-    """One trial; of one that another program added, its values are those of the goals.
-
-    Raises:
-        DamagedRow: a row has another shape than this program writes, or a complete trial lacks a
-            goal.
-    """
+def _trial(frozen: FrozenTrial, goals: Sequence[str]) -> Trial:
+    """One trial; the values of one that another program added are those of the goals."""
     attrs = rows.checked(frozen.user_attrs, rows.OF_TRIAL)
     if frozen.state == TrialState.COMPLETE:
         if "metrics" in attrs:

@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from hpo.core.domains import Float
 from hpo.core.goals import Goal
 from hpo.core.trial import Answer, Run, Trial
 from hpo.front.front import Front, front
@@ -281,7 +282,7 @@ class _Study:
 
     def run(self) -> Run:
         """The record."""
-        cube = {"kind": "float", "low": 0.0, "high": 1.0, "log": False}
+        cube = Float(low=0.0, high=1.0)
         return Run(
             name="synthetic", description="", goals=GOALS, limits=(), trials=self.trials,
             planned=len(self.trials), space={f"x{place}": cube for place in range(NUM_PARAMS)},

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpo.core.domains import Choice, Float
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP
 from hpo.core.trial import Run, Trial
 from hpo.report.html.page import write_report
@@ -109,9 +110,9 @@ def large(num_trials: int, seed: int = 0) -> Run:
         trials=[_trial(number, rng) for number in range(num_trials)],
         planned=num_trials,
         space={
-            "pretrain.weight_decay": {"kind": "float", "low": 0.003, "high": 3.0, "log": True},
-            "pretrain.lr": {"kind": "float", "low": 0.001, "high": 0.03, "log": True},
-            "pretrain.schedule.decay_frac": {"kind": "choice", "options": [0.0, 0.25, 1.0]},
+            "pretrain.weight_decay": Float(low=0.003, high=3.0, log=True),
+            "pretrain.lr": Float(low=0.001, high=0.03, log=True),
+            "pretrain.schedule.decay_frac": Choice(options=[0.0, 0.25, 1.0]),
         },
         reproduce={"seed": seed},
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo.core.domains import Float
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.paper import Contrast, Paper, Quantity, Table, difference
 from hpo.core.trial import Run, Trial
@@ -63,9 +64,7 @@ def run(
         "name": "toy",
         "description": "A synthetic run.",
         "planned": len(trials),
-        "space": {
-            "pretrain.weight_decay": {"kind": "float", "low": 0.01, "high": 1.0, "log": True}
-        },
+        "space": {"pretrain.weight_decay": Float(low=0.01, high=1.0, log=True)},
         "reproduce": {"seed": 0, "versions": {"python": "3.11"}},
     }
     return Run(goals=goals, limits=limits, trials=trials, **(defaults | fields))

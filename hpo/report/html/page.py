@@ -116,7 +116,7 @@ def _data(results: Results, figures: Figures, refresh_s: float | None) -> dict[s
         "titles": {name: draw.titled(name, run.goals) for name in names}
         | {path: draw.escaped(path) for path in page_data.numeric(run)},
         "numeric": page_data.numeric(run),
-        "logs": [path for path, domain in run.space.items() if domain.get("log")],
+        "logs": [path for path, domain in run.space.items() if domain.log],
         "units": {name: metrics.UNITS[name] for name in names if name in metrics.UNITS},
         "meanings": {name: meanings[name] for name in names if name in meanings},
         "columns": page_data.columns(results),

@@ -268,6 +268,6 @@ def _settings(trial: Trial) -> str:
 def _reproduce(run: Run) -> list[tuple[str, str]]:
     blocks: tuple[tuple[str, Any], ...] = (
         ("Recipe, settings, seed, versions, device", run.reproduce),
-        ("Space", run.space),
+        ("Space", {path: domain.to_dict() for path, domain in run.space.items()}),
     )
     return [(title, json.dumps(finite(data), indent=2, default=str)) for title, data in blocks]

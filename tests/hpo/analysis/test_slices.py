@@ -11,14 +11,15 @@ import pytest
 from hpo.analysis import slices
 from hpo.analysis.importance import FEWEST, importances
 from hpo.analysis.slices import DECAY, RATE, Level, TauLine, tau_lines
+from hpo.core.domains import Choice, Float
 from hpo.core.trial import Run
 from hpo.report.plots import draw_parameters
 from tests.hpo import toy
 
 SPACE: dict[str, Any] = {
-    DECAY: {"kind": "float", "low": 0.01, "high": 1.0, "log": True},
-    RATE: {"kind": "float", "low": 0.001, "high": 0.1, "log": True},
-    "pretrain.shape": {"kind": "choice", "options": ["linear", "cosine"]},
+    DECAY: Float(low=0.01, high=1.0, log=True),
+    RATE: Float(low=0.001, high=0.1, log=True),
+    "pretrain.shape": Choice(options=["linear", "cosine"]),
 }
 
 
@@ -126,7 +127,7 @@ def test_parallel_coordinates_run_from_0_to_1() -> None:
 
 def test_importance_finds_the_parameter_that_matters() -> None:
     rng = np.random.default_rng(0)
-    space = {name: {"kind": "float", "low": 0.0, "high": 1.0, "log": False} for name in "ab"}
+    space = {name: Float(low=0.0, high=1.0) for name in "ab"}
     trials = []
     for number in range(60):
         params = {name: float(rng.uniform()) for name in "ab"}
@@ -145,7 +146,7 @@ def test_importance_finds_the_parameter_that_matters() -> None:
 
 def test_importance_of_pure_noise_is_what_chance_gives() -> None:
     """20 settings, 3 parameters: some share is always large."""
-    space = {name: {"kind": "float", "low": 0.0, "high": 1.0, "log": False} for name in "abc"}
+    space = {name: Float(low=0.0, high=1.0) for name in "abc"}
     beyond, largest = [], []
     for seed in range(6):
         rng = np.random.default_rng(seed)

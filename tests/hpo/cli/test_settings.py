@@ -9,6 +9,7 @@ from hpo.analysis import slices
 from hpo.analysis.importance import FEWEST, importances
 from hpo.analysis.probes import associations
 from hpo.analysis.slices import DECAY, RATE
+from hpo.core.domains import Choice, Float
 from hpo.core.trial import Run, Trial
 from tests.hpo import toy
 
@@ -40,8 +41,8 @@ def noise(draw: int, seeds: int, settings: int = SETTINGS) -> Run:
                 )
             )  # fmt: skip
     space = {
-        DECAY: {"kind": "float", "low": 0.01, "high": 1.0, "log": True},
-        "shape": {"kind": "choice", "options": ["a", "b"]},
+        DECAY: Float(low=0.01, high=1.0, log=True),
+        "shape": Choice(options=["a", "b"]),
     }
     return toy.run(trials, space=space)
 

@@ -18,12 +18,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from hpo.cli.parser import parser
 from hpo.cli.run import study_request
 from hpo.core.checks import MOST_SEED
-from hpo.core.distributions import distributions
-from hpo.core.domains import Choice, Float, Int, inside
+from hpo.core.domains import Choice, Float, Int, distributions, inside
 from hpo.core.goals import Goal, Limit
 from hpo.core.spec import Baseline, GridPoint, Prior, Sampler, StudySpec, WarmStartTrial
 from hpo.search.unit_cube import sobol_point
-from hpo.storage.record import spec_data
+from hpo.storage.settings import spec_data
 from tests.hpo import toy_objective
 from tests.junk import BOUNDED, JUNK, SCALARS, check_sentence
 

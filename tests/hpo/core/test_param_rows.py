@@ -9,10 +9,11 @@ import pytest
 
 from hpo.controller import Controller
 from hpo.core.objective import Params
-from hpo.core.param_rows import Recorded, check_params
+from hpo.core.param_rows import check_params
 from hpo.core.rows import DamagedRow
 from hpo.core.spec import Baseline, GridPoint
-from hpo.storage.record import json_roundtrip, spec_data
+from hpo.core.trial import Ask, Trial
+from hpo.storage.settings import named_params, spec_data
 from tests.hpo.toy_objective import FULL_SPACE, ToyObjective, spec
 
 LR, LAYERS, SHAPE, DECAY = (
@@ -20,14 +21,10 @@ LR, LAYERS, SHAPE, DECAY = (
 )  # fmt: skip
 
 
-SETTINGS = json_roundtrip(
-    spec_data(
-        spec(
-            space=FULL_SPACE,
-            baselines=(Baseline("no decay", {DECAY: 0.0, LAYERS: 9}),),
-            grid=(GridPoint("wide", {LAYERS: 4}),),
-        )
-    )
+STUDY = spec(
+    space=FULL_SPACE,
+    baselines=(Baseline("no decay", {DECAY: 0.0, LAYERS: 9}),),
+    grid=(GridPoint("wide", {LAYERS: 4}),),
 )
 
 
@@ -39,8 +36,11 @@ NAMED = {**SEARCHED, DECAY: 0.0, LAYERS: 9}
 
 def check(params: dict[str, Any], **more: Any) -> None:
     """Hold params against the settings, as those of trial 1 after a searched trial."""
-    trial = Recorded(number=1, params=params, **({"asked": True} | more))
-    check_params([Recorded(number=0, params=SEARCHED, asked=True), trial], SETTINGS)
+    indexed, name = more.pop("indexed", {}), more.pop("name", None)
+    asks = (Ask(0, 0, 1.0, 0),) if more.pop("asked", True) else ()
+    trial = Trial(number=1, params=params, asks=asks, point=name, **more)
+    first = Trial(number=0, params=SEARCHED, asks=(Ask(0, 0, 1.0, 0),))
+    check_params([first, trial], [{}, indexed], STUDY.space, named_params(spec_data(STUDY)))
 
 
 @pytest.mark.parametrize("path", [LR, DECAY])

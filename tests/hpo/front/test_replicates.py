@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from hpo.core.domains import Float
 from hpo.front.replicates import PRIOR_FREEDOM, deviations, encoded, points
 from tests.hpo import noisy, toy
 
@@ -99,7 +100,7 @@ def test_numbers_are_encoded_by_their_domain_and_words_by_whether_they_differ() 
         {"rate": 1.0, "free": 6, "shape": "cosine", "same": 1.0},
     ]
     trials = [noisy.trial(n, 1.0, 1.0, params=params) for n, params in enumerate(settings)]
-    space = {"rate": {"kind": "float", "low": 0.01, "high": 1.0, "log": True}}
+    space = {"rate": Float(low=0.01, high=1.0, log=True)}
     run = toy.run(trials, goals=noisy.GOALS, space=space)
     rate, free, shape, off = encoded(run, points(run, trials))
     np.testing.assert_allclose(rate, [[0], [0.5], [1]])

@@ -18,6 +18,7 @@ from jinja2 import UndefinedError
 from plotly.offline import get_plotlyjs
 
 from hpo.core import format
+from hpo.core.domains import Choice
 from hpo.core.goals import Limit
 from hpo.core.trial import Answer, Trial
 from hpo.report.html.cards import budget_rows, facts
@@ -68,7 +69,7 @@ def hostile() -> str:
         name=name,
         description=name,
         reproduce={name: name},
-        space={name: {"kind": "choice", "options": [name, "b"]}},
+        space={name: Choice(options=[name, "b"])},
         paper=toy.beside_paper(name, name).paper,
     )
     return render(Results(run))

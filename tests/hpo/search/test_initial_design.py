@@ -53,9 +53,7 @@ def test_every_other_start_point_is_drawn_from_the_prior() -> None:
 )
 def test_what_a_prior_draws_lies_in_the_domain(domain: Any, prior: Prior) -> None:
     units = np.linspace(0, 1, 101)[:-1]
-    values = [
-        domains.at(domain, initial_design.drawn(domain, prior, float(unit))) for unit in units
-    ]
+    values = [domain.at(initial_design.drawn(domain, prior, float(unit))) for unit in units]
     assert domains.inside({"x": domain}, {"x": values[0]})
     assert all(domains.inside({"x": domain}, {"x": value}) for value in values)
     if isinstance(domain, Choice) and len(domain.options) > 1:

@@ -83,10 +83,7 @@ def test_a_model_proposes_after_thousands_of_results(sampler: str) -> None:
     study = spec(sampler=sampler, trials=5000)
     units = np.random.default_rng(0).random((4000, 2))
     points = [
-        {
-            path: domains.at(domain, unit)
-            for (path, domain), unit in zip(SPACE.items(), row, strict=True)
-        }
+        {path: domain.at(unit) for (path, domain), unit in zip(SPACE.items(), row, strict=True)}
         for row in units.tolist()
     ]
     results = study.objective.evaluate([{"params": p, "fidelity": 1.0, "seed": 0} for p in points])
@@ -186,7 +183,7 @@ def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
 )
 @pytest.mark.parametrize("unit", [0.0, 1e-12, 0.5, 1 - 1e-12, 1 - 2**-53])
 def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None:
-    value = domains.at(domain, unit)
+    value = domain.at(unit)
     assert domains.inside({"x": domain}, {"x": value})
 
 
@@ -201,7 +198,7 @@ def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None
 def test_the_ends_of_a_discrete_domain_are_reached(
     domain: Domain, ends: tuple[Value, Value]
 ) -> None:
-    assert (domains.at(domain, 0.0), domains.at(domain, 1 - 2**-53)) == ends
+    assert (domain.at(0.0), domain.at(1 - 2**-53)) == ends
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import pytest
 
 from hpo.cli import doctor, main
 from hpo.controller import Controller
+from hpo.core.domains import Choice, Int
 from hpo.core.failures import StorageError
 from hpo.core.goals import Goal, Limit
 from hpo.storage import database, record, run_folder
-from hpo.storage.record import ForeignStudy, load_study, open_study, read_run, spec_data, url_of
+from hpo.storage.record import ForeignStudy, load_study, open_study, read_run, url_of
+from hpo.storage.settings import spec_data
 from tests.hpo import toy_objective
 from tests.hpo.toy_objective import FULL_SPACE, spec
 
@@ -66,9 +68,9 @@ def test_a_run_comes_back_from_sqlite_as_it_was_recorded(tmp_path: Path) -> None
     assert [trial.baseline for trial in run.trials[:3]] == ["standard", "no decay", None]
     assert run.trials[1].params == {"pretrain.weight_decay": 0.0, "pretrain.lr": 0.01,
                                     "model.layers": 2, "pretrain.shape": "cosine"}  # fmt: skip
-    assert run.space["model.layers"] == {"kind": "int", "low": 1, "high": 5, "log": False}
-    assert run.space["pretrain.shape"] == {"kind": "choice", "options": ["cosine", "linear"]}
-    assert run.reproduce["study"] == record.json_roundtrip(spec_data(study))
+    assert run.space["model.layers"] == Int(low=1, high=5)
+    assert run.space["pretrain.shape"] == Choice(options=("cosine", "linear"))
+    assert run.reproduce["study"] == spec_data(study)
     assert run.reproduce["versions"]["optuna"] == optuna.__version__
     for trial in run.trials:
         request = {"params": trial.params, "fidelity": trial.fidelity, "seed": trial.seed}
