@@ -256,13 +256,23 @@ USE = (
                 suggests=("knee",),
             ),
             Option("--to", "DIR", "a new folder", Path, required=True),
+            Option(
+                "--push-to-hub", "REPO", "then push it to this repository of the Hugging Face hub, "
+                "a private one"
+            ),
+            Option("--public", None, "push to a public repository"),
+            Option(
+                "--license", "ID", "licence in the model card, such as apache-2.0 (default: other)",
+                default="other", suggests=("apache-2.0", "mit", "cc-by-4.0"),
+            ),
             Option("--study", "STUDY", "file of the study, if it has moved"),
             VARIANT,
             DEVICE,
             SHARE,
             JSON,
         ),
-        ("hpo export quickstart --trial knee --to knee",),
+        ("hpo export quickstart --trial knee --to knee",
+         "hpo export quickstart --trial knee --to knee --push-to-hub me/knee --license mit"),
     ),
     Command(
         "transfer", "hpo.cli.transfer:run", "weight decay and schedule for the large run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hpo import known_studies, study_files
-from hpo.cli import export_folder, trial_names
+from hpo.cli import export_folder, push, trial_names
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, INTERRUPTED
 from hpo.core import files, format
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     record = results.run
     trial = trial_names.pick(results, arguments.trial)
     study = study_files.reload(record, _study(arguments, place))
+    _check_push(arguments)
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
     console = new_console(stderr=arguments.json)
     display = Display(console, len(record.trials), trial.number)
@@ -54,12 +56,31 @@ def run(arguments: argparse.Namespace) -> int:
             exported = study.objective.export(
                 request, arguments.to, lambda event: display(clean(event))
             )
-            files.write(arguments.to / CARD, model_card.card(results, trial, exported))
+            files.write(
+                arguments.to / CARD, model_card.card(results, trial, exported, arguments.license)
+            )
     except (Interrupted, KeyboardInterrupt):
         console.print(Text("Stopped; what was trained is kept, the same command goes on."))
         return INTERRUPTED
+    if arguments.push_to_hub is not None:
+        message = f"{record.name}, trial {format.title(trial)}"
+        repo, public = arguments.push_to_hub, arguments.public
+        address = push.push(arguments.to, repo, public=public, message=message)
+        console.print(Text(f"Pushed to {address}"), soft_wrap=True)
     _tell(arguments, console, record, trial, exported)
     return DONE
+
+
+def _check_push(arguments: argparse.Namespace) -> None:
+    """Raises ValueError or StorageError where the push would be refused."""
+    if not re.fullmatch(r"[a-z0-9.+-]+", arguments.license):
+        raise ValueError(
+            f"--license needs an id of the hub such as apache-2.0, got {arguments.license!r}."
+        )
+    if arguments.push_to_hub is not None:
+        push.check(arguments.push_to_hub, public=arguments.public)
+    elif arguments.public:
+        raise ValueError("--public is about --push-to-hub REPO; give both, or neither.")
 
 
 def _study(arguments: argparse.Namespace, place: RunFolder) -> StudyRequest:

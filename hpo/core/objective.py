@@ -112,6 +112,8 @@ class Exported(Protocol):
     def unsupported(self) -> dict[str, list[str]]:
         """File -> what of the recipe it cannot express, a sentence each."""
 
+    # Further, where it is so: `base_model: str`, the name on the hub of the weights it began with.
+
 
 class Objective(Protocol):
     """What a study needs of the thing it optimizes."""

@@ -58,11 +58,11 @@ SAME = 1e-6
 rounding of sums in float32, below any standard error."""
 
 
-def card(results: Results, trial: Trial, exported: Exported) -> str:
-    """The card in Markdown."""
+def card(results: Results, trial: Trial, exported: Exported, licence: str = "other") -> str:
+    """The card in Markdown; `licence`: an id of the hub, for its metadata."""
     run = results.run
     parts = [
-        "---\nlibrary_name: transformers\ntags:\n- plasticity-hpo\n---",
+        _metadata(exported, licence),
         f"# {_text(run.name)}, trial {_text(format.title(trial))}",
         _what(results, trial),
         "## Evidence",
@@ -87,6 +87,15 @@ def card(results: Results, trial: Trial, exported: Exported) -> str:
         _table(("file", "is"), sorted(exported.files.items())),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _metadata(exported: Exported, licence: str) -> str:
+    """What the hub reads: YAML, of which JSON strings are a part."""
+    base = getattr(exported, "base_model", None)
+    lines = ["library_name: transformers", f"license: {json.dumps(licence)}"]
+    if base is not None:
+        lines.append(f"base_model: {json.dumps(str(base))}")
+    return "\n".join(["---", *lines, "tags:", "- plasticity-hpo", "---"])
 
 
 def differences(trial: Trial, exported: Exported) -> list[str]:

@@ -57,6 +57,8 @@ class ExportSummary:
     """What was measured for these weights, now or when they were trained."""
     unsupported: dict[str, list[str]]
     """File of the recipe -> what it cannot express."""
+    base_model: str | None = None
+    """Name on the hub of the weights that pretraining began with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,15 @@ def write_bundle(
     lost = trainer_configs.write_configs(TrainingPlan(trained.job, config), folder / "recipe")
     files |= {f"recipe/{name}": what for name, (what, _) in trainer_configs.TARGETS.items()}
     files |= _evaluation(folder, trained, names)
-    return ExportSummary(files=files, result=result, unsupported=lost)
+    base = _hub_name(trained.job.recipe.model.weights)
+    return ExportSummary(files=files, result=result, unsupported=lost, base_model=base)
+
+
+def _hub_name(weights: str | None) -> str | None:
+    """Weights as the hub names them; None for a folder, or where it begins at random."""
+    if weights is None or Path(weights).expanduser().exists() or weights.startswith(("/", ".")):
+        return None
+    return weights
 
 
 def file_names(tasks: Sequence[str]) -> dict[str, str]:

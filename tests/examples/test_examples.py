@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from examples import callback, for_loop, own_optuna
+from examples import callback, for_loop, hf_trainer, own_optuna
 from hpo import study_files
 from hpo.cli import main
 from hpo.storage import run_folder
@@ -74,6 +74,12 @@ def test_a_callback_prints_a_line_for_each_trial(
         f"trial {number} is complete" for number in range(3)
     ]
     assert lines[-1].endswith("report.html")
+
+
+def test_a_trainer_takes_the_schedule_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    losses = hf_trainer.main(hf_trainer.RECIPE, steps=10)
+    assert len(losses) == 10
+    assert "rates: [0.003, 0.003, 0.003" in capsys.readouterr().out
 
 
 def test_the_study_in_yaml_is_complete() -> None:
