@@ -39,7 +39,7 @@ def run(
     os.dup2(handle, 2)
     torch.set_num_threads(1)
     progress.TELL_S = 0.0
-    setup.CHECKPOINT_S = 0.05
+    setup.CHECKPOINT_S = 0.03
     if signals is not None and at is not None:
         _signal_at(signals, at)
     if entries is not None:

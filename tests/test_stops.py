@@ -28,13 +28,16 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.stops_child"])
 
 
-KILLS = 8
+KILLS = 6
 
 
 pytestmark = pytest.mark.slow
 
 
-SETTINGS = TOY | {"pretrain.steps": 30, "finetune.steps": 20, "finetune.lrs": [1e-2, 3e-2]}
+SETTINGS = TOY | {
+    "pretrain.steps": 12, "pretrain.batch_size": 2, "pretrain.seq_len": 16,
+    "finetune.steps": 8, "finetune.lrs": [1e-2, 3e-2],
+}  # fmt: skip
 
 
 SECOND = """
@@ -100,9 +103,9 @@ def trained(out: Path) -> float:
 @pytest.mark.parametrize(
     ("number", "at"),
     [
-        (signal.SIGTERM, ("pretrain", 15)),
-        (signal.SIGINT, ("pretrain", 30)),
-        (signal.SIGINT, ("fine-tune", 12)),
+        (signal.SIGTERM, ("pretrain", 6)),
+        (signal.SIGINT, ("pretrain", 12)),
+        (signal.SIGINT, ("fine-tune", 5)),
         (signal.SIGTERM, ("score", 1)),
     ],
 )
@@ -122,7 +125,7 @@ def test_a_study_killed_at_random_instants_ends_the_same(place: Place, tmp_path:
     kills = 0
     while True:
         process = place.start(tmp_path)
-        process.join(drawn.uniform(0.3, 1.5) if kills < KILLS else None)
+        process.join(drawn.uniform(0.3, 1.2) if kills < KILLS else None)
         if process.exitcode is not None:
             break
         process.kill()
@@ -138,7 +141,7 @@ def test_a_full_disk_pauses_the_study_and_the_same_command_goes_on(
     place: Place, tmp_path: Path
 ) -> None:
     kept: set[Path] = set()
-    for entries in (0, 5, 8, 8):
+    for entries in (0, 5, 8):
         assert place.run(tmp_path, entries=entries) == 1
         said = log(tmp_path).read_text()
         assert "(No space left on device); free some space" in said

@@ -25,7 +25,7 @@ from objectives.config.vision import Digits, ResNet, Training, VisionProbes, Vis
 from objectives.types import Request
 from tests.objectives import toy
 
-TRIALS, THREADS = 20, 4
+TRIALS, THREADS = 8, 4
 
 
 Params = dict[str, Any]
@@ -82,7 +82,7 @@ def disturbed() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("disturbed")
-def test_forty_trials_of_four_threads_and_of_optunas_jobs_are_those_of_one_at_a_time(
+def test_trials_of_four_threads_and_of_optunas_jobs_are_those_of_one_at_a_time(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     one = objective(recipe, tmp_path / "alone")

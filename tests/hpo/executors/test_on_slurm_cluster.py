@@ -101,19 +101,15 @@ def results(futures: list[Future[Any]]) -> list[Any]:
     return [[plain_result(each) for each in some.result(timeout=120)] for some in futures]
 
 
-def test_a_batch_is_a_job_whose_results_are_found_again(
+def test_a_job_that_is_killed_is_submitted_again_and_its_results_are_found_again(
     made: Callable[..., Pool], tmp_path: Path
 ) -> None:
-    assert measured(made()) == expected()
-    assert measured(made()) == expected()
-    assert begun(tmp_path) == 1
-
-
-def test_a_job_that_is_killed_is_submitted_again(made: Callable[..., Pool], tmp_path: Path) -> None:
     (tmp_path / "dies").touch()
     told: list[Event] = []
     assert measured(made(), told.append) == expected()
     assert any(event.get("stage", "").startswith("replaced: job ") for event in told)
+    assert begun(tmp_path) == 2
+    assert measured(made()) == expected()
     assert begun(tmp_path) == 2
 
 
@@ -156,22 +152,6 @@ def test_a_job_outlives_its_controller_and_is_listened_to(
     assert begun(tmp_path) == 1
 
 
-def test_a_pool_that_is_closed_cancels_its_jobs(made: Callable[..., Pool], tmp_path: Path) -> None:
-    (tmp_path / "slow").touch()
-    pool = made()
-    future = pool.submit(REQUESTS, lambda event: None)
-    while not (tmp_path / "begun").exists():
-        time.sleep(0.05)
-    assert "RUNNING" in queue()
-    pool.close()
-    assert future.exception(timeout=60) is not None
-    deadline = time.monotonic() + 30
-    while queue() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert queue() == []
-    assert '"stopped"' in (link_of(pool).folder / OUTBOX).read_text()
-
-
 def test_batches_that_begin_together_are_one_array_and_end_together_when_it_is_closed(
     made: Callable[..., Pool], tmp_path: Path
 ) -> None:
@@ -185,32 +165,16 @@ def test_batches_that_begin_together_are_one_array_and_end_together_when_it_is_c
     assert sorted(link.job.job_id for link in pool.links) == [first, second]  # type: ignore[attr-defined]
     assert (tmp_path / "slurm").stat().st_mode & 0o777 == 0o700
     assert all((tmp_path / "slurm" / "jobs" / f"{one}_0_log.out").is_file() for one in queue("%i"))
+    assert queue() == ["RUNNING"] * 2
     pool.close()
     assert all(each.exception(timeout=60) is not None for each in futures)
     until(lambda: queue() == [])
+    for link in pool.links:
+        assert isinstance(link, Job)
+        assert '"stopped"' in (link.folder / OUTBOX).read_text()
 
 
-def test_an_element_that_is_killed_is_replaced_by_a_job_and_the_other_goes_on(
-    made: Callable[..., Pool], tmp_path: Path
-) -> None:
-    (tmp_path / "slow").touch()
-    told: list[Event] = []
-    pool = made(2)
-    futures = two_under_way(pool, told.append)
-    until(lambda: begun(tmp_path) == 2)
-    killed, kept = sorted(queue("%i"))
-    subprocess.run(["scancel", "--signal=KILL", "--full", killed], check=True)
-    until(lambda: begun(tmp_path) == 3)
-    other, replacement = sorted(queue("%i"), key=lambda one: "_" not in one)
-    assert other == kept
-    assert "_" not in replacement
-    (tmp_path / "slow").unlink()
-    assert results(futures) == all_expected()
-    lost = [event["stage"] for event in told if "replaced" in event.get("stage", "")]
-    assert lost == [f"replaced: job {killed} ended without a result"]
-
-
-def test_an_element_that_is_preempted_is_queued_again_by_itself(
+def test_an_element_is_preempted_and_queued_again_or_killed_and_replaced_by_itself(
     made: Callable[..., Pool], tmp_path: Path
 ) -> None:
     (tmp_path / "slow").touch()
@@ -218,14 +182,22 @@ def test_an_element_that_is_preempted_is_queued_again_by_itself(
     futures = two_under_way(made(2), told.append)
     until(lambda: begun(tmp_path) == 2)
     before = sorted(queue("%i"))
-    subprocess.run(["scancel", "--signal=USR2", before[1]], check=True)
+    killed, preempted = before
+    subprocess.run(["scancel", "--signal=USR2", preempted], check=True)
     until(lambda: any(event.get("stage") == "queued again" for event in told))
     until(lambda: begun(tmp_path) == 3)
     assert sorted(queue("%i")) == before
+    assert not any("replaced" in event.get("stage", "") for event in told)
+    subprocess.run(["scancel", "--signal=KILL", "--full", killed], check=True)
+    until(lambda: begun(tmp_path) == 4)
+    kept, replacement = sorted(queue("%i"), key=lambda one: "_" not in one)
+    assert kept == preempted
+    assert "_" not in replacement
     (tmp_path / "slow").unlink()
     assert results(futures) == all_expected()
-    assert begun(tmp_path) == 3
-    assert not any("replaced" in event.get("stage", "") for event in told)
+    assert begun(tmp_path) == 4
+    lost = [event["stage"] for event in told if "replaced" in event.get("stage", "")]
+    assert lost == [f"replaced: job {killed} ended without a result"]
 
 
 def test_an_array_outlives_its_controller_and_is_listened_to(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,21 @@ def page() -> Iterator[browser.Page]:
     with browser.page() as opened:
         opened.size(1280, 900)
         yield opened
+
+
+@functools.cache
+def mixed_report() -> str:
+    """Of `toy.mixed()`, which most tests look at; written once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_report(Results(toy.mixed()), Path(folder) / "report.html")
+        return path.read_text(encoding="utf-8")
+
+
+def show_mixed(page: browser.Page, folder: Path) -> None:
+    path = folder / "report.html"
+    path.write_text(mixed_report(), encoding="utf-8")
+    page.open(path.as_uri())
+    page.run(DRAWN)
 
 
 def show(page: browser.Page, folder: Path, run: Run) -> None:
@@ -70,7 +87,7 @@ def ink(page: browser.Page, figure: str, layer: str = "over") -> int:
 def test_it_loads_without_request_or_error_at_every_width_and_theme(
     page: browser.Page, tmp_path: Path
 ) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     assert page.requests == [(tmp_path / "report.html").as_uri()]
     for width, dark, printed in ((1280, False, False), (390, True, False), (1280, False, True)):
         page.size(width, 900, phone=width < 600)
@@ -89,7 +106,7 @@ def test_it_loads_without_request_or_error_at_every_width_and_theme(
 
 
 def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     page.run("document.getElementById('select-none').click()")
     page.run(DRAWN)
     assert page.run("document.getElementById('count').textContent") == "0 of 10 trials"
@@ -112,7 +129,7 @@ def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Pat
 
 
 def test_a_dragged_box_selects_what_is_in_it(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     script = "document.getElementById('front').emit('plotly_selected', {{ range: {0} }})"
     page.run(script.format("{ x: [3.4, 3.52], y: [0.1, 0.25] }"))
     assert page.run("[...selected]") == [2, 0]
@@ -122,10 +139,12 @@ def test_a_dragged_box_selects_what_is_in_it(page: browser.Page, tmp_path: Path)
     assert page.run("[...selected]") == [1, 2]
 
 
-def test_on_paper_plotly_draws_what_is_painted_on_the_screen(
+def test_a_large_study_is_drawn_when_idle_and_on_paper_plotly_draws_what_is_painted(
     page: browser.Page, tmp_path: Path
 ) -> None:
     show(page, tmp_path, toy.large(400))
+    late = "boxes.filter((box) => isOpen(box.id) && !box.shown && stale.has(box.id))"
+    assert page.run(late) == []
     modes = "document.getElementById('slice-0').data.map((trace) => trace.mode)"
     scroll(page, "parameters")
     assert page.run(modes).count("none") == 1
@@ -157,7 +176,7 @@ def test_points_of_a_choice_are_ringed_where_they_are(page: browser.Page, tmp_pa
 def test_columns_sort_both_ways_with_missing_values_last(
     page: browser.Page, tmp_path: Path
 ) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     click = "document.querySelectorAll('#trial-table th button')[{}].click()"
     page.run(click.format(2))  # gain
     assert column(page, 3)[:3] == ["0.100 ± 0.010", "0.150 ± 0.010", "0.200 ± 0.010"]
@@ -182,7 +201,7 @@ def test_finding_and_selected_only_shorten_the_table(page: browser.Page, tmp_pat
 
 
 def test_axes_change_to_any_metric_or_parameter(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     page.run(
         "const menu = document.getElementById('axis-x'); menu.value = 'pretrain.weight_decay';"
         " menu.dispatchEvent(new Event('change'))"
@@ -194,7 +213,7 @@ def test_axes_change_to_any_metric_or_parameter(page: browser.Page, tmp_path: Pa
 
 
 def test_a_trials_page_tells_everything(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     page.run("document.querySelector('#trial-table [data-open=\"6\"]').click()")
     assert "failed: loss is not finite at step 40" in page.run("dialog.innerText")
     page.run("openTrial(3)")
@@ -225,7 +244,7 @@ def test_hostile_names_stay_text(page: browser.Page, tmp_path: Path) -> None:
 def test_all_open_figures_are_drawn_without_scrolling_and_the_rest_when_opened(
     page: browser.Page, tmp_path: Path
 ) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     empty = "boxes.filter((box) => !box.querySelector('.plot-container')).map((b) => b.id)"
     waiting = page.run(empty)
     assert "curve-0" in waiting
@@ -238,15 +257,8 @@ def test_all_open_figures_are_drawn_without_scrolling_and_the_rest_when_opened(
     assert page.errors == []
 
 
-def test_a_large_study_is_drawn_when_idle(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.large(400))
-    assert (
-        page.run("boxes.filter((box) => isOpen(box.id) && !box.shown && stale.has(box.id))") == []
-    )
-
-
 def test_folded_parts_are_open_on_paper_alone(page: browser.Page, tmp_path: Path) -> None:
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     is_open = "folds.map((fold) => fold.open)"
     before = page.run(is_open)
     assert not all(before)
@@ -261,7 +273,7 @@ def test_a_phone_has_goals_first_one_line_of_selection_and_few_screens(
     page: browser.Page, tmp_path: Path
 ) -> None:
     page.size(390, 844, phone=True)
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     assert page.run("document.documentElement.scrollHeight") < 12 * 844
     assert page.run("document.getElementById('bar').offsetHeight") < 50
     box = "table.rows[0].cells[{}].getBoundingClientRect()"
@@ -275,7 +287,7 @@ def test_on_a_dark_page_series_have_colours_of_their_own_and_on_paper_not(
     page: browser.Page, tmp_path: Path
 ) -> None:
     page.media(dark=True)
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     colour = "front.data.find((trace) => trace.name.startsWith('front')).marker.color"
     assert page.run(colour) == draw.ON_DARK[draw.VERMILLION]
     page.run("onPaper(true)")
@@ -309,5 +321,5 @@ def test_a_live_page_reloads_itself_and_keeps_the_selection(
     page.run("select([5])")
     page.wait_for_load()
     assert page.run("[...selected]") == [5]
-    show(page, tmp_path, toy.mixed())
+    show_mixed(page, tmp_path)
     assert page.run("[...selected]") == [0, 1, 2, 3, 4]

@@ -440,13 +440,19 @@ def decays(recipe: Recipe) -> list[PretrainJob]:
     return [job(recipe, **way) for way in ways]
 
 
+@pytest.fixture(scope="module")
+def together(
+    base: Recipe, toy_corpus: TokenDataset, tmp_path_factory: pytest.TempPathFactory
+) -> list[BaseModel]:
+    """All of them trained as lanes, undisturbed."""
+    return run(decays(base), toy_corpus, tmp_path_factory.mktemp("together"))
+
+
 def test_lanes_with_decays_of_all_kinds_equal_single_runs_bit_for_bit(
-    base: Recipe, toy_corpus: TokenDataset, tmp_path: Path
+    base: Recipe, toy_corpus: TokenDataset, together: list[BaseModel], tmp_path: Path
 ) -> None:
     jobs = decays(base)
-    expected = alone(jobs, toy_corpus, tmp_path)
-    together = run(jobs, toy_corpus, tmp_path / "together")
-    assert_same(together, expected)
+    assert_same(together, alone(jobs, toy_corpus, tmp_path))
     assert len({one.key for one in together}) == len(jobs)
     plain = run([job(base)], toy_corpus, tmp_path / "plain")[0]
     assert not any(toy.same(one.params, plain.params) for one in together)
@@ -454,16 +460,19 @@ def test_lanes_with_decays_of_all_kinds_equal_single_runs_bit_for_bit(
 
 @pytest.mark.parametrize("step", [9, 12])
 def test_what_a_policy_remembers_survives_an_interruption(
-    step: int, base: Recipe, toy_corpus: TokenDataset, tmp_path: Path
+    step: int,
+    base: Recipe,
+    toy_corpus: TokenDataset,
+    together: list[BaseModel],
+    tmp_path: Path,
 ) -> None:
     """Step 9 is between two looks at the modules, after step 12 comes the next one."""
     jobs = decays(base)
-    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
     for kind in range(len(jobs)):
         with pytest.raises(Stop):
             run(jobs[kind : kind + 1], toy_corpus, tmp_path / "store", stop_at(step))
     counter = Counter()
-    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), expected)
+    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), together)
     assert counter.steps == len(jobs) * (toy.STEPS - step)
 
 

@@ -424,36 +424,22 @@ def test_a_sliding_window_shorter_than_the_sequence_is_refused() -> None:
         program.losses(params, None, TokenBatch(toy.ids(2, 12)))
 
 
+LENGTHS = (T + 1, T - 1)
+
+
 @pytest.mark.parametrize(
-    ("name", "bf16"), [("llama", False), ("llama", True), ("gpt2", False), ("neox", False)]
-)
-def test_a_compiled_pass_over_lanes_is_one_graph_and_gives_the_same(
-    name: str, bf16: bool, monkeypatch: pytest.MonkeyPatch
+    ("name", "bf16", "lengths"),
+    [("llama", False, LENGTHS), ("llama", True, LENGTHS[:1]), ("gpt2", False, LENGTHS[:1]),
+     ("neox", False, LENGTHS[:1])],
+)  # fmt: skip
+def test_a_compiled_pass_over_lanes_is_one_graph_with_gradients_and_gives_the_same(
+    name: str, bf16: bool, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`fullgraph` raises where a graph would break; what a backend makes of it is torch's."""
-    compiled = functools.partial(torch.compile, backend="aot_eager")
-    monkeypatch.setattr(torch, "compile", compiled)
-    config = toy.CONFIGS[name]
-    shapes = {key: p.shape for key, p in causal_lm.build_module(config, "cpu").named_parameters()}
-    found = []
-    for compiling in (False, True):
-        program = LaneModel(causal_lm.build_module(config, "cpu"), bf16=bf16, compiled=compiling)
-        rows = lanes.StackedParams(
-            shapes, lanes.join_rows([toy.initial(config, seed) for seed in range(3)], shapes)
-        )
-        for batch in (TokenBatch(toy.ids(B, T + 1)), TokenBatch(toy.ids(B, T - 1))):
-            loss_K = loop._gradient(program, rows, None, batch, 1)
-            found.append((loss_K, rows.grads.clone()))
-    tolerance = 2e-2 if bf16 else 1e-5
-    for eager, graph in zip(found[:2], found[2:], strict=True):
-        torch.testing.assert_close(graph[0], eager[0], rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(graph[1], eager[1], rtol=tolerance, atol=tolerance)
+    """`fullgraph` raises where a graph would break; what a backend makes of it is torch's.
 
-
-def test_a_pass_is_traced_with_gradients_as_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused attention on CUDA leaves out what its backward pass needs where none is required."""
-    seen: list[bool] = []
-    attend = F.scaled_dot_product_attention
+    Fused attention on CUDA leaves out what its backward pass needs where none is required.
+    """
+    attend, seen = F.scaled_dot_product_attention, list[bool]()
 
     def spied(query: Tensor, *given: Any, **named: Any) -> Tensor:
         seen.append(query.requires_grad)
@@ -461,10 +447,22 @@ def test_a_pass_is_traced_with_gradients_as_it_is_trained(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(F, "scaled_dot_product_attention", spied)
-    config = toy.CONFIGS["llama"]
-    params = lanes.stack([toy.initial(config, seed) for seed in range(2)])
-    program = LaneModel(causal_lm.build_module(config, "cpu"), compiled=True)
-    leaves = {name: p.requires_grad_() for name, p in params.items()}
-    program.losses(leaves, None, TokenBatch(toy.ids(2, 6)))
+    config = toy.CONFIGS[name]
+    shapes = {key: p.shape for key, p in causal_lm.build_module(config, "cpu").named_parameters()}
+    found = []
+    for compiling in (False, True):
+        seen.clear()
+        program = LaneModel(causal_lm.build_module(config, "cpu"), bf16=bf16, compiled=compiling)
+        rows = lanes.StackedParams(
+            shapes, lanes.join_rows([toy.initial(config, seed) for seed in range(3)], shapes)
+        )
+        for length in lengths:
+            batch = TokenBatch(toy.ids(B, length))
+            loss_K = loop._gradient(program, rows, None, batch, 1)
+            found.append((loss_K, rows.grads.clone()))
     assert seen
     assert all(seen)
+    tolerance = 2e-2 if bf16 else 1e-5
+    for eager, graph in zip(found[: len(lengths)], found[len(lengths) :], strict=True):
+        torch.testing.assert_close(graph[0], eager[0], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(graph[1], eager[1], rtol=tolerance, atol=tolerance)

@@ -68,15 +68,18 @@ def test_a_page_needs_no_network(tmp_path: Path) -> None:
 @draws_pictures
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")]
-)
-def test_pictures_are_drawn(ending: str, start: bytes, tmp_path: Path) -> None:
-    path = files.write(
-        registry.exhibit(Results(small()), "front"), "front", tmp_path / f"x.{ending}", "toy"
-    )
-    assert path.read_bytes().startswith(start)
-    assert path.stat().st_size > 2000
+def test_pictures_are_drawn_by_a_browser_of_their_own_or_a_shared_one(tmp_path: Path) -> None:
+    front = registry.exhibit(Results(small()), "front")
+
+    def draw(ending: str, start: bytes) -> None:
+        path = files.write(front, "front", tmp_path / f"x.{ending}", "toy")
+        assert path.read_bytes().startswith(start)
+        assert path.stat().st_size > 2000
+
+    draw("png", b"\x89PNG")
+    with files.one_browser():
+        draw("svg", b"<svg")
+        draw("pdf", b"%PDF")
 
 
 def test_a_picture_is_on_white_and_shows_no_hidden_trial() -> None:
