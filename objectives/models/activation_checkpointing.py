@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -19,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from objectives.models import draws
+from objectives.models.below_lanes import BelowLanes, in_lanes
 
 Run = Callable[..., tuple[Tensor, ...]]
 
@@ -73,8 +73,8 @@ def _forward(layer: nn.Module, plain: _Plain, *args: Any, **kwargs: Any) -> Any:
 
 
 def _recompute(run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
-    if any(torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors):
-        below: tuple[Tensor, ...] = _BelowLanes.apply(run, *tensors)  # type: ignore[no-untyped-call]
+    if in_lanes(tensors):
+        below: tuple[Tensor, ...] = _RecomputeLanes.apply(run, *tensors)  # type: ignore[no-untyped-call]
         return below
     out: tuple[Tensor, ...] = checkpoint(
         run,
@@ -86,16 +86,8 @@ def _recompute(run: Run, *tensors: Tensor) -> tuple[Tensor, ...]:
     return out
 
 
-class _BelowLanes(torch.autograd.Function):
-    """Only its vmap rule ever runs; what is inside is recorded by ordinary autograd."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise AssertionError("called outside vmap")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing to keep."""
+class _RecomputeLanes(BelowLanes):
+    """One checkpoint around all lanes."""
 
     @staticmethod
     def vmap(

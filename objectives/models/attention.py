@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from objectives.models.below_lanes import BelowLanes, in_lanes
+
 NAME = "lanes"
 
 
@@ -98,7 +100,7 @@ def attention_forward(
 
 def _fold(scale: float | None, dropout: float, *parts: Tensor) -> Tensor:
     """Attention over query, key, value [B, H, T, D], and the layout's two indices [B, ...]."""
-    if any(torch._C._functorch.is_batchedtensor(part) for part in parts):
+    if in_lanes(parts):
         folded: Tensor = _FoldLanes.apply(scale, dropout, *parts)  # type: ignore[no-untyped-call]
         return folded
     query, key, value, *layout = parts
@@ -155,16 +157,8 @@ class _Take(torch.autograd.Function):
         return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
-class _FoldLanes(torch.autograd.Function):
-    """Only its vmap rule ever runs; the attention inside it is recorded by ordinary autograd."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise AssertionError("called outside vmap")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing to keep."""
+class _FoldLanes(BelowLanes):
+    """Attention, with the lanes as more batch."""
 
     @staticmethod
     def vmap(

@@ -15,7 +15,6 @@ Only the standard library is used; see `objectives.store.maintenance`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -25,6 +24,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from objectives.store import folders
 
 FORMAT = "hpo stage 1"
 """Of a manifest. Older ones have no such field and count by the others."""
@@ -47,10 +48,6 @@ LONGEST_S = 1e11
 
 Signature = tuple[tuple[int, ...], ...]
 """Of each file: device, inode, size, and when content and inode were changed, in ns."""
-
-
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-"""What renaming a folder to a name that is in use raises."""
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -178,10 +175,10 @@ def seal(folder: Path, seconds: float, name: str | None = None) -> None:
     sizes, sums = {}, {}
     for path in sorted(folder.iterdir()):
         sizes[path.name], sums[path.name] = path.stat().st_size, checksum(path)
-        sync(path)
+        folders.sync(path)
     write_json(folder / MANIFEST, Manifest(sizes, sums, seconds, entry=name).to_json())
-    sync(folder / MANIFEST)
-    sync(folder)
+    folders.sync(folder / MANIFEST)
+    folders.sync(folder)
 
 
 def foreign_in(entry: Path, names: Collection[str]) -> bool:
@@ -282,61 +279,6 @@ def checksum(path: Path) -> str:
     """
     with opened(path) as handle, os.fdopen(os.dup(handle), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def move(source: Path, target: Path) -> None:
-    """Rename within a store, without following a link in place of either folder.
-
-    Raises:
-        OSError: it cannot be done.
-    """
-    with _folder(source.parent) as old, _folder(target.parent) as new:
-        os.rename(source.name, target.name, src_dir_fd=old, dst_dir_fd=new)
-
-
-def place(partial: Path, entry: Path) -> bool:
-    """Move a folder to its place; False if something is there."""
-    if os.path.lexists(entry):  # else an empty folder would be replaced without a word
-        return False
-    try:
-        move(partial, entry)
-    except OSError as error:
-        if error.errno in TAKEN and os.path.lexists(entry):
-            return False
-        raise
-    return True
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def erase(entry: Path, names: Collection[str] | None) -> None:
-    """Remove a folder's files of these names (None: all files) and the folder if it is empty then.
-
-    What is a folder inside stays, and so does anything that is not named.
-    """
-    with contextlib.suppress(OSError), _folder(entry) as handle:
-        for name in sorted(os.listdir(handle), key=lambda name: name == MANIFEST):
-            if names is None or name in names or name == MANIFEST:
-                with contextlib.suppress(OSError):  # a folder
-                    os.unlink(name, dir_fd=handle)
-    with contextlib.suppress(OSError):
-        entry.rmdir()
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _is_file_name(name: object) -> bool:

@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from objectives.store import entries
+from objectives.store import entries, folders
 
 PARTIAL, DAMAGED = "partial", "damaged"
 
@@ -117,9 +117,9 @@ def erase(path: Path) -> None:
         with contextlib.suppress(OSError):
             path.unlink()
         return
-    entries.erase(path / ENTRY, _named(path / ENTRY))
+    folders.erase(path / ENTRY, _named(path / ENTRY), entries.MANIFEST)
     if not os.path.lexists(path / ENTRY):
-        entries.erase(path, None)
+        folders.erase(path, None, entries.MANIFEST)
 
 
 def _wrap(entry: Path, wrapper: Path) -> None:
@@ -127,7 +127,7 @@ def _wrap(entry: Path, wrapper: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     wrapper.mkdir()
     os.close(create(wrapper / LOCK, MARK))
-    entries.move(entry, wrapper / ENTRY)
+    folders.move(entry, wrapper / ENTRY)
 
 
 def create(path: Path, content: bytes = b"") -> int:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from objectives.store import entries, leases, maintenance, partials
+from objectives.store import entries, folders, leases, maintenance, partials
 from objectives.store.entries import MANIFEST, DamagedError, Signature, read_json, write_json
 from objectives.store.leases import Lease
 from objectives.store.remote import Mirror
@@ -211,10 +211,10 @@ class Store:
                 entries.seal(partial, took_s, f"{stage}/{key}")
                 entry.parent.mkdir(exist_ok=True)
                 self._path(stage, key)  # nor has a link come into the place of its stage
-                while not entries.place(partial, entry):
+                while not folders.place(partial, entry):
                     if self._here(stage, key) is not None:
                         return entry
-                entries.sync(entry.parent)
+                folders.sync(entry.parent)
         except (OSError, SafetensorError) as error:
             raise self._cannot_keep(stage, error) from None
         return entry
@@ -280,8 +280,8 @@ class Store:
             )
             return
         # Between the look and the move another process has put a whole entry in the place.
-        if not entries.place(aside, entry):
-            entries.erase(aside, _sums(aside))
+        if not folders.place(aside, entry):
+            folders.erase(aside, _sums(aside), MANIFEST)
         partials.drop_wrapper(aside)
 
     def supersede(self, stage: str, key: str) -> None:

@@ -196,7 +196,7 @@ def test_other_names_are_read_by_templates(tmp_path: Path) -> None:
             tasks.check(task(tmp_path, other, prompt=template))
 
 
-def test_a_chat_is_its_last_answer_asked_by_what_was_said_before(tmp_path: Path) -> None:
+def test_a_chat_is_its_last_answer_after_the_turns_before_it(tmp_path: Path) -> None:
     chats = [
         {"messages": [{"role": "system", "content": "Be brief."},
                       {"role": "user", "content": f"{n}?"},

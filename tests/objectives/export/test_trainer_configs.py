@@ -178,7 +178,7 @@ def test_nanochat_has_the_recipes_curve_its_fall_a_step_later(schedule: Schedule
          "merged of checkpoints"),
     ],
 )  # fmt: skip
-def test_a_schedule_that_a_target_lacks_is_said(
+def test_a_schedule_that_a_target_lacks_is_reported(
     schedule: Schedule, target: Callable[[TrainingPlan], Written], said: str
 ) -> None:
     assert any(said in sentence for sentence in target(plan(schedule)).unsupported)
@@ -195,7 +195,7 @@ def test_a_schedule_that_a_target_lacks_is_said(
     ],
 )
 @pytest.mark.parametrize("target", ["hugging_face", "torchtitan", "nanochat", "litgpt"])
-def test_a_decay_that_no_target_has_is_said_by_all(
+def test_a_decay_that_no_target_has_is_reported_by_all(
     target: str, decay: WeightDecay, said: str
 ) -> None:
     written = getattr(trainer_configs, target)(plan(weight_decay=decay))
@@ -216,7 +216,7 @@ def test_decay_is_given_in_torchs_terms() -> None:
      ("matrices_and_embeddings", {"torchtitan.toml", "litgpt.yaml"}),
      ("matrices", {"training_arguments.json", "torchtitan.toml", "litgpt.yaml"})],
 )  # fmt: skip
-def test_what_is_decayed_is_said_where_it_differs(
+def test_what_is_decayed_is_reported_where_it_differs(
     decayed: str, lost: set[str], tmp_path: Path
 ) -> None:
     found = trainer_configs.write_configs(plan(weight_decay=WeightDecay(decayed=decayed)), tmp_path)  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ def test_what_is_decayed_is_said_where_it_differs(
     assert {path.name for path in tmp_path.iterdir()} == set(trainer_configs.TARGETS)
 
 
-def test_a_second_phase_and_sgd_are_said() -> None:
+def test_a_second_phase_and_sgd_are_reported() -> None:
     mid = MidTraining(sources=(Stdlib(),), steps=10)
     pre = Pretrain(steps=30, mid=mid, optimizer="sgd", schedule=Schedule(warmup_steps=2))
     made = TrainingPlan(PretrainJob(Recipe(pretrain=pre), seed=0, steps=40), toy.CONFIGS["gpt2"])
@@ -235,7 +235,7 @@ def test_a_second_phase_and_sgd_are_said() -> None:
     assert "model_config" not in yaml.safe_load(written.text)
 
 
-def test_a_rate_that_follows_another_run_is_said_by_all_but_the_recipe(tmp_path: Path) -> None:
+def test_a_rate_that_follows_another_run_is_reported_by_all_but_the_recipe(tmp_path: Path) -> None:
     found = trainer_configs.write_configs(
         plan(effective_lr_of=EffectiveLrOf(tau_frac=0.3)), tmp_path
     )

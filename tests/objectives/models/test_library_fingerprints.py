@@ -125,7 +125,7 @@ def test_other_numbers_give_other_prints(name: str, monkeypatch: pytest.MonkeyPa
     assert before != after
 
 
-def test_presets_are_told_by_their_family_and_other_models_by_version() -> None:
+def test_presets_are_known_by_their_family_and_other_models_by_version() -> None:
     recipe = Recipe()
     assert causal_lm.family_of(recipe.model) == "llama"
     assert {preset.family for preset in presets.PRESETS.values()} == set(library_fingerprints._TINY)

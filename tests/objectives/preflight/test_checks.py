@@ -131,7 +131,7 @@ def test_an_error_names_the_params_only_where_they_cause_it(folder: Path) -> Non
         preflight(a_recipe(folder, schedule=Schedule(warmup_steps=9)), folder, pretrain__lr=0.5)
 
 
-def test_a_store_that_cannot_be_written_is_told(folder: Path) -> None:
+def test_a_store_that_cannot_be_written_is_reported(folder: Path) -> None:
     (folder / "file").write_text("")
     execution = Execution(store=folder / "file" / "store", device="cpu")
     with pytest.raises(ValueError, match="cannot write to the store"):

@@ -241,7 +241,7 @@ def test_a_merged_decay_and_a_second_phase_are_those_of_one_device(
     assert_close(trained.one[name, "fsdp"], trained.two[name, "fsdp"], EXACT)
 
 
-def test_lanes_train_on_two_devices_and_one_that_diverges_is_told(trained: Trained) -> None:
+def test_lanes_train_on_two_devices_and_one_that_diverges_is_marked(trained: Trained) -> None:
     for place in range(2):
         key = (f"lane {place}", "replicate")
         assert_close(trained.one[key], trained.two[key], EXACT)

@@ -253,7 +253,7 @@ def whole(folder: Path) -> Recipe:
                 {"kind": "hub", "name": "far", "dataset": "one", "prompt": "{text}",
                  "completion": " {label}"},
             ],
-            "finetune.train_rows": 12,
+            "finetune.train_rows": 50,
             "finetune.validation_rows": 4,
             "finetune.test_rows": 4,
             "finetune.lrs": [1e-2],

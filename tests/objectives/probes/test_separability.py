@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 LABELS = [str(each) for each in RNG.integers(0, 2, 400)]
 
 
-def test_states_apart_are_told_apart() -> None:
+def test_states_that_are_apart_are_separable() -> None:
     centres = np.array([[float(label) * 4 - 2, 0.0, 1.0] for label in LABELS])
     states = (centres + 0.1 * RNG.standard_normal((400, 3))).astype(np.float32)
     assert separability.accuracy(states[:200], LABELS[:200], states[200:], LABELS[200:]) == 1.0

@@ -250,7 +250,7 @@ def test_entries_of_earlier_versions_count(root: Path) -> None:
     assert len(maintenance.scan(root)) == 2
 
 
-def test_what_was_set_aside_can_be_pruned_and_its_size_is_told(root: Path) -> None:
+def test_what_was_set_aside_can_be_pruned_and_its_size_is_reported(root: Path) -> None:
     (root / "tune" / "mine" / "a.txt").write_text("changed by somebody")
     with pytest.warns(UserWarning, match="damaged"):
         Store(root).get("tune", "mine")
@@ -328,7 +328,7 @@ def test_files_that_were_just_changed_are_read_again_as_clocks_have_ticks(root: 
         assert store.get("tune", "mine") is None
 
 
-def test_a_store_that_was_removed_while_it_was_used_is_told_as_such(root: Path) -> None:
+def test_a_store_that_was_removed_while_it_was_used_is_reported_as_such(root: Path) -> None:
     store = Store(root)
     root.rename(root.parent / "elsewhere")
     with pytest.raises(StoreError, match=r"was removed or moved while it was in use; run the same"):

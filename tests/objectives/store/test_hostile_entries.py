@@ -52,7 +52,7 @@ PLACEHOLDER = "a value that is put in as text"
 
 
 FEW = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
@@ -214,7 +214,7 @@ RAW = [
 ]
 
 
-@settings(FEW, max_examples=16)
+@settings(FEW, max_examples=12)
 @given(change=st.sampled_from([*TENSORS, *RAW]), nth=st.integers(0, 2))
 def test_tensors_of_other_names_shapes_and_dtypes_are_damage(
     change: Any, nth: int, undisturbed: Undisturbed, recipe: Recipe, tmp_path: Path
@@ -330,22 +330,45 @@ def sparse(path: Path) -> None:
         file.truncate(10**12)
 
 
-@pytest.mark.parametrize("which", ["manifest", "first", "last"])
-@pytest.mark.parametrize("change", [fifo, folder, link, link_to_nothing, a_socket, sparse])
+MOVED = [fifo, folder, link, link_to_nothing, a_socket, sparse]
+
+
+WHICH: list[Callable[[Path], Path]] = [
+    lambda entry: entry / MANIFEST,
+    lambda entry: files_of(entry)[0],
+    lambda entry: files_of(entry)[-1],
+]
+
+
+@pytest.mark.parametrize("change", MOVED)
 def test_what_is_no_regular_file_of_the_size_it_should_have_is_damage_and_never_opened(
-    change: Callable[[Path], None], which: str, undisturbed: Undisturbed, recipe: Recipe,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    change: Callable[[Path], None], undisturbed: Undisturbed, recipe: Recipe, tmp_path: Path
+) -> None:
+    """The manifest, the first or the last file of the entries in turn."""
     changed = 0
 
     def damage(entry: Path) -> None:
         nonlocal changed
-        files = files_of(entry)
-        change({"manifest": entry / MANIFEST, "first": files[0], "last": files[-1]}[which])
+        change(WHICH[changed % len(WHICH)](entry))
         changed += 1
 
     store = damaged(undisturbed[0], tmp_path / "store", damage)
     assert assert_right(store, recipe, undisturbed) == changed
+
+
+@pytest.mark.parametrize("which", WHICH, ids=["manifest", "first", "last"])
+@pytest.mark.parametrize("change", MOVED)
+def test_any_file_of_an_entry_that_is_no_regular_one_is_damage(
+    change: Callable[[Path], None], which: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    def write_two(folder: Path) -> None:
+        for name in ("a.txt", "b.txt"):
+            (folder / name).write_text(name)
+
+    store = Store(tmp_path)
+    change(which(store.put("tune", "key", write_two)))
+    with pytest.warns(UserWarning, match="a stored tune stage is damaged"):
+        assert store.get("tune", "key") is None
 
 
 def manifests(name: str) -> list[str]:
@@ -393,7 +416,7 @@ def test_a_trial_of_images_with_wrong_measures_is_computed_again(tmp_path: Path)
     (entry,) = (tmp_path / "store" / "vision").iterdir()
     path = entry / "measures.json"
     good = path.read_text()
-    for place in range(1, 40):
+    for place in range(1, 40, 3):
         for value in HOSTILE:
             path.write_text(with_wrong_field(good, place / 40, value))
             with pytest.raises(DamagedError):

@@ -262,7 +262,7 @@ def flip(entry: Path) -> None:
         (["--damaged"], [f"partial/{LEFT}", "tune/flipped"]),
     ],
 )
-def test_the_file_runs_by_itself_and_drops_what_it_is_told_to(
+def test_the_file_runs_by_itself_and_drops_what_is_named(
     words: list[str], gone: list[str], store: Store
 ) -> None:
     put(store, "old", 9.0, age=60.0)

@@ -143,7 +143,7 @@ def lose_file(memory: MemoryFileSystem, entry: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_file, lose_file])
-def test_a_damaged_shared_entry_is_told_computed_again_and_sent_again(
+def test_a_damaged_shared_entry_is_reported_computed_again_and_sent_again(
     damage: Callable[[MemoryFileSystem, str], None], bucket: str, tmp_path: Path
 ) -> None:
     one, other = machine(tmp_path / "one", bucket), machine(tmp_path / "other", bucket)
@@ -237,7 +237,7 @@ def test_a_long_fault_while_reading_is_one_sentence_without_secrets(
 
 
 @pytest.mark.parametrize("method", ["makedirs", "put_file", "pipe_file"])
-def test_a_fault_while_sending_is_told_and_stops_no_work(
+def test_a_fault_while_sending_is_reported_and_stops_no_work(
     method: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = machine(tmp_path / "one", bucket)
@@ -254,7 +254,7 @@ def test_a_fault_while_sending_is_told_and_stops_no_work(
     assert machine(tmp_path / "other", bucket).get("tune", KEY) is not None
 
 
-def test_a_full_disk_while_fetching_is_told_as_such_and_not_tried_again(
+def test_a_full_disk_while_fetching_is_reported_as_such_and_not_tried_again(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(tmp_path / "one", bucket).put("tune", KEY, write)

@@ -145,7 +145,7 @@ def test_a_learning_rate_of_zero_changes_nothing() -> None:
     assert state.diverged_at.tolist() == [loop.NEVER]
 
 
-def test_after_step_is_told_how_many_steps_are_done() -> None:
+def test_after_step_gets_the_number_of_steps_that_are_done() -> None:
     program, state = fresh([0])
     told: list[int] = []
     loop.train(

@@ -91,7 +91,7 @@ def test_tau_frac_gives_the_strength_with_that_timescale(coupling: Any) -> None:
         ({"value": 0.5, "policy": "stable"}, None),
     ],
 )
-def test_the_timescale_is_told_where_there_is_one(
+def test_the_timescale_is_reported_where_there_is_one(
     fields: dict[str, Any], expected: float | None
 ) -> None:
     assert weight_decay_schedule.tau_frac(pre(**fields), STEPS) == pytest.approx(expected)
