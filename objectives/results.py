@@ -64,7 +64,7 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
             **_over_scratch(trial),
             **runner.metrics(trial.probes),
         },
-        row_scores=kept_rows(_all_rows(trial)),
+        row_scores=listed_rows(_all_rows(trial)),
         labels=_labels(trial),
         curves=curves | runner.curves(trial.probes),
         cost=runner.with_cost(cost, trial.probes, trial.flops_per_token),
@@ -254,7 +254,7 @@ def rows_errors(by_rows: Mapping[str, Sequence[row_errors.Array]]) -> dict[str, 
     return {name: error for name, error in found.items() if math.isfinite(error)}
 
 
-def kept_rows(by_rows: Mapping[str, Sequence[row_errors.Array]]) -> dict[str, list[list[float]]]:
+def listed_rows(by_rows: Mapping[str, Sequence[row_errors.Array]]) -> dict[str, list[list[float]]]:
     """`Result.row_scores`: the mean over seeds of each row."""
     return {
         name: [row_errors.grouped(y_SN.mean(0)) for y_SN in samples]

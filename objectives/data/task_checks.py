@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from objectives.config import data
+from objectives.data.builtin_tasks import Split
 from objectives.data.examples import Example
-from objectives.data.task_rows import Rows, Split
+from objectives.data.task_rows import Rows
 
 Metric: TypeAlias = Literal["accuracy", "exact_match"]
 

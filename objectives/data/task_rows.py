@@ -12,17 +12,15 @@ import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from objectives.config import data as recipe
 from objectives.data import builtin_tasks, file_paths, file_rows, sources
+from objectives.data.builtin_tasks import Split
 from objectives.data.examples import Example
 
 HELD_OUT = 10
 """One in this many training rows is validation where a task brings none."""
-
-
-Split: TypeAlias = Literal["train", "validation", "test"]
 
 
 Rows: TypeAlias = dict[Split, list[Example]]

@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from objectives.config import data, training
 from objectives.data import task_checks, task_rows
+from objectives.data.builtin_tasks import Split
 from objectives.data.examples import Example
 from objectives.data.task_checks import Metric, findings
-from objectives.data.task_rows import Rows, Split, digest
+from objectives.data.task_rows import Rows, digest
 from objectives.data.tokenize import encode
 from objectives.store.store import key_of
 

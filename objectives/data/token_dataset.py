@@ -24,19 +24,17 @@ from transformers import PreTrainedTokenizerBase
 from objectives.config import data
 from objectives.data import known_texts, sources, tokenize, trained_tokenizers
 from objectives.data.bpe import END
-from objectives.data.orders import Orders
+from objectives.data.orders import Ids, Orders
 from objectives.data.sources import Counts
-from objectives.data.tokenize import VALIDATION, Report, Split, dtype_of, load_tokenizer
+from objectives.data.tokenize import VALIDATION, Split, dtype_of, load_tokenizer
 from objectives.models import library_fingerprints
+from objectives.progress import Report
 from objectives.store import contents
 from objectives.store.entries import DamagedError
 from objectives.store.store import Store, key_of
 
 TOKENS = "tokens"
 """The stage of a tokenized corpus; its key is the corpus's."""
-
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _prepared(
         TOKENS,
         key,
         write=write,
-        read=lambda path: opened(path, tokenizer, tokenizer_key, weights, seq_len, owner),
+        read=lambda path: open_tokens(path, tokenizer, tokenizer_key, weights, seq_len, owner),
     )
 
 
@@ -195,7 +193,7 @@ class _Text:
         sources.check_unchanged(self.state, sources.all_of(self.corpus))
 
 
-def opened(
+def open_tokens(
     entry: Path,
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_key: str,

@@ -23,6 +23,7 @@ from objectives.data import bpe, sources
 from objectives.data.bpe import END
 from objectives.data.sources import Counts
 from objectives.models import hub, huggingface
+from objectives.progress import Report
 from objectives.store.entries import write_json
 from objectives.waiting import in_thread
 
@@ -46,9 +47,6 @@ REPORT_S = 0.5
 
 
 Split = Literal["train", "validation"]
-
-
-Report = Callable[[dict[str, Any]], None]
 
 
 class _Splits:

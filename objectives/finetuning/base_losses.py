@@ -16,7 +16,7 @@ from objectives.training import batch, evaluation, out_of_memory
 from objectives.training.lanes import LaneModel
 from objectives.training.runtime import Runtime
 
-Scored = tuple[PretrainJob, BaseModel]
+Trained = tuple[PretrainJob, BaseModel]
 
 
 BaseLosses = tuple[dict[str, float], dict[str, list[float]]]
@@ -28,7 +28,7 @@ UNPAIRED = ("curve_loss",)
 
 
 def base_losses(
-    program: LaneModel, bases: Sequence[Scored], corpus: TokenDataset, runtime: Runtime
+    program: LaneModel, bases: Sequence[Trained], corpus: TokenDataset, runtime: Runtime
 ) -> list[BaseLosses]:
     """Nats a token by the names of `measured.LOSSES`, and the same by sequence; one a base.
 
@@ -50,7 +50,7 @@ def base_losses(
     }
     found: list[BaseLosses] = []
 
-    def score(some: Sequence[Scored]) -> None:
+    def score(some: Sequence[Trained]) -> None:
         stacked = batch.stack([base.params for _, base in some])
         lanes = evaluation.Lanes(program, {name: p.to(device) for name, p in stacked.items()})
         scored = {name: evaluation.sequence_losses(lanes, ids) for name, ids in samples.items()}

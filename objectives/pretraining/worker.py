@@ -189,7 +189,7 @@ def _corpus(asked: Mapping[str, Any]) -> TokenDataset:
             f"the tokenizer has {len(tokenizer)} tokens where it is read again, not "
             f"{asked['vocab_size']}; train on one device."
         )
-    return token_dataset.opened(
+    return token_dataset.open_tokens(
         Path(asked["entry"]),
         tokenizer,
         asked["tokenizer_key"],

@@ -144,7 +144,7 @@ def delete_unused(root: Path, stage: str, key: str, lease: Lease) -> None:
         free = f"{stage}/{key}" not in in_use(root, but=lease)
         moved = partials.take_out(root, root / stage / key) if free else None
     if moved is not None:
-        partials.erase(moved)
+        partials.erase_partial(moved)
 
 
 def eviction_order(found: Iterable[Entry]) -> list[Entry]:
@@ -198,7 +198,7 @@ def _take_out(
         moved = [(entry, partials.take_out(root, entry.path)) for entry in going]
     for _, wrapper in moved:
         if wrapper is not None:
-            partials.erase(wrapper)
+            partials.erase_partial(wrapper)
     return [entry for entry, wrapper in moved if wrapper is not None]
 
 

@@ -82,7 +82,7 @@ def take_out(root: Path, entry: Path) -> Path | None:
     try:
         _wrap(entry, wrapper)
     except OSError:
-        erase(wrapper)
+        erase_partial(wrapper)
         return None
     return wrapper
 
@@ -100,17 +100,17 @@ def set_aside(root: Path, entry: Path) -> Path:
     try:
         _wrap(entry, wrapper)
     except OSError:
-        erase(wrapper)
+        erase_partial(wrapper)
         raise
     return wrapper / ENTRY
 
 
 def drop_wrapper(aside: Path) -> None:
     """Remove the folder around an entry that was moved back."""
-    erase(aside.parent)
+    erase_partial(aside.parent)
 
 
-def erase(path: Path) -> None:
+def erase_partial(path: Path) -> None:
     """Remove a folder of `partial/` or `damaged/`: the files that its entry's manifest names, or
     all files where there is no manifest."""
     if _PROBE.fullmatch(path.name):
@@ -202,7 +202,7 @@ def is_own(path: Path) -> bool:
 def sweep(root: Path, older_than_s: float) -> None:
     """Remove what dead processes left."""
     for path in dead(root, older_than_s):
-        erase(path)
+        erase_partial(path)
 
 
 def _is_entry(path: Path) -> bool:

@@ -250,7 +250,7 @@ class Store:
         """Drop an entry; others see all of it or none, and the mirror keeps its own."""
         moved = partials.take_out(self.root, self._path(stage, key))
         if moved is not None:
-            partials.erase(moved)
+            partials.erase_partial(moved)
 
     def _set_aside(
         self, stage: str, key: str, problem: str, is_damaged: Callable[[Path], bool]

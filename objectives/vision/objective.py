@@ -27,7 +27,7 @@ from objectives.config.vision import VisionRecipe
 from objectives.objective import Objective
 from objectives.probes import norms
 from objectives.progress import Progress, Report
-from objectives.results import kept_rows, rows_errors
+from objectives.results import listed_rows, rows_errors
 from objectives.row_errors import Array
 from objectives.store import contents
 from objectives.store.entries import DamagedError, write_json
@@ -307,7 +307,7 @@ def _measures(job: Job, measured: Measured, classes: int, seconds: float) -> _Me
         return _Measures({}, curves, images_seen, seconds, problem)
     rows = _rows(measured)
     metrics = _metrics(job, measured.metrics) | rows_errors(rows)
-    return _Measures(metrics, curves, images_seen, seconds, None, kept_rows(rows))
+    return _Measures(metrics, curves, images_seen, seconds, None, listed_rows(rows))
 
 
 def _rows(measured: Measured) -> dict[str, list[Array]]:

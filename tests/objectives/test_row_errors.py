@@ -53,7 +53,7 @@ def test_a_trial_keeps_its_score_of_each_row_and_their_mean_is_the_metric() -> N
             loss_after=[1.0, 1.0], rows_before="0100", rows_after=["0110", "1101"],
         )
     ]  # fmt: skip
-    kept = results.kept_rows(results.row_scores(outcomes))
+    kept = results.listed_rows(results.row_scores(outcomes))
     assert kept["finetuned"] == [[0.5, 1.0, 0.5, 0.5]]
     assert kept["gain"] == [[0.5, 0.0, 0.5, 0.5]]
     assert np.mean(kept["gain"]) == pytest.approx(0.625 - 0.25)
@@ -71,7 +71,7 @@ def test_losses_by_row_and_forgetting_by_sequence_are_kept_too() -> None:
         for n in range(2)
     ]  # fmt: skip
     rows = results.row_scores(outcomes, [4.0, 4.5])
-    kept = results.kept_rows(rows)
+    kept = results.listed_rows(rows)
     assert kept["finetuned_loss_nats"] == [[0.75, 2.25]] * 2
     assert kept["loss_gain_nats"] == [[0.25, 0.75]] * 2
     assert kept["forgetting_nats"] == [[0.75, 0.75]]

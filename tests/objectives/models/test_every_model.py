@@ -22,7 +22,7 @@ from objectives.training.batch import TokenBatch
 from objectives.training.lanes import LaneModel
 from tests.objectives import tiny_configs
 
-T, STEPS, LR, DECAY = 12, 5, 1e-3, 0.1
+T, STEPS, LR, DECAY = 12, 3, 1e-3, 0.1
 
 
 EPS = 1e-5

@@ -33,7 +33,7 @@ class Counter:
         self.steps += event["lanes"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(toy_folder: Path) -> Recipe:
     return toy.recipe(toy_folder)
 

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from objectives import Execution, Recipe, Training, VisionObjective, VisionRecipe
+from objectives.config.vision import ResNet
 from objectives.finetuning import checkpoints
 from objectives.store import entries
 from objectives.store.entries import MANIFEST, DamagedError
@@ -411,7 +412,8 @@ def write(folder: Path, content: str) -> None:
 def test_a_trial_of_images_with_wrong_measures_is_computed_again(tmp_path: Path) -> None:
     small = Training(steps=1, batch_size=4, lr=0.1, evals=1, eval_rows=16, statistics_rows=16)
     here = Execution(device="cpu", store=tmp_path / "store", lanes=1)
-    objective = VisionObjective(VisionRecipe(pretrain=small), here)
+    tiny = ResNet(widths=(4, 8), depths=(1, 1))
+    objective = VisionObjective(VisionRecipe(model=tiny, pretrain=small), here)
     expected = objective({})
     (entry,) = (tmp_path / "store" / "vision").iterdir()
     path = entry / "measures.json"
