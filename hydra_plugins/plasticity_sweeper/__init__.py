@@ -1,0 +1,1 @@
+"""A Hydra plugin: `hydra/sweeper=plasticity` searches with this project's sampler."""
