@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpo.core import format, metrics
-from hpo.core.goals import Goal
+from hpo.core import format
+from hpo.core.domains import is_number
 from hpo.core.objective import Value
 from hpo.core.trial import Run, Trial
 from hpo.front.replicates import points
@@ -27,14 +27,9 @@ RATE, DECAY = "pretrain.lr", "pretrain.weight_decay"
 
 
 FEWEST_FOR_A_TREND = local_regression.FEWEST
-TIMESCALE = "tau_frac"
 
 
 _FEWEST_OF_A_VALUE = 2
-
-
-LEAST_SHARE = 1e-12
-"""Of rate, decay and timescale: below it there would be more steps than a run can have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,49 +61,6 @@ class Slice:
     """Trials at zero, which a logarithmic axis cannot show."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TauLine:
-    """Where the AdamW timescale tau = 1 / (lr wd) is the same (arXiv 2405.13698)."""
-
-    tau_steps: float
-    share: float | None
-    """Of the run's steps; None where they are not known."""
-    rates: tuple[float, float]
-    decays: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interaction:
-    """A goal over decay and rate."""
-
-    goal: Goal
-    trials: tuple[int, ...]
-    rates: tuple[float, ...]
-    decays: tuple[float, ...]
-    values: tuple[float, ...]
-    lines: tuple[TauLine, ...]
-    left_out: tuple[int, ...]
-    """Trials without decay, which a logarithmic axis cannot show."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dimension:
-    """One axis of the parallel coordinates, 0 to 1."""
-
-    name: str
-    places: tuple[float | None, ...]
-    """One a trial."""
-    ticks: tuple[tuple[float, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parallel:
-    """Every trial as a line over parameters and goals."""
-
-    trials: tuple[int, ...]
-    dimensions: tuple[Dimension, ...]
-
-
 def measured(run: Run) -> list[Trial]:
     """Trials complete at full fidelity."""
     return [trial for trial in run.complete() if trial.fidelity == 1.0]
@@ -133,48 +85,16 @@ def varied(run: Run) -> list[str]:
 def slice_data(run: Run, param: str, goal: str) -> Slice:
     """One parameter against one metric."""
     trials = [trial for trial in measured(run) if param in trial.params]
-    if _options(run, param) or not all(_number(trial.params[param]) for trial in trials):
+    if options_of(run, param) or not all(is_number(trial.params[param]) for trial in trials):
         return _choice_slice(run, trials, param, goal)
-    log = _log(run, param, trials)
-    return _slice(run, trials, param, goal, lambda trial: _float(trial.params[param]), log=log)
+    log = is_log(run, param, trials)
+    return _slice(run, trials, param, goal, lambda trial: as_float(trial.params[param]), log=log)
 
 
 def metric_slice(run: Run, x: str, y: str) -> Slice:
     """One metric against another."""
     trials = measured(run)
     return _slice(run, trials, x, y, lambda trial: trial.metrics.get(x, math.nan), log=False)
-
-
-def interactions(run: Run) -> tuple[Interaction, ...]:
-    """One a goal; none where decay and rate were not both varied."""
-    names = varied(run)
-    if RATE not in names or DECAY not in names:
-        return ()
-    found = (_interaction(run, goal) for goal in run.goals)
-    return tuple(each for each in found if each.trials)
-
-
-def parallel_data(run: Run) -> Parallel:
-    """Varied parameters, then goals; empty with fewer than two trials."""
-    trials = measured(run)
-    if len(trials) < 2:
-        return Parallel(trials=(), dimensions=())
-    dimensions = [
-        _dimension(
-            short,
-            [trial.params.get(path) for trial in trials],
-            log=_log(run, path, trials),
-            options=_options(run, path),
-        )
-        for path, short in metrics.param_names(run, trials).items()
-        if path in varied(run)
-    ]
-    dimensions += [
-        _dimension(metric, [trial.metrics.get(metric) for trial in trials], log=False)
-        for metric in metrics.score_names(run)
-    ]
-    kept = tuple(each for each in dimensions if each is not None)
-    return Parallel(trials=tuple(trial.number for trial in trials), dimensions=kept)
 
 
 def _slice(
@@ -209,7 +129,7 @@ def _pairs(
 
 def _choice_slice(run: Run, trials: Sequence[Trial], param: str, goal: str) -> Slice:
     kept = [trial for trial in trials if math.isfinite(trial.metrics.get(goal, math.nan))]
-    options = [format.setting(each) for each in _options(run, param)]
+    options = [format.setting(each) for each in options_of(run, param)]
     names = dict.fromkeys([*options, *(format.setting(trial.params[param]) for trial in kept)])
     means = [point.trial for point in points(run, kept)]
     at = {
@@ -239,135 +159,23 @@ def _level(name: str, values: Sequence[float]) -> Level:
     )
 
 
-def _interaction(run: Run, goal: Goal) -> Interaction:
-    trials = [
-        trial
-        for trial in measured(run)
-        if _number(trial.params.get(RATE))
-        and _number(trial.params.get(DECAY))
-        and math.isfinite(trial.metrics.get(goal.metric, math.nan))
-    ]
-    shown = [trial for trial in trials if _float(trial.params[DECAY]) > 0]
-    drawn = {trial.number for trial in shown}
-    rates = tuple(_float(trial.params[RATE]) for trial in shown)
-    decays = tuple(_float(trial.params[DECAY]) for trial in shown)
-    return Interaction(
-        goal=goal,
-        trials=tuple(trial.number for trial in shown),
-        rates=rates,
-        decays=decays,
-        values=tuple(trial.metrics[goal.metric] for trial in shown),
-        lines=tau_lines(rates, decays, _steps(shown)),
-        left_out=tuple(trial.number for trial in trials if trial.number not in drawn),
-    )
-
-
-def tau_lines(
-    rates: Sequence[float], decays: Sequence[float], steps: float | None
-) -> tuple[TauLine, ...]:
-    """Lines at powers of ten of the timescale (of its share of the run where steps are known).
-
-    Each is cut to the rectangle that the points span.
-    """
-    if len(set(rates)) < 2 or len(set(decays)) < 2:
-        return ()
-    (left, right), (low, high) = (min(rates), max(rates)), (min(decays), max(decays))
-    unit = steps or 1.0
-    first = math.ceil(math.log10(1 / (right * high) / unit) + 1e-9)
-    last = math.floor(math.log10(1 / (left * low) / unit) - 1e-9)
-    lines = []
-    for power in range(first, last + 1):
-        tau = unit * 10.0**power
-        start, end = max(left, 1 / (tau * high)), min(right, 1 / (tau * low))
-        if start < end:
-            lines.append(
-                TauLine(
-                    tau_steps=tau,
-                    share=None if steps is None else 10.0**power,
-                    rates=(start, end),
-                    decays=(1 / (tau * start), 1 / (tau * end)),
-                )
-            )
-    return tuple(lines)
-
-
-def _steps(trials: Sequence[Trial]) -> float | None:
-    """Steps of the run, from the timescale's share that trials state; None if they disagree."""
-    found = {
-        round(1 / share, 3)
-        for t in trials
-        if (share := _float(t.params[RATE]) * _float(t.params[DECAY]) * t.metrics.get(TIMESCALE, 0))
-        > LEAST_SHARE
-    }
-    return found.pop() if len(found) == 1 else None
-
-
-def _dimension(
-    name: str, values: Sequence[Value], *, log: bool, options: Sequence[Value] = ()
-) -> Dimension | None:
-    if options or not all(value is None or _number(value) for value in values):
-        return _choice_dimension(name, values, options)
-    numbers = [math.nan if value is None else _float(value) for value in values]
-    fits = [math.isfinite(number) and (number > 0 or not log) for number in numbers]
-    places = [
-        (math.log10(number) if log else number) if fit else None
-        for number, fit in zip(numbers, fits, strict=True)
-    ]
-    known = [place for place in places if place is not None]
-    if not known:
-        return None
-    low, span = min(known), max(known) - min(known)
-    ends = [low + share * span for share in (0.0, 0.5, 1.0)] if span else [low]
-    return Dimension(
-        name=name,
-        places=tuple(
-            None if place is None else ((place - low) / span if span else 0.5) for place in places
-        ),
-        ticks=tuple(
-            (
-                (end - low) / span if span else 0.5,
-                format.number(10**end if log else end, 3),
-            )
-            for end in ends
-        ),
-    )
-
-
-def _choice_dimension(
-    name: str, values: Sequence[Value], options: Sequence[Value]
-) -> Dimension | None:
-    known = [format.setting(value) for value in (*options, *values) if value is not None]
-    names = list(dict.fromkeys(known))
-    if not names:
-        return None
-    at = {each: place / max(1, len(names) - 1) for place, each in enumerate(names)}
-    return Dimension(
-        name=name,
-        places=tuple(None if value is None else at[format.setting(value)] for value in values),
-        ticks=tuple((place, each) for each, place in at.items()),
-    )
-
-
-def _options(run: Run, param: str) -> Sequence[Value]:
+def options_of(run: Run, param: str) -> Sequence[Value]:
     """Of a choice; empty for another parameter."""
     domain = run.space.get(param)
     return domain.ends if domain is not None and domain.is_choice else ()
 
 
-def _log(run: Run, param: str, trials: Sequence[Trial]) -> bool:
+def is_log(run: Run, param: str, trials: Sequence[Trial]) -> bool:
     """Whether the space says so; without a space, whether positive values span two decades."""
     domain = run.space.get(param)
     if domain is not None:
         return domain.log
-    known = [_float(t.params[param]) for t in trials if _number(t.params.get(param))]
+    known = [as_float(t.params[param]) for t in trials if is_number(t.params.get(param))]
     positive = [value for value in known if value > 0]
     return bool(positive) and min(known) >= 0 and max(positive) >= 100 * min(positive)
 
 
-def _number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _float(value: Value) -> float:
+def as_float(value: Value) -> float:
+    """A number among params."""
     assert isinstance(value, int | float)
     return float(value)

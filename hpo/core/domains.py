@@ -117,10 +117,10 @@ class Float(Domain):
         return self.low, self.high
 
     def contains(self, value: Value) -> bool:
-        return _is_number(value) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def fits(self, value: Value) -> bool:
-        return value is None or (_is_number(value) and math.isfinite(value))
+        return value is None or (is_number(value) and math.isfinite(value))
 
     def at(self, share: float) -> Value:
         if self.log:
@@ -166,10 +166,10 @@ class Int(Domain):
         return self.low, self.high
 
     def contains(self, value: Value) -> bool:
-        return _is_number(value) and isinstance(value, int) and self.low <= value <= self.high
+        return is_number(value) and isinstance(value, int) and self.low <= value <= self.high
 
     def fits(self, value: Value) -> bool:
-        return value is None or (_is_number(value) and float(value).is_integer())
+        return value is None or (is_number(value) and float(value).is_integer())
 
     def at(self, share: float) -> Value:
         if self.log:
@@ -239,7 +239,8 @@ class Choice(Domain):
 _KINDS: dict[str, type[Float | Int | Choice]] = {each.kind: each for each in (Float, Int, Choice)}
 
 
-def _is_number(value: Value) -> TypeGuard[float]:
+def is_number(value: Value) -> TypeGuard[float]:
+    """Whether a parameter's value is a number; a boolean is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -14,7 +14,9 @@ from functools import cached_property
 from hpo.analysis import (
     headline,
     importance,
+    interactions,
     paper_claims,
+    parallel_coordinates,
     pretraining_worth,
     probes,
     rank_agreement,
@@ -23,11 +25,13 @@ from hpo.analysis import (
 from hpo.analysis import training_tree as trees
 from hpo.analysis.headline import Line
 from hpo.analysis.importance import Importance
+from hpo.analysis.interactions import Interaction
 from hpo.analysis.paper_claims import Side
+from hpo.analysis.parallel_coordinates import Parallel
 from hpo.analysis.pretraining_worth import TaskWorth
 from hpo.analysis.probes import Association
 from hpo.analysis.rank_agreement import Disagreement
-from hpo.analysis.slices import Interaction, Parallel, Slice
+from hpo.analysis.slices import Slice
 from hpo.analysis.training_tree import TrainingTree
 from hpo.core import metrics
 from hpo.core.goals import Goal
@@ -178,12 +182,12 @@ class Results:
     @cached_property
     def interactions(self) -> tuple[Interaction, ...]:
         """Each goal over weight decay and learning rate together."""
-        return slices.interactions(self.run)
+        return interactions.interactions(self.run)
 
     @cached_property
     def parallel(self) -> Parallel:
         """Every trial over all parameters and scores."""
-        return slices.parallel_data(self.run)
+        return parallel_coordinates.parallel_data(self.run)
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:

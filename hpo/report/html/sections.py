@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hpo.analysis.importance import FEWEST
+from hpo.analysis.interactions import Interaction
 from hpo.analysis.paper_claims import Side, sentence
 from hpo.analysis.probes import Association
-from hpo.analysis.slices import FEWEST_FOR_A_TREND, Interaction, Slice
+from hpo.analysis.slices import FEWEST_FOR_A_TREND, Slice
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
 from hpo.report import findings, pretraining_worth

@@ -14,7 +14,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hpo.analysis.importance import Importance
-from hpo.analysis.slices import Interaction, Parallel, Slice, TauLine
+from hpo.analysis.interactions import Interaction, TauLine
+from hpo.analysis.parallel_coordinates import Parallel
+from hpo.analysis.slices import Slice
 from hpo.analysis.training_tree import TrainingTree
 from hpo.core import format, metrics
 from hpo.report.plots.draw import (

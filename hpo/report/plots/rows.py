@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hpo.analysis.importance import Importance
-from hpo.analysis.slices import DECAY, RATE, Interaction, Parallel, Slice
+from hpo.analysis.interactions import Interaction
+from hpo.analysis.parallel_coordinates import Parallel
+from hpo.analysis.slices import DECAY, RATE, Slice
 from hpo.analysis.training_tree import TrainingTree
 from hpo.core import format
 from hpo.report.plots.figure_data import FrontData, GainData

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo.analysis import slices
+from hpo.analysis import interactions, parallel_coordinates, slices
 from hpo.analysis.importance import FEWEST, importances
-from hpo.analysis.slices import DECAY, RATE, Level, TauLine, tau_lines
+from hpo.analysis.interactions import TauLine, tau_lines
+from hpo.analysis.slices import DECAY, RATE, Level
 from hpo.core.domains import Choice, Float
 from hpo.core.trial import Run
 from hpo.report.plots import draw_parameters
@@ -100,18 +101,18 @@ def test_lines_of_equal_timescale_are_cut_to_the_points() -> None:
 
 def test_the_interaction_knows_the_steps_from_the_timescales() -> None:
     run = searched(({DECAY: 0.0, RATE: 0.01, "pretrain.shape": "cosine"},))
-    base_loss, gain = slices.interactions(run)
+    base_loss, gain = interactions.interactions(run)
     assert (base_loss.goal.metric, gain.goal.metric) == ("base_loss", "gain")
     assert base_loss.rates == (0.1, 0.01, 0.01)
     assert base_loss.decays == (0.1, 1.0, 0.1)
     assert base_loss.values == (3.5, 3.6, 3.7)
     assert [line.share for line in base_loss.lines] == [1.0]
     assert base_loss.left_out == (3,)
-    assert slices.interactions(toy.mixed()) == ()
+    assert interactions.interactions(toy.mixed()) == ()
 
 
 def test_parallel_coordinates_run_from_0_to_1() -> None:
-    found = slices.parallel_data(searched())
+    found = parallel_coordinates.parallel_data(searched())
     assert found.trials == (0, 1, 2)
     decay, rate, shape, base_loss, *_ = found.dimensions
     assert (decay.name, decay.places) == ("weight_decay", (0, 1, 0))
@@ -122,7 +123,7 @@ def test_parallel_coordinates_run_from_0_to_1() -> None:
     drawn = draw_parameters.draw_parallel(found).data[0]
     assert list(drawn.customdata[:7]) == [0] * 7
     assert drawn.y[6] is None
-    assert slices.parallel_data(toy.run([])).trials == ()
+    assert parallel_coordinates.parallel_data(toy.run([])).trials == ()
 
 
 def test_importance_finds_the_parameter_that_matters() -> None:
@@ -169,7 +170,7 @@ def test_hostile_options_are_escaped_in_drawings() -> None:
     run = toy.run(trials, space={})
     drawings = [
         draw_parameters.draw_slice(slices.slice_data(run, "shape", "gain"), toy.HOSTILE),
-        draw_parameters.draw_parallel(slices.parallel_data(run)),
+        draw_parameters.draw_parallel(parallel_coordinates.parallel_data(run)),
     ]
     for drawn in drawings:
         assert "<img" not in drawn.to_json().replace("\\u003c", "<")
@@ -177,5 +178,7 @@ def test_hostile_options_are_escaped_in_drawings() -> None:
 
 def test_a_trial_without_a_goal_has_no_place_on_its_axis() -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2), toy.trial(1, 3.6, math.nan), toy.trial(2, 3.7, 0.4)])
-    gain = next(each for each in slices.parallel_data(run).dimensions if each.name == "gain")
+    gain = next(
+        each for each in parallel_coordinates.parallel_data(run).dimensions if each.name == "gain"
+    )
     assert gain.places == (0, None, 1)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from hpo import notebook
-from hpo.analysis import probes, slices
+from hpo.analysis import parallel_coordinates, probes, slices
 from hpo.cli import main
 from hpo.front import differences, significance, true_values
 from hpo.front import front as fronts
@@ -73,7 +73,7 @@ def test_each_part_is_what_the_analysis_says_and_is_kept() -> None:
     assert results.front is results.front
     leads = significance.Leads(fronts.counted_points(run), len(run.goals))
     assert results.differences == differences.differences(results.front, leads)
-    assert results.parallel == slices.parallel_data(run)
+    assert results.parallel == parallel_coordinates.parallel_data(run)
     assert results.mechanism == probes.mechanism_slices(run)
     assert [(each.x, each.y) for each in results.slices] == [
         (path, goal.metric) for path in slices.varied(run) for goal in run.goals
