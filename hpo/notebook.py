@@ -18,6 +18,7 @@ from hpo.core import checks, format, metrics
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
 from hpo.report import findings
+from hpo.report.answer import answer
 from hpo.report.plots import draw, figure_data, files, registry
 from hpo.report.plots.figure_data import FrontData, Point
 from hpo.report.results import Results
@@ -127,12 +128,12 @@ def notebook_run(found: Run) -> NotebookRun:
 def shown(results: Results) -> str:
     """The run as HTML."""
     run, found = results.run, results.front
-    answer = findings.answer(results)
+    first = answer(results)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(results))
     parts = [f"<h3>{html.escape(run.name)}</h3>"]
-    if answer is not None:
-        parts.append(f"<p>{html.escape(answer.warning)}</p>" if answer.warning else "")
-        parts.append(f"<p><b>{html.escape(answer.use)}</b> {html.escape(answer.gives)}</p>")
+    if first is not None:
+        parts.append(f"<p>{html.escape(first.warning)}</p>" if first.warning else "")
+        parts.append(f"<p><b>{html.escape(first.use)}</b> {html.escape(first.gives)}</p>")
     parts.append(f"<ul>{lines}</ul>")
     if found.trials:
         parts += [_plane(figure_data.front_data(results, *figure_data.plane(run)))]

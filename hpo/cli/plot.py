@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write_all(results, arguments.to or Path(f"{name}-figures"), ending)
         return DONE
     if arguments.figure is None:
-        new_console().print(_listed(registry.exhibits(results)))
+        new_console().print(listed(registry.exhibits(results)))
         return DONE
     found = registry.exhibit(results, arguments.figure)
     path = arguments.to or Path(f"{_file_name(arguments.figure)}.{ending}")
@@ -63,7 +63,7 @@ def _ending(path: Path) -> str:
     return path.suffix.lower().removeprefix(".")
 
 
-def _listed(found: Mapping[str, Exhibit]) -> Table:
+def listed(found: Mapping[str, Exhibit]) -> Table:
     table = Table("figure", "shows", title="Figures", title_justify="left")
     for name, each in found.items():
         table.add_row(Text(name), Text(each.what))

@@ -163,7 +163,7 @@ def bounds(limit: Limit) -> str:
     return f"{low}{limit.metric}{high}" if low or high else f"{limit.metric} is measured"
 
 
-def _listed(parts: Sequence[str], between: str = ", ") -> str:
+def listed(parts: Sequence[str], between: str = ", ") -> str:
     """Some, and how many more."""
     shown = between.join(parts[:MOST_LISTED])
     return shown + (f" and {len(parts) - MOST_LISTED} more" if len(parts) > MOST_LISTED else "")

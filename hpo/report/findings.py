@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-from hpo.analysis.headline import STEP, Line
+from hpo.analysis.headline import STEP
 from hpo.analysis.paper_claims import Cell
 from hpo.analysis.rank_agreement import Disagreement
 from hpo.core import format, metrics
 from hpo.core.conditions import difference
-from hpo.core.format import _listed, amount, number, percent, plural, title, with_sem
+from hpo.core.format import amount, number, percent, plural, title, with_sem
 from hpo.core.goals import Goal
-from hpo.core.metrics import UNITS, measured, named, rows_sem
+from hpo.core.metrics import UNITS, measured, named
 from hpo.core.paper import Paper, Quantity
-from hpo.core.trial import Run, Trial
-from hpo.front.differences import Difference
-from hpo.front.errors import Estimate
+from hpo.core.trial import Run
 from hpo.front.front import Comparison, Front
-from hpo.report import pretraining_worth
+from hpo.report.certainty import certainty, error_source, verdict
 from hpo.report.results import Results
 
 
@@ -54,96 +49,6 @@ def price(results: Results) -> str | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a reader wants to know first, a sentence each."""
-
-    warning: str
-    """Tasks on which pretraining is worth nothing; empty where there is none."""
-    use: str
-    """Which recipe to use."""
-    gives: str
-    """What it gives, against the standard recipe."""
-    sure: str
-    """How certain that is."""
-    cost: str
-    """What it costs; empty where the record does not tell."""
-
-
-def answer(results: Results) -> Answer | None:
-    """The recipe to use in one sentence; None while the front is empty."""
-    line = results.choice
-    if line is None:
-        return None
-    trial = line.trial
-    values = ", ".join(f"{name} {value}" for name, value in settings(results, trial))
-    kept = "Keep" if trial.baseline is not None else "Use"
-    why = f" ({', '.join(line.roles)})" if line.roles != ("front",) else ""
-    return Answer(
-        warning=pretraining_worth.warning(results.pretraining_worth),
-        use=f"{kept} {title(trial)}{f': {values}' if values else ''}{why}.",
-        gives=_gives(results, line),
-        sure=_sure(results, trial),
-        cost=_cost(trial),
-    )
-
-
-def settings(results: Results, trial: Trial) -> list[tuple[str, str]]:
-    """Short name and value of each parameter of a trial."""
-    return [
-        (results.params.get(path, path), format.setting(value))
-        for path, value in trial.params.items()
-    ]
-
-
-def _gives(results: Results, line: Line) -> str:
-    """Its goals, each with its difference from the standard recipe."""
-    standard, parts = results.standard, []
-    for goal in results.run.goals:
-        part = f"{goal.metric} {measured(line.trial, goal.metric)}"
-        if goal.metric in line.differences:
-            found = line.differences[goal.metric]
-            way = (
-                "worse" if found.value * goal.sign > 0 else "better" if found.value else "the same"
-            )
-            if found.significant is not None:
-                way += f", {_VERDICTS[found.significant]}"
-            part += f" ({with_sem(found.value, found.error, signed=True)}, {way})"
-        parts.append(part)
-    text = " and ".join(parts)
-    if standard is None:
-        return f"It has {text}; no baseline has finished to compare with."
-    if standard.trial.number == line.trial.number:
-        return f"No searched trial is the better choice; it has {text}."
-    return f"Against {title(standard.trial)} it has {text}."
-
-
-def _sure(results: Results, trial: Trial) -> str:
-    """The probability that it belongs to the front, or why that is not known."""
-    share = results.front.membership.get(trial.number, math.nan)
-    if math.isnan(share):
-        name = shlex.quote(results.run.study or results.run.name)
-        return (
-            "How certain: one pretraining seed a setting, so the noise between seeds is not known; "
-            f"hpo run {name} --confirm 3 measures the front at 3 more."
-        )
-    seeds = len(results.setting(trial).every)
-    return (
-        f"How certain: on the front with a probability of {percent(share)}, from "
-        f"{plural(seeds, 'pretraining seed')} of it."
-    )
-
-
-def _cost(trial: Trial) -> str:
-    """Of measuring it once."""
-    seconds = trial.cost.get("time_s")
-    if seconds is None:
-        return ""
-    tokens = trial.cost.get("tokens", 0.0) + trial.cost.get("tokens_reused", 0.0)
-    trained = f" for {amount(tokens)} tokens" if tokens else ""
-    return f"Cost: one trial of it took {format.duration(seconds)}{trained}."
-
-
 def ranked(results: Results) -> tuple[list[str], list[str]]:
     """The findings for a first screen that has the answer, and all the others."""
     lines = summary(results)[1:]  # without the progress, which is among the facts
@@ -152,9 +57,6 @@ def ranked(results: Results) -> tuple[list[str], list[str]]:
     first = [line for line in lines if line.startswith(_FIRST)]
     first += [line for line in other_groups(results.run) if line not in first]
     return first, [line for line in lines if line not in first]
-
-
-_VERDICTS = {True: "significant", False: "inconclusive"}
 
 
 _FIRST = ("Best ", "No baseline", "No complete")
@@ -250,25 +152,6 @@ def summary(results: Results) -> list[str]:
     return lines
 
 
-def certainty(results: Results) -> list[str]:
-    """How certain the front is: who may belong to it, where its knee may be, which differences are
-    significant."""
-    front = results.front
-    if not front.points:
-        return []
-    if front.draws is None:
-        names = [goal.metric for goal in front.goals]
-        return [
-            f"Seed noise in {' and '.join(names)} is unknown (no setting was run at a second "
-            "seed), so membership probabilities are not available."
-        ]
-    lines = [_undecided_sentence(front), _expected_sentence(front)]
-    lines += [_knee_region(front), _not_significant(results.differences)]
-    lines += [_against_baseline(each, front) for each in results.from_baselines]
-    lines += [_confirmed_sentence(front, number) for number in front.confirmed]
-    return [line for line in lines if line]
-
-
 def work(run: Run) -> str | None:
     """What the run trained and what it found done or shared; None if its trials do not tell."""
     costs = [trial.cost for trial in run.trials if "tokens" in trial.cost]
@@ -309,111 +192,6 @@ def column(quantity: Quantity) -> str:
     """Our side's heading."""
     apart = f", from the best of {len(quantity.best_of)}" if quantity.best_of else ""
     return named(quantity.metric) + apart
-
-
-def verdict(found: Estimate) -> str:
-    """The 95 % interval of a difference, and whether it is significant."""
-    if math.isnan(found.error):
-        return "no standard error known"
-    if found.error == 0:
-        return "exact"
-    digits = max(0, 1 - math.floor(math.log10(found.error)))  # two of the error
-    ends = " to ".join(f"{value:+.{digits}f}" for value in found.interval)
-    if found.significant is None:
-        return f"95 %: {ends}, without pretraining seeds, so significance is unknown"
-    return f"95 %: {ends}, {_VERDICTS[found.significant]}"
-
-
-def lead(found: Estimate) -> str:
-    """A difference with its standard error, interval and verdict."""
-    text = with_sem(found.value, found.error, signed=True)
-    return text if math.isnan(found.error) else f"{text} ({verdict(found)})"
-
-
-def _undecided_sentence(front: Front) -> str:
-    text = "Probability of belonging to the front"
-    named = [f"{title(t)} {percent(front.membership[t.number])}" for t in front.trials]
-    ranked = sorted(front.undecided, key=lambda t: -front.membership[t.number])
-    rest = [f"{title(t)} {percent(front.membership[t.number])}" for t in ranked]
-    return f"{text}: {_listed(named)}." + (
-        f" Candidates, not shown on it and not ruled out: {_listed(rest)}." if rest else ""
-    )
-
-
-def _expected_sentence(front: Front) -> str:
-    """What to count on instead of what was observed; nothing where the two are the same."""
-    if front.draws is None or len(front.draws) == 1:
-        return ""
-    every = []
-    for trial in front.trials:
-        found = front.estimates[trial.number]
-        values = [
-            f"{goal.metric} {with_sem(found[goal.metric], found[f'{goal.metric}_sem'])}"
-            for goal in front.goals
-        ]
-        every.append(f"{title(trial)} {', '.join(values)}")
-    return f"Estimates corrected for selection bias: {_listed(every, '; ')}."
-
-
-def _knee_region(front: Front) -> str:
-    if len(front.knee_region) < 2:
-        return ""
-    by_number = {trial.number: trial for trial in front.points}
-    places = [f"{title(by_number[number])} {percent(p)}" for number, p in front.knee_region]
-    return f"The knee may be at {_listed(places)}."
-
-
-def _not_significant(pairs: Sequence[Difference]) -> str:
-    if not pairs:
-        return ""
-    if any(each.significant is None for each in pairs):
-        return (
-            "No setting has a second pretraining seed, so whether differences between points of "
-            "the front are significant is unknown."
-        )
-    parts = []
-    for metric in dict.fromkeys(each.metric for each in pairs):
-        some = [each for each in pairs if each.metric == metric and not each.significant]
-        if some:
-            names = [
-                f"#{min(each.better, each.other)} and #{max(each.better, each.other)}"
-                for each in some
-            ]
-            parts.append(f"{metric} of {_listed(names)}")
-    if not parts:
-        return "All differences between points of the front are significant (95 %)."
-    return f"Inconclusive (95 %): differences in {'; in '.join(parts)}."
-
-
-def _against_baseline(each: Difference, front: Front) -> str:
-    by_number = {trial.number: trial for trial in front.points}
-    found = "unknown" if each.significant is None else _VERDICTS[each.significant]
-    return (
-        f"Expected {each.metric} of {title(by_number[each.better])} against "
-        f"{title(by_number[each.other])}, the best baseline, corrected for selection bias: "
-        f"{with_sem(each.value, each.error, signed=True)}; significance: {found}."
-    )
-
-
-def _confirmed_sentence(front: Front, number: int) -> str:
-    fresh = front.confirmed[number]
-    by_number = {trial.number: trial for trial in front.points}
-    values = ", ".join(f"{goal.metric} {measured(fresh, goal.metric)}" for goal in front.goals)
-    return f"{title(by_number[number])} again, at fresh seeds after it was chosen: {values}."
-
-
-def error_source(results: Results) -> str:
-    """What ± and intervals include."""
-    run, front = results.run, results.front
-    repeated = any(len(point.seeds) > 1 for point in results.settings.values())
-    seeds = "pretraining and fine-tuning seeds" if repeated else "fine-tuning seeds alone"
-    rows = any(
-        math.isfinite(rows_sem(trial, goal.metric)) for trial in front.points for goal in run.goals
-    )
-    text = f"± is one standard error over {seeds}"
-    if rows:
-        text += "; of a value also over test rows and validation text, which all trials share"
-    return text
 
 
 def _finding(found: Comparison, run: Run) -> str:

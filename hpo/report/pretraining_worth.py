@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpo.analysis.pretraining_worth import TaskWorth
-from hpo.core.format import _listed, number, title, with_sem
+from hpo.core.format import listed, number, title, with_sem
 
 
 def warning(found: Sequence[TaskWorth]) -> str:
@@ -13,7 +13,7 @@ def warning(found: Sequence[TaskWorth]) -> str:
     empty = [each for each in found if not each.needs_pretraining]
     if not empty:
         return ""
-    names = _listed([each.task for each in empty])
+    names = listed([each.task for each in empty])
     if len(empty) == len(found):
         return (
             f"Pretraining is worth nothing on {names}: no setting is better than the same "

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo.analysis.paper_claims import Side, sentence
+from hpo.analysis.claim_verdicts import sentence
+from hpo.analysis.paper_claims import Side
 from hpo.analysis.pretraining_worth import TaskWorth
 from hpo.core import format
 from hpo.core import metrics as wording
@@ -19,6 +20,8 @@ from hpo.core.trial import Run, Trial
 from hpo.front.front import Comparison
 from hpo.report import findings as report_findings
 from hpo.report import trial_tables
+from hpo.report.answer import answer
+from hpo.report.certainty import certainty
 from hpo.report.results import Results
 
 
@@ -29,12 +32,12 @@ def print_run(results: Results, console: Console) -> None:
     differing = trial_tables.difference_table(results)
     if differing is not None:
         console.print(differing)
-    answer = report_findings.answer(results)
+    first = answer(results)
     for line in [
-        *([] if answer is None else [answer.warning, f"{answer.use} {answer.gives}"]),
+        *([] if first is None else [first.warning, f"{first.use} {first.gives}"]),
         *trial_tables.remarks(results),
         *report_findings.other_groups(run),
-        *report_findings.certainty(results),
+        *certainty(results),
     ]:
         if line:
             console.print(Text(line))

@@ -10,7 +10,8 @@ from typing import Any
 from hpo.analysis.headline import Line
 from hpo.core import format, metrics
 from hpo.core.trial import Run
-from hpo.report import findings
+from hpo.report import certainty, findings
+from hpo.report.answer import settings
 from hpo.report.results import STANDARD, Results
 
 MOST_CARDS = 3
@@ -102,7 +103,7 @@ def _card(results: Results, line: Line, *, chosen: bool) -> Card:
         number=trial.number,
         title=format.title(trial),
         scores=[_score(results.run, line, metric) for metric in scores],
-        params=findings.settings(results, trial),
+        params=settings(results, trial),
         chosen=chosen,
     )
 
@@ -119,5 +120,5 @@ def _score(run: Run, line: Line, metric: str) -> Score:
         value=value,
         change=format.with_sem(found.value, found.error, signed=True),
         way=ways[int(sign * ((found.value > 0) - (found.value < 0)))],
-        sure="" if math.isnan(found.error) else findings.verdict(found),
+        sure="" if math.isnan(found.error) else certainty.verdict(found),
     )

@@ -27,6 +27,7 @@ from plotly.offline import get_plotlyjs
 
 from hpo.core import files, format, metrics
 from hpo.report import findings
+from hpo.report.answer import answer
 from hpo.report.html import cards, elements, page_data, sections
 from hpo.report.html.elements import Figures
 from hpo.report.html.templating import rendered
@@ -62,7 +63,7 @@ def render(results: Results, refresh_s: float | None = None) -> str:
         description=run.description,
         facts=cards.facts(results),
         live=refresh_s is not None,
-        answer=findings.answer(results),
+        answer=answer(results),
         cards=cards.cards(results),
         first=first,
         rest=rest,

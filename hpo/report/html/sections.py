@@ -7,14 +7,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hpo.analysis.claim_verdicts import sentence
 from hpo.analysis.importance import FEWEST
 from hpo.analysis.interactions import Interaction
-from hpo.analysis.paper_claims import Side, sentence
+from hpo.analysis.paper_claims import Side
 from hpo.analysis.probes import Association
 from hpo.analysis.slices import FEWEST_FOR_A_TREND, Slice
 from hpo.core import format, metrics
 from hpo.core.trial import Run, Trial
-from hpo.report import findings, pretraining_worth
+from hpo.report import certainty, findings, pretraining_worth
 from hpo.report.html import cards, page_data
 from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
@@ -76,7 +77,7 @@ def _front_note(results: Results) -> str:
     limits = "".join(f"Limit: {format.bounds(limit)}. " for limit in run.limits)
     missing = figure_data.front_data(results, *figure_data.plane(run)).missing
     left = f" Without both numbers: {_numbers(missing, 20)}." if missing else ""
-    bars = f"Bars: {findings.error_source(results)}."
+    bars = f"Bars: {certainty.error_source(results)}."
     if found.draws is not None:
         bars += " Beside a point of the front: the probability that it belongs there."
     return (

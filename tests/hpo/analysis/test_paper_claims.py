@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hpo.analysis import paper_claims
-from hpo.analysis.paper_claims import Spread, Values
+from hpo.analysis import claim_verdicts, paper_claims
+from hpo.analysis.claim_verdicts import Spread
+from hpo.analysis.paper_claims import Values
 from hpo.core.paper import (
     Contrast,
     Correlation,
@@ -78,16 +79,16 @@ def claim(weights: dict[str, float], sign: Any = 1, **fields: Any) -> Contrast:
 
 
 def test_what_a_seed_does_to_all_points_is_no_spread() -> None:
-    found = paper_claims.spread(BLOCKS)
+    found = claim_verdicts.spread(BLOCKS)
     assert found.freedom == 4
     assert found.deviation == pytest.approx(DEVIATION)
     shifted = {p: {s: y + 100 * s for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.spread(shifted).deviation == pytest.approx(DEVIATION)
+    assert claim_verdicts.spread(shifted).deviation == pytest.approx(DEVIATION)
 
 
 def test_the_spread_of_two_points_is_that_of_the_paired_difference() -> None:
     draws = np.random.default_rng(0).normal(size=(2, 6))
-    found = paper_claims.spread({"a": dict(enumerate(draws[0])), "b": dict(enumerate(draws[1]))})
+    found = claim_verdicts.spread({"a": dict(enumerate(draws[0])), "b": dict(enumerate(draws[1]))})
     error = found.error([1, -1], 6)
     assert error == pytest.approx(stats.sem(draws[0] - draws[1]))
     t = (draws[0] - draws[1]).mean() / error
@@ -99,14 +100,14 @@ def test_the_spread_of_two_points_is_that_of_the_paired_difference() -> None:
     "found", [{}, {"a": {0: 1.0}}, {"a": {0: 1.0}, "b": {0: 2.0}}, {"a": {0: 1.0, 1: 2.0}}]
 )
 def test_one_seed_or_one_point_has_no_spread(found: Values) -> None:
-    known = paper_claims.spread(found)
+    known = claim_verdicts.spread(found)
     assert math.isnan(known.deviation)
     assert known.enough() == math.inf
 
 
 def test_a_point_that_lacks_a_seed_does_not_tell_the_spread() -> None:
     found = BLOCKS | {"d": {0: 50.0}}
-    assert paper_claims.spread(found) == paper_claims.spread(BLOCKS)
+    assert claim_verdicts.spread(found) == claim_verdicts.spread(BLOCKS)
 
 
 def test_student_asks_for_more_with_few_seeds() -> None:
@@ -127,7 +128,7 @@ def test_student_asks_for_more_with_few_seeds() -> None:
 def test_a_contrast_has_its_value_error_and_verdict(
     weights: dict[str, float], sign: int, value: float, norm: float, verdict: str
 ) -> None:
-    found = paper_claims.contrast(claim(weights, sign), BLOCKS)
+    found = claim_verdicts.contrast(claim(weights, sign), BLOCKS)
     assert found.value == pytest.approx(value)
     assert found.error == pytest.approx(DEVIATION * math.sqrt(norm / 3))
     assert found.verdict == verdict
@@ -135,7 +136,7 @@ def test_a_contrast_has_its_value_error_and_verdict(
 
 def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
     near = {p: {s: y - 0.9 * POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
-    found = paper_claims.contrast(claim(difference("b", "a")), near)
+    found = claim_verdicts.contrast(claim(difference("b", "a")), near)
     assert found.value == pytest.approx(0.05)
     assert found.verdict == "not significant"
 
@@ -143,9 +144,9 @@ def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
 def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
     found: Values = {name: {0: 1.0, 1: 1.0} for name in "bcdefg"} | {"a": {0: 1.0, 1: 1.5}}
     weights = means(["a"], list("bcdefg"))
-    pooled = paper_claims.spread(found).error(list(weights.values()), 2)
-    assert pooled * paper_claims.spread(found).enough() < 0.25
-    finding = paper_claims.contrast(claim(weights), found)
+    pooled = claim_verdicts.spread(found).error(list(weights.values()), 2)
+    assert pooled * claim_verdicts.spread(found).enough() < 0.25
+    finding = claim_verdicts.contrast(claim(weights), found)
     assert (finding.value, finding.error) == pytest.approx((0.25, 0.25))
     assert finding.verdict == "not significant"
 
@@ -161,7 +162,7 @@ def test_no_true_difference_is_called_a_direction_in_more_than_one_of_twenty(
     said = 0
     for y_PS in draws + 3 * draws[:, 1:2].mean(axis=1, keepdims=True):
         found = {f"p{p}": dict(enumerate(map(float, each))) for p, each in enumerate(y_PS)}
-        said += paper_claims.contrast(claim(difference("p0", "p1")), found).verdict in (
+        said += claim_verdicts.contrast(claim(difference("p0", "p1")), found).verdict in (
             "agree", "disagree"
         )  # fmt: skip
     assert said / 400 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
@@ -172,7 +173,7 @@ def test_a_clear_difference_is_still_told(seeds: int) -> None:
     draws = np.random.default_rng(seeds).normal(size=(100, 6, seeds))
     draws[:, 0] += 12
     told = sum(
-        paper_claims.contrast(
+        claim_verdicts.contrast(
             claim(difference("p0", "p1")),
             {f"p{p}": dict(enumerate(map(float, each))) for p, each in enumerate(y_PS)},
         ).verdict == "agree"
@@ -200,27 +201,27 @@ def test_a_match_holds_where_little_of_the_effect_is_left(
     found = {p: {s: sign * y for s, y in each.items()}
              for p, each in (BLOCKS | {"a": moved}).items()}  # fmt: skip
     about = Match(text="t", metric="loss", point="a", like="b", unlike="c")
-    finding = paper_claims.match(about, found)
+    finding = claim_verdicts.match(about, found)
     assert finding.value == pytest.approx(sign * at, abs=1e-9)
-    assert finding.error == pytest.approx(paper_claims.spread(found).error([1, -1], 3), rel=0.3)
+    assert finding.error == pytest.approx(claim_verdicts.spread(found).error([1, -1], 3), rel=0.3)
     assert finding.verdict == verdict
 
 
 def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
     about = Match(text="t", metric="loss", point="a", like="b", unlike="c")
     flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.match(about, flat).verdict == "not significant"
-    assert paper_claims.match(about, {p: {0: y[0]} for p, y in BLOCKS.items()}).verdict == (
+    assert claim_verdicts.match(about, flat).verdict == "not significant"
+    assert claim_verdicts.match(about, {p: {0: y[0]} for p, y in BLOCKS.items()}).verdict == (
         "not significant"
     )
-    assert paper_claims.match(about, {"a": {0: 1.0}}).verdict == "not measured"
-    said = paper_claims.sentence(paper_claims.match(about, BLOCKS))
+    assert claim_verdicts.match(about, {"a": {0: 1.0}}).verdict == "not measured"
+    said = claim_verdicts.sentence(claim_verdicts.match(about, BLOCKS))
     assert said == (
         "t: paper no difference; here -0.5 ± 0.1 loss from 'b', where 'c' has +1.5 ± 0.1, over 3 "
         "seeds: not significant."
     )
     moved = BLOCKS | {"a": {s: y + 0.5 for s, y in BLOCKS["a"].items()}}
-    assert paper_claims.sentence(paper_claims.match(about, moved)).endswith(
+    assert claim_verdicts.sentence(claim_verdicts.match(about, moved)).endswith(
         "less than half of that."
     )
 
@@ -235,7 +236,7 @@ def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
     ],
 )
 def test_without_a_spread_nothing_is_said(found: Values, verdict: str) -> None:
-    assert paper_claims.contrast(claim(difference("b", "a")), found).verdict == verdict
+    assert claim_verdicts.contrast(claim(difference("b", "a")), found).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_shift_needs_two_different_best_points_both_told_apart(
     points: tuple[str, ...], verdict: str
 ) -> None:
     shift = Shift(text="t", points=points, paper_before="1", paper_after="2")
-    found = paper_claims.shift(shift, BLOCKS, BLOCKS)  # least before: a; most after: c
+    found = claim_verdicts.shift(shift, BLOCKS, BLOCKS)  # least before: a; most after: c
     assert found.verdict == verdict
     assert found.paper == "1 before, 2 after"
     assert found.ours == (
@@ -258,11 +259,13 @@ def test_a_shift_needs_two_different_best_points_both_told_apart(
 def test_a_shift_names_what_the_best_is_not_told_apart_from() -> None:
     shift = Shift(text="t", points=("a", "b", "c"))
     flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.shift(shift, flat, BLOCKS).verdict == "not significant"
-    assert "any other" in paper_claims.shift(shift, flat, BLOCKS).ours
+    assert claim_verdicts.shift(shift, flat, BLOCKS).verdict == "not significant"
+    assert "any other" in claim_verdicts.shift(shift, flat, BLOCKS).ours
     negated = {p: {s: -y for s, y in each.items()} for p, each in BLOCKS.items()}
-    assert paper_claims.shift(shift, BLOCKS, negated).verdict == "not significant"  # the same point
-    assert paper_claims.shift(shift, BLOCKS, {}).verdict == "not measured"
+    assert (
+        claim_verdicts.shift(shift, BLOCKS, negated).verdict == "not significant"
+    )  # the same point
+    assert claim_verdicts.shift(shift, BLOCKS, {}).verdict == "not measured"
 
 
 def test_a_correlation_is_pearsons_over_the_points_means() -> None:
@@ -270,13 +273,13 @@ def test_a_correlation_is_pearsons_over_the_points_means() -> None:
     x = {name: {0: float(place), 1: float(place)} for place, name in enumerate(names)}
     y = {name: {0: each[0] ** 2, 1: each[0] ** 2 + 2} for name, each in x.items()}
     about = Correlation(text="t", points=names, x="x", y="y", sign=-1, paper=-0.709)
-    found = paper_claims.correlation(about, x, y)
+    found = claim_verdicts.correlation(about, x, y)
     expected = stats.pearsonr(range(7), [n**2 + 1 for n in range(7)]).statistic
     assert found.value == pytest.approx(expected)
     assert (found.verdict, found.paper) == ("disagree", "r = -0.709")
     weak = {name: {0: value} for name, value in zip(names, (1, -1, 2, 0, 1, -2, 1), strict=True)}
-    assert paper_claims.correlation(about, x, weak).verdict == "not significant"
-    assert paper_claims.correlation(about, x, {}).verdict == "not measured"
+    assert claim_verdicts.correlation(about, x, weak).verdict == "not significant"
+    assert claim_verdicts.correlation(about, x, {}).verdict == "not measured"
 
 
 def test_a_table_holds_the_papers_numbers_and_ours_with_seeds_and_errors() -> None:
@@ -310,7 +313,7 @@ def test_a_table_holds_the_papers_numbers_and_ours_with_seeds_and_errors() -> No
 
 
 def test_a_finding_reads_as_one_sentence() -> None:
-    found = paper_claims.contrast(claim(difference("c", "a"), -1, paper=-0.5), BLOCKS)
-    assert paper_claims.sentence(found) == (
+    found = claim_verdicts.contrast(claim(difference("c", "a"), -1, paper=-0.5), BLOCKS)
+    assert claim_verdicts.sentence(found) == (
         "t: paper -0.5; here +2 ± 0.1 loss over 3 seeds: opposite direction."
     )

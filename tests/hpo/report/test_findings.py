@@ -12,7 +12,8 @@ from hpo.core.goals import Limit
 from hpo.core.metrics import param_names, task_names
 from hpo.front.errors import Estimate
 from hpo.front.front import front
-from hpo.report.findings import certainty, summary, verdict, work
+from hpo.report.certainty import certainty, verdict
+from hpo.report.findings import summary, work
 from hpo.report.results import Results
 from tests.hpo import noisy, toy
 
