@@ -85,7 +85,10 @@ class Domain(ABC):
         Raises:
             ValueError: there is none.
         """
-        return _KINDS[data["kind"]](**{k: v for k, v in data.items() if k != "kind"})
+        fields = {name: value for name, value in data.items() if name != "kind"}
+        if data["kind"] == Float.kind:  # a database may have written a whole float as an integer
+            fields |= {end: float(fields[end]) for end in ("low", "high")}
+        return _KINDS[data["kind"]](**fields)
 
 
 @checks.explained
