@@ -129,11 +129,11 @@ def shown(results: Results) -> str:
     """The run as HTML."""
     run, found = results.run, results.front
     first = answer(results)
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in findings.summary(results))
-    parts = [f"<h3>{html.escape(run.name)}</h3>"]
+    lines = "".join(f"<li>{_escaped(line)}</li>" for line in findings.summary(results))
+    parts = [f"<h3>{_escaped(run.name)}</h3>"]
     if first is not None:
-        parts.append(f"<p>{html.escape(first.warning)}</p>" if first.warning else "")
-        parts.append(f"<p><b>{html.escape(first.use)}</b> {html.escape(first.gives)}</p>")
+        parts.append(f"<p>{_escaped(first.warning)}</p>" if first.warning else "")
+        parts.append(f"<p><b>{_escaped(first.use)}</b> {_escaped(first.gives)}</p>")
     parts.append(f"<ul>{lines}</ul>")
     if found.trials:
         parts += [_plane(figure_data.front_data(results, *figure_data.plane(run)))]
@@ -147,7 +147,7 @@ def _plane(data: FrontData) -> str:
     ys = _Axis([(point.y, point.y_error) for point in data.points], HEIGHT - BOTTOM, TOP)
     ranked = sorted(data.points, key=lambda point: (point.group == "front", bool(point.baseline)))
     marks = "".join(_mark(point, xs, ys) for point in ranked)
-    x, y = (html.escape(metrics.named(name)) for name in (data.x, data.y))
+    x, y = (_escaped(metrics.named(name)) for name in (data.x, data.y))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
@@ -216,9 +216,9 @@ def _mark(point: Point, xs: _Axis, ys: _Axis) -> str:
         bars += f"M{x:.1f} {low:.1f}V{high:.1f}"
     drawn = f'<path d="{bars}" stroke="{colour}"/>' if bars else ""
     ring = _circle(x, y, draw.BLUE, ring=True) if baseline else ""
-    name = html.escape(f"#{point.trial} {point.baseline or ''}".strip() + point.tag)
+    name = _escaped(f"#{point.trial} {point.baseline or ''}".strip() + point.tag)
     label = f'<text x="{x + 9:.1f}" y="{y - 7:.1f}">{name}</text>' if front or baseline else ""
-    title = html.escape("; ".join(point.hover[:1]))
+    title = _escaped("; ".join(point.hover[:1]))
     dot = "" if baseline and not front else _circle(x, y, colour)
     return f"<g><title>{title}</title>{drawn}{dot}{ring}{label}</g>"
 
@@ -240,7 +240,12 @@ def _table(run: Run, trials: Iterable[Trial]) -> str:
         cells += [format.setting(trial.params[p]) if p in trial.params else "" for p in params]
         rows.append(cells)
     lines = "".join(
-        f"<tr>{''.join(f'<{kind}>{html.escape(cell)}</{kind}>' for cell in row)}</tr>"
+        f"<tr>{''.join(f'<{kind}>{_escaped(cell)}</{kind}>' for cell in row)}</tr>"
         for kind, row in zip(["th", *["td"] * len(trials)], rows, strict=True)
     )
     return f"<table>{lines}</table>"
+
+
+def _escaped(text: str) -> str:
+    """Text for HTML, with what would change how others are shown spelled out."""
+    return html.escape(format.escape_controls(text))

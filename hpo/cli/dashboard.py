@@ -102,6 +102,7 @@ class Guard:
             cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
             to = f"{path}?{rest}" if rest else path
             return _answer(start, "303 See Other", "", ("Location", to), ("Set-Cookie", cookie))
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "")  # the dashboard reads it without a look
         found: Iterable[bytes] = self.inner(environ, start)
         return found
 

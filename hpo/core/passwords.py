@@ -6,12 +6,17 @@ Also where the URL is none: a slash, the colon or the host forgotten.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 SECRET = (
     r"(?:[?&#;][\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|odbc_connect)[\w.-]*"
     r"|[?&#;]pass)="
 )
 """An option of a URL whose value is nobody's business."""
+
+
+OPTION = r"([?&#;])([^\s=&?#;'\"]*%[0-9A-Fa-f]{2}[^\s=&?#;'\"]*)="
+"""An option whose name is written with %XX."""
 
 
 SETTING = r"((?:^|[\s'\"+]|%20)(?:pg)?(?:password|passwd|pwd|pass)\s*=\s*)(?!\*\*\*)"
@@ -52,6 +57,7 @@ def mask(text: str) -> str:
     """
     text = re.sub(r"(://[^:/\s]*:)\S*@", r"\1***@", text)
     text = re.sub(WITH_SPACE, r"\1***@", text)
+    text = re.sub(OPTION, _readable, text)
     text = re.sub(rf"(?i)({SECRET})[^&\s'\"]*", r"\1***", text)
     text = re.sub(rf"(?i){SETTING}(?:'[^']*'|\"[^\"]*\"|[^&\s'\"]*)", r"\1***", text)
     text = re.sub(f"(?i){QUOTED_COLON}", r"\1***@", text)
@@ -63,8 +69,15 @@ def mask(text: str) -> str:
 def shown(url: str) -> str:
     """A URL, or a word that holds one, without its password, whatever that is made of."""
     url = re.sub(r"(?s)(://[^:/]*:).*@", r"\1***@", url)
+    url = re.sub(OPTION, _readable, url)
     url = re.sub(rf"(?is)({SECRET})[^&]*", r"\1***", url)
     return mask(url if WHOLE.search(url) else re.sub(f"(?s){LOGIN}.*@", r"\1***@", url))
+
+
+def _readable(option: re.Match[str]) -> str:
+    """The option's name without %XX, if it is one of `SECRET`."""
+    plain = f"{option[1]}{unquote(option[2])}="
+    return plain if re.fullmatch(f"(?i){SECRET}", plain) else option[0]
 
 
 def _word(found: re.Match[str]) -> str:

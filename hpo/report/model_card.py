@@ -274,7 +274,7 @@ def _bullets(lines: Iterable[str]) -> str:
 
 def _text(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    plain = html.escape(" ".join(str(text).split()), quote=False)
+    plain = html.escape(format.escape_controls(" ".join(str(text).split())), quote=False)
     return re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", plain)
 
 

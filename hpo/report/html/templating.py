@@ -1,4 +1,4 @@
-"""The report's templates: jinja2, every text in them escaped.
+"""The report's templates: jinja2, every text in them escaped, invisible characters spelled out.
 
 Templates are data of this package, so that they are found in a wheel as in a checkout.
 """
@@ -12,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hpo.core.format import escape_controls
+
 
 def rendered(template: str, **context: Any) -> str:
     """A template's markup. A name that it has and the context lacks is an error."""
@@ -24,6 +26,7 @@ def _environment() -> Environment:
         loader=PackageLoader("hpo.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_spelled_out,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -31,6 +34,11 @@ def _environment() -> Environment:
     return made
 
 
+def _spelled_out(value: Any) -> Any:
+    """A text with what would change how others are shown spelled out."""
+    return escape_controls(value) if type(value) is str else value
+
+
 def breakable(text: str) -> Markup:
     """A dotted name that a narrow column may break after a dot or underscore."""
-    return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", str(escape(escape_controls(text)))))

@@ -185,8 +185,9 @@ def _axis(title: str) -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Text that plotly shows as it is: no markup, no TeX between dollar signs."""
-    return html.escape(text, quote=False).replace("\n", " ").replace("$", "&#36;")
+    """Text that plotly shows as it is: no markup, no TeX, nothing invisible."""
+    plain = format.escape_controls(text).replace("\n", " ")
+    return html.escape(plain, quote=False).replace("$", "&#36;")
 
 
 def _marks(

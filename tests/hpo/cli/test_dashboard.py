@@ -121,6 +121,15 @@ def test_the_address_that_is_printed_sets_a_cookie_that_other_sites_cannot_send(
         assert elsewhere[1]["Location"].startswith("/evil.example/%0D%0A")
 
 
+def test_a_request_without_encodings_reaches_the_dashboard_with_none() -> None:
+    """It would raise KeyError for each static file."""
+    seen: list[Any] = []
+    guard = Guard(lambda environ, start: seen.append(environ) or [], 1234)
+    about = {"HTTP_HOST": f"{HOST}:1234", "HTTP_COOKIE": f"{guard.cookie}={guard.token}"}
+    guard({"REQUEST_METHOD": "GET", "PATH_INFO": "/static/x.js", **about}, inner)
+    assert [each["HTTP_ACCEPT_ENCODING"] for each in seen] == [""]
+
+
 def test_every_start_has_a_token_of_its_own() -> None:
     assert Guard(inner, 1).token != Guard(inner, 1).token
 

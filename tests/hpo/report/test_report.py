@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import re
+from dataclasses import fields
 from datetime import datetime
 from html.parser import HTMLParser
 from importlib import resources
@@ -21,13 +22,16 @@ from hpo.core import format
 from hpo.core.domains import Choice
 from hpo.core.goals import Limit
 from hpo.core.trial import Answer, Trial
+from hpo.notebook import NotebookRun
 from hpo.report.html.cards import budget_rows, facts
 from hpo.report.html.page import in_script, packed_plotly, render, write_report
 from hpo.report.html.page_data import MOST_POINTS, most_points, thinned
 from hpo.report.html.templating import breakable, rendered
+from hpo.report.model_card import card
 from hpo.report.plots import draw
 from hpo.report.results import Results
 from tests.hpo import noisy, toy
+from tests.hpo.toy_objective import ToyExported, ToyResult
 
 
 class Page(HTMLParser):
@@ -107,6 +111,21 @@ def test_hostile_names_stay_text() -> None:
     kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
     assert kinds == ["application/json", "text/plain", None]
     assert len(page.scripts) == 3
+
+
+def test_what_would_turn_or_hide_other_text_is_spelled_out_in_page_card_and_notebook() -> None:
+    """A name that is read from right to left would change how what is beside it is read."""
+    name = "a\u202eb\x1b[2Jc\u200bd"
+    run = toy.run(
+        [toy.trial(0, 3.5, 0.2, baseline=name, params={name: name}, labels=[name], notes=[name])],
+        name=name, description=name, reproduce={name: name},
+    )  # fmt: skip
+    exported = ToyExported({name: name}, ToyResult(notes=[name]), {name: [name]})
+    shown = NotebookRun(**{each.name: getattr(run, each.name) for each in fields(run)})
+    results = Results(run)
+    for text in (render(results), shown._repr_html_(), card(results, run.trials[0], exported)):
+        assert not set("\u202e\x1b\u200b") & set(text)
+        assert "u202eb" in text
 
 
 def test_hostile_names_reach_plotly_escaped() -> None:
