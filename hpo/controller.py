@@ -46,12 +46,14 @@ class Controller:
         *,
         wall_s: float | None = None,
         accept_changes: bool = False,
+        widen: bool = False,
         next_replicate: Callable[[Run], int | None] = reevaluation.next_replicate,
     ) -> None:
         """Open the record, making it if it is not there; measure inline if no executor is given.
 
         No new wave starts `wall_s` seconds after measuring began. With `accept_changes` other data
         or library versions than those of earlier trials begin a group of trials of their own.
+        With `widen` the space may be wider than the one that the record was started with.
         `next_replicate` says which trial deserves another seed.
 
         Raises:
@@ -59,7 +61,7 @@ class Controller:
             StudyChanged: the record was started with other settings.
             StorageError: the storage cannot be used.
         """
-        self.record = StudyRecord(spec, url)
+        self.record = StudyRecord(spec, url, widen=widen)
         self.executor: Executor = Inline(spec.objective) if executor is None else executor
         self.wall_s, self.started_s = wall_s, 0.0
         self.accept_changes, self.next_replicate = accept_changes, next_replicate

@@ -25,7 +25,7 @@ from hpo.core.results import TrialResult
 from hpo.core.spec import Baseline, StudySpec, WarmStartTrial
 from hpo.core.trial import Answer, Ask, Run, State, Trial
 from hpo.front.losses import constraints
-from hpo.storage import lease
+from hpo.storage import lease, widening
 from hpo.storage.provenance import StudyChanged, changes, reproduce
 from hpo.storage.record import (
     closing,
@@ -42,15 +42,20 @@ from hpo.storage.trials import ask_data, read_history, rung_data
 class StudyRecord:
     """A study in its database, and the history of its trials."""
 
-    def __init__(self, spec: StudySpec, url: str) -> None:
+    def __init__(self, spec: StudySpec, url: str, *, widen: bool = False) -> None:
         """Open the record, making it if it is not there.
+
+        `widen`: the settings may be wider than those that it was started with, see
+        `hpo.storage.widening`; they take their place when it is held.
 
         Raises:
             StudyChanged: it was started with other settings.
             StorageError: the storage cannot be used.
         """
-        self.spec, self.url = spec, url
+        self.spec, self.url, self.widen = spec, url, widen
         self.history, self.group = History(), 0
+        self.widened = set[str]()
+        """Choices that got options after the start."""
         self.study = open_study(url, spec.name, spec.goals)
         self.database, self.storage = database_of(self.study), self.study._storage
         with guarded(url), closing(self.study):
@@ -83,6 +88,7 @@ class StudyRecord:
         """
         with guarded(self.url):
             self._check_spec()
+            self._widen()
             name_values(self.study, [goal.metric for goal in self.spec.goals])
             self.study.set_user_attr("planned", self.spec.trials)
             paper = None if self.spec.paper is None else self.spec.paper.to_dict()
@@ -99,8 +105,21 @@ class StudyRecord:
 
     def _check_spec(self) -> None:
         started, now = self._attributes()["spec"], spec_data(self.spec)
-        if started != now:
-            raise StudyChanged(changes(started, now))
+        if started == now:
+            return
+        refused = widening.refusal(started, now) if self.widen else changes(started, now)
+        if refused is not None:
+            raise StudyChanged(refused)
+
+    def _widen(self) -> None:
+        """Write wider settings down; which choices are wider comes first, as it does no harm."""
+        attributes, now = self._attributes(), spec_data(self.spec)
+        known = attributes.get(widening.ATTRIBUTE, [])
+        self.widened = {*known, *widening.widened_choices(attributes["spec"], now)}
+        if self.widened != {*known}:
+            self.study.set_user_attr(widening.ATTRIBUTE, sorted(self.widened))
+        if attributes["spec"] != now:
+            self.study.set_user_attr("spec", now)
 
     def _read_warm(self) -> None:
         """What the search started from stays, whatever the earlier study has done since."""
@@ -178,6 +197,7 @@ class StudyRecord:
         """The storage's number of a new trial."""
         space = self.spec.space
         shared = distributions(space) if inside(space, params) else {}
+        shared = {path: each for path, each in shared.items() if path not in self.widened}
         template = create_trial(
             state=TrialState.RUNNING,
             params={path: params[path] for path in shared},

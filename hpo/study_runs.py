@@ -41,6 +41,7 @@ def run_study(
     workers: int | None = None,
     wall_s: float | None = None,
     accept_changes: bool = False,
+    widen: bool = False,
     progress: bool = True,
     track: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
@@ -62,6 +63,7 @@ def run_study(
         workers: Batches side by side; None leaves it to the executor.
         wall_s: Seconds after which no new trials start.
         accept_changes: Continue with changed data or library versions.
+        widen: Continue with choices added or ranges widened in the study's space.
         progress: Show a line of what is trained.
         track: Names of experiment trackers, as of `--track`.
         callbacks: Your own, see `hpo.core.callback.Callback`.
@@ -91,7 +93,7 @@ def run_study(
     made = EXECUTORS[executor](spec, request, place.folder, Options(workers=workers))
     with _quiet_optuna():
         controller = _controller(
-            spec, place.url, made, wall_s=wall_s, accept_changes=accept_changes
+            spec, place.url, made, wall_s=wall_s, accept_changes=accept_changes, widen=widen
         )
         display = Display(Console(highlight=False), spec.trials, 0)
         display.quiet = not progress

@@ -101,6 +101,10 @@ CONTINUE = Group(
         Option("--wait", None, "wait for the process that holds this study"),
         Option("--fork", None, "start a new run beside the old one if the study has changed"),
         Option(
+            "--widen", None,
+            "continue with choices added or ranges widened in the study's space; trials stay",
+        ),
+        Option(
             "--accept-changes", None,
             "continue with changed data or library versions; new trials form a group of their own",
         ),

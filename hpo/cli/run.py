@@ -172,6 +172,7 @@ def _open(
             executor,
             wall_s=arguments.wall,
             accept_changes=arguments.accept_changes,
+            widen=arguments.widen,
         )
         opening.pop_all()
     return place, controller
@@ -195,6 +196,7 @@ def chosen(
         arguments.storage,
         default,
         fork=arguments.fork,
+        widen=arguments.widen,
         restart=arguments.restart,
         origin=request.note()["study"],
     )

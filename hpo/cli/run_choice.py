@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hpo.core import rows
 from hpo.core.passwords import shown
 from hpo.core.spec import StudySpec
-from hpo.storage import lease, run_folder
+from hpo.storage import lease, run_folder, widening
 from hpo.storage.provenance import StudyChanged, changes
 from hpo.storage.record import (
     ForeignStudy,
@@ -79,12 +79,14 @@ def choose(
     default: str | None = None,
     *,
     fork: bool = False,
+    widen: bool = False,
     restart: bool = False,
     origin: str | None = None,
 ) -> Opened:
     """The run of this study, by its name and settings; nothing is written.
 
     `origin`: where the study is from; a fork that another study has left is never replaced.
+    `widen`: a run with a narrower space goes on too.
     `restart`: begin again where a run's record has vanished, which is refused otherwise.
 
     Raises:
@@ -111,9 +113,12 @@ def choose(
             started = rows.checked(study.user_attrs, rows.OF_STUDY).get("spec")
             trials = study.get_trials(deepcopy=False)
             empty = _is_empty(study, trials)
-        if started in (None, now):  # None: it was cut short before its settings were written
+        refused = None if started is None else widening.refusal(started, now)
+        if started in (None, now) or (
+            widen and refused is None
+        ):  # None: it was cut short before its settings were written
             return Opened(place, sum(each.state.is_finished() for each in trials), None, is_fork)
-        changed = changed or changes(started, now)
+        changed = changed or (refused if widen else changes(started, now))
         if failed is None and (not is_fork or _is_of(place, origin)) and empty:
             failed = Opened(place, 0, study, is_fork)
     if failed is not None:

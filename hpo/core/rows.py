@@ -207,6 +207,7 @@ OF_TRIAL: dict[str, Check] = {
 
 OF_STUDY: dict[str, Check] = {
     "spec": _is_spec,
+    "widened_choices": _all(_is_text),
     "description": _is_text,
     "planned": is_number,
     "conditions": _all(_each(_is_text)),

@@ -1,0 +1,69 @@
+"""Widening a study in place: choices are added and ranges widened, its trials stay as they are.
+
+What a trial was measured with does not depend on the space it was proposed from, so that all trials
+of a widened study are compared; conditions such as changed data still make groups of their own.
+Everything else that decides proposals or results, such as a goal, cannot change within a study.
+
+Optuna's tables hold one list of options a choice. A choice that was widened is left out of them in
+later trials, whose own record has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.storage.provenance import changes
+
+ATTRIBUTE = "widened_choices"
+"""User attribute of a study: paths of choices that got options after it was started."""
+
+
+def refusal(started: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why settings do not widen those that a study was started with; None if they do.
+
+    Both are as `storage.settings.spec_data` makes them; equal ones count as wider.
+    """
+    before, after = started["space"], now["space"]
+    rest = {name: value for name, value in now.items() if name != "space"}
+    if rest != {name: value for name, value in started.items() if name != "space"}:
+        what = changes({**started, "space": {}}, {**now, "space": {}}).partition("; undo")[0]
+        return _sentence(what.replace("the study was started", "but the study was started"))
+    if before.keys() != after.keys():
+        names = ", ".join(sorted(before.keys() ^ after.keys()))
+        return _sentence(f"but no parameter can come or go, as {names} would")
+    for path, old in before.items():
+        if not _contains(after[path], old):
+            return _sentence(f"but {path} would not contain {_shown(old)} as {_shown(after[path])}")
+    return None
+
+
+def widened_choices(started: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Paths of choices with other options than before."""
+    return [
+        path
+        for path, old in started["space"].items()
+        if old["kind"] == "choice" and old["options"] != now["space"][path]["options"]
+    ]
+
+
+def _contains(domain: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if domain["kind"] != other["kind"] or domain.get("log") != other.get("log"):
+        return False
+    if domain["kind"] == "choice":
+        return all(option in domain["options"] for option in other["options"])
+    return bool(domain["low"] <= other["low"] and other["high"] <= domain["high"])
+
+
+def _shown(domain: Mapping[str, Any]) -> str:
+    if domain["kind"] == "choice":
+        return str(domain["options"])
+    log = ", log" if domain["log"] else ""
+    return f"{domain['kind']} {domain['low']} to {domain['high']}{log}"
+
+
+def _sentence(what: str) -> str:
+    return (
+        f"--widen adds choices, widens ranges and adds trials, {what}; undo that, or use --fork "
+        "instead."
+    )
