@@ -17,6 +17,7 @@ from objectives.config.training import MidTraining, Schedule
 from objectives.data import token_dataset
 from objectives.data.token_dataset import TokenDataset
 from objectives.pretraining.batches import batches
+from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
 from objectives.results import text_notes
 from objectives.store.store import Store
@@ -46,7 +47,7 @@ def files(toy_folder: Path) -> Files:
     return Files(paths=(str(toy.write_jsonl(toy_folder / "second.jsonl", rows)),))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(toy_folder: Path, files: Files) -> Recipe:
     mid = MidTraining(sources=(files,), steps=MID)
     return toy.recipe(toy_folder, schedule=WSO, mid=mid)
@@ -303,16 +304,31 @@ def test_variants_that_come_later_start_where_the_first_phase_ended(
     assert counter.steps == FIRST + 3 * MID
 
 
+@pytest.fixture(scope="module")
+def grown(
+    recipe: Recipe,
+    toy_corpus: TokenDataset,
+    second: TokenDataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[BaseModel]:
+    """The variants, trained undisturbed."""
+    return run(variants(recipe, second), toy_corpus, tmp_path_factory.mktemp("grown"))
+
+
 @pytest.mark.parametrize("step", [17, FIRST, FIRST + 3, FIRST + MID])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
-    step: int, recipe: Recipe, toy_corpus: TokenDataset, second: TokenDataset, tmp_path: Path
+    step: int,
+    recipe: Recipe,
+    toy_corpus: TokenDataset,
+    second: TokenDataset,
+    grown: list[BaseModel],
+    tmp_path: Path,
 ) -> None:
     jobs = variants(recipe, second)
-    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
     before, counter = Counter(), Counter()
     with pytest.raises(Stop):
         run(jobs, toy_corpus, tmp_path / "store", both(before, stop_at(step)))
-    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), expected)
+    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), grown)
     assert before.steps + counter.steps == STEPS
 
 

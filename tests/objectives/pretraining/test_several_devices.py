@@ -327,8 +327,9 @@ def test_a_stop_comes_back_and_what_two_devices_have_stored_goes_on_on_one(
 
 
 def test_a_killed_rank_is_one_sentence_and_loses_nothing_that_is_finished(
-    toy_folder: Path, toy_corpus: TokenDataset
+    toy_folder: Path, toy_corpus: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(launcher, "SETTLE_S", 1.0)
     recipe = toy.recipe(toy_folder, steps=100, batch_size=4, evals=20)
     short, long = job(recipe, STEPS, seed=11), job(recipe, 100, seed=11, weight_decay=0.3)
     finished = [on_two(short, kind) for kind in KINDS]

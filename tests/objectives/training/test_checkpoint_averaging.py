@@ -16,6 +16,7 @@ from objectives.config.recipe import Recipe
 from objectives.config.training import Schedule
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm
+from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
 from objectives.store.store import Store
 from objectives.training import lr_schedule
@@ -36,7 +37,7 @@ from tests.objectives.pretraining.test_sweep import (
 MERGED = {"schedule__decay": "merged", "schedule__shape": "linear", "schedule__floor_ratio": 0.0}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(toy_folder: Path) -> Recipe:
     """Checkpoints at every second of twenty steps, the rate's warmup four."""
     return toy.recipe(toy_folder, merge_points=10, schedule=Schedule(warmup_steps=4))
@@ -259,16 +260,23 @@ def test_merged_jobs_are_lanes_of_their_trunk_bit_for_bit(
     assert len({one.key for one in found}) == len(jobs)
 
 
+@pytest.fixture(scope="module")
+def grown(
+    base: Recipe, toy_corpus: TokenDataset, tmp_path_factory: pytest.TempPathFactory
+) -> list[BaseModel]:
+    """The grove, trained undisturbed and together."""
+    return run(grove(base), toy_corpus, tmp_path_factory.mktemp("grown"))
+
+
 @pytest.mark.parametrize("step", [7, 12, 15, 20])
 def test_an_interrupted_trunk_goes_on_and_is_merged_the_same(
-    step: int, base: Recipe, toy_corpus: TokenDataset, tmp_path: Path
+    step: int, base: Recipe, toy_corpus: TokenDataset, grown: list[BaseModel], tmp_path: Path
 ) -> None:
     jobs = grove(base)
-    expected = run(jobs, toy_corpus, tmp_path / "undisturbed")
     before, counter = Counter(), Counter()
     with pytest.raises(Stop):
         run(jobs, toy_corpus, tmp_path / "store", both(before, stop_at(step)))
-    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), expected)
+    assert_same(run(jobs, toy_corpus, tmp_path / "store", counter), grown)
     assert before.steps + counter.steps == GROVE_STEPS
 
 
