@@ -19,6 +19,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -77,6 +78,8 @@ class Mirror:
             ValueError: no such kind of file system, or its driver is not installed.
         """
         self.url, self.shown = url, _masked(url)
+        if not url.strip():
+            raise ValueError("the shared store has no name; give a folder or a URL, or none.")
         try:
             self.files, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError, OSError) as error:
@@ -86,6 +89,12 @@ class Mirror:
                 "such as s3://bucket/stages, and install its driver."
             ) from None
         self.root = str(root).rstrip("/")
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether it is this folder."""
+        with contextlib.suppress(OSError):
+            return isinstance(self.files, LocalFileSystem) and os.path.samefile(self.root, folder)
+        return False
 
     def keys(self, stage: str) -> list[str]:
         """Keys of a stage that somebody has at least begun to write.
@@ -102,6 +111,7 @@ class Mirror:
             paths = self._tried("listed", listed)
         except FileNotFoundError:
             return []
+        paths = [each for each in paths if each != self._path(stage)]  # a file lists itself
         names = (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
         return sorted(filter(entries.is_key, names))
 
@@ -134,6 +144,10 @@ class Mirror:
             OSError: the folder's disk is full.
         """
         assert manifest.folder is not None
+        total = sum(manifest.sizes.values())
+        if total > shutil.disk_usage(folder).free:  # before a hostile one fills the disk
+            reason = f"{total:,} bytes of one on the shared store {self.shown} do not fit"
+            raise OSError(errno.ENOSPC, reason)
         for name, size in manifest.sizes.items():
             source, target = self._path(stage, key, manifest.folder, name), folder / name
             whole = (self._copied(source, target, size, manifest.sums[name]) for _ in range(2))
@@ -224,6 +238,8 @@ class Mirror:
             except (FileNotFoundError, DamagedError):
                 raise
             except Exception as error:
+                if isinstance(error, NotADirectoryError) and os.path.isdir(self.root):
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
                 number = getattr(error, "errno", None)
                 if number in FULL:
                     raise

@@ -67,7 +67,7 @@ class Store:
         """`budget` in bytes; None is without limit.
 
         Raises:
-            StoreError: the folder cannot be made or written.
+            StoreError: the folder cannot be made or written, or is the mirror's.
         """
         self.root, self.budget, self.mirror = root.absolute(), budget, mirror
         self._whole: dict[str, Signature] = {}
@@ -84,6 +84,11 @@ class Store:
                 f"cannot write to the store {self.root} ({error.strerror}); "
                 "choose another folder with --out."
             ) from None
+        if mirror is not None and mirror.is_at(self.root):
+            raise StoreError(
+                f"the shared store is the store {self.root} itself; give another folder with "
+                "--share."
+            )
 
     def get(self, stage: str, key: str) -> Path | None:
         """The entry's folder if it is there, or on the mirror, and whole.

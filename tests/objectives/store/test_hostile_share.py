@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from objectives.store import entries, remote
 from objectives.store.entries import MANIFEST, DamagedError
 from objectives.store.remote import Mirror
+from objectives.store.sharing import StoreError
 from objectives.store.store import Store
 
 KEY = "0" * 8
@@ -81,6 +82,15 @@ def link_in_place_of(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def file_in_place_of(name: str) -> Callable[[Path], None]:
+    def damage(share: Path) -> None:
+        place = {"stage": share / "tune", "key": entry(share), "folder": data(share).parent}[name]
+        shutil.rmtree(place)
+        place.write_text("a file")
+
+    return damage
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     **{
         f"{change.__name__} in place of the manifest": lambda share, change=change: change(
@@ -94,6 +104,10 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     },
     **{
         f"link in place of the {name}": link_in_place_of(name)
+        for name in ("stage", "key", "folder")
+    },
+    **{
+        f"file in place of the {name}": file_in_place_of(name)
         for name in ("stage", "key", "folder")
     },
 }
@@ -195,3 +209,24 @@ def test_a_manifest_of_the_share_has_the_form_of_one_here(share: Path) -> None:
     assert found is not None
     assert entries.parse(json.dumps(found.to_json()).encode()) == found
     assert set(found.sizes) == {"a.bin"}
+
+
+def test_an_entry_that_does_not_fit_is_not_copied(
+    share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file takes no room there, and all of the disk here."""
+    manifest = json.loads((entry(share) / MANIFEST).read_text())
+    manifest["files"]["a.bin"]["bytes"] = 10**15
+    (entry(share) / MANIFEST).write_text(json.dumps(manifest))
+    monkeypatch.setattr(LocalFileSystem, "cp_file", None)
+    store = Store(tmp_path / "here", mirror=Mirror(str(share)))
+    with pytest.raises(StoreError, match=r"1,000,000,000,000,000 bytes of one .* do not fit"):
+        store.get("tune", KEY)
+
+
+def test_the_store_itself_and_nothing_are_no_shared_store(share: Path, tmp_path: Path) -> None:
+    (tmp_path / "also").symlink_to(share)
+    with pytest.raises(StoreError, match=r"is the store .* itself; give another folder"):
+        Store(tmp_path / "also", mirror=Mirror(str(share)))
+    with pytest.raises(ValueError, match="has no name; give a folder"):
+        Mirror(" ")
