@@ -24,7 +24,10 @@ VARIANT = Option(
     suggests=("small", "full"),
 )  # fmt: skip
 DEVICE = Option(
-    "--device", "D", "cpu or cuda (default: cuda if there is a GPU)", suggests=("cpu", "cuda")
+    "--device",
+    "D",
+    "cpu, cuda or mps (default: cuda if there is a GPU)",
+    suggests=("cpu", "cuda", "mps"),
 )
 SHARE = Option("--share", "URL", "folder or bucket where machines share finished stages")
 STORE_GB = "--store-gb"

@@ -44,7 +44,7 @@ class Execution:
     """Where and how to compute; nothing here is meant to change a result."""
 
     device: str | None = None
-    """cpu or cuda; None takes a GPU if there is one."""
+    """cpu, cuda or mps (Apple); None takes a CUDA GPU if there is one."""
     devices: int = 1
     """How many of them a trial is pretrained on, each by a process of its own. The batch must be
     divisible by it. Everything after pretraining is on one."""
@@ -118,9 +118,10 @@ class Execution:
         """Where it computes; JSON-able."""
         device = torch.device(self.device_name)
         cuda = device.type == "cuda"
+        chip = f"{platform.machine()} (mps)" if device.type == "mps" else platform.machine()
         several = {"devices": self.devices, "sharding": self.sharding}
         return {
-            "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+            "device": torch.cuda.get_device_name(device) if cuda else chip,
             **(several if self.devices > 1 else {}),
             "threads": torch.get_num_threads(),
             "lanes": self.lanes,
@@ -148,11 +149,11 @@ def _count(value: object, name: str, rule: str) -> int:
 
 def _check_name(device: object) -> None:
     """Whether it is there is seen where it is used, which may be another machine."""
-    if device is None or (isinstance(device, str) and re.fullmatch(r"cpu|cuda(:\d+)?", device)):
+    if device is None or (isinstance(device, str) and re.fullmatch(r"cpu|mps|cuda(:\d+)?", device)):
         return
     raise ValueError(
-        f"device must be cpu, cuda or cuda:N, got {device!r}; or leave it out to take a GPU where "
-        "there is one."
+        f"device must be cpu, cuda, cuda:N or mps, got {device!r}; or leave it out to take a GPU "
+        "where there is one."
     )
 
 

@@ -13,17 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+import torch
+
 from objectives.config import data as recipe
 from objectives.config import recipe as config_recipe
 from objectives.config.execution import Execution, check_device
 from objectives.data import sources, tasks, token_dataset, tokenize
 from objectives.finetuning import model_check
-from objectives.models import causal_lm
+from objectives.models import causal_lm, double_precision
 from objectives.pretraining import run as parallel
 from objectives.pretraining.job import PretrainJob, check_length, job_of
 from objectives.store.remote import Mirror, Unreachable
 from objectives.store.store import StoreError, key_of
 from objectives.training import lr_schedule
+from objectives.training.weight_decay_schedule import SCORED_POLICIES
 from objectives.types import Request
 
 LEAST_FREE = 50e6
@@ -59,10 +62,21 @@ def _problem(
     try:
         job = job_of(changed, request, execution)
         check_job(job)
+        check_precision(job, execution.device_name)
         _check_parts(job, execution, done)
     except ValueError as error:
         return str(error)
     return None
+
+
+def check_precision(job: PretrainJob, device: str) -> None:
+    """Raise ValueError where a policy needs float64 and the device has none."""
+    policy = job.recipe.pretrain.weight_decay.policy
+    if torch.device(device).type in double_precision.WITHOUT and policy in SCORED_POLICIES:
+        raise ValueError(
+            f"pretrain.weight_decay.policy {policy!r} computes in float64, which {device} does not "
+            "have; use another policy, or another device."
+        )
 
 
 def _with(problem: str, request: Request) -> str:

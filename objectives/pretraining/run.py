@@ -203,6 +203,8 @@ def check_devices(device: str, count: int) -> None:
         raise ValueError(
             f"several devices are taken from the first on, got device {device!r}; use cuda."
         )
+    if torch.device(device).type == "mps":
+        raise ValueError(f"devices is {count} but mps is one device; set it to 1.")
     there = torch.cuda.device_count()
     if torch.device(device).type == "cuda" and count > there:
         raise ValueError(f"devices is {count} but there are {there} GPUs here; lower it.")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from objectives.models.double_precision import in_double
 from objectives.probes.types import NotApplicableError
 
 LAYER = re.compile(r"\.(\d+)\.")
@@ -117,7 +118,7 @@ def _separate(
     names = [f"{at}{name}_proj.weight" for name in "qkvo"]
     if any(name not in params for name in names):
         raise NotApplicableError(f"{at}q_proj has no k_proj, v_proj and o_proj beside it")
-    query, key, value, output = (params[name].double() for name in names)
+    query, key, value, output = (in_double(params[name]) for name in names)
     if (
         len(query) * kv_heads != len(key) * heads
         or output.shape[1] * kv_heads != len(value) * heads
@@ -134,9 +135,9 @@ def _separate(
 
 def _fused(params: Mapping[str, Tensor], at: str, heads: int) -> tuple[Tensor, ...]:
     """[H, D, C] each, from GPT-2's matrices, which are stored [in, out]."""
-    parts = params[f"{at}c_attn.weight"].double().chunk(3, dim=1)
+    parts = in_double(params[f"{at}c_attn.weight"]).chunk(3, dim=1)
     query, key, value = (part.unflatten(1, (heads, -1)).movedim(1, 0) for part in parts)
-    output = params[f"{at}c_proj.weight"].double().unflatten(0, (heads, -1)).mT
+    output = in_double(params[f"{at}c_proj.weight"]).unflatten(0, (heads, -1)).mT
     return query, key, value, output
 
 

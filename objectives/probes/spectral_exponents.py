@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from objectives.models.double_precision import in_double
 from objectives.probes.architecture import block_matrices
 from objectives.probes.types import ProbeBatch, ProbeResult, by_layer
 from objectives.training import spectral
@@ -18,7 +19,7 @@ from objectives.training import spectral
 
 def exponents(weights_BMN: Tensor) -> Tensor:
     """The exponent of each matrix; [B]. NaN where the spectrum has no tail."""
-    falling = torch.linalg.svdvals(weights_BMN.double()).square()
+    falling = torch.linalg.svdvals(in_double(weights_BMN)).square()
     return spectral.hill_alpha(falling.flip(-1))
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.data.tasks import Encoded, Task, num_tokens
+from objectives.models.double_precision import in_double
 from objectives.training import packing
 from objectives.training.batch import TokenBatch
 from objectives.training.lanes import LaneModel
@@ -73,7 +74,7 @@ def sequence_losses(
         )[0]
         for rows in (ids_NT1[start : start + ROWS] for start in range(0, len(ids_NT1), ROWS))
     ]
-    nats_KN = torch.cat(nats, 1).double()
+    nats_KN = in_double(torch.cat(nats, 1))
     total_K: NDArray[np.float64] = nats_KN.sum(1).cpu().numpy()
     each_KN: NDArray[np.float64] = nats_KN.cpu().numpy() / (ids_NT1.shape[1] - 1)
     return total_K / ids_NT1[:, 1:].size, each_KN
@@ -136,5 +137,5 @@ def _scores(
         nats.append(some_nats)
         hits.append(some_hits)
     back = np.argsort(order, kind="stable")
-    nats_KN = torch.cat(nats, 1).double().cpu().numpy()[:, back]
+    nats_KN = in_double(torch.cat(nats, 1)).cpu().numpy()[:, back]
     return nats_KN, torch.cat(hits, 1).cpu().numpy()[:, back]

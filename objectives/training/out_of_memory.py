@@ -17,8 +17,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-NO_BLOCK = "can't allocate memory"
-"""What torch's allocator for CPUs says, in a RuntimeError like any other."""
+NO_BLOCK = ("can't allocate memory", "MPS backend out of memory")
+"""What torch's allocators for CPUs and Apple's GPUs say, in a RuntimeError like any other."""
 
 
 ONE_LANE = (
@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that a GPU's or this machine's memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and NO_BLOCK in str(error)
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in NO_BLOCK)
 
 
 def with_fewer(most: int, run: Callable[[int], R], advice: str = ONE_LANE) -> tuple[R, int]:

@@ -29,6 +29,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from objectives.config.vision import ResNet
 from objectives.models import causal_lm, draws
+from objectives.models.double_precision import in_double
 from objectives.training.lanes import vmap_lanes
 from objectives.vision.data import ImageBatch
 
@@ -119,7 +120,7 @@ class Classifier:
             for piece in rows.pieces(EVAL_ROWS)
         ]
         nats_KN, wrong_KN = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        return nats_KN.double(), wrong_KN.double()
+        return in_double(nats_KN), in_double(wrong_KN)
 
     def _lane_nats(
         self, params: dict[str, Tensor], frozen: dict[str, Tensor], *data: Tensor

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from objectives.config.vision import VisionRecipe
 from objectives.models import library_fingerprints
+from objectives.models.double_precision import in_double
 from objectives.probes import norms, sharpness
 from objectives.progress import Report
 from objectives.store.store import key_of
@@ -155,7 +156,7 @@ class Run:
         for lane, (measured, column) in enumerate(
             zip(self.found, torch.stack(losses, 1).cpu(), strict=True)
         ):
-            measured.losses = column.double().numpy()
+            measured.losses = in_double(column).numpy()
             measured.diverged_at = self.state.diverged_step(lane)
         return self.found
 

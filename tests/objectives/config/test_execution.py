@@ -43,9 +43,9 @@ def test_what_is_clear_is_taken(tmp_path: Path) -> None:
         ({"compiling": "always"}, "compiling must be auto or on or off, got 'always'"),
         ({"compiling": True}, "compiling must be auto or on or off, got True"),
         ({"sharding": "ddp"}, "sharding must be replicate or fsdp, got 'ddp'"),
-        ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
-        ({"device": "mps"}, "device must be cpu, cuda or cuda:N, got 'mps'"),
-        ({"device": 0}, "device must be cpu, cuda or cuda:N, got 0"),
+        ({"device": "gpu"}, "device must be cpu, cuda, cuda:N or mps, got 'gpu'"),
+        ({"device": "mps:1"}, "device must be cpu, cuda, cuda:N or mps, got 'mps:1'"),
+        ({"device": 0}, "device must be cpu, cuda, cuda:N or mps, got 0"),
         ({"store_gb": 0}, "store_gb must be above 0 or None, got 0"),
         ({"store_gb": "10"}, "store_gb must be above 0 or None, got '10'"),
         ({"store": None}, "store must be a folder, got None"),
@@ -58,10 +58,16 @@ def test_what_cannot_be_is_refused_when_it_is_made(given: dict[str, Any], rule: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_read(tmp_path: Path) -> None:
-    there = PlasticityObjective(Recipe(), Execution(device="cuda", store=tmp_path / "store"))
-    with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(),
+    reason="needs a machine without a GPU",
+)
+def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_read(
+    device: str, tmp_path: Path
+) -> None:
+    there = PlasticityObjective(Recipe(), Execution(device=device, store=tmp_path / "store"))
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used"):
         there({})
     assert not list(tmp_path.iterdir())
 
