@@ -14,6 +14,7 @@ K lanes, P parameters of a lane.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,15 +143,52 @@ def step_(
     """Update `values_KP` and `moments` in place; t counts from 1; `grads_KP` is used up."""
     c, rule, memory = constants, constants.decay, moments.policy
     clip_(grads_KP, c.clip, c.sharding)
+    update = Update(t, values_KP, grads_KP, memory, lr_K1)
     if rule.coupled:
-        update = Update(t, values_KP, grads_KP, memory, lr_K1)
         grads_KP.add_(rule.scaled(decay_K1, update) * values_KP)
+    if _fits_fused(values_KP, c):
+        decay_KP = None if rule.coupled else rule.scaled(decay_K1, update)
+        _fused_adamw(values_KP, grads_KP, moments, c, t, lr_K1, decay_KP)
+        return
     step_KP = (_descend if c.sgd else _adam)(grads_KP, moments, c, t, lr_K1)
     if not rule.coupled:
         mean_square_K1 = _mean_square(moments, c, t) if rule.needs_moments else None
-        update = Update(t, values_KP, grads_KP, memory, lr_K1, step_KP, mean_square_K1)
+        update = dataclasses.replace(update, step_KP=step_KP, mean_square_K1=mean_square_K1)
         values_KP.mul_(1 - lr_K1 * rule.scaled(decay_K1, update))
     values_KP.sub_(step_KP)
+
+
+def _fits_fused(values_KP: Tensor, c: Constants) -> bool:
+    """Whether torch's fused AdamW can do it: on a CPU, and where no policy sees the step."""
+    return values_KP.device.type == "cpu" and c.decay.factor is None and not c.sgd
+
+
+def _fused_adamw(
+    values_KP: Tensor,
+    grads_KP: Tensor,
+    moments: Moments,
+    c: Constants,
+    t: int,
+    lr_K1: Tensor,
+    decay: Tensor | None,
+) -> None:
+    """The whole update in one pass, a lane at a time, so that a lane's bits are its own.
+
+    `decay` is [K, 1], or [K, P] or [1, P] where it differs between parameters.
+    """
+    one_each = decay is not None and decay.shape[-1] == 1
+    if decay is not None and not one_each:
+        values_KP.mul_(1 - lr_K1 * decay)
+    decays = decay.flatten().tolist() if decay is not None and one_each else [0.0] * len(values_KP)
+    step = torch.tensor(float(t))
+    each = (lr_K1, c.beta1, c.beta2, c.eps)
+    numbers = zip(*(column.flatten().tolist() for column in each), decays, strict=True)
+    for lane, (lr, beta1, beta2, eps, weight_decay) in enumerate(numbers):
+        rows = [[x[lane]] for x in (values_KP, grads_KP, moments.first, moments.second)]
+        torch._fused_adamw_(
+            *rows, [], [step], lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
 
 
 def _adam(grads_KP: Tensor, moments: Moments, c: Constants, t: int, lr_K1: Tensor) -> Tensor:
@@ -177,5 +215,7 @@ def clip_(grads_KP: Tensor, norm_K1: Tensor, sharding: Sharding = REPLICATED) ->
     [K, 1].
     """
     total = sharding.norm(grads_KP)[:, None]
-    grads_KP.mul_((norm_K1 / (total + 1e-6)).clamp(max=1.0))
+    scale_K1 = (norm_K1 / (total + 1e-6)).clamp(max=1.0)
+    if scale_K1.is_cuda or not bool((scale_K1 == 1).all()):
+        grads_KP.mul_(scale_K1)
     return total
