@@ -176,6 +176,9 @@ class Finetune:
     """Learning rates tried for each base and task; the best on validation loss is reported."""
     max_extensions: Annotated[CountOrZero, Unit("extensions")] = 3
     """How often the grid grows by its own ratio while the best rate is at its edge."""
+    give_up_above: NonNegative | None = 0.2
+    """Share by which a rate's training loss may be above the least one after a third of the steps;
+    beyond, the rate is given up. None trains every rate to the end."""
     steps: Annotated[Count, Unit("steps")] | None = 100
     """Optimizer steps; None asks for `epochs`."""
     epochs: Annotated[Positive, Unit("epochs")] | None = None

@@ -3,7 +3,8 @@
 1. For each base and task the learning rate is chosen on validation (least completion loss over the
    selection seeds) from a grid that grows by its own ratio while the best rate is at its edge.
    Bases differ in the rate that suits them; one shared rate would favour some (arXiv 2603.16127
-   sweeps it for each base).
+   sweeps it for each base). A rate of the grid that is clearly worse after a third of its steps is
+   given up (`promising_rates`).
 2. The other seeds run at the chosen rate only.
 3. Base and fine-tuned models are scored on test.
 """
@@ -23,12 +24,25 @@ from objectives import row_errors
 from objectives.config.training import Finetune
 from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
+from objectives.finetuning.runs import num_steps
 from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.pretraining.checkpoints import Parameters
-from objectives.training import evaluation
+from objectives.training import evaluation, lr_schedule
 from objectives.types import Curve, curve
 
 CURVE_POINTS = 40
+
+
+GIVE_UP_AFTER = 3
+"""After one part in so many of its steps a rate may be given up."""
+
+
+LEAST_STEPS = 8
+"""Steps on which rates are compared; assumed: fewer say little."""
+
+
+SLACK_NATS = 0.05
+"""Difference of mean training losses that decides nothing; assumed."""
 
 
 @dataclass
@@ -39,7 +53,8 @@ class Outcome:
     """NaN where every rate diverged, or the chosen one with a further seed; then no scores after
     fine-tuning are filled."""
     tried: dict[float, float]
-    """Learning rate -> validation completion loss, mean over seeds; inf where it diverged."""
+    """Learning rate -> validation completion loss, mean over seeds; inf where it diverged or was
+    given up."""
     before: float
     """The task's metric of the base itself."""
     loss_before: float
@@ -122,11 +137,42 @@ class Finetuner:
                 base: next_rates(self.fine.lrs, rates, extension)
                 for base, rates in enumerate(tried)
             }
+            if extension == 0:
+                wanted = self._promising(task, wanted, selecting, tried)
             self.trainer.tune(task, wanted, selecting, choose)
         if others:
             chosen = {base: [chosen_rate(tried[base])] for base in sorted(best)}
             self.trainer.tune(task, chosen, others, add)
         return self._score(task, tried, best, sample)
+
+    def _promising(
+        self,
+        task: Task,
+        wanted: Mapping[int, Sequence[float]],
+        seeds: Sequence[int],
+        tried: Sequence[dict[float, float]],
+    ) -> dict[int, list[float]]:
+        """The rates of each base that are trained to the end; of the others inf is noted."""
+        margin, steps = self.fine.give_up_above, num_steps(self.fine, task) // GIVE_UP_AFTER
+        several = any(len(rates) > 1 for rates in wanted.values())
+        if margin is None or not several or not self._is_comparable(task, steps):
+            return {base: list(rates) for base, rates in wanted.items()}
+        losses = self.trainer.first_losses(task, wanted, seeds, steps)
+        kept = {}
+        for base, rates in wanted.items():
+            kept[base] = promising_rates({rate: losses[base, rate] for rate in rates}, margin)
+            for rate in rates:
+                if rate not in kept[base]:
+                    tried[base][rate] = math.inf
+                    self.trainer.give_up(task, base, rate, seeds)
+        return kept
+
+    def _is_comparable(self, task: Task, steps: int) -> bool:
+        """Whether the first steps tell of a rate: the latter half of them is beyond the warmup."""
+        curve = lr_schedule.multipliers(
+            self.fine.schedule, num_steps(self.fine, task), "finetune.schedule"
+        )
+        return steps >= LEAST_STEPS and bool(curve[: steps // 2].max() == curve.max())
 
     def _score(
         self,
@@ -202,6 +248,21 @@ def finetuning_seeds(fine: Finetune, seed: int) -> list[int]:
 def chosen_rate(tried: Mapping[float, float]) -> float:
     """The rate with the least validation loss; the smaller one of two equals."""
     return min(tried, key=lambda rate: (tried[rate], rate))
+
+
+def promising_rates(losses: Mapping[float, NDArray[np.float64]], margin: float) -> list[float]:
+    """Rates that may be the best, by training losses of the first steps, [S, T] a rate.
+
+    All rates train on the same rows, so their losses over the latter half of these steps differ by
+    little else than the rate. One is given up where its mean is above the least mean m by more than
+    `margin` m, and by more than `SLACK_NATS`. Where all diverged none is.
+    """
+    means = {rate: float(y_ST[:, y_ST.shape[1] // 2 :].mean()) for rate, y_ST in losses.items()}
+    finite = [mean for mean in means.values() if math.isfinite(mean)]
+    if not finite:
+        return list(losses)
+    most = min(finite) + max(margin * min(finite), SLACK_NATS)
+    return [rate for rate, mean in means.items() if mean <= most]
 
 
 def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: int) -> list[float]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from objectives.config.training import Finetune
 from objectives.data.tasks import Task
-from objectives.finetuning.checkpoints import PartialFinetune
+from objectives.finetuning.checkpoints import NOTHING, PartialFinetune, Work
 from objectives.models import library_fingerprints
 from objectives.store.store import key_of
-from objectives.training import lr_schedule
+from objectives.training import loop, lr_schedule
 
 RunKey = tuple[int, float]
 """A base and a rate."""
@@ -55,6 +56,33 @@ class RunGroup:
     def rates_K(self) -> NDArray[np.float64]:
         """The rate of each lane; [K]."""
         return np.repeat([rate for _, rate in self.runs], len(self.seeds))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Runs of one program that were trained up to a step."""
+
+    group: RunGroup
+    begun: Sequence[PartialFinetune | None]
+    """Where each run was before."""
+    state: loop.State
+    losses: Sequence[Tensor]
+    """[K] of each step."""
+    work: Work
+    """Of each run."""
+
+    def lanes(self) -> list[tuple[RunKey, slice]]:
+        """Each run and its lanes."""
+        seeds = len(self.group.seeds)
+        return [
+            (run, slice(index * seeds, (index + 1) * seeds))
+            for index, run in enumerate(self.group.runs)
+        ]
+
+    def before(self, base: int, rate: float) -> Work:
+        """What a run had taken before."""
+        begun = self.begun[self.group.runs.index((base, rate))]
+        return begun.work if begun else NOTHING
 
 
 def groups_at_one_step(
@@ -102,4 +130,4 @@ def stage_key(
     constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
     start = [base_key, task.key, rate, list(seeds)]
     libraries = library_fingerprints.of_finetuning(fine.method)
-    return key_of("tune-4", start, method, course, constants, libraries)
+    return key_of("tune-5", start, method, course, constants, libraries)

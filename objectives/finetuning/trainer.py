@@ -25,7 +25,14 @@ from objectives.data.orders import Orders
 from objectives.data.tasks import Encoded, Task
 from objectives.finetuning import checkpoints, lora
 from objectives.finetuning.checkpoints import NOTHING, FinetuneResult, PartialFinetune, Work
-from objectives.finetuning.runs import RunGroup, RunKey, groups_at_one_step, num_steps, stage_key
+from objectives.finetuning.runs import (
+    Ended,
+    RunGroup,
+    RunKey,
+    groups_at_one_step,
+    num_steps,
+    stage_key,
+)
 from objectives.models import causal_lm, draws
 from objectives.pretraining.checkpoints import Parameters
 from objectives.training import (
@@ -73,6 +80,8 @@ class FinetuneTrainer:
         """What each base's fine-tunes took, whenever that was."""
         self.now: list[Work] = []
         """What they took in this run."""
+        self.halted: dict[str, PartialFinetune] = {}
+        """Runs that were stopped to be compared, by their keys."""
         self.packed = False
 
     @property
@@ -84,6 +93,7 @@ class FinetuneTrainer:
         """Work on these bases (key, parameters) from here on; `rows` show whether packing works."""
         self.keys, self.bases = [key for key, _ in bases], [params for _, params in bases]
         self.total, self.now = [NOTHING] * len(bases), [NOTHING] * len(bases)
+        self.halted = {}
         self.packed = packing.works(self.plain.module, batch.stack(self._on_device([0])), rows)
 
     def tune(
@@ -96,20 +106,60 @@ class FinetuneTrainer:
         """Give each base's wanted rates, from the store or trained, to `on_result`."""
         missing = []
         for base, rate in RunGroup(task, wanted, seeds).runs:
-            stored = checkpoints.load_tuned(
-                self.runtime.store,
-                self._key(base, task, rate, seeds),
-                len(seeds),
-                self.shapes,
-                num_steps(self.fine, task),
-            )
+            stored = self._stored(base, task, rate, seeds)
             if stored is None:
                 missing.append((base, rate))
             else:
                 self.total[base] += stored.work
                 on_result(base, rate, stored)
+
+        def keep(ended: Ended) -> None:
+            for (base, rate), tuned in self._collect(ended):
+                checkpoints.save_tuned(self.runtime.store, tuned)
+                self.total[base] += tuned.work
+                self.now[base] += tuned.work - ended.before(base, rate)
+                on_result(base, rate, tuned)
+
         if missing:
-            self._train_all(task, missing, seeds, on_result)
+            self._train_to(num_steps(self.fine, task), task, missing, seeds, keep)
+
+    def first_losses(
+        self, task: Task, wanted: Mapping[int, Sequence[float]], seeds: Sequence[int], steps: int
+    ) -> dict[RunKey, NDArray[np.float64]]:
+        """Training losses of each run's first steps, [S, steps]; `tune` goes on from there."""
+        found: dict[RunKey, NDArray[np.float64]] = {}
+        missing = []
+        for base, rate in RunGroup(task, wanted, seeds).runs:
+            stored = self._stored(base, task, rate, seeds)
+            begun = self._begun((base, rate), task, seeds) if stored is None else None
+            if stored is not None:
+                found[base, rate] = np.stack(stored.losses)[:, :steps]
+            elif begun is not None and begun.step >= steps:
+                found[base, rate] = begun.rows["losses"][:, :steps].numpy()
+            else:
+                missing.append((base, rate))
+
+        def halt(ended: Ended) -> None:
+            for (base, rate), lanes in ended.lanes():
+                partial = PartialFinetune.of(ended.state, ended.losses, lanes, ended.work)
+                self.halted[self._key(base, task, rate, seeds)] = partial
+                self.now[base] += partial.work - ended.before(base, rate)
+                found[base, rate] = partial.rows["losses"].numpy()
+
+        if missing:
+            self._train_to(steps, task, missing, seeds, halt)
+        return found
+
+    def give_up(self, task: Task, base: int, rate: float, seeds: Sequence[int]) -> None:
+        """Keep a run where it is, as it is not trained further; what it took counts."""
+        key = self._key(base, task, rate, seeds)
+        partial = self.halted.pop(key, None)
+        if partial is not None:
+            checkpoints.save_partial(self.runtime.store, key, partial)
+        else:
+            partial = self._begun((base, rate), task, seeds)
+        if partial is not None:
+            self.total[base] += partial.work
 
     def plain_lanes(self, members: Sequence[int]) -> evaluation.Lanes:
         """The bases themselves, to be scored."""
@@ -124,25 +174,30 @@ class FinetuneTrainer:
         params = batch.split_rows(self.shapes, values_KP)
         return evaluation.Lanes(self.program, params, self._frozen(members), self.packed)
 
-    def _train_all(
-        self, task: Task, runs: Sequence[RunKey], seeds: Sequence[int], on_result: OnResult
+    def _stored(
+        self, base: int, task: Task, rate: float, seeds: Sequence[int]
+    ) -> FinetuneResult | None:
+        """The finished run; None if it is not stored."""
+        key, steps = self._key(base, task, rate, seeds), num_steps(self.fine, task)
+        return checkpoints.load_tuned(self.runtime.store, key, len(seeds), self.shapes, steps)
+
+    def _train_to(
+        self,
+        until: int,
+        task: Task,
+        runs: Sequence[RunKey],
+        seeds: Sequence[int],
+        on_end: Callable[[Ended], None],
     ) -> None:
-        """Train these rates of these bases, fewer at once where memory runs out."""
+        """Train these runs up to this step, fewer at once where memory runs out."""
         done: set[RunKey] = set()
         begun = {run: self._begun(run, task, seeds) for run in runs}
-
-        def keep(base: int, rate: float, tuned: FinetuneResult) -> None:
-            checkpoints.save_tuned(self.runtime.store, tuned)
-            before = begun[base, rate]
-            self.total[base] += tuned.work
-            self.now[base] += tuned.work - (before.work if before else NOTHING)
-            done.add((base, rate))
-            on_result(base, rate, tuned)
 
         def train(some: Sequence[RunKey]) -> None:
             left = {run: begun[run] for run in some if run not in done}
             for group in groups_at_one_step(task, seeds, left):
-                self._train(group, [begun[run] for run in group.runs], keep)
+                on_end(self._train(group, [begun[run] for run in group.runs], until))
+                done.update(group.runs)
 
         def try_step(count: int) -> None:
             self._try_step(task, runs[0], seeds[0], count)
@@ -153,7 +208,9 @@ class FinetuneTrainer:
     def _begun(self, run: RunKey, task: Task, seeds: Sequence[int]) -> PartialFinetune | None:
         """Where a run that was stopped is; None if it has not begun."""
         key, steps = self._key(run[0], task, run[1], seeds), num_steps(self.fine, task)
-        return checkpoints.load_partial(self.runtime.store, key, len(seeds), self.shapes, steps)
+        return self.halted.get(key) or checkpoints.load_partial(
+            self.runtime.store, key, len(seeds), self.shapes, steps
+        )
 
     def _try_step(self, task: Task, run: RunKey, seed: int, count: int) -> None:
         """Take a first step with `count` lanes on one base, to see what it needs."""
@@ -164,10 +221,8 @@ class FinetuneTrainer:
         loop.train(self.program, state, self._plan(group, 1), self._batches(group), until=1,
                    frozen=frozen)  # fmt: skip
 
-    def _train(
-        self, group: RunGroup, begun: Sequence[PartialFinetune | None], on_result: OnResult
-    ) -> None:
-        """Train the runs of one program to the end, from where each of them is."""
+    def _train(self, group: RunGroup, begun: Sequence[PartialFinetune | None], until: int) -> Ended:
+        """Train the runs of one program up to this step, from where each of them is."""
         task, seeds, steps = group.task, len(group.seeds), num_steps(self.fine, group.task)
         state, losses, before = self._start(group, begun)
         started = time.monotonic()
@@ -187,13 +242,13 @@ class FinetuneTrainer:
         loop.train(
             self.program,
             state,
-            self._plan(group, steps),
+            self._plan(group, until),
             self._batches(group),
-            until=steps,
+            until=until,
             frozen=self._frozen(group.bases),
             after_step=after_step,
         )
-        self._collect(group, state, torch.stack(losses, 1).cpu().numpy(), work(), on_result)
+        return Ended(group, begun, state, losses, work())
 
     def _start(
         self, group: RunGroup, begun: Sequence[PartialFinetune | None]
@@ -216,32 +271,29 @@ class FinetuneTrainer:
             partial = PartialFinetune.of(state, losses, lanes, work)
             checkpoints.save_partial(self.runtime.store, key, partial)
 
-    def _collect(
-        self,
-        group: RunGroup,
-        state: loop.State,
-        losses_KS: NDArray[np.float64],
-        work: Work,
-        on_result: OnResult,
-    ) -> None:
-        """Validate the lanes and hand each run over; a diverged lane's loss is inf."""
-        values, seeds = state.rows.values.detach(), len(group.seeds)
+    def _collect(self, ended: Ended) -> list[tuple[RunKey, FinetuneResult]]:
+        """Validate the lanes and give each run; a diverged lane's loss is inf."""
+        group, state = ended.group, ended.state
+        losses_KS = torch.stack(list(ended.losses), 1).cpu().numpy()
+        values = state.rows.values.detach()
         loss_K = evaluation.completion_loss(
             self._scored(group.bases, values), group.task.validation
         )
         lost_K = (state.diverged_at != loop.NEVER).cpu().numpy() | ~np.isfinite(loss_K)
-        loss_KS = np.where(lost_K, math.inf, loss_K).reshape(-1, seeds)
+        loss_K = np.where(lost_K, math.inf, loss_K)
         params = batch.split_rows(self.shapes, values.cpu())
-        for index, (base, rate) in enumerate(group.runs):
-            lanes = range(index * seeds, (index + 1) * seeds)
+        found = []
+        for (base, rate), lanes in ended.lanes():
+            each = range(lanes.start, lanes.stop)
             tuned = FinetuneResult(
-                [{name: p[lane].clone() for name, p in params.items()} for lane in lanes],
-                [losses_KS[lane] for lane in lanes],
-                float(loss_KS[index].mean()),
-                work,
+                [{name: p[lane].clone() for name, p in params.items()} for lane in each],
+                [losses_KS[lane] for lane in each],
+                float(loss_K[lanes].mean()),
+                ended.work,
                 (self._key(base, group.task, rate, group.seeds),),
             )
-            on_result(base, rate, tuned)
+            found.append(((base, rate), tuned))
+        return found
 
     def _plan(self, group: RunGroup, steps: int) -> loop.Plan:
         """The lanes of these runs up to this step."""

@@ -78,7 +78,7 @@ class Job:
             self.recipe.pretrain.schedule, self.steps
         )
         own = [images.key, self.seed, self.steps, self._device_kind]
-        return key_of("vision-3", data, own, library_fingerprints.of_classifiers())
+        return key_of("vision-4", data, own, library_fingerprints.of_classifiers())
 
     def program_key(self) -> str:
         """Equal for jobs on the same images that can be lanes of one program."""

@@ -16,7 +16,7 @@ from objectives.config.data import FileTask
 from objectives.config.training import Finetune, Lora, Schedule
 from objectives.data import tasks
 from objectives.data.token_dataset import TokenDataset
-from objectives.finetuning.lr_search import Finetuner, Outcome, next_rates
+from objectives.finetuning.lr_search import Finetuner, Outcome, next_rates, promising_rates
 from objectives.finetuning.runs import num_steps
 from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.progress import Report
@@ -108,6 +108,94 @@ def test_the_grid_grows_by_its_own_ratio_where_the_best_rate_is_at_its_edge(
 ) -> None:
     assert next_rates(grid, tried, 0) == sorted(grid)
     assert next_rates(grid, tried, 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("means", "kept"),
+    [
+        ((2.0, 1.0, 1.19), (1.0, 1.19)),  # a fifth above the least
+        ((2.0, 1.0, 1.21), (1.0,)),
+        ((0.04, 0.01, 0.2), (0.01, 0.04)),  # small differences of small losses decide nothing
+        ((1.0, 1.0, 1.0), (1.0,) * 3),
+        ((1.0, math.nan, math.inf), (1.0,)),
+        ((math.nan, math.nan, math.inf), (math.nan, math.nan, math.inf)),
+    ],
+)
+def test_a_rate_is_given_up_where_its_loss_over_the_latter_half_is_clearly_above_the_least(
+    means: tuple[float, ...], kept: tuple[float, ...]
+) -> None:
+    losses = {
+        float(index): np.array([[9.0, 9.0, 9.0 * index, mean, mean, mean]] * 2)
+        for index, mean in enumerate(means)
+    }
+    found = [means[int(rate)] for rate in promising_rates(losses, 0.2)]
+    assert sorted(map(str, found)) == sorted(map(str, kept))
+
+
+SEARCH: dict[str, Any] = {
+    "lrs": (1e-5, 1e-2), "steps": 45, "max_extensions": 0, "give_up_above": 0.01
+}  # fmt: skip
+
+
+def test_giving_a_rate_up_changes_nothing_but_what_it_takes(
+    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    some = dataclasses.replace(fine, **SEARCH)
+    whole = finetuner(dataclasses.replace(some, give_up_above=None), toy_corpus, tmp_path / "whole")
+    expected, early = whole.run(bases(0, 1)), finetuner(some, toy_corpus, tmp_path / "early")
+    for found, others in zip(early.run(bases(0, 1)), expected, strict=True):
+        for one, other in zip(found, others, strict=True):
+            assert one.tried[1e-5] == math.inf
+            finite = {rate: loss for rate, loss in one.tried.items() if math.isfinite(loss)}
+            assert_alike(
+                dataclasses.replace(one, tried=finite),
+                dataclasses.replace(other, tried={rate: other.tried[rate] for rate in finite}),
+            )
+    for took, more in zip(early.trainer.total, whole.trainer.total, strict=True):
+        # of two rates at one seed and the better at another, one ends after a third of its steps
+        assert took.tokens == pytest.approx(more.tokens * (1 - 2 / 9))
+    assert [work.tokens for work in early.trainer.now] == [
+        work.tokens for work in early.trainer.total
+    ]
+    again = finetuner(some, toy_corpus, tmp_path / "early")
+    assert [[each.tried for each in found] for found in again.run(bases(0, 1))] == [
+        [each.tried for each in found]
+        for found in finetuner(some, toy_corpus, tmp_path / "other").run(bases(0, 1))
+    ]
+    assert [work.tokens for work in again.trainer.now] == [0.0, 0.0]
+    assert [work.tokens for work in again.trainer.total] == [
+        work.tokens for work in early.trainer.total
+    ]
+
+
+@pytest.mark.parametrize("after", [5, 12, 30])
+def test_an_interrupted_search_gives_the_same_rates_up(
+    after: int, fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    some = dataclasses.replace(fine, **SEARCH)
+    expected = finetuner(some, toy_corpus, tmp_path / "whole").run(bases(0))
+    events = 0
+
+    def stop(event: dict[str, Any]) -> None:
+        nonlocal events
+        events += 1
+        if events == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetuner(some, toy_corpus, tmp_path / "cut", stop).run(bases(0))
+    found = finetuner(some, toy_corpus, tmp_path / "cut").run(bases(0))
+    for one, other in zip(found[0], expected[0], strict=True):
+        assert_alike(one, other)
+
+
+def test_rates_are_not_compared_during_the_warmup(
+    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    schedule = Schedule(warmup_steps=20, shape="linear", floor_ratio=0.0)
+    some = dataclasses.replace(fine, **SEARCH | {"schedule": schedule})
+    for outcome in finetuner(some, toy_corpus, tmp_path).run(bases(0))[0]:
+        assert all(map(math.isfinite, outcome.tried.values()))
 
 
 @pytest.mark.parametrize("max_extensions", [0, 1, 3])
