@@ -184,9 +184,9 @@ def _fused_adamw(
     each = (lr_K1, c.beta1, c.beta2, c.eps)
     numbers = zip(*(column.flatten().tolist() for column in each), decays, strict=True)
     for lane, (lr, beta1, beta2, eps, weight_decay) in enumerate(numbers):
-        rows = [[x[lane]] for x in (values_KP, grads_KP, moments.first, moments.second)]
         torch._fused_adamw_(
-            *rows, [], [step], lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps,
+            [values_KP[lane]], [grads_KP[lane]], [moments.first[lane]], [moments.second[lane]],
+            [], [step], lr=lr, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps,
             amsgrad=False, maximize=False,
         )  # fmt: skip
 
