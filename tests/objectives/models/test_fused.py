@@ -78,7 +78,7 @@ def test_a_second_derivative_is_an_error_and_none_where_it_is_not_ruled_out() ->
         with fused.first_order(on):
             (slope,) = torch.autograd.grad(norms(x, weight).sum(), x, create_graph=True)
             if on:
-                with pytest.raises(RuntimeError, match="once_differentiable"):
+                with pytest.raises(RuntimeError, match="does not require grad"):
                     torch.autograd.grad(slope.sum(), x)
             else:
                 torch.autograd.grad(slope.sum(), x)
