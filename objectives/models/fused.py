@@ -85,12 +85,13 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _batched(*parts: Tensor) -> bool:
-    return any(torch._C._functorch.is_batchedtensor(part) for part in parts)
+    return any(bool(torch._C._functorch.is_batchedtensor(part)) for part in parts)
 
 
 def _lanes_first(x: Tensor, dim: int | None) -> Tensor:
     """The lane axis in front; of size 1 where all lanes share it."""
-    return x[None] if dim is None else x.movedim(dim, 0)
+    found: Tensor = x[None] if dim is None else x.movedim(dim, 0)
+    return found
 
 
 class _Norm(torch.autograd.Function):
