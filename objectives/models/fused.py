@@ -101,7 +101,8 @@ class _Norm(torch.autograd.Function):
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         normed = x * scale
         ctx.save_for_backward(normed, scale, weight)
-        return normed * weight
+        y: Tensor = normed * weight
+        return y
 
     @staticmethod
     @once_differentiable
