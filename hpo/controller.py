@@ -83,8 +83,8 @@ class Controller:
         `wait`: for another controller of the study to end; else that is an error.
 
         Raises:
-            lease.Held: another controller runs the study.
-            lease.Overtaken: another has taken over from this one.
+            lease.LeaseHeld: another controller runs the study.
+            lease.LeaseLost: another has taken over from this one.
             ConditionsChanged: the data or the libraries are not those of earlier trials.
         """
         with self.record.held(wait=wait, on_wait=lambda text: on_event({"waiting": text})):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import ast
-import builtins
-import contextlib
 import dataclasses
 import difflib
 import importlib
 import importlib.util
 import os
-import re
-import sys
 import types
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +18,7 @@ from hpo.core import checks
 from hpo.core.spec import Baseline, GridPoint, StudySpec
 from hpo.core.trial import Run
 from hpo.storage.settings import json_roundtrip
+from hpo.study_modules import execute
 
 SPEC_OVERRIDES = ("name", "trials", "budget_s", "seed", "max_flops", "patience", "confirm")
 """Fields of a study that the command line sets under the same name."""
@@ -149,7 +146,7 @@ def load(study: str, variant: str | None = None) -> StudySpec:
     path = file_of(study)
     if path.suffix in DATA_ENDINGS:
         return _load_data(path, variant)
-    module = _execute(path)
+    module = execute(path)
     spec = getattr(module, STUDY_NAME, None) if variant is None else _variants(module).get(variant)
     if isinstance(spec, StudySpec):
         return _in_folder(spec, path.parent)
@@ -304,73 +301,3 @@ def folder() -> Path:
 def _variants(module: types.ModuleType) -> dict[str, StudySpec]:
     found = getattr(module, VARIANTS, getattr(module, SETTINGS, {}))
     return found if isinstance(found, dict) else {}
-
-
-def _execute(path: Path) -> types.ModuleType:
-    name = f"_study_{path.stem}"
-    loaded = importlib.util.spec_from_file_location(name, path)
-    if loaded is None or loaded.loader is None:
-        raise ValueError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(loaded)
-    sys.modules[name] = module
-    try:
-        with _as_it_was(path.parent):
-            loaded.loader.exec_module(module)
-    except (Exception, SystemExit, GeneratorExit) as error:
-        raise ValueError(f"the study file {path} is broken: {_where(error, path)}") from error
-    return module
-
-
-@contextlib.contextmanager
-def _as_it_was(folder: Path) -> Iterator[None]:
-    """Run a study file of this folder as `python` would, and set back what it may have changed.
-
-    Modules beside it are found. What it prints goes to standard error, since commands print data;
-    where it changes the working folder, the folders of the command line are still those meant.
-    """
-    added, here = str(folder), Path.cwd()
-    sys.path.insert(0, added)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        with contextlib.suppress(ValueError):  # it has taken that out
-            sys.path.remove(added)
-        os.chdir(here)
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """The error's kind, place in the file and first line."""
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    trace = error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    place = f"line {line}: " if line is not None else ""
-    is_sentence = type(error) is ValueError and text  # raised by this program
-    kind = "" if is_sentence else type(error).__name__
-    return f"{place}{': '.join(filter(None, (kind, text)))}{_suggestion(error)}"
-
-
-def _suggestion(error: BaseException) -> str:
-    """The near one of the names that were there, after a name that was not."""
-    name, known = "", list[str]()
-    if isinstance(error, AttributeError):
-        name, known = error.name or "", dir(error.obj)
-    elif isinstance(error, NameError):
-        name, known = error.name or "", list(_names_at(error))
-    elif isinstance(error, ImportError) and error.name in sys.modules:
-        found = re.match(r"cannot import name '(\w+)'", str(error))
-        name, known = found[1] if found else "", dir(sys.modules[error.name])
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if name and near else ""
-
-
-def _names_at(error: BaseException) -> set[str]:
-    """The names that were defined where the error was raised."""
-    trace, frame = error.__traceback__, None
-    while trace is not None:
-        frame, trace = trace.tb_frame, trace.tb_next
-    return set() if frame is None else {*frame.f_locals, *frame.f_globals, *dir(builtins)}

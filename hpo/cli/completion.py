@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.cli.commands import COMMANDS, OUT, STORE_HELP
+from hpo.cli.commands import COMMANDS, STORE_HELP
 from hpo.cli.options import DONE, Command, Option
+from hpo.cli.run_options import OUT
 
 NOTE = "run.json"
 """The file that makes a folder a run's."""

@@ -72,7 +72,7 @@ def _delete_record(place: RunFolder, study: Study | None) -> bool:
     """Delete the run's study; whether its storage holds others.
 
     Raises:
-        lease.Held: a controller runs it.
+        lease.LeaseHeld: a controller runs it.
     """
     if study is None:
         return False

@@ -19,10 +19,10 @@ from rich.text import Text
 from hpo import known_studies
 from hpo.callbacks import CallbackEvents
 from hpo.cli import live, run_choice
-from hpo.cli.commands import LENGTH
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE, FAILED, INTERRUPTED
 from hpo.cli.run_choice import Opened
+from hpo.cli.run_options import LENGTH
 from hpo.controller import Controller
 from hpo.core import conditions, files
 from hpo.core.callback import StudyEnded

@@ -60,7 +60,7 @@ class Opened:
         """Delete what is replaced.
 
         Raises:
-            lease.Held: a controller runs it.
+            lease.LeaseHeld: a controller runs it.
         """
         if self.replaces is None:
             return

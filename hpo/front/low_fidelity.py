@@ -20,7 +20,7 @@ import numpy as np
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
 from hpo.front.replicates import Array, Setting, encoded
-from hpo.numerics import gaussian_process
+from hpo.numerics import gaussian_process, gaussian_process_fit
 from hpo.numerics.gaussian_process import Points
 
 LEAST = 8
@@ -74,7 +74,7 @@ def _fitted(known: Points, y_N: Array) -> gaussian_process.Surface:
     is_choice_D = np.zeros(known.X_ND.shape[1], dtype=np.bool_)
     centre, spread = gaussian_process.standardised(y_N)
     exact_N = np.zeros(len(y_N))
-    theta = gaussian_process.learn(known, is_choice_D, (y_N - centre) / spread, exact_N)
+    theta = gaussian_process_fit.learn(known, is_choice_D, (y_N - centre) / spread, exact_N)
     return gaussian_process.condition(known, is_choice_D, y_N, exact_N, theta)
 
 

@@ -16,7 +16,8 @@ from hpo.front.low_fidelity import Hint, hints
 from hpo.front.paired_rows import interplay
 from hpo.front.replicates import Setting, deviations, encoded
 from hpo.numerics import pareto
-from hpo.numerics.noisy_values import NUM_DRAWS, Measured, draw
+from hpo.numerics.noise_fit import Measured
+from hpo.numerics.noisy_values import NUM_DRAWS, draw
 
 DRAWN_NUMBERS = 1_000_000
 

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from hpo.numerics import gaussian_process, hypervolume_improvement, pareto
+from hpo.numerics import gaussian_process, gaussian_process_fit, hypervolume_improvement, pareto
 from hpo.numerics.gaussian_process import Array, Points, Surface
 from hpo.search.unit_cube import Coordinates
 
@@ -259,10 +259,10 @@ def fit_hyperparameters(results: Results, space: Coordinates) -> list[list[Array
     for column, (points, y, sem) in enumerate(_columns(results)):
         centre, spread = gaussian_process.standardised(y)
         known = points, space.is_choice_D, (y - centre) / spread, sem / spread
-        mode = gaussian_process.learn(*known)
+        mode = gaussian_process_fit.learn(*known)
         sobol = qmc.Sobol(len(mode), scramble=True, rng=np.random.default_rng(column))
         normal = ndtri(sobol.random(NUM_SAMPLES))
-        thetas.append([mode, *gaussian_process.theta_draws(mode, *known, normal)])
+        thetas.append([mode, *gaussian_process_fit.theta_draws(mode, *known, normal)])
     return thetas
 
 

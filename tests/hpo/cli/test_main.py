@@ -16,8 +16,9 @@ import pytest
 
 from hpo import study_files
 from hpo.cli import doctor, main
-from hpo.cli.commands import COMMANDS, LENGTH
+from hpo.cli.commands import COMMANDS
 from hpo.cli.parser import parser
+from hpo.cli.run_options import LENGTH
 from hpo.controller import Controller
 from hpo.core.trial import Run
 from hpo.front.front import front

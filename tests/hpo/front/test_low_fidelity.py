@@ -11,9 +11,10 @@ import pytest
 from hpo.core.trial import Answer, Run, Trial
 from hpo.front.front import counted_points, front
 from hpo.front.low_fidelity import LEAST, hints
-from hpo.numerics import gaussian_process
+from hpo.numerics import gaussian_process, gaussian_process_fit
 from hpo.numerics.gaussian_process import Points
-from hpo.numerics.noisy_values import Measured, draw
+from hpo.numerics.noise_fit import Measured
+from hpo.numerics.noisy_values import draw
 from tests.hpo import noisy
 
 NUM_CHEAP, NUM_FULL = 24, 6
@@ -72,7 +73,7 @@ def test_what_is_left_out_of_a_surface_has_no_part_in_its_mean() -> None:
     rng = np.random.default_rng(0)
     points = Points(rng.random((12, 2)), np.ones(12))
     is_choice_D, y_N, exact_N = np.zeros(2, dtype=bool), rng.random(12), np.zeros(12)
-    theta = gaussian_process.learn(points, is_choice_D, y_N, exact_N)
+    theta = gaussian_process_fit.learn(points, is_choice_D, y_N, exact_N)
     surface = gaussian_process.condition(points, is_choice_D, y_N, exact_N, theta)
     rows = np.array([2, 7])
     rest = np.setdiff1d(np.arange(12), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpo.numerics import gaussian_process
+from hpo.numerics import gaussian_process, gaussian_process_fit
 from hpo.numerics.gaussian_process import Points
 
 NUMBER = np.zeros(2, dtype=bool)
@@ -21,16 +21,16 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     rng = np.random.default_rng(1)
     y_N, sem_N = rng.normal(size=12), rng.uniform(0, 0.3, 12)
     is_choice_D = np.array([False, True])
-    squares = gaussian_process._squares(known.X_ND, known.X_ND, is_choice_D)
+    squares = gaussian_process.squares_of(known.X_ND, known.X_ND, is_choice_D)
     centre, width = np.zeros(9), np.full(9, 2.0)
     theta = np.array([-0.5, 0.3, -0.2, 0.1, 0.4, 0.2, -1.0, 0.3, -2.0])
     arguments = (squares, known.u_N, y_N, sem_N**2, centre, width)
-    _, gradient = gaussian_process._loss(theta, *arguments)
+    _, gradient = gaussian_process_fit._loss(theta, *arguments)
     for place in range(9):
         step = np.zeros(9)
         step[place] = 1e-6
-        high, _ = gaussian_process._loss(theta + step, *arguments)
-        low, _ = gaussian_process._loss(theta - step, *arguments)
+        high, _ = gaussian_process_fit._loss(theta + step, *arguments)
+        low, _ = gaussian_process_fit._loss(theta - step, *arguments)
         assert gradient[place] == pytest.approx((high - low) / 2e-6, rel=1e-5, abs=1e-7)
 
 
@@ -63,7 +63,7 @@ def test_cheap_results_tell_of_full_fidelity_through_a_shift_and_a_scale() -> No
     y_N = np.where(u_N == 1, 0.6 * truth(X) + 2.0, truth(X))
     known = Points(X, u_N)
     centre, spread = gaussian_process.standardised(y_N)
-    theta = gaussian_process.learn(known, NUMBER, (y_N - centre) / spread, np.zeros(30))
+    theta = gaussian_process_fit.learn(known, NUMBER, (y_N - centre) / spread, np.zeros(30))
     asked = Points(rng.random((50, 2)), np.zeros(50))
     mean, _ = gaussian_process.condition(known, NUMBER, y_N, np.zeros(30), theta).at(asked)
     alone = gaussian_process.condition(
@@ -95,5 +95,5 @@ def test_believing_a_point_narrows_it_and_leaves_the_mean() -> None:
 def test_equal_values_are_learnt_without_a_division_by_zero() -> None:
     known = points(5)
     assert gaussian_process.standardised(np.full(5, 3.0)) == (3.0, 1.0)
-    theta = gaussian_process.learn(known, NUMBER, np.zeros(5), np.zeros(5))
+    theta = gaussian_process_fit.learn(known, NUMBER, np.zeros(5), np.zeros(5))
     assert np.isfinite(theta).all()

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from hpo.numerics.noisy_values import Measured, draw
+from hpo.numerics.noise_fit import Measured
+from hpo.numerics.noisy_values import draw
 
 
 def measured(losses: np.ndarray, point: np.ndarray, seed: np.ndarray, **fields: float) -> Measured:

@@ -1,0 +1,240 @@
+"""The variances and lengths of noisy values, fitted to a run; see `hpo.numerics.noisy_values`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, optimize, stats
+from scipy.spatial import distance
+
+Array = npt.NDArray[np.float64]
+
+
+NUM_SETTINGS = 16
+"""Draws of the variances and lengths; each gives an equal share of the draws."""
+
+
+FIT_TRIALS = 150
+"""Trials that variances and lengths are fitted to; more cost time and change them little."""
+
+
+EXACT_TRIALS = 300
+"""Beyond these the variances and lengths are taken at their mode."""
+
+
+FLAT = 100.0  # Prior variance of m in units of the data's variance: as good as flat.
+
+
+_LENGTH = (0.5, 1.0)  # Log of a length in units of the space's side: mean and deviation; assumed.
+
+
+_SMOOTH = (0.0, 1.0)  # Log of a^2 against the data's variance; assumed.
+
+
+_ROUGH = (math.log(0.001), 1.5)  # The same of c^2; assumed.
+
+
+_SEED = (math.log(0.5), 1.5)  # Log of d^2 against v; assumed.
+
+
+_HINT = (math.log(0.3), 1.5)  # The same of k^2; assumed.
+
+
+_NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it again in the fit.
+
+
+RUNG_FREEDOM = 8.0  # Degrees of freedom that the noise of lower rungs is worth; assumed.
+
+
+LEAST = 1e-12  # Of a variance against the data's.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One goal's losses, trial by trial (T trials, P points)."""
+
+    losses_T: Array
+    """To be made small."""
+    point_T: npt.NDArray[np.int64]
+    """Row of the trial's point."""
+    seed_T: npt.NDArray[np.int64]
+    between: float | None
+    """Variance between seeds, pooled over repeated trials; None where nothing is repeated."""
+    within: float
+    """Mean square of the errors measured within trials; 0 where there are none."""
+    hint_P: Array | None = None
+    """What lower rungs say of each point, in any unit; None where there are none."""
+    rungs: float | None = None
+    """Variance of one trial between seeds by the lower rungs; None where they do not tell it."""
+    rows: float = 0.0
+    """Variance of a point from what the rows it is scored on do to it alone."""
+
+    @property
+    def noise(self) -> float:
+        """Variance of one trial."""
+        return max(self.between or self.rungs or 0.0, self.within)
+
+    @property
+    def exact(self) -> bool:
+        """Whether repeated trials agree to the last bit, so that there is no noise."""
+        return self.between == 0 and self.within == 0 and self.rows == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """The trials of a fit in units of their spread, and what is known of theta before it.
+
+    theta holds the logs of a^2, c^2, d^2, v and k^2 and of K lengths.
+    """
+
+    y_T: Array
+    hint_TT: Array
+    """Products of the hints; 0 without any."""
+    apart_KTT: Array
+    """Squared distances, one layer a parameter."""
+    same_point_TT: Array
+    same_seed_TT: Array
+    within: float
+    rows: float
+    free: npt.NDArray[np.bool_]
+    """Which of theta are fitted; a variance that is not is 0."""
+    centre: Array
+    width: Array
+    """Normal prior of theta."""
+
+
+def squared_distances(x_PC: Array) -> Array:
+    """Squared distances P x P."""
+    return np.asarray(distance.cdist(x_PC, x_PC, "sqeuclidean"))
+
+
+def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
+    """Draws of theta from the normal around its mode; of many trials the mode alone."""
+    model = _model(measured, params)
+    start, width = model.centre[model.free], model.width[model.free]
+    low, high = start - 5 * width, start + 5 * width
+    found = optimize.minimize(
+        lambda free: _misfit(model, free),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=list(zip(low, high, strict=True)),
+        options={"maxiter": 60},
+    )
+    if len(measured.losses_T) > EXACT_TRIALS:
+        return [_whole(model, found.x)]
+    sobol = stats.qmc.Sobol(len(start), scramble=True, rng=np.random.default_rng(0))
+    normal = stats.norm.ppf(sobol.random(NUM_SETTINGS))
+    root = _spread(model, found.x)
+    return [_whole(model, np.clip(found.x + root @ each, low, high)) for each in normal]
+
+
+def _model(measured: Measured, params: Sequence[Array]) -> _Model:
+    kept = _kept(measured.point_T)
+    point_T, seed_T = measured.point_T[kept], measured.seed_T[kept]
+    told = measured.between is not None or measured.rungs is not None
+    lengths = len(params)
+    by = measured.between if measured.rungs is None else measured.rungs
+    noise = math.log(max((by or 0.0) - measured.within, measured.noise / 10, LEAST))
+    noise_width = _NOISE_DEVIATION if measured.rungs is None else math.sqrt(2 / RUNG_FREEDOM)
+    crossed = told and 1 < len(np.unique(seed_T)) < len(seed_T)
+    apart = [squared_distances(x_PC[point_T]) for x_PC in params]
+    hint_T = np.zeros(len(kept)) if measured.hint_P is None else measured.hint_P[point_T]
+    return _Model(
+        y_T=measured.losses_T[kept],
+        hint_TT=np.outer(hint_T, hint_T),
+        apart_KTT=np.array(apart).reshape(lengths, len(kept), len(kept)),
+        same_point_TT=same(point_T),
+        same_seed_TT=same(seed_T),
+        within=measured.within,
+        rows=measured.rows,
+        free=np.array(
+            [lengths > 0, True, crossed, told, measured.hint_P is not None] + [True] * lengths
+        ),
+        centre=np.array(
+            [_SMOOTH[0], _ROUGH[0], noise + _SEED[0], noise, _HINT[0]] + [_LENGTH[0]] * lengths
+        ),
+        width=np.array(
+            [_SMOOTH[1], _ROUGH[1], _SEED[1], noise_width, _HINT[1]] + [_LENGTH[1]] * lengths
+        ),
+    )
+
+
+def _kept(point_T: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Trials of the fit: all, or of too many the repeated ones and an even choice of the rest."""
+    count = len(point_T)
+    if count <= FIT_TRIALS:
+        return np.arange(count)
+    repeated = np.flatnonzero(np.bincount(point_T)[point_T] > 1)[: FIT_TRIALS // 2]
+    rest = np.setdiff1d(np.arange(count), repeated)
+    even = rest[np.linspace(0, len(rest) - 1, FIT_TRIALS - len(repeated)).astype(np.int64)]
+    return np.sort(np.concatenate([repeated, even]))
+
+
+def same(labels_T: npt.NDArray[np.int64]) -> Array:
+    """1 where two labels are equal: T x T."""
+    return np.asarray(labels_T[:, None] == labels_T[None, :], dtype=np.float64)
+
+
+def _spread(model: _Model, mode: Array) -> Array:
+    """A root of the covariance of theta around its mode, by differences of the slope."""
+    step = 1e-3
+    rows = np.array(
+        [
+            (_misfit(model, mode + each)[1] - _misfit(model, mode - each)[1]) / (2 * step)
+            for each in step * np.eye(len(mode))
+        ]
+    )
+    values, vectors = np.linalg.eigh((rows + rows.T) / 2)
+    # The prior's curvature is there in every direction, whatever the differences say.
+    least = float((model.width[model.free] ** -2.0).min())
+    return np.asarray(vectors / np.sqrt(np.maximum(values, least)))
+
+
+def _whole(model: _Model, free: Array) -> Array:
+    """All of theta; a variance that is off has the log -inf."""
+    theta = np.full(len(model.free), -np.inf)
+    theta[model.free] = free
+    return theta
+
+
+def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
+    """Negative log posterior of theta, up to a constant, and its slope."""
+    theta = _whole(model, free)
+    smooth, rough, seed, noise, hint = np.exp(theta[:5])
+    weights = np.exp(-2 * theta[5:])
+    r_TT = np.sqrt(5 * np.tensordot(weights, model.apart_KTT, 1)) if len(weights) else None
+    shape_TT = np.zeros_like(model.same_point_TT) if r_TT is None else matern(r_TT)
+    count = len(model.y_T)
+    cov_TT = smooth * shape_TT + (rough + model.rows) * model.same_point_TT
+    cov_TT += seed * model.same_seed_TT
+    cov_TT += FLAT + hint * model.hint_TT
+    cov_TT.flat[:: count + 1] += noise + model.within + LEAST
+    root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
+    inverse_TT = linalg.cho_solve((root, True), np.eye(count), check_finite=False)
+    pull_T = inverse_TT @ model.y_T
+    slope_TT = inverse_TT - np.outer(pull_T, pull_T)
+    slopes = [
+        smooth * float((slope_TT * shape_TT).sum()),
+        rough * float((slope_TT * model.same_point_TT).sum()),
+        seed * float((slope_TT * model.same_seed_TT).sum()),
+        noise * float(np.trace(slope_TT)),
+        hint * float((slope_TT * model.hint_TT).sum()),
+    ]
+    if r_TT is not None:
+        inner = slope_TT * (smooth * 5 / 3) * (1 + r_TT) * np.exp(-r_TT)
+        slopes += list(weights * np.tensordot(model.apart_KTT, inner, 2))
+    off = (free - model.centre[model.free]) / model.width[model.free]
+    value = 0.5 * float(model.y_T @ pull_T) + float(np.log(np.diag(root)).sum())
+    return value + 0.5 * float(off @ off), (
+        0.5 * np.array(slopes)[model.free] + off / model.width[model.free]
+    )
+
+
+def matern(r: Array) -> Array:
+    """Matern-5/2 of the distance times sqrt 5."""
+    return np.asarray((1 + r + r**2 / 3) * np.exp(-r))
