@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,58 @@ def bash(line: str) -> list[str]:
 )  # fmt: skip
 def test_bash_completes_with_the_script(line: str, expected: list[str], folder: Path) -> None:
     assert bash(line) == expected
+
+
+HPO = f"PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)} -m hpo"
+
+
+ZSH = f"""
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z 'PS1=; hpo() {{ {HPO} "$@" }}; autoload -Uz compinit; compinit -u -D
+eval "$(hpo completion zsh)"
+show() {{ print -r -- "<<$BUFFER>>" }}; zle -N show; bindkey "^Xs" show; print REA""DY'
+zpty -r -m z found '*READY*'
+for line in "$@"; do
+    zpty -w -n z "$line"$'\\t\\x18s\\x15'
+    zpty -r -m z found '*<<*>>*'
+    print -r -- ${{${{found##*<<}}%%>>*}}
+done
+zpty -d z
+"""
+"""Types each line and a tab into an interactive zsh, and prints what the line is then."""
+
+
+FISH = f"""
+function hpo; {HPO} $argv; end
+hpo completion fish | source
+for line in $argv; complete -C $line; end
+"""
+
+
+def shell(name: str, script: str, *lines: str) -> list[str]:
+    """What a shell prints for these lines."""
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    quiet = {"zsh": ["-f"], "fish": ["--no-config"]}[name]
+    again = ["zsh"] if name == "zsh" else []  # its $0
+    command = [name, *quiet, "-c", script, *again, *lines]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.splitlines()
+
+
+def test_zsh_completes_with_the_script(folder: Path) -> None:
+    lines = ("hpo show toy-", "hpo run my", "hpo run mine.py --executor=p", "hpo notes.t")
+    assert shell("zsh", ZSH, *lines) == [
+        "hpo show toy-2 ", r"hpo run my\ study.py ", "hpo run mine.py --executor=processes ",
+        "hpo notes.txt ",
+    ]  # fmt: skip
+
+
+def test_fish_completes_with_the_script(folder: Path) -> None:
+    assert shell("fish", FISH, "hpo show t", "hpo run my", "hpo store p", "hpo notes.t") == [
+        "toy", "toy-2", "my study.py", f"prune\t{COMMANDS['store prune'].help}", "notes.txt",
+    ]  # fmt: skip
 
 
 def test_zsh_and_fish_get_descriptions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
