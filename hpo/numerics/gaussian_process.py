@@ -55,7 +55,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is believed of one metric."""
+    """One metric over parameters and fidelity: its mean and how certain that is."""
 
     points: Points
     is_choice_D: npt.NDArray[np.bool_]
@@ -129,7 +129,7 @@ class Surface:
         after = max(before - float(known[0, 1]) ** 2 / result, 0.0)
         return self.spread * (math.sqrt(before) - math.sqrt(after))
 
-    def believing(self, points: Points) -> Surface:
+    def fantasize(self, points: Points) -> Surface:
         """The surface if each of these points had come out as expected (Kriging believer)."""
         if not len(points.u_N):
             return self
@@ -157,7 +157,7 @@ def condition(
     sem_N: Array,
     theta: Array,
 ) -> Surface:
-    """What is believed after these results, with known theta."""
+    """The surface after these results, with known theta."""
     centre, spread = standardised(y_N)
     noise_N = noise_of(theta) + (sem_N / spread) ** 2
     return _conditioned(

@@ -1,6 +1,6 @@
 """What to ask next by the model: a new point, a waiting trial's next rung, or a branch of a trial.
 
-Each option is worth its expected gain in hypervolume over its expected cost
+Each candidate is worth its expected gain in hypervolume over its expected cost
 (hpo/search/cost_model.py): what it costs now, and what it costs to the end with the probability
 that there is a gain.
 
@@ -80,29 +80,32 @@ class Candidate:
     """The waiting trial that it goes on with; None begins one."""
 
 
-class Market:
-    """All options at one moment."""
+class Ranking:
+    """Every way to spend the next evaluation, by what it is worth."""
 
     def __init__(
-        self, spec: StudySpec, memory: TrainingData, known: SurrogateModel, history: History
+        self, spec: StudySpec, data: TrainingData, known: SurrogateModel, history: History
     ) -> None:
-        self.spec, self.memory, self.known, self.history = spec, memory, known, history
-        self.coordinates = memory.coordinates
+        self.spec, self.data, self.known, self.history = spec, data, known, history
+        self.coordinates = data.coordinates
         self.gain_of: Gain = known.gain()
         self.scale_G = known.scale_G
         self.prices = cost_model.learnt(history.trials)
         self.best_gain = math.inf
 
-    def best(self, number: int, tails: Sequence[int]) -> Candidate:
-        """The option with the most worth, for trial `number`; `tails`: see `tail_places`."""
+    def best(self, number: int, varied: Sequence[int]) -> Candidate:
+        """The one with the most worth, for trial `number`.
+
+        `varied`: indices of the parameters that branches vary.
+        """
         rng = np.random.default_rng([self.spec.seed, number])
         new = self._new(rng)
-        branches = self._branches(tails, rng) if tails else []
+        branches = self._branches(varied, rng) if varied else []
         waiting = self._waiting()
-        first = self._pioneer(waiting) or self._explored(number, rng)
+        first = self._first_full_trial(waiting) or self._explored(number, rng)
         if first is not None:
             return first
-        return max([*waiting, *branches, new], key=lambda option: option.worth)
+        return max([*waiting, *branches, new], key=lambda candidate: candidate.worth)
 
     def base_only(self, trial: Trial, fidelity: float) -> bool:
         """Whether a trial that goes on is asked for its base alone."""
@@ -127,7 +130,7 @@ class Market:
         x_D, _ = model.search_best(self.coordinates, worth, self.known.seeds(), rng)
         self.best_gain = float(self.gain_of(x_D[None])[0][0])
         asked = Request(params=self.coordinates.values(x_D), fidelity=first, seed=spec.seed)
-        return self._option(asked, None, None)
+        return self._candidate(asked, None, None)
 
     def _explored(self, number: int, rng: np.random.Generator) -> Candidate | None:
         """The point farthest from all that was measured, where no other promises much.
@@ -143,11 +146,11 @@ class Market:
         apart[..., choice] = apart[..., choice] > 0
         x_D = X[int(np.argmax((apart**2).sum(axis=2).min(axis=1)))]
         params = self.coordinates.values(x_D)
-        return self._option(
+        return self._candidate(
             Request(params=params, fidelity=lowest, seed=self.spec.seed), None, None
         )
 
-    def _pioneer(self, waiting: Sequence[Candidate]) -> Candidate | None:
+    def _first_full_trial(self, waiting: Sequence[Candidate]) -> Candidate | None:
         """The waiting trial that is to be the first in full; None where one is, or on its way."""
         trials, lowest = self.history.trials, self.spec.rungs[0]
         results = [answer for trial in trials for answer in trial.results]
@@ -155,9 +158,9 @@ class Market:
             return None
         if any(trial.in_flight and trial.asks[-1].fidelity > lowest for trial in trials):
             return None
-        far = max((option.asked["fidelity"] for option in waiting), default=1.0)
-        ahead = [option for option in waiting if option.asked["fidelity"] == far]
-        return max(ahead, key=lambda option: option.worth) if ahead else None
+        far = max((candidate.asked["fidelity"] for candidate in waiting), default=1.0)
+        ahead = [candidate for candidate in waiting if candidate.asked["fidelity"] == far]
+        return max(ahead, key=lambda candidate: candidate.worth) if ahead else None
 
     def _waiting(self) -> list[Candidate]:
         waiting = [trial for trial in self.history.trials if trial.waiting]
@@ -171,12 +174,14 @@ class Market:
         values = gain / (price.pretraining * (then - now) + price.finetuning + chance * rest)
         top = np.argsort(-values, kind="stable")[:WEIGHED]
         return [
-            self._option(_request(waiting[i], float(then[i])), request_of(waiting[i]), waiting[i])
+            self._candidate(
+                _request(waiting[i], float(then[i])), request_of(waiting[i]), waiting[i]
+            )
             for i in top
         ]
 
-    def _branches(self, tails: Sequence[int], rng: np.random.Generator) -> list[Candidate]:
-        """Variants of the trials that are believed best, at the lowest rung and in full."""
+    def _branches(self, varied: Sequence[int], rng: np.random.Generator) -> list[Candidate]:
+        """Variants of the trials with the best expected values, at the lowest rung and in full."""
         measured = [
             trial for trial in self.history.trials
             if trial.answers and trial.state != "failed" and trial.seed == self.spec.seed
@@ -189,23 +194,23 @@ class Market:
         rank = pareto.ranks(self.known.losses(X)[0])
         roots = np.lexsort((-np.arange(len(measured)), rank))[:ROOTS]
         X = np.repeat(X[roots], VARIANTS, axis=0)
-        X[:, list(tails)] = rng.random((len(X), len(tails)))
+        X[:, list(varied)] = rng.random((len(X), len(varied)))
         X = self.coordinates.rounded(X)
         gain, _ = self.gain_of(X)
         space = list(self.spec.space)
         asked_before = {tuple(e.params.get(p) for p in space) for e in self.history.trials}
         found = []
-        for place in np.argsort(-gain, kind="stable")[:WEIGHED]:
-            values = self.coordinates.values(X[place])
+        for index in np.argsort(-gain, kind="stable")[:WEIGHED]:
+            values = self.coordinates.values(X[index])
             if tuple(values[path] for path in space) in asked_before:
                 continue
-            before = request_of(measured[roots[place // VARIANTS]])
+            before = request_of(measured[roots[index // VARIANTS]])
             for fidelity in sorted({self.spec.rungs[0], 1.0}):
                 asked = Request(params=values, fidelity=fidelity, seed=self.spec.seed)
-                found.append(self._option(asked, before, None))
+                found.append(self._candidate(asked, before, None))
         return found
 
-    def _option(self, asked: Request, before: Request | None, trial: Trial | None) -> Candidate:
+    def _candidate(self, asked: Request, before: Request | None, trial: Trial | None) -> Candidate:
         x_D = self.coordinates.of(asked["params"])
         gain, chance = (float(each[0]) for each in self.gain_of(x_D[None]))
         step = cost_model.step_cost(self.spec.objective, self.prices, asked, before)
@@ -229,7 +234,7 @@ class Market:
         known = self.prices.separate
         if not known or always or due or 0 in (step.now, step.finetuning, step.rest):
             return whole, False
-        u = self.memory.u(step.request["fidelity"])
+        u = self.data.u(step.request["fidelity"])
         reduction_G = (
             np.array([surface.expected_sd_reduction(x_D, u) for surface in self.known.goals])
             / self.scale_G
@@ -250,7 +255,7 @@ class Market:
 
 
 def branch_params(spec: StudySpec) -> list[int]:
-    """Places in the space of parameters that can leave the beginning of training as it is."""
+    """Indices of the parameters that can leave the beginning of training as it is."""
     defaults = spec.objective.values()
     middle: dict[str, Value] = {
         path: defaults.get(path, domain.at(0.5)) for path, domain in spec.space.items()
@@ -264,8 +269,8 @@ def branch_params(spec: StudySpec) -> list[int]:
         return spec.objective.reused(asked, done) > 0
 
     return [
-        place
-        for place, (path, domain) in enumerate(spec.space.items())
+        index
+        for index, (path, domain) in enumerate(spec.space.items())
         if any(
             shared(path, one, other)
             for one in domain.ends for other in domain.ends if one != other
@@ -273,11 +278,11 @@ def branch_params(spec: StudySpec) -> list[int]:
     ]  # fmt: skip
 
 
-def decision(option: Candidate, number: int) -> Begin | Continue:
-    """The option as a decision."""
-    asked, base_only = option.asked, option.asked.get("base_only", False)
-    if option.trial is not None:
-        return Continue(option.trial.number, asked["fidelity"], base_only)
+def decision(candidate: Candidate, number: int) -> Begin | Continue:
+    """A candidate as a decision."""
+    asked, base_only = candidate.asked, candidate.asked.get("base_only", False)
+    if candidate.trial is not None:
+        return Continue(candidate.trial.number, asked["fidelity"], base_only)
     return Begin(number, asked["params"], asked["seed"], asked["fidelity"], base_only=base_only)
 
 

@@ -39,15 +39,15 @@ def start_up(spec: StudySpec) -> int:
     return max(START_UP_LEAST, START_UP_PER_PARAMETER * len(spec.space))
 
 
-def start_point(spec: StudySpec, place: int) -> dict[str, Value]:
-    """The place-th point of the search."""
+def start_point(spec: StudySpec, index: int) -> dict[str, Value]:
+    """The index-th point of the search."""
     earlier = earlier_front(spec)
-    if place < len(earlier):
-        return earlier[place]
-    place -= len(earlier)
-    if not spec.priors or place % 2:
-        return sobol_point(spec.space, spec.seed, place)
-    units = sobol_units(len(spec.space), spec.seed, place)
+    if index < len(earlier):
+        return earlier[index]
+    index -= len(earlier)
+    if not spec.priors or index % 2:
+        return sobol_point(spec.space, spec.seed, index)
+    units = sobol_units(len(spec.space), spec.seed, index)
     return {
         path: domain.at(drawn(domain, spec.priors.get(path), float(unit)))
         for (path, domain), unit in zip(spec.space.items(), units, strict=True)
@@ -58,8 +58,8 @@ def earlier_front(spec: StudySpec) -> list[dict[str, Value]]:
     """The earlier study's front within this space, evenly thinned to half of the start-up."""
     values = [{path: each.params.get(path) for path in spec.space} for each in spec.warm]
     trials = [
-        Trial.measured(place, point, each.metrics, state="complete")
-        for place, (each, point) in enumerate(zip(spec.warm, values, strict=True))
+        Trial.measured(index, point, each.metrics, state="complete")
+        for index, (each, point) in enumerate(zip(spec.warm, values, strict=True))
         if inside(spec.space, point)
     ]
     trials = [trial for trial in trials if scoring.feasible(trial, spec.limits)]

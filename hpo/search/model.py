@@ -124,20 +124,20 @@ class SurrogateModel:
             kept *= ndtr(-mean / sd)
         return kept
 
-    def believing(self, X_PD: Array, u_P: Array) -> SurrogateModel:
-        """These beliefs if the points came out as expected and went on to full fidelity."""
+    def fantasize(self, X_PD: Array, u_P: Array) -> SurrogateModel:
+        """The model if the points came out as expected and went on to full fidelity."""
         points = Points(X_PD, u_P)
         return SurrogateModel(
             self.space,
-            tuple(surface.believing(points) for surface in self.goals),
-            tuple(surface.believing(points) for surface in self.limits),
+            tuple(surface.fantasize(points) for surface in self.goals),
+            tuple(surface.fantasize(points) for surface in self.limits),
             np.vstack([self.full_FD, X_PD]),
             np.vstack([self.seen_ND, X_PD]),
-            tuple(tuple(each.believing(points) for each in goals) for goals in self.samples),
+            tuple(tuple(each.fantasize(points) for each in goals) for goals in self.samples),
         )
 
     def seeds(self) -> Array:
-        """Points of the front as it is believed, at most SEEDS of them."""
+        """Points of the front as the model expects it, at most SEEDS of them."""
         X = self.seen_ND
         mean, _ = self.losses(X)
         rows = np.flatnonzero(pareto.non_dominated(mean))
@@ -267,7 +267,7 @@ def fit_hyperparameters(results: Results, space: Coordinates) -> list[list[Array
 
 
 def fit(results: Results, space: Coordinates, thetas: Sequence[Sequence[Array]]) -> SurrogateModel:
-    """What is believed after these results."""
+    """The model of these results."""
     surfaces = [
         [
             gaussian_process.condition(points, space.is_choice_D, y, sem, theta)

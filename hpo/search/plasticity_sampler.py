@@ -72,7 +72,7 @@ class PlasticitySampler(BaseSampler):
             name="sampler",
             objective=cast(Objective, _NoObjective()),
             space={name: code.domain for name, code in codes.items()},
-            goals=tuple(_goal(place, way) for place, way in enumerate(study.directions)),
+            goals=tuple(_goal(index, way) for index, way in enumerate(study.directions)),
             limits=tuple(Limit(metric=_limit(name), high=0.0) for name in limits),
             trials=trial.number + 1,
             replicate_share=0.0,
@@ -119,7 +119,7 @@ class _NoObjective:
 
 @dataclass(frozen=True)
 class _Code:
-    """A distribution as a domain of this package: choices and stepped numbers by their place."""
+    """A distribution as a domain of this package: choices and stepped numbers by their index."""
 
     distribution: BaseDistribution
     domain: Domain
@@ -155,9 +155,9 @@ def _stepped(each: FloatDistribution | IntDistribution) -> bool:
     return each.step is not None and not (isinstance(each, IntDistribution) and each.step == 1)
 
 
-def _goal(place: int, way: StudyDirection) -> Goal:
+def _goal(index: int, way: StudyDirection) -> Goal:
     return Goal(
-        metric=f"goal {place}", direction="up" if way == StudyDirection.MAXIMIZE else "down"
+        metric=f"goal {index}", direction="up" if way == StudyDirection.MAXIMIZE else "down"
     )
 
 
@@ -174,7 +174,7 @@ def _known(trial: FrozenTrial, codes: Mapping[str, _Code]) -> Trial:
     """An Optuna trial in this project's terms; without one of the parameters it is not modelled."""
     done = trial.state == TrialState.COMPLETE
     values = [_bounded(value) for value in trial.values] if done else []
-    metrics = {_goal(place, StudyDirection.MINIMIZE).metric: v for place, v in enumerate(values)}
+    metrics = {_goal(index, StudyDirection.MINIMIZE).metric: v for index, v in enumerate(values)}
     metrics |= {_limit(name): value for name, value in trial.constraints.items()}
     return Trial.measured(
         trial.number,

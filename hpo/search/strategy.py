@@ -35,7 +35,7 @@ from hpo.core.spec import StudySpec
 from hpo.core.trial import Ask, Kind, Run, Trial
 from hpo.front import front
 from hpo.search import candidates, cost_model, optuna_samplers, successive_halving, training_data
-from hpo.search.candidates import Market
+from hpo.search.candidates import Ranking
 from hpo.search.initial_design import start_point, start_up
 from hpo.search.model import SurrogateModel
 
@@ -52,11 +52,11 @@ class Searcher:
     def __init__(self, spec: StudySpec, next_replicate: Callable[[Run], int | None]) -> None:
         optuna_samplers.check(spec.sampler)
         self.spec, self.next_replicate = spec, next_replicate
-        self.memory = training_data.TrainingData(spec)
+        self.data = training_data.TrainingData(spec)
 
     @functools.cached_property
-    def tails(self) -> list[int]:
-        """Places of parameters by which branches differ from their trial."""
+    def varied(self) -> list[int]:
+        """Indices of the parameters by which branches differ from their trial."""
         return candidates.branch_params(self.spec)
 
     def decide(self, history: History) -> Decision | None:
@@ -71,11 +71,11 @@ class Searcher:
             return self.next_point(history, number, history.kinds["proposed"])
         return self._promoted(history) or self._confirm(history)
 
-    def _planned(self, number: int, place: int) -> Begin:
-        planned = self.spec.planned[place]
-        values = {**planned_values(self.spec, place), **planned.point.params}
+    def _planned(self, number: int, index: int) -> Begin:
+        planned = self.spec.planned[index]
+        values = {**planned_values(self.spec, index), **planned.point.params}
         seed = self.spec.seed + planned.replicate
-        return Begin(number, values, seed, 1.0, "planned", planned=place)
+        return Begin(number, values, seed, 1.0, "planned", planned=index)
 
     def _repeat(self, history: History) -> Begin | None:
         """A repetition, where its share of the training is not used up and one is wanted."""
@@ -112,22 +112,22 @@ class Searcher:
                 return self._again(history, number, "confirmation")
         return None
 
-    def next_point(self, history: History, number: int, place: int) -> Decision:
-        """A new point as trial `number`, the place-th of the search, or a waiting trial."""
+    def next_point(self, history: History, number: int, index: int) -> Decision:
+        """A new point as trial `number`, the index-th of the search, or a waiting trial."""
         spec = self.spec
         if not spec.space:
             return self._begin(number, {})
-        started = place >= start_up(spec) or spec.sampler in ("nsga2", "random")
+        started = index >= start_up(spec) or spec.sampler in ("nsga2", "random")
         if not started:
-            new = self._start(history, number, place)
+            new = self._start(history, number, index)
             if new is not None:
                 return new
         if spec.sampler == "gp":
-            known = self.memory.beliefs(history)
+            known = self.data.fit(history)
             if known is not None:
                 return self._best(history, number, known)
             # All that was measured failed or is outside, or the space is used up.
-            return self._start(history, number, place) or self._least_repeated(history)
+            return self._start(history, number, index) or self._least_repeated(history)
         promoted = self._promoted(history)
         if promoted is not None:
             return promoted
@@ -137,7 +137,7 @@ class Searcher:
     def _begin(self, number: int, values: dict[str, Value]) -> Begin:
         return Begin(number, values, self.spec.seed, self.spec.rungs[0])
 
-    def _start(self, history: History, number: int, place: int) -> Begin | None:
+    def _start(self, history: History, number: int, index: int) -> Begin | None:
         """The next start-up point that was not asked for at this seed; None if there is none.
 
         In a small discrete space points recur, and the same params at the same seed would count as
@@ -145,7 +145,7 @@ class Searcher:
         """
         asked = [dict(e.params) for e in history.trials if e.seed == self.spec.seed]
         for offset in range(START_UP_TRIES):
-            values = start_point(self.spec, place + offset)
+            values = start_point(self.spec, index + offset)
             if values not in asked:
                 return self._begin(number, values)
         return None
@@ -154,17 +154,17 @@ class Searcher:
         """A further seed of the params that have the fewest, trials outside the space left out."""
         trials = [e for e in history.trials if inside(self.spec.space, e.params)]
         params = [tuple(e.params.items()) for e in trials]
-        fewest = min(range(len(trials)), key=lambda place: params.count(params[place]))
+        fewest = min(range(len(trials)), key=lambda index: params.count(params[index]))
         return self._again(history, trials[fewest].number, "replicate")
 
     def _best(self, history: History, number: int, known: SurrogateModel) -> Decision:
         """What promises most for its cost."""
-        market = Market(self.spec, self.memory, known, history)
-        found = market.best(number, self.tails)
+        ranking = Ranking(self.spec, self.data, known, history)
+        found = ranking.best(number, self.varied)
         decided = candidates.decision(found, number)
-        return self._new(history, decided, market) if isinstance(decided, Begin) else decided
+        return self._new(history, decided, ranking) if isinstance(decided, Begin) else decided
 
-    def _new(self, history: History, new: Begin, market: Market | None = None) -> Decision:
+    def _new(self, history: History, new: Begin, ranking: Ranking | None = None) -> Decision:
         """A new point; where the sampler asks for one a second time, what tells more of it.
 
         The same seed would only give the same result again, and the model take it for a second
@@ -175,7 +175,7 @@ class Searcher:
             if trial.waiting:
                 at = self.spec.rungs.index(trial.answers[-1].fidelity)
                 fidelity = self.spec.rungs[at + 1]
-                alone = market is not None and market.base_only(trial, fidelity)
+                alone = ranking is not None and ranking.base_only(trial, fidelity)
                 return Continue(trial.number, fidelity, alone)
         for trial in same:
             if trial.in_flight or trial.state == "complete":
@@ -192,14 +192,14 @@ class Searcher:
         """
         trials = history.trials
         partly = any(answer.base_only for trial in trials for answer in trial.answers)
-        known = self.memory.beliefs(history) if partly else None
+        known = self.data.fit(history) if partly else None
         if known is not None:
-            trials = self.memory.estimated(trials, known)
+            trials = self.data.estimated(trials, known)
         for trial, fidelity in successive_halving.promotable(self.spec, trials):
             if known is None:
                 return Continue(trial.number, fidelity)
-            market = Market(self.spec, self.memory, known, history)
-            return Continue(trial.number, fidelity, market.base_only(trial, fidelity))
+            ranking = Ranking(self.spec, self.data, known, history)
+            return Continue(trial.number, fidelity, ranking.base_only(trial, fidelity))
         return None
 
 
@@ -229,9 +229,9 @@ def trial_seed(spec: StudySpec, number: int) -> int:
     return int(np.random.SeedSequence([spec.seed, number]).generate_state(1)[0])
 
 
-def planned_values(spec: StudySpec, place: int) -> dict[str, Value]:
+def planned_values(spec: StudySpec, index: int) -> dict[str, Value]:
     """The value of a planned trial at every path of the space."""
-    params = spec.planned[place].point.params
+    params = spec.planned[index].point.params
     defaults = spec.objective.values()
     return {path: params.get(path, defaults.get(path)) for path in spec.space}
 

@@ -47,7 +47,7 @@ def ranked(spec: StudySpec, peers: Sequence[tuple[Trial, Answer]]) -> list[Trial
         crowd[rank == level] = crowding(losses[rank == level])
     numbers = np.array([trial.number for trial, _ in peers])
     order = np.lexsort((numbers, -crowd, rank))
-    return [peers[place][0] for place in order]
+    return [peers[index][0] for index in order]
 
 
 def crowding(losses_NG: pareto.Losses) -> pareto.Losses:

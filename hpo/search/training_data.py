@@ -1,4 +1,4 @@
-"""From a study's history to beliefs: which results the model sees, and how they are scaled.
+"""From a study's history to the model: which results it is fitted to, and how they are scaled.
 
 A Gaussian process takes cubic time, so beyond MOST results it sees a selection: half by rank of
 non-domination, a quarter the latest, the rest spread over the record. The selection is made block
@@ -60,8 +60,8 @@ class TrainingData:
         self.kept: dict[int, list[Row]] = {}
         self.thetas: dict[int, list[list[Array]]] = {}
 
-    def beliefs(self, history: History) -> SurrogateModel | None:
-        """What is believed; None with fewer than two whole results.
+    def fit(self, history: History) -> SurrogateModel | None:
+        """The model of all results; None with fewer than two whole ones.
 
         A base alone is asked for only when there are two, so the first rows are always whole.
         """
@@ -80,7 +80,7 @@ class TrainingData:
         ]
         if not pending:
             return known
-        return known.believing(np.stack([x for x, _ in pending]), np.array([u for _, u in pending]))
+        return known.fantasize(np.stack([x for x, _ in pending]), np.array([u for _, u in pending]))
 
     def estimated(self, trials: Sequence[Trial], known: SurrogateModel) -> list[Trial]:
         """The trials with what bases alone do not tell at its expected value.
@@ -102,9 +102,9 @@ class TrainingData:
         }
         metrics = {
             answer.order: kept
-            | {name: float(values[place]) for name, values in columns.items()}
+            | {name: float(values[index]) for name, values in columns.items()}
             | dict(answer.metrics)
-            for place, (_, answer) in enumerate(alone)
+            for index, (_, answer) in enumerate(alone)
         }
         return [
             replace(each, answers=tuple(
@@ -185,8 +185,8 @@ class TrainingData:
         trials = self.spec.warm[-WARM_MOST:]
         lowest = self.spec.rungs[0]
         rows = [
-            replace(self._row(each.params, Answer(lowest, place, dict(each.metrics), {})), u=1.0)
-            for place, each in enumerate(trials)
+            replace(self._row(each.params, Answer(lowest, index, dict(each.metrics), {})), u=1.0)
+            for index, each in enumerate(trials)
         ]
         return [row for row in rows if row.shown]
 
@@ -230,10 +230,10 @@ def selection(rows: list[Row]) -> list[Row]:
     best = np.lexsort((rank, partly))[: MOST // 2]
     latest = np.arange(len(rows) - MOST // 4, len(rows))
     kept = set(best.tolist()) | set(latest.tolist())
-    rest = [place for place in range(len(rows)) if place not in kept]
+    rest = [index for index in range(len(rows)) if index not in kept]
     spread = np.linspace(0, len(rest) - 1, MOST - len(kept)).round().astype(int)
-    kept |= {rest[place] for place in np.unique(spread)}
-    return [rows[place] for place in sorted(kept)]
+    kept |= {rest[index] for index in np.unique(spread)}
+    return [rows[index] for index in sorted(kept)]
 
 
 def _joined(rows: Sequence[Row]) -> Results:

@@ -19,21 +19,21 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def sobol_units(dimensions: int, seed: int, place: int) -> Array:
-    """The place-th point of a scrambled Sobol sequence in the unit cube."""
+def sobol_units(dimensions: int, seed: int, index: int) -> Array:
+    """The index-th point of a scrambled Sobol sequence in the unit cube."""
     engine = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
-    if place:
-        engine.fast_forward(place)
+    if index:
+        engine.fast_forward(index)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # balance only matters for integration
         return np.asarray(engine.random(1)[0])
 
 
-def sobol_point(space: Mapping[str, Domain], seed: int, place: int) -> dict[str, Value]:
-    """The place-th point of the study's scrambled Sobol sequence."""
+def sobol_point(space: Mapping[str, Domain], seed: int, index: int) -> dict[str, Value]:
+    """The index-th point of the study's scrambled Sobol sequence."""
     if not space:
         return {}
-    units = sobol_units(len(space), seed, place)
+    units = sobol_units(len(space), seed, index)
     return {
         path: domain.at(float(unit))
         for (path, domain), unit in zip(space.items(), units, strict=True)

@@ -87,7 +87,7 @@ def test_believing_a_point_narrows_it_and_leaves_the_mean() -> None:
     theta = np.array([-1.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -4.0])
     surface = gaussian_process.condition(known, NUMBER, known.X_ND[:, 0], np.zeros(6), theta)
     asked = Points(np.array([[0.9, 0.1]]), np.zeros(1))
-    before, after = surface.at(asked), surface.believing(asked).at(asked)
+    before, after = surface.at(asked), surface.fantasize(asked).at(asked)
     assert after[0][0] == pytest.approx(before[0][0], abs=1e-6)
     assert after[1][0] < 0.5 * before[1][0]
 

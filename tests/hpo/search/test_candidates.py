@@ -21,7 +21,7 @@ from hpo.core.trial import Answer, Ask, Trial
 from hpo.front.front import front
 from hpo.numerics import gaussian_process
 from hpo.search import candidates, strategy, training_data
-from hpo.search.candidates import Market
+from hpo.search.candidates import Ranking
 from hpo.storage.record import load_study, read_run, url_of
 from hpo.storage.trials import read_history
 from tests.bench.search_problems import Analytic, Measured
@@ -160,7 +160,7 @@ def test_a_base_that_failed_alone_is_read_again_as_that() -> None:
 @pytest.mark.parametrize("limit", [Limit(metric="none", high=1.0), Limit(metric="none", low=0.0)])
 def test_a_limit_on_what_nothing_gives_ends_no_study(limit: Limit) -> None:
     spec = dear(limits=(limit,))
-    known = training_data.TrainingData(spec).beliefs(rows(spec, partly=True))
+    known = training_data.TrainingData(spec).fit(rows(spec, partly=True))
     assert known is not None
     assert [len(surface.y_N) for surface in known.limits] == [7]
     assert (known.chance(known.seen_ND) < 0.5).all()
@@ -188,8 +188,8 @@ def rows(spec: StudySpec, partly: bool) -> History:
 
 def test_a_base_alone_teaches_only_the_early_goal() -> None:
     spec = dear()
-    without = training_data.TrainingData(spec).beliefs(rows(spec, partly=False))
-    with_bases = training_data.TrainingData(spec).beliefs(rows(spec, partly=True))
+    without = training_data.TrainingData(spec).fit(rows(spec, partly=False))
+    with_bases = training_data.TrainingData(spec).fit(rows(spec, partly=True))
     assert without is not None
     assert with_bases is not None
     assert [len(s.y_N) for s in without.goals] == [7, 7]
@@ -210,7 +210,7 @@ def test_a_third_of_the_lowest_rung_is_whole_however_dear(decoupled: Controller)
 
 def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:
     spec = dear()
-    known = training_data.TrainingData(spec).beliefs(rows(spec, partly=True))
+    known = training_data.TrainingData(spec).fit(rows(spec, partly=True))
     assert known is not None
     for surface in known.goals:
         for u in (0.0, 0.5, 1.0):
@@ -219,7 +219,7 @@ def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:
             before = float(surface.at(at_full)[1][0])
             noisy = dataclasses.replace(surface)
             asked = gaussian_process.Points(x_D[None], np.array([u]))
-            after = float(noisy.believing(asked).at(at_full)[1][0])
+            after = float(noisy.fantasize(asked).at(at_full)[1][0])
             told = surface.expected_sd_reduction(x_D, u)
             assert 0 <= told <= before
             # the believer's result has the fitted noise, told's the middle one of the results
@@ -294,10 +294,10 @@ def test_a_branch_is_never_a_point_that_was_asked_for() -> None:
     found = rows(spec, partly=False)
     flat = [dataclasses.replace(e, params={**e.params, "x1": 0.5}) for e in found.trials]
     kept = training_data.TrainingData(spec)
-    known = kept.beliefs(History(flat))
+    known = kept.fit(History(flat))
     assert known is not None
-    market = Market(spec, kept, known, History(flat))
-    assert market._branches([1], np.random.default_rng(0)) == []
+    ranking = Ranking(spec, kept, known, History(flat))
+    assert ranking._branches([1], np.random.default_rng(0)) == []
 
 
 def test_a_long_record_of_bases_keeps_the_whole_results_in_the_model() -> None:

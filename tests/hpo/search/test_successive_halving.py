@@ -343,8 +343,8 @@ def test_a_waiting_point_that_is_asked_for_again_goes_on_as_the_market_says() ->
         ledger = History(found)
         tuned = Analytic(name="branin-currin", finetuning=50.0)
         searcher = strategy.Searcher(study(objective=tuned), lambda run: None)
-        known = searcher.memory.beliefs(ledger)
+        known = searcher.data.fit(ledger)
         assert known is not None
-        market = candidates.Market(searcher.spec, searcher.memory, known, ledger)
-        decided = searcher._new(ledger, Begin(2, dict(values), 0, RUNGS[0]), market)
+        ranking = candidates.Ranking(searcher.spec, searcher.data, known, ledger)
+        decided = searcher._new(ledger, Begin(2, dict(values), 0, RUNGS[0]), ranking)
         assert decided == Continue(1, 1 / 3, alone)

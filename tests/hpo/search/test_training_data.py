@@ -67,12 +67,12 @@ def test_lengths_are_learnt_anew_when_the_record_has_grown_by_a_tenth() -> None:
 def test_a_failed_trial_is_not_shown_and_what_is_under_way_is_believed() -> None:
     record = long(20)
     study = spec()
-    whole = TrainingData(study).beliefs(record)
+    whole = TrainingData(study).fit(record)
     entries = [*record.trials]
     entries[3] = dataclasses.replace(entries[3], state="failed")
-    without = TrainingData(study).beliefs(History(entries))
+    without = TrainingData(study).fit(History(entries))
     entries[3] = dataclasses.replace(record.trials[3], answers=(), state="running")
-    pending = TrainingData(study).beliefs(History(entries))
+    pending = TrainingData(study).fit(History(entries))
     assert whole is not None
     assert without is not None
     assert pending is not None
@@ -85,7 +85,7 @@ def test_a_failed_trial_is_not_shown_and_what_is_under_way_is_believed() -> None
 
 def test_a_limit_that_nobody_measures_leaves_no_hope_and_no_error() -> None:
     study = spec(limits=(Limit(metric="absent", high=0.0),))
-    known = TrainingData(study).beliefs(long(12))
+    known = TrainingData(study).fit(long(12))
     assert known is not None
     gain, chance = known.gain()(known.goals[0].points.X_ND)
     assert gain.max() == 0.0
