@@ -7,7 +7,9 @@ direction shows another text than there is: they are shown as Python writes them
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
@@ -50,3 +52,9 @@ class _Plain:
             if not segment.control:
                 text = encodable(escape_controls(text), console.encoding)
             yield Segment(text, segment.style, segment.control)
+
+
+def print_path(path: Path) -> None:
+    """Print a file's whole path: as it is, but to a terminal so that it cannot drive it."""
+    text = str(path.absolute())
+    print(escape_controls(text) if sys.stdout.isatty() else text)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hpo import known_studies, study_files
 from hpo.cli import export_folder, push, trial_names
-from hpo.cli.console import new_console
+from hpo.cli.console import new_console, print_path
 from hpo.cli.options import DONE, INTERRUPTED
 from hpo.core import files, format
 from hpo.core.events import clean
@@ -131,4 +131,4 @@ def _tell(
         lines.append(f"What the files for other trainers cannot express is in {CARD}")
     for line in lines:
         console.print(Text(f"{line}."), soft_wrap=True)
-    print((arguments.to / CARD).absolute())
+    print_path(arguments.to / CARD)

@@ -1,7 +1,7 @@
 """The folder of an export: new, empty, or half of the same export, and marked until it is whole.
 
 What else is in it is somebody's: nothing is removed but the mark, and the folder if it is empty
-then and was made here.
+then and was made here. Half of an export is not completed through links.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def _check(folder: Path, mark: dict[str, object]) -> None:
             f"{folder} holds half of {of}; give --to a new or an empty folder, or run that export "
             "again to complete it."
         )
+    foreign = next(_leading_out(folder), None)
+    if foreign is not None:
+        raise ValueError(
+            f"{foreign} is a link, or no regular file, through which an export would write to "
+            "something else; give --to a new or an empty folder."
+        )
+
+
+def _leading_out(folder: Path) -> Iterator[Path]:
+    """What is in a folder through which something outside of it would be written."""
+    for place, folders, names in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *names)):
+            about = path.lstat()
+            one = stat.S_ISREG(about.st_mode) and about.st_nlink == 1
+            if not one and not stat.S_ISDIR(about.st_mode):
+                yield path
 
 
 def _read(path: Path) -> dict[str, object] | None:

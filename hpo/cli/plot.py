@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from hpo.cli.console import new_console
+from hpo.cli.console import new_console, print_path
 from hpo.cli.options import DONE
 from hpo.core.format import escape_controls
 from hpo.report.plots import files, registry
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     found = registry.exhibit(results, arguments.figure)
     path = arguments.to or Path(f"{_file_name(arguments.figure)}.{ending}")
-    print(files.write(found, arguments.figure, path, results.run.name).absolute())
+    print_path(files.write(found, arguments.figure, path, results.run.name))
     return DONE
 
 
@@ -83,7 +83,7 @@ def _write_all(results: Results, folder: Path, ending: str) -> None:
             while file in taken:  # names that differ in what no file has in its name
                 file += "_"
             taken.add(file)
-            print(files.write(each, name, folder / f"{file}.{ending}", results.run.name).absolute())
+            print_path(files.write(each, name, folder / f"{file}.{ending}", results.run.name))
     for name, reason in registry.missing(results.run, found).items():
         print(f"{name}: skipped, {reason}")
 

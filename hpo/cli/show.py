@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from hpo.cli.console import new_console
+from hpo.cli.console import new_console, print_path
 from hpo.cli.options import DONE
 from hpo.core.csv_text import csv_text
 from hpo.report import terminal_tables, trial_tables
@@ -39,5 +39,5 @@ def report(arguments: argparse.Namespace) -> int:
     """Write the HTML report and print its path."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
     results = Results(run_folder.read(place, arguments.group))
-    print(write_report(results, place.report).absolute())
+    print_path(write_report(results, place.report))
     return DONE

@@ -13,11 +13,16 @@ from typing import Any
 from hpo.core import files
 from hpo.core.failures import StorageError
 from hpo.core.passwords import shown
+from hpo.core.spec import plain_name
 from hpo.core.trial import Run
 from hpo.storage.addresses import check_options, checked, is_inside
 from hpo.storage.record import DATABASE, closing, guarded, load_study, read_run, url_of
 
 NOTE = "run.json"
+
+
+NOTE_BYTES = 1_000_000
+"""A note has at most; assumed: it holds a study's fixed params."""
 
 
 STORE = "store"
@@ -245,8 +250,13 @@ def _read_note(folder: Path) -> dict[str, Any]:
     try:
         if not (folder / NOTE).is_file():  # opening a FIFO would wait for a writer
             raise TypeError
-        note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        if not isinstance(note["name"], str) or not isinstance(note["storage"], str | None):
+        with (folder / NOTE).open("rb") as file:
+            content = file.read(NOTE_BYTES + 1)
+        if len(content) > NOTE_BYTES:
+            raise TypeError
+        note: dict[str, Any] = json.loads(content)
+        plain_name(note["name"])  # it is also that of a folder, to which it must not lead
+        if not isinstance(note["storage"], str | None):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise _unreadable(folder) from None

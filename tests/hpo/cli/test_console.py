@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.cli import main
-from hpo.cli.console import guarded
+from hpo.cli.console import guarded, print_path
 from hpo.cli.streams import plain_warnings
 from hpo.core.format import escape_controls
 from hpo.progress import Display
@@ -80,3 +81,20 @@ def test_warnings_are_plain_too() -> None:
     assert said.count(escape_controls(HOSTILE)) == 3
     assert said.replace("\n", "").isprintable()
     assert warnings.formatwarning is before
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_path_is_plain_on_a_terminal_and_as_it_is_for_a_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("/a/\x1b]0;x\x07b")
+    print_path(path)
+    assert capsys.readouterr().out == f"{path}\n"
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_path(path)
+    assert terminal.getvalue() == "/a/\\x1b]0;x\\x07b\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,29 @@ def test_what_a_person_puts_into_an_export_that_fails_stays(folder: Path) -> Non
     Path("out").mkdir()
     assert export("--trial", "0") != 0
     assert Path("out/letter.txt").read_text() == "letter"
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder", "FIFO"])
+def test_half_of_this_export_with_links_that_lead_elsewhere_is_not_completed(
+    kind: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody else may have prepared the folder."""
+    Path("out/half").mkdir(parents=True)
+    Path("out/.hpo-export").write_text('{"run": "toy", "trial": 3}')
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("mine")
+    target, path = Path("mine/letter.txt").absolute(), Path("out/params.json")
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "hard link":
+        path.hardlink_to(target)
+    elif kind == "folder":
+        Path("out/half/more").symlink_to(target.parent)
+    else:
+        os.mkfifo(path)
+    assert export("--trial", "3") == 2
+    assert "is a link, or no regular file" in complaint(capsys)
+    assert Path("mine/letter.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

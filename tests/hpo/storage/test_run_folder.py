@@ -69,7 +69,24 @@ def test_a_storage_outside_of_the_run_is_remembered_for_writing_and_asked_for_to
     assert [place.name for place in run_folder.all_runs(tmp_path)] == ["plain"]
 
 
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"name": "toy"}', "\0"])
+LEADING_OUT = ["../x", "../../x", "/tmp/x", "a/b", "..", "", "a\0", "\x1b[2J", "x" * 300, None, 1]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(
+            "",
+            "[]",
+            "{}",
+            '{"name": "toy"}',
+            "\0",
+            '{"name": "toy", "storage": null}' + " " * 10**7,
+        ),
+        *(json.dumps({"name": name, "storage": None}) for name in LEADING_OUT),
+    ],
+    ids=lambda note: note[:40],
+)
 def test_a_broken_note_is_told_and_hides_no_other_run(note: str, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / run_folder.NOTE).write_text(note)
