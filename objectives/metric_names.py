@@ -31,14 +31,14 @@ def plasticity_metrics(recipe: Recipe) -> frozenset[str]:
     """All metrics of a language model's trial at full fidelity, with their standard errors."""
     tasks = [task.name for task in recipe.finetune.tasks]
     over_seeds = {name for name in OVER_SEEDS if _is_measured(recipe, name)}
-    of_task = TASK_OVER_SEEDS + (TASK_FROM_SCRATCH if recipe.finetune.from_scratch else ())
+    of_task = TASK_OVER_SEEDS + (() if recipe.finetune.from_scratch == "off" else TASK_FROM_SCRATCH)
     over_seeds |= {f"task.{task}.{name}" for task in tasks for name in of_task}
     once = {name for name in EARLY if _is_measured(recipe, name)}
     once |= {f"task.{task}.{name}" for task in tasks for name in TASK_ONCE}
     errors = _errors(over_seeds) if recipe.finetune.seeds > 1 else frozenset()
     errors |= _errors(f"{name}_rows" for name in OVER_SEEDS if _is_measured(recipe, name))
     errors |= _errors(f"task.{task}.{name}_rows" for task in tasks for name in BY_TASK.values())
-    if recipe.finetune.from_scratch:
+    if recipe.finetune.from_scratch != "off":
         errors |= _errors(f"task.{task}.{name}_rows" for task in tasks for name in OVER_SCRATCH)
     return frozenset(once | over_seeds | errors | _of_probes(recipe, tasks))
 
@@ -71,7 +71,7 @@ MEANINGS = {
     "finetuned_loss_nats": "loss on answers after fine-tuning, mean over tasks",
     "loss_gain_nats": "fall of the loss on answers by fine-tuning, mean over tasks",
     "forgetting_nats": "rise of the base loss by fine-tuning",
-    "over_scratch": "score after fine-tuning minus that of the initial weights, tuned alike",
+    "over_scratch": "score after fine-tuning minus that of fine-tuned initial weights",
     "over_scratch_nats": "loss on answers that pretraining takes off, mean over tasks",
 }
 
@@ -105,7 +105,7 @@ def _is_measured(recipe: Recipe, name: str) -> bool:
     if name.startswith("mid_loss"):
         return recipe.pretrain.mid is not None
     if name.startswith("over_scratch"):
-        return recipe.finetune.from_scratch
+        return recipe.finetune.from_scratch != "off"
     return name != "forgetting_nats" or recipe.probes.forgetting_tokens > 0
 
 

@@ -115,7 +115,7 @@ class Pipeline:
         """Give trials with equal initial weights and fine-tuning one control."""
         sharing: dict[str, list[Trial]] = {}
         for trial in trials:
-            if trial.job.recipe.finetune.from_scratch and not trial.base_only:
+            if trial.job.recipe.finetune.from_scratch != "off" and not trial.base_only:
                 job = from_scratch.control_job(trial.job)
                 base_key = from_scratch.initial_key(job, trial.corpus)
                 key = measures_key(job, base_key, trial.corpus, trial.tasks)

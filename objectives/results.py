@@ -159,7 +159,7 @@ def _over_scratch(trial: Trial) -> dict[str, float]:
 def over_scratch_metrics(
     task_list: Sequence[Task], outcomes: Sequence[Outcome], controls: Sequence[Outcome]
 ) -> dict[str, float]:
-    """Scores and losses after fine-tuning beside those of the same fine-tuning from scratch.
+    """Scores and losses after fine-tuning beside those of fine-tuning from scratch.
 
     `scratch` is the control's score, `over_scratch` the score after fine-tuning minus it,
     `over_scratch_nats` the control's completion loss minus that after fine-tuning. Both are paired

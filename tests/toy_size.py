@@ -23,7 +23,7 @@ TOY: dict[str, Any] = {
     "finetune.train_rows": 64,
     "finetune.validation_rows": 4,
     "finetune.test_rows": 4,
-    "finetune.from_scratch": False,
+    "finetune.from_scratch": "off",
 }
 
 

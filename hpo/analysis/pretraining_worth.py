@@ -1,7 +1,7 @@
 """What pretraining is worth on each task: scores beside the control that had none.
 
-A trial's `task.NAME.over_scratch` is its score after fine-tuning minus that of the same fine-tuning
-from the initial weights, `task.NAME.over_scratch_nats` the same of the completion loss, positive
+A trial's `task.NAME.over_scratch` is its score after fine-tuning minus that of
+fine-tuned initial weights, `task.NAME.over_scratch_nats` the same of the completion loss, positive
 where pretraining helps. A task needs pretraining if some setting is above the control: the lower
 end of its 95 % interval (`hpo.front.errors`, of levels) is above 0 in either. There is no
 correction for the number of settings, so a task that no setting passes is a clear case.

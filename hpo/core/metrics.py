@@ -110,7 +110,7 @@ def param_names(run: Run, trials: Iterable[Trial]) -> dict[str, str]:
 
 
 CONTROL_SCORE, CONTROL_LOSS = "scratch", "scratch_loss_nats"
-"""Of a task, after `task.NAME.`: what the same fine-tuning gives from the initial weights."""
+"""Of a task, after `task.NAME.`: what fine-tuning gives from the initial weights."""
 
 
 OVER_CONTROL = ("over_scratch", "over_scratch_nats")

@@ -16,12 +16,12 @@ def warning(found: Sequence[TaskWorth]) -> str:
     names = listed([each.task for each in empty])
     if len(empty) == len(found):
         return (
-            f"Pretraining is worth nothing on {names}: no setting is better than the same "
-            "fine-tuning from the initial weights, so this front does not show plasticity."
+            f"Pretraining is worth nothing on {names}: no setting is better than "
+            "fine-tuning the initial weights, so this front does not show plasticity."
         )
     return (
-        f"Pretraining is worth nothing on {names}: no setting is better there than the same "
-        "fine-tuning from the initial weights, so that part of the gain does not show plasticity."
+        f"Pretraining is worth nothing on {names}: no setting is better there than "
+        "fine-tuning the initial weights, so that part of the gain does not show plasticity."
     )
 
 

@@ -1,4 +1,4 @@
-"""The control without pretraining: the same fine-tuning, from the initial weights.
+"""The control without pretraining: fine-tuning of the initial weights.
 
 A score after fine-tuning says nothing of a base by itself: on a task that a model learns as well
 from its initial weights, pretraining is worth nothing, and a base that is "more plastic" is only
@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from objectives.config.training import Lora
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm, library_fingerprints
 from objectives.pretraining.checkpoints import BaseModel
@@ -21,11 +22,17 @@ from objectives.store.store import key_of
 
 
 def control_job(job: PretrainJob) -> PretrainJob:
-    """The job without what only a trained base has: a second phase."""
-    pre = dataclasses.replace(job.recipe.pretrain, mid=None)
-    return dataclasses.replace(
-        job, recipe=dataclasses.replace(job.recipe, pretrain=pre), second=None
-    )
+    """The job without what only a trained base has, a second phase, and with its method.
+
+    Adapters on frozen weights that nothing has trained learn little on any task, and beside them
+    every base looks worth its training: so by default the control trains all weights. It has the
+    same rows, steps and grid of rates, which grows where the best one is at its edge.
+    """
+    pre, fine = dataclasses.replace(job.recipe.pretrain, mid=None), job.recipe.finetune
+    if fine.from_scratch == "full":
+        fine = dataclasses.replace(fine, method="full", lora=Lora())
+    recipe = dataclasses.replace(job.recipe, pretrain=pre, finetune=fine)
+    return dataclasses.replace(job, recipe=recipe, second=None)
 
 
 def initial_key(job: PretrainJob, corpus: TokenDataset) -> str:

@@ -278,7 +278,7 @@ class _Found:
         """Tokens of the job's fine-tunes, and those of them that are stored."""
         fine, text = job.recipe.finetune, self._text(job)
         model = job.recipe.model
-        with_control = fine.from_scratch and (model, fine, job.seed) not in self.controls
+        with_control = fine.from_scratch != "off" and (model, fine, job.seed) not in self.controls
         self.controls.add((model, fine, job.seed))
         if text is None:
             sizes = [_guessed(task, fine) for task in fine.tasks]

@@ -157,7 +157,7 @@ def finetune(**given: Any) -> Finetune:
             "train_rows": 50,
             "validation_rows": 4,
             "test_rows": 6,
-            "from_scratch": False,
+            "from_scratch": "off",
             **given,
         }
     )

@@ -30,7 +30,7 @@ TASK = "list_ops"
 def recipe(folder: Path, **given: Any) -> Recipe:
     base = toy.recipe(folder, steps=4)
     fine = toy.finetune(
-        tasks=(BuiltinTask(name=TASK),), **{"lrs": (1e-2,), "from_scratch": True, **given}
+        tasks=(BuiltinTask(name=TASK),), **{"lrs": (1e-2,), "from_scratch": "same", **given}
     )
     probes = dataclasses.replace(base.probes, run=(), forgetting_tokens=0)
     return dataclasses.replace(base, finetune=fine, probes=probes)
@@ -90,7 +90,7 @@ def test_trials_of_one_seed_share_one_control_and_later_ones_find_it(tmp_path: P
 
 def test_a_control_changes_nothing_but_its_own_metrics(tmp_path: Path) -> None:
     (with_it,) = measured(recipe(tmp_path), tmp_path / "one", ({}, 0))
-    (without,) = measured(recipe(tmp_path, from_scratch=False), tmp_path / "two", ({}, 0))
+    (without,) = measured(recipe(tmp_path, from_scratch="off"), tmp_path / "two", ({}, 0))
     own = {name for name in with_it.metrics if "scratch" in name}
     assert with_it.metrics.keys() - own == without.metrics.keys()
     for name, value in without.metrics.items():
@@ -102,7 +102,7 @@ def test_a_control_changes_nothing_but_its_own_metrics(tmp_path: Path) -> None:
 
 def test_what_a_store_holds_from_before_is_found_with_and_without_a_control(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    measured(recipe(tmp_path, from_scratch=False), store, ({}, 0))
+    measured(recipe(tmp_path, from_scratch="off"), store, ({}, 0))
     assert num_tunes(store) == 1
     measured(recipe(tmp_path), store, ({}, 0))
     assert num_tunes(store) == 2
@@ -133,3 +133,14 @@ def test_a_control_that_diverges_is_a_note_and_costs_no_trial(
     assert not any("scratch" in name for name in result.metrics)
     (note,) = [note for note in result.notes if "initial weights" in note]
     assert f"fine-tuning on {TASK} diverged at every learning rate" in note
+
+
+def test_by_default_the_control_trains_all_weights(tmp_path: Path) -> None:
+    """And is one for all adapters: a study of their rank measures it once a seed."""
+    full = recipe(tmp_path, from_scratch="full", method="full")
+    adapters = recipe(tmp_path, from_scratch="full")
+    name = f"task.{TASK}.scratch_loss_nats"
+    (expected,) = measured(full, tmp_path / "full", ({}, 0))
+    found = measured(adapters, tmp_path / "lora", ({}, 0), ({"finetune.lora.rank": 3}, 0))
+    assert [each.metrics[name] for each in found] == [expected.metrics[name]] * 2
+    assert num_tunes(tmp_path / "lora") == 2 + 1
