@@ -208,9 +208,9 @@ class Finetune:
     """Validation rows, on which the learning rate is chosen."""
     test_rows: Annotated[Count, Unit("rows")] = 128
     """Test rows, which give the scores."""
-    from_scratch: Literal["full", "same", "off"] = "full"
+    from_scratch: Literal["same", "full", "off"] = "same"
     """Fine-tune the initial weights as well, once a seed, to tell what pretraining is worth on a
-    task: all of them whatever the method, or by the same method, or not at all."""
+    task: by the same method; all weights whatever the method, a stricter control; or not at all."""
 
 
 def _check_followed(pre: Pretrain) -> None:

@@ -22,10 +22,10 @@ from objectives.store.store import key_of
 
 
 def control_job(job: PretrainJob) -> PretrainJob:
-    """The job without what only a trained base has, a second phase, and with its method.
+    """The job without what only a trained base has, a second phase, and with the control's method.
 
     Adapters on frozen weights that nothing has trained learn little on any task, and beside them
-    every base looks worth its training: so by default the control trains all weights. It has the
+    every base looks worth its training; a control that trains all weights is stricter. It has the
     same rows, steps and grid of rates, which grows where the best one is at its edge.
     """
     pre, fine = dataclasses.replace(job.recipe.pretrain, mid=None), job.recipe.finetune

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from tests.bench import (
     calibration,
+    control,
     decay,
     devices,
     errors,
@@ -89,6 +90,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "decay": decay.run,
     "devices": devices.run,
     "calibration": calibration.run,
+    "control": control.run,
     "errors": errors.run,
     "search": search.run,
     "late_goals": late_goals.run,

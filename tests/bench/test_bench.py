@@ -13,7 +13,17 @@ import torch
 from hpo.core.objective import Request
 from objectives.config.probes import ProbeName
 from objectives.config.recipe import Recipe
-from tests.bench import calibration, decay, devices, lanes, probes, stages, tables, throughput
+from tests.bench import (
+    calibration,
+    control,
+    decay,
+    devices,
+    lanes,
+    probes,
+    stages,
+    tables,
+    throughput,
+)
 from tests.bench import figures as bench_figures
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.faults import run
@@ -58,6 +68,14 @@ def test_every_probe_has_its_seconds_and_its_share_of_a_trial() -> None:
         assert share > 0
     parts = [found[f"{name}.share"].value for name in Recipe().probes.run]
     assert found["default.share"].value == pytest.approx(sum(parts))
+
+
+def test_bases_are_set_beside_a_control_without_pretraining() -> None:
+    found = control.run(Options(quick=True, only="full", repeats=2))
+    worth = found["full.code_module.over_scratch"]
+    after, scratch = (found[f"full.code_module.{name}"].value for name in ("after", "scratch"))
+    assert worth.value == pytest.approx(after - scratch)
+    assert worth.n == 2
 
 
 def test_alpha_decay_is_timed_at_its_looks_and_between_them() -> None:

@@ -135,7 +135,7 @@ def test_a_control_that_diverges_is_a_note_and_costs_no_trial(
     assert f"fine-tuning on {TASK} diverged at every learning rate" in note
 
 
-def test_by_default_the_control_trains_all_weights(tmp_path: Path) -> None:
+def test_a_full_control_trains_all_weights_whatever_the_method(tmp_path: Path) -> None:
     """And is one for all adapters: a study of their rank measures it once a seed."""
     full = recipe(tmp_path, from_scratch="full", method="full")
     adapters = recipe(tmp_path, from_scratch="full")
