@@ -59,7 +59,7 @@ def _measured(found: Sequence[Setting], goal: Goal, hint: Hint | None) -> Measur
     sems = np.array([sem(trial, goal.metric) for trial in every])
     known = sems[np.isfinite(sems)]
     between = deviations(point.every for point in found).get(goal.metric)
-    rungs = None if hint is None else hint.noise
+    rungs, own = (None, {}) if hint is None else (hint.noise, hint.own)
     if between is None and rungs is None and len(known) < len(every):
         return None
     return Measured(
@@ -70,6 +70,8 @@ def _measured(found: Sequence[Setting], goal: Goal, hint: Hint | None) -> Measur
         within=float(np.mean(known**2)) if len(known) else 0.0,
         hint_P=None if hint is None else goal.sign * hint.values_P,
         rungs=rungs,
+        own_T=None if hint is None else goal.sign * np.array([own.get(t.number, 0) for t in every]),
+        hint_error_PP=None if hint is None else hint.error_PP,
         rows=interplay(found, goal.metric),
     )
 

@@ -76,16 +76,18 @@ class Surface:
         variance_M = np.maximum(prior_M - (half_NM**2).sum(axis=0), 1e-12)
         return self.centre + self.spread * mean_M, self.spread * np.sqrt(variance_M)
 
-    def draw(self, points: Points, normal_M: Array) -> Array:
-        """Joint noise-free values at M points, from as many standard normal numbers."""
+    def joint(self, points: Points) -> tuple[Array, Array]:
+        """Mean and covariance of the noise-free metric at M points: M, M x M."""
         cross_MN = _covariance(points, self.points, self.theta, self.is_choice_D)
         half_NM = solve_triangular(self.factor[0], cross_MN.T, lower=True, check_finite=False)
         cov_MM = _covariance(points, points, self.theta, self.is_choice_D) - half_NM.T @ half_NM
+        return self.centre + self.spread * (cross_MN @ self.weights_N), self.spread**2 * cov_MM
+
+    def draw(self, points: Points, normal_M: Array) -> Array:
+        """Joint noise-free values at M points, from as many standard normal numbers."""
+        mean_M, cov_MM = self.joint(points)
         values, vectors = np.linalg.eigh(cov_MM)
-        root_MM = vectors * np.sqrt(np.maximum(values, 0.0))
-        return np.asarray(
-            self.centre + self.spread * (cross_MN @ self.weights_N + root_MM @ normal_M)
-        )
+        return np.asarray(mean_M + (vectors * np.sqrt(np.maximum(values, 0.0))) @ normal_M)
 
     def given(self, points: Points, values_M: Array) -> Surface:
         """The surface if its noise-free values at these points were known."""

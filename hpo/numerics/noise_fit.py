@@ -50,6 +50,10 @@ _NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it 
 RUNG_FREEDOM = 8.0  # Degrees of freedom that the noise of lower rungs is worth; assumed.
 
 
+SHARED, SHARED_WIDTH = 0.7, 0.3
+"""c: share of the noise of a trial's lower rungs that its full result has too; assumed."""
+
+
 LEAST = 1e-12  # Of a variance against the data's.
 
 
@@ -70,6 +74,10 @@ class Measured:
     """What lower rungs say of each point, in any unit; None where there are none."""
     rungs: float | None = None
     """Variance of one trial between seeds by the lower rungs; None where they do not tell it."""
+    own_T: Array | None = None
+    """Expected noise in the trial's own lower rungs, in the unit of losses; 0 where it has none."""
+    hint_error_PP: Array | None = None
+    """Covariance of the curve through lower rungs at the points."""
     rows: float = 0.0
     """Variance of a point from what the rows it is scored on do to it alone."""
 
@@ -94,6 +102,8 @@ class _Model:
     y_T: Array
     hint_TT: Array
     """Products of the hints; 0 without any."""
+    own_TT: Array
+    """Covariance of what the noise of lower rungs does beyond its expected share."""
     apart_KTT: Array
     """Squared distances, one layer a parameter."""
     same_point_TT: Array
@@ -134,7 +144,7 @@ def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
 
 
 def _model(measured: Measured, params: Sequence[Array]) -> _Model:
-    kept = _kept(measured.point_T)
+    kept, num_points = _kept(measured.point_T), int(measured.point_T.max()) + 1
     point_T, seed_T = measured.point_T[kept], measured.seed_T[kept]
     told = measured.between is not None or measured.rungs is not None
     lengths = len(params)
@@ -147,6 +157,7 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
     return _Model(
         y_T=measured.losses_T[kept],
         hint_TT=np.outer(hint_T, hint_T),
+        own_TT=of_rungs(measured, num_points)[0][np.ix_(kept, kept)],
         apart_KTT=np.array(apart).reshape(lengths, len(kept), len(kept)),
         same_point_TT=same(point_T),
         same_seed_TT=same(seed_T),
@@ -178,6 +189,29 @@ def _kept(point_T: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def same(labels_T: npt.NDArray[np.int64]) -> Array:
     """1 where two labels are equal: T x T."""
     return np.asarray(labels_T[:, None] == labels_T[None, :], dtype=np.float64)
+
+
+def of_rungs(measured: Measured, num_points: int) -> tuple[Array, Array, Array]:
+    """Covariances that lower rungs add: of trials, of trials with points, and of points.
+
+    The curve's error E is in a point's true value. What the curve leaves of a trial's own lower
+    rungs is noise minus E, and c of it was taken off: of E the share 1 - c is left in the trial.
+    """
+    if measured.own_T is None or measured.hint_error_PP is None:
+        none_TP = np.zeros((len(measured.point_T), num_points))
+        return np.zeros((len(none_TP), len(none_TP))), none_TP, np.zeros((num_points, num_points))
+    error_PP, own_T, point_T = measured.hint_error_PP, measured.own_T, measured.point_T
+    continued_T = own_T != 0
+    left_T = 1 - SHARED * continued_T
+    error_TT = error_PP[np.ix_(point_T, point_T)]
+    doubt_TT = SHARED_WIDTH**2 * (
+        np.outer(own_T, own_T) + np.outer(continued_T, continued_T) * error_TT
+    )
+    return (
+        np.outer(left_T, left_T) * error_TT + doubt_TT,
+        left_T[:, None] * error_PP[point_T],
+        error_PP,
+    )
 
 
 def _spread(model: _Model, mode: Array) -> Array:
@@ -212,7 +246,7 @@ def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
     count = len(model.y_T)
     cov_TT = smooth * shape_TT + (rough + model.rows) * model.same_point_TT
     cov_TT += seed * model.same_seed_TT
-    cov_TT += FLAT + hint * model.hint_TT
+    cov_TT += FLAT + hint * model.hint_TT + model.own_TT
     cov_TT.flat[:: count + 1] += noise + model.within + LEAST
     root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
     inverse_TT = linalg.cho_solve((root, True), np.eye(count), check_finite=False)

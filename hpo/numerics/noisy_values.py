@@ -4,16 +4,22 @@ The best observed value is as a rule a lucky one, so "observed plus or minus its
 every winner. What the other points say corrects that (empirical Bayes): per goal, with y_t the loss
 of trial t, at point p(t) and seed s(t),
 
-    y_t = m + g h_p + f(x_p) + u_p + q_p + b_s + e_t
+    y_t = m + g h_p + f(x_p) + u_p + E_p + q_p + b_s + c (l_t - E_p) + e_t
     f ~ GP(0, a^2 Matern-5/2 with one length a parameter), g ~ N(0, k^2), u_p ~ N(0, c^2),
-    q_p ~ N(0, r), b_s ~ N(0, d^2), e_t ~ N(0, v + w)
+    E ~ N(0, S), q_p ~ N(0, r), b_s ~ N(0, d^2), e_t ~ N(0, v + w), c ~ N(SHARED, SHARED_WIDTH^2)
 
 m has a flat prior. h_p is what lower rungs say of the point, where there are any
 (hpo/front/low_fidelity.py), at mean 0 and spread 1. f is what nearby params have in common, u what
 is a point's own, q what the test rows at hand do to it alone (r is known, see
 `hpo.front.paired_rows`), b what a seed does to all points alike (comparisons are paired: it cancels
 between points of the same seeds), v the spread between seeds, shown by repeated trials, w the mean
-square of the errors measured within trials. The true value is m + g h + f + u.
+square of the errors measured within trials. The true value is m + g h + f + u + E.
+
+A trial that continues keeps seed, data and trajectory, and it went on because it looked good below:
+of those measured in full most were lucky, and share their luck in full. l_t is what the trial's own
+lower rungs differ from the curve by, c the share of it that the full result has; the curve is wrong
+by E, with the covariance S at the points, and l_t with it. Results without lower rungs, such as
+repetitions at other seeds, have none of this.
 
 Variances and lengths have log-normal priors around what the run suggests. That of v is centred on
 the noise of lower rungs, where there are enough of them, and worth RUNG_FREEDOM degrees of freedom;
@@ -37,10 +43,12 @@ from scipy import linalg
 from hpo.numerics.noise_fit import (
     FLAT,
     LEAST,
+    SHARED,
     Array,
     Measured,
     fitted,
     matern,
+    of_rungs,
     same,
     squared_distances,
 )
@@ -65,7 +73,8 @@ def draw(
     """
     num_points = int(measured.point_T.max()) + 1
     raw_P = point_means(measured.losses_T, measured.point_T)
-    fenced_T = _fenced(measured.losses_T)
+    own_T = np.zeros(len(measured.losses_T)) if measured.own_T is None else measured.own_T
+    fenced_T = fenced(measured.losses_T)
     centre, scale = float(np.mean(fenced_T)), float(np.std(fenced_T))
     rng = np.random.default_rng(seed)
     if measured.exact or num_points < 2 or scale == 0:
@@ -73,11 +82,13 @@ def draw(
         return np.asarray(raw_P + error_P * rng.normal(size=(num_draws, num_points)))
     scaled = dataclasses.replace(
         measured,
-        losses_T=(fenced_T - centre) / scale,
+        losses_T=(fenced_T - SHARED * own_T - centre) / scale,
+        own_T=own_T / scale,
         between=None if measured.between is None else measured.between / scale**2,
         within=measured.within / scale**2,
         hint_P=_scaled(measured.hint_P),
         rungs=None if measured.rungs is None else measured.rungs / scale**2,
+        hint_error_PP=None if measured.hint_error_PP is None else measured.hint_error_PP / scale**2,
         rows=measured.rows / scale**2,
     )
     settings = fitted(scaled, params)
@@ -103,7 +114,7 @@ def _scaled(hint_P: Array | None) -> Array | None:
     return np.asarray((hint_P - hint_P.mean()) / hint_P.std())
 
 
-def _fenced(losses_T: Array) -> Array:
+def fenced(losses_T: Array) -> Array:
     """Losses with those far out on the bad side moved to a fence.
 
     One diverged run would else set the scale for all; its distance is added again afterwards.
@@ -119,9 +130,10 @@ def _fenced(losses_T: Array) -> Array:
 def _posterior(
     measured: Measured, params: Sequence[Array], theta: Array, normal_DP: Array
 ) -> Array:
-    """Draws of m + g h + f + u at the points, for one setting of theta."""
+    """Draws of m + g h + f + u + E at the points, for one setting of theta."""
     smooth, rough, seed, noise, hint = np.exp(theta[:5])
     point_T, num_points = measured.point_T, normal_DP.shape[1]
+    own_TT, own_TP, own_PP = of_rungs(measured, num_points)
     prior_PP = np.full((num_points, num_points), FLAT)
     if params:
         scaled = [x_PC * math.exp(-log) for x_PC, log in zip(params, theta[5:], strict=True)]
@@ -130,12 +142,14 @@ def _posterior(
         prior_PP += hint * np.outer(measured.hint_P, measured.hint_P)
     prior_PP.flat[:: num_points + 1] += rough
     cov_TT = prior_PP[np.ix_(point_T, point_T)] + seed * same(measured.seed_T)
-    cov_TT += measured.rows * same(point_T)
+    cov_TT += measured.rows * same(point_T) + own_TT
     cov_TT.flat[:: len(point_T) + 1] += noise + measured.within + LEAST
     root = linalg.cholesky(cov_TT, lower=True, check_finite=False)
-    cross_TP = linalg.solve_triangular(root, prior_PP[point_T], lower=True, check_finite=False)
+    cross_TP = linalg.solve_triangular(
+        root, prior_PP[point_T] + own_TP, lower=True, check_finite=False
+    )
     y_T = linalg.solve_triangular(root, measured.losses_T, lower=True, check_finite=False)
-    cov_PP = prior_PP - cross_TP.T @ cross_TP
+    cov_PP = prior_PP + own_PP - cross_TP.T @ cross_TP
     return np.asarray(cross_TP.T @ y_T + normal_DP @ _root(cov_PP).T)
 
 
