@@ -2,7 +2,8 @@
 
 This project with rungs (1/9, 1/3, 1), one question at a time as the peers ask, and without;
 Optuna's default (TPE), its GPSampler (with its 10 start-up points, and with 4) and NSGA-II at full
-fidelity; Syne Tune's MOASHA with the same rungs, where it is installed. All spend up to 24 full
+fidelity; there too BoTorch's qNEHVI, and with the same rungs Syne Tune's MOASHA, where they are
+installed. All spend up to 24 full
 evaluations; what is stopped early counts with the share that it took. Of each the front it reports
 at 25, 50, 75 and 100 % is worth what the true values of its points dominate, over the exact front's
 volume.
@@ -14,12 +15,17 @@ seeds.
 
 `measured` is what all points that were measured in full are worth in truth, whatever is reported.
 
+`denoised` is what `hpo.front.front.front` reports of a peer's own results, told the true noise, as
+peers repeat nothing that would tell it.
+
 Under noise also: by how many points of that volume the reported values overstate the true ones, and
 the share of reported points that no other point measured in full dominates in truth.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +36,7 @@ from hpo.controller import Controller
 from hpo.core.goals import Goal
 from hpo.core.history import History
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Run
+from hpo.core.trial import Answer, Run, Trial
 from hpo.front import front as scoring
 from hpo.numerics import pareto
 from tests.bench import figures, moasha
@@ -74,6 +80,8 @@ class Reported:
     """As stated."""
     others: Array
     """All points measured at full fidelity."""
+    denoised: Reported | None = None
+    """Of a peer under noise, at the end: what this project's front reports of the same results."""
 
 
 Search = Callable[[str, float, int, float], list[Reported]]
@@ -100,7 +108,19 @@ def run(options: Options) -> dict[str, Figure]:
 
 def searches() -> dict[str, Search]:
     """All that can run here."""
-    return SEARCHES | ({"syne_tune_moasha": syne_tune} if moasha.installed() else {})
+    found = SEARCHES | ({"syne_tune_moasha": syne_tune} if moasha.installed() else {})
+    if importlib.util.find_spec("botorch") and importlib.util.find_spec("optuna_integration"):
+        found["botorch_qnehvi"] = peer(_qnehvi)
+    return found
+
+
+def _qnehvi(seed: int) -> optuna.samplers.BaseSampler:
+    """BoTorch's noisy expected hypervolume improvement (arXiv 2105.08195), after 4 start-ups."""
+    module = importlib.import_module("optuna_integration.botorch.botorch")
+    sampler: optuna.samplers.BaseSampler = module.BoTorchSampler(
+        candidates_func=module.qnehvi_candidates_func, n_startup_trials=4, seed=seed
+    )
+    return sampler
 
 
 def _figures(
@@ -122,11 +142,26 @@ def _figures(
     found[f"{key}.measured"] = figures.mean_of(all_, "of best")
     if noise:
         last = [each[-1] for each in fronts]
-        overstated = [_overstated(name, each) for each in last]
-        found[f"{key}.overstated"] = figures.mean_of(overstated, "points", most)
-        true = [_true(name, each) for each in last]
-        found[f"{key}.truly_on_front"] = figures.mean_of(true, "share", least)
+        found |= _honesty(key, name, last, most, least)
+        denoised = [each.denoised for each in last if each.denoised is not None]
+        if denoised:
+            worth = [problem.share(problem.values(each.points, 1.0)) for each in denoised]
+            found[f"{key}.denoised.at_100"] = figures.mean_of(worth, "of best")
+            found |= _honesty(f"{key}.denoised", name, denoised, None, None)
     return found
+
+
+def _honesty(
+    key: str, name: str, fronts: Sequence[Reported], most: str | None, least: str | None
+) -> dict[str, Figure]:
+    """By how much the fronts overstate, and which share of their points is on the true one."""
+    overstated = [_overstated(name, each) for each in fronts]
+    true = [_true(name, each) for each in fronts]
+    return {
+        f"{key}.overstated": figures.mean_of(overstated, "points", most),
+        f"{key}.overstated_by": figures.mean_of([abs(each) for each in overstated], "points"),
+        f"{key}.truly_on_front": figures.mean_of(true, "share", least),
+    }
 
 
 def _overstated(name: str, front: Reported) -> float:
@@ -230,9 +265,44 @@ def peer(sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Search:
             count = int(share * budget)
             rows = pareto.non_dominated(Y[:count])
             found.append(Reported(X[:count][rows], Y[:count][rows], X[:count]))
-        return found
+        return _with_denoised(name, noise, X, Y, found)
 
     return search
+
+
+def _with_denoised(
+    name: str, noise: float, X: Array, Y: Array, found: list[Reported]
+) -> list[Reported]:
+    """The last one with what our front reports of all results; without noise as they are."""
+    if not noise:
+        return found
+    return [*found[:-1], replace(found[-1], denoised=denoised(name, X, Y, noise))]
+
+
+def denoised(name: str, X: Array, Y: Array, noise: float) -> Reported:
+    """What our front reports of results at full fidelity whose noise is known."""
+    problem = PROBLEMS[name]
+    trials = [
+        Trial.measured(
+            number=number,
+            state="complete",
+            params=dict(zip(problem.space, map(float, x), strict=True)),
+            metrics=dict(zip(GOALS, map(float, y), strict=True))
+            | {f"{goal}_sem": noise for goal in GOALS},
+        )
+        for number, (x, y) in enumerate(zip(X, Y, strict=True))
+    ]
+    goals = tuple(Goal(metric=metric, direction="down") for metric in GOALS)
+    cube = {"kind": "float", "low": 0.0, "high": 1.0, "log": False}
+    run = Run(
+        name=name, description="", goals=goals, limits=(), trials=trials, planned=len(trials),
+        space=dict.fromkeys(problem.space, cube), reproduce={},
+    )  # fmt: skip
+    front = scoring.front(run)
+    values = [[front.estimates[trial.number][goal] for goal in GOALS] for trial in front.trials]
+    return Reported(
+        problem.points([t.params for t in front.trials]), np.array(values).reshape(-1, 2), X
+    )
 
 
 def syne_tune(name: str, noise: float, seed: int, budget: float) -> list[Reported]:
@@ -243,7 +313,7 @@ def syne_tune(name: str, noise: float, seed: int, budget: float) -> list[Reporte
         count = int((at <= share * budget + 1e-9).sum())
         rows = pareto.non_dominated(Y[:count])
         found.append(Reported(X[:count][rows], Y[:count][rows], X[:count]))
-    return found
+    return _with_denoised(name, noise, X, Y, found)
 
 
 SEARCHES: dict[str, Search] = {

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from hpo.numerics import pareto
 from tests.bench import moasha, search
 from tests.bench.figures import Options
 from tests.bench.search import Reported
@@ -42,6 +43,25 @@ def test_going_on_costs_the_rest_and_noise_belongs_to_point_and_fidelity() -> No
     assert [low.cost["time_s"], full.cost["time_s"]] == pytest.approx([1 / 3, 2 / 3])
     assert objective.measure(params, 1.0, 0).metrics == full.metrics
     assert objective.measure(params, 1.0, 1).metrics != full.metrics
+
+
+def test_a_peers_results_are_denoised_by_our_front() -> None:
+    """Told the noise, it overstates less than the front as observed."""
+    problem, rng = PROBLEMS["park"], np.random.default_rng(0)
+    stated, observed = [], []
+    for _ in range(5):
+        X = rng.random((20, problem.parameters))
+        true = problem.values(X, 1.0)
+        seen = true + 0.3 * rng.standard_normal(true.shape)
+        found = search.denoised("park", X, seen, 0.3)
+        assert (found.others == X).all()
+        rows = [int(np.flatnonzero((point == X).all(axis=1))[0]) for point in found.points]
+        stated.append((found.values - true[rows]).mean())
+        best = pareto.non_dominated(seen)
+        observed.append((seen - true)[best].mean())
+    assert np.mean(observed) < -0.1
+    assert abs(np.mean(stated)) < 0.5 * abs(np.mean(observed))
+    assert search._true("park", search.denoised("park", X, true, 1e-6)) == 1.0
 
 
 def test_a_front_is_judged_by_its_true_values() -> None:

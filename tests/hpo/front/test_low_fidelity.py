@@ -24,6 +24,11 @@ def truth(x: float) -> tuple[float, float]:
     return float(np.sin(5 * x)), (1 - x) ** 2
 
 
+def add_rung(trial: Trial, rung: Answer) -> Trial:
+    metrics = {name: trial.metrics[name] for name in "ab"}
+    return noisy.trial(trial.number, **metrics, params=trial.params, rungs=[rung])
+
+
 def climbed(noise: float = 0.1, cheap: int = NUM_CHEAP, draw: int = 0) -> Run:
     """Many trials stopped at a third, a few measured in full, three of them at two seeds.
 
@@ -43,7 +48,8 @@ def climbed(noise: float = 0.1, cheap: int = NUM_CHEAP, draw: int = 0) -> Run:
         own = np.array([full.metrics["a"], full.metrics["b"]]) - true
         mixed = true + 0.9 * own + math.sqrt(1 - 0.9**2) * noise * rng.normal(size=2)
         low = dict(zip("ab", map(float, mixed), strict=True))
-        trials.append(dataclasses.replace(full, rungs=[Answer(1 / 3, len(trials), low)]))
+        rung = Answer(1 / 3, len(trials), low)
+        trials.append(add_rung(full, rung))
     for of in range(cheap, cheap + 3):
         x = float(trials[of].params["x"])  # type: ignore[arg-type]
         trials.append(add(x, len(trials), seed=1, replicate_of=of))
