@@ -36,7 +36,7 @@ from hpo.controller import Controller
 from hpo.core.goals import Goal
 from hpo.core.history import History
 from hpo.core.spec import StudySpec
-from hpo.core.trial import Answer, Run, Trial
+from hpo.core.trial import Run, Trial
 from hpo.front import front as scoring
 from hpo.numerics import pareto
 from tests.bench import figures, moasha
@@ -293,10 +293,9 @@ def denoised(name: str, X: Array, Y: Array, noise: float) -> Reported:
         for number, (x, y) in enumerate(zip(X, Y, strict=True))
     ]
     goals = tuple(Goal(metric=metric, direction="down") for metric in GOALS)
-    cube = {"kind": "float", "low": 0.0, "high": 1.0, "log": False}
     run = Run(
         name=name, description="", goals=goals, limits=(), trials=trials, planned=len(trials),
-        space=dict.fromkeys(problem.space, cube), reproduce={},
+        space=dict(problem.space), reproduce={},
     )  # fmt: skip
     front = scoring.front(run)
     values = [[front.estimates[trial.number][goal] for goal in GOALS] for trial in front.trials]
