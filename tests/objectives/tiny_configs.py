@@ -117,6 +117,7 @@ EXTRA: dict[str, dict[str, Any]] = {
         "moe_shared_expert_intermediate_size": 16,
     },
     "nemotron": {"num_key_value_heads": 2},
+    "phi4_multimodal_audio": {"num_blocks": 1},
     "prophetnet": {
         "num_hidden_layers": ..., "num_encoder_attention_heads": HEADS,
         "num_decoder_attention_heads": HEADS,
