@@ -158,10 +158,10 @@ def summary(path: Path) -> str:
 def _comment(text: str) -> Iterator[str]:
     """The lines of the first comment."""
     for line in text.splitlines():
-        found = re.match(r"\s*(?://|/\*|<!--|\{#)\s*(.*?)\s*(?:\*/|-->|#\})?$", line)
+        found = re.match(r"\s*(?://|/\*|<!--|\{#|#(?!!|SBATCH))\s*(.*?)\s*(?:\*/|-->|#\})?$", line)
         if found:
             yield found[1]
-        elif not line.startswith('"use') and not line.startswith("<!DOCTYPE"):
+        elif not line.startswith(('"use', "<!DOCTYPE", "#!")):
             return
 
 

@@ -71,6 +71,7 @@ HOMES = {
         "hpo/cli", "hpo/progress.py", "hpo/study_runs.py", "hpo/report/terminal_tables.py",
         "hpo/report/trial_tables.py",
     },
+    "matplotlib": {"hpo/report/plots/without_browser.py"},
     "tensorboard": {"hpo/trackers/tensorboard.py"},
     "wandb": {"hpo/trackers/wandb.py"},
     "mlflow": {"hpo/trackers/mlflow.py"},

@@ -72,7 +72,7 @@ def listed(found: Mapping[str, Exhibit]) -> Table:
 
 def _write_all(results: Results, folder: Path, ending: str) -> None:
     """Every figure that has data, a line for each, and why the others are left out."""
-    found, taken = registry.exhibits(results), set[str]()
+    found, taken, drawn = registry.exhibits(results), set[str](), False
     pictures = ending in files.PICTURES
     with files.one_browser() if pictures else contextlib.nullcontext():
         for name, each in found.items():
@@ -83,7 +83,15 @@ def _write_all(results: Results, folder: Path, ending: str) -> None:
             while file in taken:  # names that differ in what no file has in its name
                 file += "_"
             taken.add(file)
-            print_path(files.write(each, name, folder / f"{file}.{ending}", results.run.name))
+            try:
+                path = files.write(each, name, folder / f"{file}.{ending}", results.run.name)
+            except files.NoBrowser as error:
+                if not drawn:  # nothing draws pictures here
+                    raise
+                print(escape_controls(f"{name}: skipped, {error}"))
+                continue
+            drawn = True
+            print_path(path)
     for name, reason in registry.missing(results.run, found).items():
         print(f"{name}: skipped, {reason}")
 

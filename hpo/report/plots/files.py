@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from hpo.core import files
 from hpo.core.csv_text import csv_text
-from hpo.report.plots import draw
+from hpo.report.plots import draw, without_browser
 from hpo.report.plots.registry import Exhibit
 
 Figure: TypeAlias = go.Figure
@@ -47,8 +47,12 @@ def one_browser() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             kaleido.start_sync_server(silence_warnings=True)
-        except Exception as error:  # as a picture does
-            raise _no_browser(error) from None
+            started = True
+        except Exception:  # which the first picture says, or draws without
+            started = False
+    if not started:
+        yield
+        return
     try:
         yield
     finally:
@@ -88,7 +92,10 @@ def _picture(ending: str) -> Callable[[Exhibit, str, str], bytes]:
                 format=ending, width=WIDTH, height=HEIGHT, scale=1 if ending == "pdf" else SCALE
             )
         except Exception as error:  # kaleido and its browser fail in many ways
-            raise _no_browser(error) from None
+            if not without_browser.can_draw(figure):
+                raise _no_browser(error) from None
+            scale = 1 if ending == "pdf" else SCALE
+            return without_browser.picture(figure, ending, WIDTH, HEIGHT, scale)
         return drawn
 
     return write
@@ -98,7 +105,8 @@ def _no_browser(error: Exception) -> NoBrowser:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return NoBrowser(
         "a picture needs kaleido and Chrome or Chromium (pip install 'plasticity-hpo[pictures]', "
-        f"and the browser); html, csv, parquet and json need neither ({reason})"
+        f"and the browser); front, slices and curves need matplotlib alone; html, csv, parquet and "
+        f"json need neither ({reason})"
     )
 
 
