@@ -115,7 +115,14 @@ class Objective(ABC, Generic[T]):
 
     def describe(self) -> dict[str, Any]:
         """All that decides the results, JSON-able."""
-        return {"objective": self.kind, "recipe": self.recipe.to_dict()}
+        return {"objective": self.kind, "recipe": _as_recorded(self.recipe.to_dict())}
+
+
+def _as_recorded(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without what is at its default and was not there in earlier records."""
+    if not recipe.get("corpus", {}).get("validation", True):
+        del recipe["corpus"]["validation"]
+    return recipe
 
 
 class PlasticityObjective(Objective[Recipe]):

@@ -120,3 +120,11 @@ def test_a_folder_of_images_is_known_by_its_bytes(tmp_path: Path) -> None:
     before = objective.conditions()["images"]
     (tmp_path / "train.parquet").write_bytes(b"b")
     assert objective.conditions()["images"] != before
+
+
+def test_a_recipe_is_described_as_before_unless_it_has_a_validation_text() -> None:
+    plain = PlasticityObjective(Recipe()).describe()["recipe"]
+    assert "validation" not in plain["corpus"]
+    assert Recipe.from_dict(plain) == Recipe()
+    held = Recipe(corpus=Corpus(validation=Files(paths=("held.txt",))))
+    assert Recipe.from_dict(PlasticityObjective(held).describe()["recipe"]) == held
