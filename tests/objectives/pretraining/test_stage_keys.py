@@ -150,7 +150,7 @@ def settings(folder: Path) -> dict[str, Change]:
         "finetune.clip_norm": Change(None, FROM_TUNES),
         "finetune.max_length": Change(30, FROM_ROWS),  # leaves rows out here
         "finetune.train_rows": Change(5, FROM_ROWS),
-        "finetune.from_scratch": Change(False, NOTHING),  # a fine-tune of another base
+        "finetune.from_scratch": Change("off", NOTHING),  # a fine-tune of another base
         "finetune.validation_rows": Change(2, FROM_ROWS),
         "finetune.test_rows": Change(3, FROM_ROWS),  # the order of rows is drawn with all of them
         "probes.forgetting_tokens": Change(0, ONLY_MEASURES),
