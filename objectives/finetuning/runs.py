@@ -130,4 +130,4 @@ def stage_key(
     constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]
     start = [base_key, task.key, rate, list(seeds)]
     libraries = library_fingerprints.of_finetuning(fine.method)
-    return key_of("tune-5", start, method, course, constants, libraries)
+    return key_of("tune-6", start, method, course, constants, libraries)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from objectives.config import recipe
-from objectives.models import activation_checkpointing, attention, draws, fused, huggingface
+from objectives.models import activation_checkpointing, attention, draws, huggingface
 from objectives.models.presets import _FAMILIES, PRESETS
 
 
@@ -71,7 +71,6 @@ def build_module(
             part.padding_idx = None  # that token would have no gradient
     if checkpointing:
         activation_checkpointing.install(module)
-    fused.install(module)
     make_program(module, device)
     return module.train()
 

@@ -122,13 +122,13 @@ class PretrainJob:
         """Equal for jobs that can be lanes of one program."""
         pre = self.recipe.pretrain
         extra = [pre.activation_checkpointing, pre.curve_tokens]
-        return key_of("program-4", self._weights_depend_on(corpus), extra)
+        return key_of("program-5", self._weights_depend_on(corpus), extra)
 
     def trunk_key(self, corpus: TokenDataset) -> str:
         """Equal for jobs whose weights are equal as long as their rates and decays are."""
         followed = [] if self.reference is None else [self.reference.trunk_key(corpus)]
         _, _, *own = self.training_fingerprint
-        return key_of("trunk-4", self._weights_depend_on(corpus), *own, *followed)
+        return key_of("trunk-5", self._weights_depend_on(corpus), *own, *followed)
 
     @property
     def training_fingerprint(self) -> list[Any]:

@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from objectives.models import attention, draws, fused
+from objectives.models import attention, draws
 from objectives.training.batch import TokenBatch
 
 RANDOMNESS = "same"
@@ -96,7 +97,7 @@ class LaneModel:
         """
         self.module.eval()
         try:
-            with torch.no_grad(), self._precision(batch), fused.first_order():
+            with torch.no_grad(), self._precision(batch):
                 nats, hits = self._over(self._lane_scores, dict(params), frozen, batch.data)
         finally:
             self.module.train()
@@ -225,14 +226,13 @@ class _Compiled:
         # As leaves of a graph, as in training: only then does fused attention on CUDA keep what its
         # backward pass needs.
         leaves = [p.detach().requires_grad_() for p in params.values()]
-        with fused.first_order(False):  # the compiler fuses by itself
-            graph = make_fx(run)(leaves, frozen, data)
+        graph = make_fx(run)(leaves, frozen, data)
         compiled: Callable[..., Tensor] = torch.compile(graph, dynamic=False, fullgraph=True)
         return compiled
 
 
 def _nats(logits_BCV: Tensor, targets_BC: Tensor) -> Tensor:
-    flat = fused.nats(logits_BCV.flatten(0, 1), targets_BC.flatten())
+    flat = F.cross_entropy(logits_BCV.flatten(0, 1), targets_BC.flatten(), reduction="none")
     return flat.view(targets_BC.shape)
 
 

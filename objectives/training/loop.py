@@ -17,7 +17,6 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from objectives.models import fused
 from objectives.training import device_memory, optimizers
 from objectives.training.batch import StackedParams
 from objectives.training.sharding import REPLICATED, Sharding
@@ -163,9 +162,8 @@ def _gradient(
     parts = batch.split(accumulation)
     losses: list[Tensor] = []
     for part in parts:
-        with fused.first_order():
-            loss_K = program.losses(rows.views, frozen, part) / len(parts)
-            rows.add_gradient(loss_K.sum(), first=not losses)
+        loss_K = program.losses(rows.views, frozen, part) / len(parts)
+        rows.add_gradient(loss_K.sum(), first=not losses)
         losses.append(loss_K.detach())
     return rows.sharding.reduced(torch.stack(losses).sum(0), rows.grads)
 
