@@ -36,12 +36,15 @@ def check_params(
         DamagedRow: a value, a name or a repeated trial is not one that the trial can have.
     """
     known: dict[int, Params] = {}
+    named = dict(named)
     pairs = zip(trials, indexed, strict=True)
     for trial, own in sorted(pairs, key=lambda pair: pair[0].number):
         path = _odd(trial, space) or _other(trial.params, [own, *_expected(trial, named, known)])
         if path is not None:
             raise DamagedRow(f"trial {trial.number} has a value of {path} that it cannot have")
         known[trial.number] = trial.params
+        if trial.name is not None and trial.asks:  # at its other seeds it has the same
+            named[trial.name] = trial.params
 
 
 def _expected(

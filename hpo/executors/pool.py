@@ -115,6 +115,7 @@ class Pool:
         self.links = links
         self.patience_s = PATIENCE_S if patience_s is None else patience_s
         self.preparation_s = PREPARATION_S if patience_s is None else patience_s
+        self.loading_s = self.preparation_s
         self.silence_s = silence_s
         self.most_losses = most_losses
         self.conditions: conditions.Conditions | None = None
@@ -321,7 +322,7 @@ class Slot:
             cpu_s = beat.get("cpu_s", 0.0)
             if cpu_s - self.cpu_s > BUSY_S and now - self.loading_since <= patience_s:
                 self.moved, self.cpu_s = now, cpu_s
-            patience_s, where = self.pool.preparation_s, " while it loaded the study"
+            patience_s, where = self.pool.loading_s, " while it loaded the study"
         elif self.preparing:
             patience_s, where = self.pool.preparation_s, " while it prepared its data"
         if now - self.moved > patience_s:

@@ -128,3 +128,19 @@ def test_a_list_among_a_baselines_params_is_recorded_and_read() -> None:
 def test_a_baseline_without_a_number_where_the_space_has_one_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match=r"Baseline 'a' needs a number for pretrain.lr"):
         spec(objective=_Any(), baselines=(Baseline("a", {LR: value}),))
+
+
+def test_seeds_of_a_named_trial_have_the_same_params_also_those_that_its_settings_leave_out() -> (
+    None
+):
+    def trials(shape: str) -> list[Trial]:
+        asks = (Ask(0, 0, 1.0, 0),)
+        return [
+            Trial(number=number, params={**NAMED, SHAPE: each}, asks=asks, baseline="no decay")
+            for number, each in enumerate(("linear", shape))
+        ]
+
+    named = named_params(spec_data(STUDY))
+    check_params(trials("linear"), [{}, {}], STUDY.space, named)
+    with pytest.raises(DamagedRow, match=r"trial 1 has a value of pretrain\.shape"):
+        check_params(trials("cosine"), [{}, {}], STUDY.space, named)
