@@ -156,7 +156,7 @@ class StudyRecord:
             self._set(trial.trial_id, failure=failure)
             self.storage.set_trial_state_values(trial.trial_id, TrialState.FAIL)
 
-        self.database.together(write)
+        self.database.transaction(write)
         self.history.put(replace(trial, state="failed", failure=failure))
 
     def ask(self, decision: Decision, ask: Ask) -> None:
@@ -233,7 +233,7 @@ class StudyRecord:
             labels=result.labels,
         )
         with guarded(self.url):
-            self.database.together(lambda: write_answer(self.storage, spec, known))
+            self.database.transaction(lambda: write_answer(self.storage, spec, known))
         self.history.put(known)
         return failure
 
@@ -248,7 +248,7 @@ class StudyRecord:
             self._set(trial.trial_id, stopped_at=wave)
             self.storage.set_trial_state_values(trial.trial_id, TrialState.PRUNED)
 
-        self.database.together(write)
+        self.database.transaction(write)
         self.history.put(replace(trial, state="pruned", stopped_at=wave))
 
     def _set(self, trial_id: int, **attrs: Any) -> None:

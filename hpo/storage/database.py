@@ -7,7 +7,7 @@ created only if its number is not there yet, and a trial that is already finishe
 finished. This counts on one writer a study, which the lease sees to. That a silent connection is
 seen to be lost is the work of `hpo.storage.timeouts`.
 
-**Together.** Optuna commits each attribute and each param by itself. What belongs together, such as
+**Transactions.** Optuna commits each attribute and each param by itself. What belongs together, such as
 all of an answer, is one transaction here, written whole or not at all: a disk that waits at each
 commit else spends more time on a trial's record than the search on its params.
 
@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import sqlite3
 import threading
 import time
 import warnings
@@ -32,21 +31,8 @@ from typing import Any, TypeVar
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import (
-    bindparam,
-    column,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-    table,
-    update,
-)
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import column, create_engine, event, func, inspect, select, table, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -54,6 +40,8 @@ from hpo.core.passwords import mask
 from hpo.core.rows import DamagedRow
 from hpo.storage import tables, timeouts
 from hpo.storage.addresses import Access, check_options, opened
+from hpo.storage.statements import STATE_OF_TRIAL, STUDIES, TRIALS, VERSIONS, upsert
+from hpo.storage.transactions import ConnectionLost, TransactionSession, on_error
 
 Found = TypeVar("Found")
 
@@ -70,27 +58,7 @@ BEING_MADE = ("already exists", "UNIQUE constraint", "unique constraint", "Dupli
 """What databases say to the slower of two that make the same table or first row."""
 
 
-VERSIONS = {"version_info": "schema_version", "alembic_version": "version_num"}
-"""Tables in which Optuna notes its schema's version, where there is none."""
-
-
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
-
-
-DENIED = (1044, 1045, 1049, 1142, 1143, 1227, 1698)
-"""MySQL's errors of rights and names, which waiting does not help;
-https://mariadb.com/kb/en/mariadb-error-code-reference/."""
-
-
-STUDIES = table("studies", column("study_id"), column("study_name"))
-
-
-TRIALS = table("trials", column("study_id"))
-
-
-STATE_OF_TRIAL = select(TrialModel.__table__.c.state).where(
-    TrialModel.__table__.c.trial_id == bindparam("trial")
-)
 
 
 NOT_THERE = "Record does not exist"
@@ -100,43 +68,6 @@ log = logging.getLogger("hpo")
 
 class NoRecord(Exception):
     """The database is not there, or has none of Optuna's tables."""
-
-
-class ConnectionLost(Exception):
-    """The database does not answer; whether the last transaction was committed is not known.
-
-    No SQLAlchemyError, so that Optuna, which repeats some of those without knowing either, lets it
-    through.
-    """
-
-
-class TransactionSession(Session):
-    """A session in which several of Optuna's operations can be one transaction.
-
-    Each of those commits and closes the session it works in; while `held` it stays open, and its
-    end is the end of `Database.together`.
-    """
-
-    held = False
-    refused = False
-    """Whether an operation was undone, with all before it, and the error perhaps passed over."""
-
-    def commit(self) -> None:
-        if self.refused:
-            raise StorageInternalError("the database refused a part of what belongs together")
-        if not self.held:
-            super().commit()
-            return
-        self.flush()
-        self.expire_all()  # what was read before may have been written past the session since
-
-    def rollback(self) -> None:
-        self.refused = self.held
-        super().rollback()
-
-    def close(self) -> None:
-        if not self.held:
-            super().close()
 
 
 class Database(RDBStorage):
@@ -168,7 +99,7 @@ class Database(RDBStorage):
         self.fence: Callable[[Session], None] | None = None
         """Called in each writing transaction before its commit; raises where it may not be."""
         self._writing = threading.local()
-        event.listen(self.engine, "handle_error", _on_error)
+        event.listen(self.engine, "handle_error", on_error)
         _check_fence(weakref.ref(self), self.scoped_session)
 
     def _open(self, url: str) -> None:
@@ -233,8 +164,8 @@ class Database(RDBStorage):
         url = self.engine.url
         return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
-    def again(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
-        """Do it until the database answers; within `together` that is done again as a whole.
+    def retry(self, operation: Callable[[], Found], *, writes: bool = False) -> Found:
+        """Do it until the database answers; within `transaction` that is repeated as a whole.
 
         Raises:
             StorageInternalError: it did not for `RETRY_S`.
@@ -263,7 +194,7 @@ class Database(RDBStorage):
         finally:
             self._writing.now = before
 
-    def together(self, operation: Callable[[], None]) -> None:
+    def transaction(self, operation: Callable[[], None]) -> None:
         """Do what it does to the record in one transaction, all or nothing.
 
         Raises:
@@ -291,7 +222,7 @@ class Database(RDBStorage):
                 session.held = session.refused = False
                 session.close()
 
-        self.again(whole, writes=True)
+        self.retry(whole, writes=True)
 
     def _session(self) -> TransactionSession:
         """This thread's."""
@@ -319,7 +250,7 @@ class Database(RDBStorage):
                 )
             return super(Database, self)._create_new_trial(study_id, template_trial)
 
-        return self.again(create, writes=True)
+        return self.retry(create, writes=True)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -327,7 +258,7 @@ class Database(RDBStorage):
         def finish() -> None:
             super(Database, self).set_trial_state_values(trial_id, state, values)
 
-        self.together(finish)
+        self.transaction(finish)
         return True
 
     def _set_trial_param(
@@ -339,7 +270,7 @@ class Database(RDBStorage):
         previous_distribution: BaseDistribution | None,
     ) -> None:
         given = (trial_id, param_name, param_value_internal, distribution, previous_distribution)
-        self.again(lambda: super(Database, self)._set_trial_param(*given), writes=True)
+        self.retry(lambda: super(Database, self)._set_trial_param(*given), writes=True)
 
     def _set_trial_attr_without_commit(
         self,
@@ -355,7 +286,7 @@ class Database(RDBStorage):
             raise KeyError(NOT_THERE)
         self.check_trial_is_updatable(trial_id, state)
         row = {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-        session.execute(_upsert(self.engine.name, model_cls), row)
+        session.execute(upsert(self.engine.name, model_cls), row)
 
     def rename(self, study_id: int, name: str) -> None:
         """Give a study another name."""
@@ -365,7 +296,7 @@ class Database(RDBStorage):
             with self.engine.begin() as connection:
                 connection.execute(rows)
 
-        self.again(renamed)
+        self.retry(renamed)
 
     def count(self, study_id: int) -> int:
         """Trials of a study, without reading them."""
@@ -375,21 +306,7 @@ class Database(RDBStorage):
             with self.engine.connect() as connection:
                 return int(connection.execute(rows).scalar_one())
 
-        return self.again(counted)
-
-
-@functools.cache
-def _upsert(dialect: str, model: Any) -> Any:
-    """Write an attribute of a trial, whether it is there or not."""
-    rows = model.__table__
-    if dialect == "mysql":
-        new = mysql.insert(rows)
-        return new.on_duplicate_key_update(value_json=new.inserted.value_json)
-    insert = postgresql.insert(rows) if dialect == "postgresql" else sqlite.insert(rows)
-    return insert.on_conflict_do_update(
-        index_elements=[rows.c.trial_id, rows.c.key],
-        set_={"value_json": insert.excluded.value_json},
-    )
+        return self.retry(counted)
 
 
 def _retried(name: str, *, writes: bool) -> Callable[..., Any]:
@@ -397,7 +314,7 @@ def _retried(name: str, *, writes: bool) -> Callable[..., Any]:
 
     def method(self: Database, *given: Any, **named: Any) -> Any:
         call = functools.partial(getattr(RDBStorage, name), self, *given, **named)
-        return self.again(call if writes else lambda: _decoded(call), writes=writes)
+        return self.retry(call if writes else lambda: _decoded(call), writes=writes)
 
     method.__name__ = name
     return method
@@ -440,21 +357,3 @@ def _check_fence(database: weakref.ref[Database], sessions: Any) -> None:
             found._before_commit(session)
 
     event.listen(sessions, "before_commit", before_commit)
-
-
-def _on_error(context: ExceptionContext) -> None:
-    """Tell a database that is away from one that answers with an error."""
-    error = context.original_exception
-    if context.is_pre_ping:  # the pool sees to it: it makes a new connection
-        return
-    if not isinstance(error, Exception):  # an interruption, after which SQLAlchemy disconnects
-        return
-    if isinstance(error, sqlite3.Error):
-        away = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-    else:
-        kinds = {kind.__name__ for kind in type(error).__mro__}  # of any driver, PEP 249
-        if error.args[:1] and error.args[0] in DENIED:
-            return
-        away = context.is_disconnect or bool(kinds & {"OperationalError", "InterfaceError"})
-    if away:
-        raise ConnectionLost(str(error).splitlines()[0] if str(error) else "no reason") from error

@@ -38,8 +38,9 @@ from sqlalchemy.orm import Session
 from hpo.core.failures import StorageError
 from hpo.core.process_ids import born_at as _born
 from hpo.core.process_ids import machine as _machine
-from hpo.storage.database import ConnectionLost, Database
+from hpo.storage.database import Database
 from hpo.storage.record import LEASE, guarded
+from hpo.storage.transactions import ConnectionLost
 
 LEASE_S = 60.0
 """Seconds after which a holder that was not heard of may be taken over from; assumed."""
@@ -226,7 +227,7 @@ class _Lease:
     def take(self) -> Holder | Unreadable | None:
         """Take the lease; who has it, if that one is or may be there."""
         while True:
-            text, now, clock = self.database.again(self._look)
+            text, now, clock = self.database.retry(self._look)
             token = 0
             if text is not None:
                 known = _holder(_parsed(text)) or UNREADABLE
@@ -234,7 +235,7 @@ class _Lease:
                     return known
                 token = known.token + 1 if isinstance(known, Holder) else secrets.randbits(40)
             self.mine = Holder(token=token, beat_at=now, clock=clock, **_myself())
-            if self.database.again(lambda text=text: self._swap(text, self.mine)):  # type: ignore[misc]
+            if self.database.retry(lambda text=text: self._swap(text, self.mine)):  # type: ignore[misc]
                 return None
 
     def _may_be_there(self, known: Holder | Unreadable, text: str, now: float, clock: str) -> bool:

@@ -100,7 +100,7 @@ def open_study(url: str, name: str, goals: tuple[Goal, ...]) -> Study:
 
         if name not in optuna.get_all_study_names(database):
             with contextlib.suppress(DuplicatedStudyError):  # made by another at the same time
-                database.together(make)
+                database.transaction(make)
         try:
             study = optuna.load_study(storage=database, study_name=name)
         except KeyError:  # it could not be made, as something has its number
@@ -184,7 +184,7 @@ def find_study(url: str, name: str) -> Study | None:
 def delete_study(study: Study) -> None:
     """Delete a study with its trials; others in the same storage stay."""
     database, study_id = database_of(study), study._study_id
-    database.again(lambda: database.delete_study(study_id))
+    database.retry(lambda: database.delete_study(study_id))
 
 
 def copy_study(url: str, name: str, to_url: str) -> int:

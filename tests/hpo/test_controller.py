@@ -99,7 +99,7 @@ def test_a_study_stopped_at_a_write_of_its_record_equals_the_undisturbed_one(
 
 
 def test_a_trial_takes_two_transactions_its_question_and_its_answer(url: str) -> None:
-    """However many attributes, params and constraints: else Optuna commits past `together`."""
+    """However many attributes, params and constraints: else Optuna commits past `transaction`."""
     with counted() as writes:
         Controller(study(), url).run()
     assert writes.commits == 2 * TRIALS

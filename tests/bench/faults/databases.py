@@ -22,8 +22,8 @@ from hpo.core.failures import StorageError
 from hpo.core.objective import Event
 from hpo.core.spec import StudySpec
 from hpo.storage import lease
-from hpo.storage.database import ConnectionLost
 from hpo.storage.record import DATABASE, url_of
+from hpo.storage.transactions import ConnectionLost
 from tests import postgres
 from tests.bench.faults.ledger import MOST, Ledger, Place, ended, struck, studies
 from tests.bench.faults.rows import SHORT

@@ -21,8 +21,9 @@ from hpo.core.objective import Event, Request
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Trial
 from hpo.storage import database, lease, record
-from hpo.storage.database import ConnectionLost, Database
+from hpo.storage.database import Database
 from hpo.storage.record import database_of, load_study, open_study, read_run
+from hpo.storage.transactions import ConnectionLost
 from tests import mysql, postgres
 from tests.hpo.cutting import counted
 from tests.hpo.toy_objective import Once, ToyObjective, ToyResult, spec
@@ -108,7 +109,7 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
             raise ConnectionLost("database is locked")
         return calls
 
-    found: Callable[..., Any] = database.Database(f"sqlite:///{tmp_path / 'study.db'}").again
+    found: Callable[..., Any] = database.Database(f"sqlite:///{tmp_path / 'study.db'}").retry
     assert found(locked) == 3
 
 
@@ -138,14 +139,14 @@ def test_what_is_written_together_is_written_whole_or_not_at_all(url: str) -> No
             act()
 
     with counted() as writes, pytest.raises(ZeroDivisionError):
-        base.together(lambda: write(lambda: 1 / 0))
+        base.transaction(lambda: write(lambda: 1 / 0))
     assert (writes.statements, writes.commits) == (1, 0)
     refused = [lambda: storage.set_trial_param(trial_id, "x", 0.5, number)] * 2
     with pytest.raises(StorageInternalError, match="refused a part"):  # Optuna passes over it
-        base.together(lambda: write(*refused))
+        base.transaction(lambda: write(*refused))
     assert (storage.get_trial(trial_id).user_attrs, storage.get_trial(trial_id).params) == ({}, {})
     with counted() as writes:
-        base.together(lambda: write(refused[0], lambda: base.together(lambda: None)))
+        base.transaction(lambda: write(refused[0], lambda: base.transaction(lambda: None)))
     assert writes.commits == 1
     assert storage.get_trial(trial_id).user_attrs == {"a": 1}
     assert storage.get_trial(trial_id).params == {"x": 0.5}
@@ -161,7 +162,7 @@ def test_a_read_within_sees_what_was_written_before(url: str) -> None:
             storage.set_trial_user_attr(trial_id, "a", value)
             seen.append(storage.get_trial(trial_id).user_attrs)
 
-    database_of(found).together(write)
+    database_of(found).transaction(write)
     assert seen == [{"a": 1}, {"a": 2}]
 
 

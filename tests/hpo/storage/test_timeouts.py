@@ -18,10 +18,10 @@ from sqlalchemy.exc import ArgumentError
 from hpo.controller import Controller
 from hpo.core.failures import StorageError
 from hpo.storage import database, lease, timeouts
-from hpo.storage.database import ConnectionLost
 from hpo.storage.lease import LeaseLost
 from hpo.storage.record import load_study
 from hpo.storage.timeouts import engine_options
+from hpo.storage.transactions import ConnectionLost
 from tests import cut, mysql, postgres
 from tests.hpo.storage.test_database import study, undisturbed
 from tests.hpo.toy_objective import Once, ToyObjective
@@ -116,8 +116,8 @@ def test_a_lock_that_a_vanished_client_holds_is_given_back(way: Way) -> None:
         gone.check(session)  # locks the lease's row
         way.cut()
         way.network.mend(forget=True)
-        text = left.database.again(left._read)
-        assert left.database.again(lambda: left._swap(text, lease.Holder(token=9)))
+        text = left.database.retry(left._read)
+        assert left.database.retry(lambda: left._swap(text, lease.Holder(token=9)))
         way.network.reset()
         session.connection().exec_driver_sql("select 1")
 
