@@ -37,7 +37,7 @@ NOTED: dict[str, Any] = {
 
 
 COMPUTE_OPTIONS = ("device", "devices", "sharding", "lanes", "store", "store_gb", "share")
-"""What an objective is told only where it is asked for; one may know a single device."""
+"""What an objective receives only where it is asked for; one may know a single device."""
 
 
 DATA_ENDINGS = (".yaml", ".yml", ".json")

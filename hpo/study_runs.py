@@ -98,12 +98,12 @@ def run_study(
         display = Display(Console(highlight=False), spec.trials, 0)
         display.quiet = not progress
         every = [*trackers(track, place.folder), *callbacks]
-        told = CallbackEvents(display, every, controller, warnings.warn)
-        over = _measure(controller, display, told, place)
+        events = CallbackEvents(display, every, controller, warnings.warn)
+        over = _measure(controller, display, events, place)
         run = notebook_run(run_folder.read(place))
     report = _report(run, place)
     if over:
-        told.end(StudyEnded(run=run, front=run.front.trials, report=report))
+        events.end(StudyEnded(run=run, front=run.front.trials, report=report))
     return run
 
 
@@ -152,15 +152,15 @@ def _request(
 
 
 def _measure(
-    controller: Controller, display: Display, told: CallbackEvents, place: RunFolder
+    controller: Controller, display: Display, events: CallbackEvents, place: RunFolder
 ) -> bool:
     """Measure; returns whether the study has ended, and was not interrupted."""
     before = run_folder.read(place)
     display.finished = display.already = sum(each.state != "running" for each in before.trials)
     try:
         with display, contextlib.closing(controller.executor):
-            told.begin(before, place.folder)
-            controller.run(told)
+            events.begin(before, place.folder)
+            controller.run(events)
     except Interrupted:
         display.say("Stopped; what is finished is kept, and the same call goes on.")
         return False

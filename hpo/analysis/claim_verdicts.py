@@ -12,10 +12,11 @@ the seeds is shown. The claim of a direction is significant where |value| exceed
 both, each times Student's two-sided 95 % quantile: the error above at (P - 1) (S - 1) degrees of
 freedom, the sum's own at S - 1. The latter test is exact however the points' spreads differ, so at
 most one claim in twenty passes by chance; the former keeps a sum that happens to agree over its few
-seeds from being certain. Else nothing is said. Many claims are tested at once.
+seeds from being certain. Otherwise the verdict is "not significant". Many claims are tested at
+once.
 
-That a difference d is none is never said because noise hides it. With e the effect that would else
-be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both significantly above 0,
+That a difference d is none is never claimed because noise hides it. With e the effect that would
+else be there, the claim holds where |e| / 2 - d and |e| / 2 + d are both significantly above 0,
 and fails where one of them is significantly below; half of the effect is our choice.
 """
 
@@ -244,7 +245,7 @@ def _ties(found: Values, points: Sequence[str], best: str, sign: int) -> str:
 
 
 def _verdict(agreeing: float, enough: float) -> Verdict:
-    """Of a value that is above 0 where it agrees; nothing is said where no spread is known."""
+    """Of a value that is above 0 where it agrees; not significant where no spread is known."""
     if not 0 < enough < math.inf or not abs(agreeing) > enough:
         return "not significant"
     return "agree" if agreeing > 0 else "disagree"

@@ -54,7 +54,7 @@ def headline(run: Run, front: Front) -> tuple[Line, ...]:
 
 
 STEP = 0.01
-"""Of a goal, for which the price is told; assumed."""
+"""Of a goal, for which the price is given; assumed."""
 
 
 def _differences(

@@ -98,7 +98,7 @@ class Following:
             self._note(event)
             shows = self.work or "recorded" in event
             if shows and self.clock() >= self.next_s:
-                with contextlib.suppress(OSError, StorageError):  # said at the end of the run
+                with contextlib.suppress(OSError, StorageError):  # reported at the end of the run
                     self.write()
 
     def write(self) -> None:

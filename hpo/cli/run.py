@@ -79,7 +79,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         following.finished, following.trials = finished, controller.spec.trials
         following.write()
         console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
-    told = CallbackEvents(
+    events = CallbackEvents(
         tell,
         trackers(arguments.track, place.folder),
         controller,
@@ -88,8 +88,8 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     controller.log = _Traces(place.folder / "error.log")
     try:
         with display, contextlib.closing(controller.executor):
-            told.begin(before, place.folder)
-            record = controller.run(told, wait=arguments.wait)
+            events.begin(before, place.folder)
+            record = controller.run(events, wait=arguments.wait)
     except BaseException as error:
         if isinstance(error, Exception):  # a worker's trace comes with it
             controller.log(getattr(error, "trace", "") + traceback.format_exc())
@@ -99,7 +99,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         raise
     results = Results(record)
     unwritten = _report(results, place)  # before anything is printed, which may fail
-    told.end(
+    events.end(
         StudyEnded(
             run=record,
             front=results.front.trials,

@@ -3,7 +3,7 @@
 1. A character that the encoding does not have is written another way, such as +- for a plus-minus
    sign; what has no other way is written as Python escapes it.
 2. Where nothing can be written any more (a pipe whose reader left, a closed terminal, a full disk)
-   that is said once on standard error, and the rest is dropped. Commands that measure go on.
+   that is reported once on standard error, and the rest is dropped. Commands that measure go on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What programs beside a study may be told of it, such as experiment trackers.
+"""What programs beside a study may receive of it, such as experiment trackers.
 
 Methods are called in the controller's process, one at a time. What one raises is a warning, given
 once; a study is never stopped or changed by a callback.

@@ -28,7 +28,7 @@ ERRNOS = frozenset(
 
 
 SIGNS = ("No space left on device", "Disk quota exceeded")
-"""By which the same is told where a library has an error of its own."""
+"""By which the same is recognised where a library has an error of its own."""
 
 
 MOST_REASON = 500

@@ -66,9 +66,9 @@ UNITS = {
 
 
 def meanings(run: Run) -> dict[str, str]:
-    """Metric -> what it is, as far as the objective told when the run was started."""
-    told = run.reproduce.get("meanings", {})
-    return {name: str(text) for name, text in told.items()} if isinstance(told, dict) else {}
+    """Metric -> what it is, as far as the objective given when the run was started."""
+    given = run.reproduce.get("meanings", {})
+    return {name: str(text) for name, text in given.items()} if isinstance(given, dict) else {}
 
 
 def measured(trial: Trial, metric: str) -> str:

@@ -52,6 +52,6 @@ def _pays(spec: StudySpec, workers: int) -> bool:
     asked = Request(params={}, fidelity=1.0, seed=spec.seed)
     try:
         operations = objective.cpu_operations([asked]) * spec.trials
-    except ValueError:  # what is wrong is told where the study is checked
+    except ValueError:  # what is wrong is reported where the study is checked
         return False
     return operations / OPERATIONS_PER_S * (1 - 1 / workers) > START_S

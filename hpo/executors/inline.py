@@ -24,20 +24,20 @@ class Inline:
     ) -> Future[Sequence[Result]]:
         """A future that is done; see `Executor.submit`."""
         future: Future[Sequence[Result]] = Future()
-        ours: list[BaseException] = []
+        own: list[BaseException] = []
         """What the receiver of events raised, which is no fault of the objective."""
 
         def tell(event: Event) -> None:
             try:
                 on_event(clean(event))
             except BaseException as error:
-                ours.append(error)
+                own.append(error)
                 raise
 
         try:
             future.set_result(results(self.objective.evaluate(requests, tell), len(requests)))
         except (Exception, SystemExit, GeneratorExit) as error:  # an interruption is no failure
-            future.set_exception(ours[0] if ours else raised(error))
+            future.set_exception(own[0] if own else raised(error))
         return future
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def feasible(trial: HasMetrics, limits: Sequence[Limit]) -> bool:
 
 
 MISSING = 1e9
-"""Constraint of a trial without the metric: as infeasible as can be said in a finite number."""
+"""Constraint of a trial without the metric: as infeasible as can be written in a finite number."""
 
 
 def constraints(limits: Sequence[Limit], metrics: Mapping[str, float]) -> dict[str, float]:

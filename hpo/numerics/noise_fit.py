@@ -146,12 +146,12 @@ def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
 def _model(measured: Measured, params: Sequence[Array]) -> _Model:
     kept, num_points = _kept(measured.point_T), int(measured.point_T.max()) + 1
     point_T, seed_T = measured.point_T[kept], measured.seed_T[kept]
-    told = measured.between is not None or measured.rungs is not None
+    is_known = measured.between is not None or measured.rungs is not None
     lengths = len(params)
     by = measured.between if measured.rungs is None else measured.rungs
     noise = math.log(max((by or 0.0) - measured.within, measured.noise / 10, LEAST))
     noise_width = _NOISE_DEVIATION if measured.rungs is None else math.sqrt(2 / RUNG_FREEDOM)
-    crossed = told and 1 < len(np.unique(seed_T)) < len(seed_T)
+    crossed = is_known and 1 < len(np.unique(seed_T)) < len(seed_T)
     apart = [squared_distances(x_PC[point_T]) for x_PC in params]
     hint_T = np.zeros(len(kept)) if measured.hint_P is None else measured.hint_P[point_T]
     return _Model(
@@ -164,7 +164,7 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
         within=measured.within,
         rows=measured.rows,
         free=np.array(
-            [lengths > 0, True, crossed, told, measured.hint_P is not None] + [True] * lengths
+            [lengths > 0, True, crossed, is_known, measured.hint_P is not None] + [True] * lengths
         ),
         centre=np.array(
             [_SMOOTH[0], _ROUGH[0], noise + _SEED[0], noise, _HINT[0]] + [_LENGTH[0]] * lengths

@@ -256,10 +256,10 @@ def _with_earlier(results: Results, earlier: Results | None) -> Results:
     if earlier is None:
         return results
 
-    def fitted(theirs: Array, ours: Array) -> Array:
+    def fitted(theirs: Array, own: Array) -> Array:
         spread = np.maximum(theirs.std(axis=0), 1e-12)
         scores = (theirs - theirs.mean(axis=0)) / spread
-        return np.asarray(scores * np.nanstd(ours, axis=0) + np.nanmean(ours, axis=0))
+        return np.asarray(scores * np.nanstd(own, axis=0) + np.nanmean(own, axis=0))
 
     loss = fitted(earlier.loss_NG, results.loss_NG)
     error = np.broadcast_to(WARM_ERROR * np.nanstd(results.loss_NG, axis=0), loss.shape)

@@ -7,9 +7,9 @@ created only if its number is not there yet, and a trial that is already finishe
 finished. This counts on one writer a study, which the lease sees to. That a silent connection is
 seen to be lost is the work of `hpo.storage.timeouts`.
 
-**Transactions.** Optuna commits each attribute and each param by itself. What belongs together, such as
-all of an answer, is one transaction here, written whole or not at all: a disk that waits at each
-commit else spends more time on a trial's record than the search on its params.
+**Transactions.** Optuna commits each attribute and each param by itself. What belongs together,
+such as all of an answer, is one transaction here, written whole or not at all: a disk that waits at
+each commit else spends more time on a trial's record than the search on its params.
 
 **The fence.** With a lease, every transaction that writes looks at the lease's row before it
 commits, in the same transaction and with that row locked. A controller whose lease was taken over,

@@ -72,7 +72,7 @@ again."""
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """What SQLAlchemy's `create_engine` is to be told; a URL's own options go before these.
+    """What SQLAlchemy's `create_engine` receives; a URL's own options go before these.
 
     Raises:
         sqlalchemy.exc.ArgumentError: it is no URL.

@@ -21,7 +21,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         """`folder`: the run's."""
-        import tensorboard.summary.writer.event_file_writer  # noqa: F401 - absent: said at once
+        import tensorboard.summary.writer.event_file_writer  # noqa: F401 - absent: reported at once
 
         self.folder = folder / FOLDER
 

@@ -53,7 +53,7 @@ class Losing(ToyObjective):
         return super().evaluate(requests, on_event)
 
 
-def test_a_study_is_told_in_its_order(tmp_path: Path) -> None:
+def test_a_study_is_reported_in_its_order(tmp_path: Path) -> None:
     diary = Diary()
     study = spec(trials=4, objective=Losing(fails_above_lr=0.009))
     run = hpo.run_study(study, out=tmp_path, progress=False, callbacks=[diary])
@@ -70,7 +70,7 @@ def test_a_study_is_told_in_its_order(tmp_path: Path) -> None:
     assert {trial.state for trial in run.trials} == {"failed", "complete"}
 
 
-def test_trials_that_are_stopped_at_the_end_are_told_too(tmp_path: Path) -> None:
+def test_trials_that_are_stopped_at_the_end_are_passed_on_too(tmp_path: Path) -> None:
     diary = Diary()
     study = spec(trials=6, rungs=(0.5, 1.0), baselines=(), seed=1)
     run = hpo.run_study(study, out=tmp_path, progress=False, callbacks=[diary])

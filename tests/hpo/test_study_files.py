@@ -31,7 +31,7 @@ GOOD = "from tests.hpo.toy_objective import spec\nSTUDY = spec()\n"
     ],
 )
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_broken_study_file_is_told_with_its_line(
+def test_a_broken_study_file_is_reported_with_its_line(
     text: str, said: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(text)
@@ -41,7 +41,7 @@ def test_a_broken_study_file_is_told_with_its_line(
 
 
 @pytest.mark.parametrize("text", ["", "STUDY = None\n", "study = 1\n"])
-def test_a_file_without_a_study_is_told(text: str, tmp_path: Path) -> None:
+def test_a_file_without_a_study_is_reported(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=r"mine\.py defines no STUDY; add a line STUDY ="):
         study_files.load(str(tmp_path / "mine.py"))
@@ -53,7 +53,7 @@ def test_an_unknown_name_lists_the_studies_that_ship() -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.py", "a/b/missing.py"])
-def test_a_missing_file_is_told(name: str) -> None:
+def test_a_missing_file_is_reported(name: str) -> None:
     with pytest.raises(ValueError, match=f"no study file '{name}'; check the path"):
         study_files.load(name)
 

@@ -17,7 +17,7 @@ def named(run: Run) -> list[tuple[int, tuple[str, ...]]]:
     return [(line.trial.number, line.roles) for line in headline(run, front(run))]
 
 
-def test_the_standard_recipe_stands_beside_the_best_and_the_knee() -> None:
+def test_the_standard_recipe_is_beside_the_best_and_the_knee() -> None:
     run = toy.mixed()
     assert named(run) == [
         (0, ("standard recipe",)),

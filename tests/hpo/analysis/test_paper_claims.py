@@ -134,7 +134,7 @@ def test_a_contrast_has_its_value_error_and_verdict(
     assert found.verdict == verdict
 
 
-def test_a_contrast_within_the_spread_is_not_told_apart() -> None:
+def test_a_contrast_within_the_spread_is_not_significant() -> None:
     near = {p: {s: y - 0.9 * POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
     found = claim_verdicts.contrast(claim(difference("b", "a")), near)
     assert found.value == pytest.approx(0.05)
@@ -169,7 +169,7 @@ def test_no_true_difference_is_called_a_direction_in_more_than_one_of_twenty(
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_a_clear_difference_is_still_told(seeds: int) -> None:
+def test_a_clear_difference_is_still_significant(seeds: int) -> None:
     draws = np.random.default_rng(seeds).normal(size=(100, 6, seeds))
     draws[:, 0] += 12
     told = sum(
@@ -235,7 +235,7 @@ def test_noise_is_no_match_and_an_effect_within_it_proves_none() -> None:
         ({"a": {0: 1.0}}, "not measured"),
     ],
 )
-def test_without_a_spread_nothing_is_said(found: Values, verdict: str) -> None:
+def test_without_a_spread_no_verdict_is_given(found: Values, verdict: str) -> None:
     assert claim_verdicts.contrast(claim(difference("b", "a")), found).verdict == verdict
 
 
@@ -243,7 +243,7 @@ def test_without_a_spread_nothing_is_said(found: Values, verdict: str) -> None:
     ("points", "verdict"),
     [(("a", "b", "c"), "agree"), (("c", "b", "a"), "disagree")],
 )
-def test_a_shift_needs_two_different_best_points_both_told_apart(
+def test_a_shift_needs_two_different_best_points_both_significant(
     points: tuple[str, ...], verdict: str
 ) -> None:
     shift = Shift(text="t", points=points, paper_before="1", paper_after="2")
@@ -256,7 +256,7 @@ def test_a_shift_needs_two_different_best_points_both_told_apart(
     )
 
 
-def test_a_shift_names_what_the_best_is_not_told_apart_from() -> None:
+def test_a_shift_names_what_the_best_is_not_significantly_better_than() -> None:
     shift = Shift(text="t", points=("a", "b", "c"))
     flat = {p: {s: y - POINT[p] for s, y in each.items()} for p, each in BLOCKS.items()}
     assert claim_verdicts.shift(shift, flat, BLOCKS).verdict == "not significant"

@@ -103,7 +103,7 @@ def described(recipe: dict[str, Any]) -> Run:
     return toy.run([toy.trial(0, 3.5, 0.2)], reproduce={"study": {"objective": {"recipe": recipe}}})
 
 
-def test_runs_that_measure_something_else_are_said_to() -> None:
+def test_runs_that_measure_something_else_are_reported() -> None:
     one = described({"corpus": {"vocab_size": 1024}, "pretrain": {"lr": 1, "seq_len": 64}})
     other = described({"corpus": {"vocab_size": 2048}, "pretrain": {"lr": 2, "seq_len": 64}})
     (note,) = run_comparison.compare_runs({"one": one, "other": other}).notes

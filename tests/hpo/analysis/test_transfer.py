@@ -117,13 +117,13 @@ def test_a_decay_without_a_timescale_leaves_only_the_law_that_does_not_read_it()
     assert "Adam with L2" in " ".join(proxy.notes)
 
 
-def test_a_rate_that_followed_another_run_is_said() -> None:
+def test_a_rate_that_followed_another_run_is_reported() -> None:
     plain, following = trial(0), trial(1, **{"pretrain.effective_lr_of.value": 0.3})
     assert "another decay" not in " ".join(transfer.read_proxy(run(plain), plain).notes)
     assert "another decay" in " ".join(transfer.read_proxy(run(following), following).notes)
 
 
-def test_use_outside_of_what_a_law_was_fitted_on_is_said() -> None:
+def test_use_outside_of_what_a_law_was_fitted_on_is_reported() -> None:
     one = trial(0)
     proxy = transfer.read_proxy(run(one), one)
     large = " ".join(transfer.warnings(proxy, Scale(params=7e9, tokens=1e11, batch=1e6, lr=1e-3)))

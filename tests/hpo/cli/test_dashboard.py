@@ -150,7 +150,7 @@ def test_a_port_outside_its_range_is_refused(place: run_folder.RunFolder, port: 
 
 
 @needs_dashboard
-def test_a_port_that_is_taken_is_told(place: run_folder.RunFolder) -> None:
+def test_a_port_that_is_taken_is_reported(place: run_folder.RunFolder) -> None:
     with served(writable=False) as (port, _), pytest.raises(ValueError, match="choose another"):
         serve(place.url, "toy", port, print)
 

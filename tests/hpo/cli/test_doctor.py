@@ -50,7 +50,7 @@ def test_the_device_is_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GiB" in text or "CPU" in text
 
 
-def test_what_a_broken_torch_says_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_broken_torch_says_last_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DEVICE", "raise OSError('libcuda.so is missing')")
     check = found(Path("runs"))["device"]
     assert (check.ok, check.found) == (False, "OSError: libcuda.so is missing")

@@ -68,7 +68,7 @@ def test_typed_paths_start_from_the_working_folder(
     assert f"{project}/project/data/text-1*.txt" in complaint(capsys)
 
 
-def test_a_path_that_leads_nowhere_is_told_whole(
+def test_a_path_that_leads_nowhere_is_shown_whole(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "data").rename(project / "moved")

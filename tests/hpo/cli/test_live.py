@@ -61,7 +61,9 @@ def points(markup: str) -> list[int]:
     return [len(each.split()) for each in re.findall(r'<polyline points="([^"]*)"', markup)]
 
 
-def test_results_rewrite_the_report_and_every_event_is_told_on(place: run_folder.RunFolder) -> None:
+def test_results_rewrite_the_report_and_every_event_is_passed_on(
+    place: run_folder.RunFolder,
+) -> None:
     heard: list[dict[str, Any]] = []
     told = live.Following(heard.append, place)
     told({"wave": [0]})

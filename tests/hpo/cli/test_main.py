@@ -168,7 +168,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert not (folder / "runs").exists()
 
 
-def test_an_executor_that_is_not_there_is_told_before_anything_is_made(
+def test_an_executor_that_is_not_there_is_reported_before_anything_is_made(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
@@ -477,7 +477,7 @@ def test_sigterm_before_anything_is_measured_also_prints_the_line_to_continue(
     assert capsys.readouterr().out.endswith("To continue:\nhpo run mine.py\n")
 
 
-def test_a_full_disk_is_told_though_the_trace_cannot_be_written(
+def test_a_full_disk_is_reported_though_the_trace_cannot_be_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, *given: Any, **named: Any) -> int:

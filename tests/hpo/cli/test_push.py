@@ -51,7 +51,7 @@ def test_the_folder_is_pushed_to_a_private_repository_with_licence(
     assert b'\nlicense: "mit"\n' in pushed["README.md"]
 
 
-def test_a_public_repository_is_pushed_to_only_where_that_is_said(
+def test_a_public_repository_is_pushed_to_only_where_that_is_asked_for(
     hub: FakeHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.private["me/toy"] = False

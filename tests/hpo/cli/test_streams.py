@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_ends_a_reading_command_without_a_word(folder: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(("command", "code"), [(["run", "mine.py"], 0), (["show", "toy"], 1)])
-def test_a_full_disk_below_the_output_is_told_and_fails_only_what_prints(
+def test_a_full_disk_below_the_output_is_reported_and_fails_only_what_prints(
     command: list[str], code: int, folder: Path
 ) -> None:
     assert main.main(["run", "mine.py", "--trials", "2"]) == 0

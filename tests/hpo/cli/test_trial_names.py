@@ -30,7 +30,7 @@ def test_a_trial_is_picked_by_number_knee_or_goal(word: str, number: int) -> Non
         ("", "got ''"),
     ],
 )
-def test_what_is_not_there_is_said(word: str, said: str) -> None:
+def test_what_is_not_there_is_reported(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         trial_names.pick(Results(toy.mixed()), word)
 

@@ -89,7 +89,7 @@ def test_mask_hides_passwords_and_nothing_else(text: str, expected: str) -> None
     assert mask(text) == expected
 
 
-def test_white_space_in_a_password_is_hidden_where_the_url_stands_alone() -> None:
+def test_white_space_in_a_password_is_hidden_where_the_url_is_alone() -> None:
     assert shown("postgresql://u:two words\n@h/x") == "postgresql://u:***@h/x"
     assert shown("--storage=postgresql://u:two words@h/x") == "--storage=postgresql://u:***@h/x"
     assert shown("sqlite:////tmp/a b@c.db") == "sqlite:////tmp/a b@c.db"
@@ -179,7 +179,7 @@ def test_a_url_of_the_environment_changes_no_run_that_has_its_own_record(
     )
 
 
-def test_what_a_worker_is_told_stands_in_no_list_of_processes(
+def test_what_a_worker_receives_is_in_no_list_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

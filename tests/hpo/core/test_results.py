@@ -91,7 +91,7 @@ def test_anything_else_fails_the_trial_and_names_the_metric(place: int) -> None:
     assert len(found.failure) < 300
 
 
-def test_a_reason_that_the_objective_gives_stands_before_metrics_that_are_none() -> None:
+def test_a_reason_that_the_objective_gives_comes_before_metrics_that_are_none() -> None:
     found = result(ToyResult(metrics={"gain": None}, failure="diverged"))  # type: ignore[dict-item]
     assert found.failure == "diverged"
     assert found.notes == ["left out of the metrics, as not numbers: None for 'gain'"]
@@ -108,7 +108,7 @@ def test_a_reason_that_the_objective_gives_stands_before_metrics_that_are_none()
         ([ToyResult()] * 3, "gave 3 results for 2 requests"),
     ],
 )
-def test_another_number_of_results_is_told(given: Any, said: str) -> None:
+def test_another_number_of_results_is_reported(given: Any, said: str) -> None:
     with pytest.raises(ResultsError, match=said):
         results(given, 2)
 

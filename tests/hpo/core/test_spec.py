@@ -351,7 +351,7 @@ def test_a_metric_that_a_setting_of_the_study_gives_is_known() -> None:
     assert toy_objective.spec(objective=Naming(), goals=goal, baselines=deep).goals == (goal,)
 
 
-def test_a_study_has_both_goals_unless_told_otherwise() -> None:
+def test_a_study_has_both_goals_unless_it_names_others() -> None:
     assert toy_objective.spec().goals == (BASE_LOSS_DOWN, GAIN_UP)
     one = toy_objective.spec(goals=(Goal(metric="finetuned", direction="up"),))
     assert [goal.metric for goal in one.goals] == ["finetuned"]

@@ -116,7 +116,7 @@ def test_losses_do_not_count_while_the_batch_gets_further() -> None:
     assert (link.started, found[0].failure) == (11, None)
 
 
-def test_steps_that_were_told_before_are_no_progress() -> None:
+def test_steps_that_were_reported_before_are_no_progress() -> None:
     def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
         yield at(7 - before)
 
@@ -228,7 +228,7 @@ def test_what_the_objective_raises_comes_out_and_the_worker_stays(
     pool.close()
 
 
-def test_a_study_that_a_worker_cannot_load_is_told() -> None:
+def test_a_study_that_a_worker_cannot_load_is_reported() -> None:
     def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
         yield {"refused": "no study file 'mine.py'; check the path."}
 

@@ -115,14 +115,14 @@ def test_a_killed_worker_is_replaced_and_its_batch_measured(pool: Callable[..., 
                         "takes too much memory"]  # fmt: skip
 
 
-def test_an_error_of_the_objective_is_told_with_its_trace(pool: Callable[..., Pool]) -> None:
+def test_an_error_of_the_objective_is_reported_with_its_trace(pool: Callable[..., Pool]) -> None:
     made = pool("STUDY = spec(objective=ToyObjective(before=lambda requests: explode()))")
     with pytest.raises(ObjectiveError, match=r"^the machine caught fire") as caught:
         made.submit(REQUESTS, lambda event: None).result(timeout=LONG_S)
     assert "in explode" in caught.value.trace
 
 
-def test_a_study_that_cannot_be_loaded_is_told_in_a_sentence(pool: Callable[..., Pool]) -> None:
+def test_a_study_that_cannot_be_loaded_is_reported_in_a_sentence(pool: Callable[..., Pool]) -> None:
     made = pool("STUDY = 1 / 0")
     with pytest.raises(ValueError, match=r"worker 0 cannot load the study: .*: division by zero"):
         made.submit(REQUESTS, lambda event: None).result(timeout=LONG_S)

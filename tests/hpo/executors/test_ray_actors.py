@@ -75,7 +75,7 @@ def test_actors_on_two_nodes_give_what_this_process_gives_and_dead_ones_are_repl
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_is_too_small_is_told(cluster: Any, tmp_path: Path) -> None:
+def test_a_cluster_that_is_too_small_is_reported(cluster: Any, tmp_path: Path) -> None:
     launch = StudyRequest(study="mine.py", store="store")
     with pytest.raises(ValueError, match=r"has 2 CPUs and 0 GPUs, and a worker asks for 1 and 0.5"):
         ray_pool(launch, tmp_path, gpus=0.5)

@@ -43,7 +43,7 @@ def test_a_limit_includes_its_ends_and_needs_a_measurement(limit: Limit, expecte
     assert feasible(toy.trial(0, 3.5, 0.2), (limit,)) is expected
 
 
-def test_front_of_a_mixed_run_lists_every_trial_where_it_stands() -> None:
+def test_front_of_a_mixed_run_lists_every_trial_with_its_standing() -> None:
     found = front(toy.mixed())
     assert numbers(found.trials) == [2, 0, 3, 4]
     assert numbers(found.dominated) == [1, 5]

@@ -212,7 +212,7 @@ def test_the_next_repetition_is_of_an_undecided_point_and_none_where_all_is_deci
     ("shift", "flip"), [(-1.0, (False, False)), (0.0, (True, False)), (64.0, (True, True)),
                         (-64.0, (False, True)), (1024.0, (False, False))],
 )  # fmt: skip
-def test_what_a_repetition_settles_does_not_depend_on_where_zero_lies_or_on_directions(
+def test_what_a_repetition_settles_does_not_depend_on_where_zero_is_or_on_directions(
     draw: int, shift: float, flip: tuple[bool, bool]
 ) -> None:
     run = cloud(draw)

@@ -48,7 +48,7 @@ def test_errors_are_shrunk_to_the_spread_pooled_over_points() -> None:
     assert [point.trial.metrics["b_sem"] for point in found] == [0.0, 0.0, 0.0]
 
 
-def test_an_error_measured_within_a_trial_stands_where_nothing_is_repeated_or_it_is_larger() -> (
+def test_an_error_measured_within_a_trial_is_kept_where_nothing_is_repeated_or_it_is_larger() -> (
     None
 ):
     once = toy.trial(0, 3.5, 0.2)

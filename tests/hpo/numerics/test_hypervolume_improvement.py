@@ -60,7 +60,7 @@ def test_a_long_front_is_thinned_and_keeps_its_first_end(goals: int, most: int) 
     assert len(lower) <= hypervolume_improvement.MOST_CELLS
 
 
-def test_the_reference_lies_behind_the_front_and_not_behind_all() -> None:
+def test_the_reference_is_behind_the_front_and_not_behind_all() -> None:
     Y = np.array([[0.0, 1.0], [1.0, 0.0], [50.0, 50.0]])
     np.testing.assert_allclose(hypervolume_improvement.reference(Y), [1.1, 1.1])
     alone = np.array([[0.0, 0.0], [2.0, 4.0]])

@@ -124,7 +124,7 @@ def test_without_noise_all_differences_are_significant_and_nothing_is_open() -> 
     ]
 
 
-def test_under_noise_the_front_is_told_by_its_expected_values() -> None:
+def test_under_noise_the_front_is_described_by_its_expected_values() -> None:
     run = noisy.curve(noise=0.05)
     found = front(run)
     (line,) = [each for each in certainty(Results(run)) if each.startswith("Estimates corrected")]
@@ -174,7 +174,7 @@ def test_one_reported_point_is_best_by_all_only_where_nothing_else_may_belong() 
     ) in summary(undecided)
 
 
-def test_what_was_shared_is_said_with_its_share_of_all_tokens() -> None:
+def test_what_was_shared_is_reported_with_its_share_of_all_tokens() -> None:
     cost = {"tokens": 3e6, "tokens_reused": 1e6, "device_s": 60.0, "device_s_saved": 20.0}
     done = toy.run([toy.trial(0, 3.0, 0.1, cost=cost), toy.trial(1, 3.1, 0.2, cost=cost)])
     assert work(done) == (

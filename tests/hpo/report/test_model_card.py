@@ -54,7 +54,7 @@ def test_the_card_shows_the_means_and_errors_of_the_front_and_how_many_seeds(num
     assert "one pretraining seed: the spread" not in text
 
 
-def test_a_trial_that_is_no_full_measurement_stands_for_itself() -> None:
+def test_a_trial_that_is_no_full_measurement_represents_itself() -> None:
     partly = RUN.trials[3].with_answer(fidelity=0.5)
     run = dataclasses.replace(RUN, trials=[*RUN.trials[:3], partly, *RUN.trials[4:]])
     found = setting(run, partly)

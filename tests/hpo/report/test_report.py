@@ -96,7 +96,7 @@ def test_a_report_that_cannot_be_placed_leaves_nothing_behind(tmp_path: Path) ->
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_label_stands_beside_the_number_and_is_escaped() -> None:
+def test_a_label_is_beside_the_number_and_is_escaped() -> None:
     trial = toy.trial(0, 3.5, 0.2, labels=["merged", "<b>x"], notes=["merged, not trained: why"])
     page = Page(render(Results(toy.run([trial]))))
     assert page.text.count("0 (merged, <b>x)") >= 2
@@ -179,7 +179,7 @@ def test_a_run_without_a_front_has_a_report(trials: list[Any]) -> None:
     )
 
 
-def test_a_papers_table_stands_beside_the_runs_with_what_follows() -> None:
+def test_a_papers_table_is_beside_the_runs_with_what_follows() -> None:
     page = Page(render(Results(toy.beside_paper())))
     assert "Paper and this study: arXiv 0000.00000, a large model. Another scale" in page.text
     assert "This study: a toy" in page.text
@@ -224,7 +224,7 @@ def test_columns_and_details_hold_what_was_recorded() -> None:
     assert details["said"]["6"] == ["failed: loss is not finite at step 40"]
 
 
-def test_rungs_and_replicates_are_told_of_a_trial() -> None:
+def test_rungs_and_replicates_are_shown_of_a_trial() -> None:
     rung = Answer(0.25, 0, {"base_loss": 4.0})
     trials = [toy.trial(0, 3.5, 0.2, rungs=[rung]), toy.trial(1, 3.5, 0.2, replicate_of=0)]
     details = Page(render(Results(toy.run(trials)))).data()["details"]
@@ -269,7 +269,7 @@ def test_the_first_screen_says_what_to_use_what_it_gives_and_how_sure_that_is() 
     assert len([tag for tag, _ in page.tags if tag == "li"]) < 15
 
 
-def test_with_known_noise_the_probability_of_the_choice_is_said() -> None:
+def test_with_known_noise_the_probability_of_the_choice_is_reported() -> None:
     results = Results(noisy.curve(0.05, seeds=2, num_points=4))
     assert results.choice is not None
     share = format.percent(results.front.membership[results.choice.trial.number])
@@ -337,7 +337,7 @@ def test_series_stand_out_from_the_page(colours: list[str], page: str, least: fl
         assert (high + 0.05) / (low + 0.05) >= least, colour
 
 
-def test_a_live_report_loads_itself_anew() -> None:
+def test_a_live_report_loads_itself_again() -> None:
     page = Page(render(Results(toy.mixed()), refresh_s=10.0))
     assert page.data()["refresh_s"] == 10
     assert "Live: this page" in page.text
@@ -357,7 +357,7 @@ def test_budget_adds_up_by_state() -> None:
     ]
 
 
-def test_few_trials_are_said_to_be_too_few_for_importance() -> None:
+def test_few_trials_are_reported_as_too_few_for_importance() -> None:
     text = Page(render(Results(toy.mixed()))).text
     assert "Importance for gain needs 20 measured settings inside the space; there are 6." in text
 
@@ -369,7 +369,7 @@ def test_five_hundred_trials_fit_and_keep_every_point() -> None:
     assert [len(values) for values in curve["values"]] == [40] * 500
 
 
-def test_how_sure_the_front_is_stands_in_table_and_details_where_noise_is_known() -> None:
+def test_how_sure_the_front_is_is_in_table_and_details_where_noise_is_known() -> None:
     page = Page(render(Results(noisy.curve(0.05, seeds=2, num_points=4))))
     assert "on the front" in page.text
     membership = page.data()["details"]["membership"]

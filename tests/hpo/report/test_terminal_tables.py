@@ -40,7 +40,7 @@ def test_front_table_lists_scores_with_errors_and_marks_the_knee() -> None:
     assert "toy: 7 of 12 trials complete, 1 failed, 1 running." in text
 
 
-def test_a_label_stands_beside_the_number_in_tables_and_in_json() -> None:
+def test_a_label_is_beside_the_number_in_tables_and_in_json() -> None:
     merged = toy.trial(0, 3.5, 0.2, labels=["merged"])
     lost = toy.trial(1, math.nan, math.nan, state="failed", failure="lost", labels=["merged"])
     run = toy.run([merged, lost, toy.trial(2, 3.4, 0.1)])

@@ -115,7 +115,7 @@ def test_every_question_can_be_decided_again(decoupled: Controller) -> None:
             )  # fmt: skip
 
 
-def test_what_was_asked_of_a_record_stands_in_it(tmp_path: Path) -> None:
+def test_what_was_asked_of_a_record_is_in_it(tmp_path: Path) -> None:
     Controller(dear(trials=10), url_of(tmp_path)).run()
     asked = [t.user_attrs["asked"] for t in load_study(url_of(tmp_path), "toy").get_trials()]
     assert {len(each) for trial in asked for each in trial} == {4, 5}
@@ -198,7 +198,7 @@ def test_a_base_alone_teaches_only_the_early_goal() -> None:
     assert all(np.isfinite(s.y_N).all() for s in with_bases.goals)
 
 
-def test_a_third_of_the_lowest_rung_is_whole_however_dear(decoupled: Controller) -> None:
+def test_a_third_of_the_lowest_rung_is_whole_however_expensive(decoupled: Controller) -> None:
     objective = Analytic(name="branin-currin", finetuning=100.0)
     controller = Controller(dear(objective=objective, trials=18, wave=1), "sqlite://")
     controller.run()

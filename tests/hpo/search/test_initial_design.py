@@ -51,7 +51,7 @@ def test_every_other_start_point_is_drawn_from_the_prior() -> None:
         (Choice(options=("a",)), Prior(centre="a", width=0.3)),
     ],
 )
-def test_what_a_prior_draws_lies_in_the_domain(domain: Any, prior: Prior) -> None:
+def test_what_a_prior_draws_is_in_the_domain(domain: Any, prior: Prior) -> None:
     units = np.linspace(0, 1, 101)[:-1]
     values = [domain.at(initial_design.drawn(domain, prior, float(unit))) for unit in units]
     assert domains.inside({"x": domain}, {"x": values[0]})

@@ -182,7 +182,7 @@ def test_start_up_points_do_not_repeat_and_fill_the_space() -> None:
     ],
 )
 @pytest.mark.parametrize("unit", [0.0, 1e-12, 0.5, 1 - 1e-12, 1 - 2**-53])
-def test_every_share_of_a_domain_lies_in_it(domain: Domain, unit: float) -> None:
+def test_every_share_of_a_domain_is_in_it(domain: Domain, unit: float) -> None:
     value = domain.at(unit)
     assert domains.inside({"x": domain}, {"x": value})
 
@@ -282,7 +282,7 @@ def test_a_study_without_anything_to_search_measures_its_recipe_once(sampler: st
     assert [dict(trial.params) for trial in run.trials] == [{}]
 
 
-def test_a_sampler_that_is_not_installed_is_said_before_anything_is_measured() -> None:
+def test_a_sampler_that_is_not_installed_is_reported_before_anything_is_measured() -> None:
     if importlib.util.find_spec("botorch") is not None:
         pytest.skip("botorch is installed")
     with pytest.raises(ValueError, match=r"needs botorch.*plasticity-hpo\[botorch\]"):

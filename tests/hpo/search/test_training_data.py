@@ -56,7 +56,7 @@ def test_the_selection_is_small_and_keeps_the_front_and_the_latest() -> None:
     assert set(range(700 - training_data.MOST // 4, 700)) <= kept
 
 
-def test_lengths_are_learnt_anew_when_the_record_has_grown_by_a_tenth() -> None:
+def test_lengths_are_fitted_again_when_the_record_has_grown_by_a_tenth() -> None:
     assert [training_data.learnt_at(count) for count in (2, 3, 10, 11, 20, 21, 23, 24)] == [
         2, 3, 10, 11, 19, 21, 21, 24,
     ]  # fmt: skip

@@ -59,7 +59,7 @@ def other_tables() -> None:
 
 @pytest.mark.parametrize("damage", [cut, garbage_inside, text])
 @pytest.mark.parametrize("words", [("show", "toy"), ("run", "mine.py", "--trials", "5")])
-def test_a_damaged_database_is_told_with_a_remedy_that_helps(
+def test_a_damaged_database_is_reported_with_a_remedy_that_helps(
     damage: Callable[[], None], words: tuple[str, ...], finished: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -73,7 +73,7 @@ def test_a_damaged_database_is_told_with_a_remedy_that_helps(
     assert main.main(["run", "mine.py", "--trials", "5", "--restart"]) == 0
 
 
-def test_a_folder_in_place_of_the_database_is_told(
+def test_a_folder_in_place_of_the_database_is_reported(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DATABASE.rename("elsewhere.db")

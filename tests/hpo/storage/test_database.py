@@ -74,7 +74,7 @@ def test_a_server_that_restarts_under_a_study_does_not_change_it(
     assert run.trials == undisturbed()
 
 
-def test_a_database_that_stays_away_is_told_and_the_study_goes_on_later(
+def test_a_database_that_stays_away_is_reported_and_the_study_goes_on_later(
     server: postgres.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.database("stopped")
@@ -206,7 +206,7 @@ def test_a_database_without_an_encoding_keeps_any_writing(server: postgres.Serve
     assert Controller(long, url).run().trials == Controller(long, "sqlite://").run().trials
 
 
-def test_a_user_without_rights_is_told_at_once(
+def test_a_user_without_rights_is_reported_at_once(
     mariadb: mysql.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lost connection would be tried again for as long as the tests may take."""

@@ -49,7 +49,7 @@ def hold(url: str, ready: threading.Event, end: threading.Event) -> threading.Th
     return thread
 
 
-def test_a_second_controller_is_told_of_the_first_and_comes_in_after_it(url: str) -> None:
+def test_a_second_controller_hears_of_the_first_and_comes_in_after_it(url: str) -> None:
     with (
         lease.held(study(url), url),
         pytest.raises(

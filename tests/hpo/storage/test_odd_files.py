@@ -176,7 +176,7 @@ def test_another_programs_database_gets_no_tables(
      "update alembic_version set version_num = x'ff'",
      "insert into alembic_version values ('v9')"],
 )  # fmt: skip
-def test_tables_of_another_version_of_optuna_are_told_in_a_sentence(
+def test_tables_of_another_version_of_optuna_are_reported_in_a_sentence(
     edit: str, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edited(edit)

@@ -34,7 +34,7 @@ UNREACHABLE = "postgresql://user:secret@127.0.0.1:1/x"
         lambda url, out: run_folder.read(run_folder.make_run_folder(out, "toy", url)),
     ],
 )
-def test_an_unreachable_database_is_told_without_its_password(
+def test_an_unreachable_database_is_reported_without_its_password(
     reach: Callable[[str, Path], object], tmp_path: Path
 ) -> None:
     with pytest.raises(StorageError, match=r"user:\*\*\*@127.0.0.1:1/x") as caught:
@@ -130,7 +130,7 @@ def test_a_missing_study_is_named(tmp_path: Path) -> None:
         load_study(url_of(tmp_path), "other")
 
 
-def test_a_study_of_another_program_is_told_from_ours(tmp_path: Path) -> None:
+def test_a_study_of_another_program_is_distinguished(tmp_path: Path) -> None:
     optuna.create_study(storage=url_of(tmp_path), study_name="theirs")
     with pytest.raises(StorageError, match="no settings of study 'theirs'"):
         read_run(load_study(url_of(tmp_path), "theirs"))
@@ -211,13 +211,13 @@ def test_a_study_from_before_the_mark_goes_on(tmp_path: Path) -> None:
     assert len(run.trials) == 4
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / record.DATABASE).write_text("not a database, but long enough to be read as one\n")
     with pytest.raises(StorageError, match="file is not a database"):
         Controller(spec(), url_of(tmp_path))
 
 
-def test_a_damaged_database_is_told(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     Controller(spec(), url_of(tmp_path)).run()
     path = tmp_path / record.DATABASE
     whole = path.read_bytes()
@@ -227,7 +227,7 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://x", "sqlite:////nosuchfolder/x.db"])
-def test_a_url_that_leads_nowhere_is_told(url: str) -> None:
+def test_a_url_that_leads_nowhere_is_reported(url: str) -> None:
     with pytest.raises(StorageError, match="cannot be used"):
         Controller(spec(), url)
 

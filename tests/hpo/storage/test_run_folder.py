@@ -87,7 +87,7 @@ LEADING_OUT = ["../x", "../../x", "/tmp/x", "a/b", "..", "", "a\0", "\x1b[2J", "
     ],
     ids=lambda note: note[:40],
 )
-def test_a_broken_note_is_told_and_hides_no_other_run(note: str, tmp_path: Path) -> None:
+def test_a_broken_note_is_reported_and_hides_no_other_run(note: str, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / run_folder.NOTE).write_text(note)
     with pytest.raises(ValueError, match=r"run.json cannot be read; delete it and run"):
@@ -109,20 +109,20 @@ def test_a_full_disk_is_no_fault_of_the_folder(
     assert run_folder.make_run_folder(tmp_path, "toy", None).name == "toy"
 
 
-def test_a_run_without_its_database_is_told(tmp_path: Path) -> None:
+def test_a_run_without_its_database_is_reported(tmp_path: Path) -> None:
     place = made(tmp_path)
     (place.folder / DATABASE).unlink()
     with pytest.raises(ValueError, match=r"has no study\.db; run the study again"):
         run_folder.find_run("toy", tmp_path, None)
 
 
-def test_a_run_that_was_never_started_is_told(tmp_path: Path) -> None:
+def test_a_run_that_was_never_started_is_reported(tmp_path: Path) -> None:
     place = run_folder.make_run_folder(tmp_path, "toy", f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(StorageError, match="holds no study 'toy'"):
         run_folder.read(place)
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot write to the output folder .*Not a directory"):
         run_folder.make_run_folder(tmp_path / "file", "toy", None)

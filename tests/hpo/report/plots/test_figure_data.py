@@ -189,7 +189,7 @@ def test_a_repeated_point_is_drawn_at_its_mean_with_its_membership() -> None:
     assert next(p for p in data.points if p.trial == 0).hover[1].startswith("on the front: ")
 
 
-def test_without_known_noise_nothing_is_said_of_membership() -> None:
+def test_without_known_noise_nothing_is_stated_of_membership() -> None:
     data = plane_of(toy.mixed())
     assert {point.membership for point in data.points} == {None}
     assert all(trace.mode != "lines+markers+text" for trace in draw.draw_front(data).data)

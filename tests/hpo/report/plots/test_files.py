@@ -136,7 +136,7 @@ def test_plot_prints_the_path_and_lists_figures_without_one(
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet", "html"])
-def test_all_figures_are_written_into_a_folder_and_what_is_missing_is_said(
+def test_all_figures_are_written_into_a_folder_and_what_is_missing_is_reported(
     ending: str, shown: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["plot", "toy", "--all", "--to", "deep/all", "--format", ending]) == 0
