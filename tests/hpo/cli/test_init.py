@@ -33,7 +33,6 @@ def test_the_file_is_written_once_and_passes_the_checks(
     [
         (["mine.yaml"], "a study file ends in .py, got 'mine.yaml'"),
         (["a b.py"], "a study's name holds letters"),
-        (["--task", "none"], "--task 'none' is no folder"),
     ],
 )
 def test_a_mistake_writes_nothing(

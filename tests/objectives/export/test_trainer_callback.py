@@ -30,10 +30,9 @@ SCORES = ModuleScores(every=2, min_eigenvalues=4)
 DECAYS = {
     "uniform": WeightDecay(value=0.5),
     "independent, linear": WeightDecay(value=0.01, coupling="independent", course="linear"),
-    "as the rate": WeightDecay(value=0.5, course="schedule"),
-    "timescale": WeightDecay(value=None, tau_frac=0.5),
-    "by role": WeightDecay(value=0.5, multipliers=Multipliers(mlp=3.0, embed=0.0)),
-    "matrices": WeightDecay(value=0.5, decayed="matrices"),
+    "by role": WeightDecay(
+        value=0.5, decayed="matrices", multipliers=Multipliers(mlp=3.0, embed=0.0)
+    ),
     "alpha_decay": WeightDecay(value=0.5, policy="alpha_decay", scores=SCORES),
     "ada_decay": WeightDecay(value=0.5, policy="ada_decay", scores=SCORES),
     "awd": WeightDecay(value=0.01, policy="awd"),
