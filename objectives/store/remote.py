@@ -257,5 +257,6 @@ class Mirror:
 
 
 def _masked(url: str) -> str:
-    """The address without user, password and query."""
-    return re.sub(r"://\S*@", "://***@", url).split("?")[0]
+    """The address without user, password, query and, of a URL, fragment."""
+    plain = re.sub(r"://\S*@", "://***@", url).split("?")[0]
+    return plain.split("#")[0] if "://" in plain else plain

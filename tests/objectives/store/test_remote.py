@@ -280,6 +280,8 @@ def test_an_unknown_kind_of_store_is_a_value_error_in_one_sentence(url: str) -> 
         ("s3://bucket/x", "s3://bucket/x"),
         ("ftp://user:pass/word@host/x", "ftp://***@host/x"),
         ("https://host/x?signature=secret", "https://host/x"),
+        ("https://host/x#secret", "https://host/x"),
+        ("/net/a#b", "/net/a#b"),
         ("/net/folder", "/net/folder"),
     ],
 )
