@@ -57,6 +57,11 @@ class Domain(ABC):
         leave it out. An integer may be written as a whole float.
         """
 
+    def covers(self, other: Domain) -> bool:
+        """Whether it has all values of another one of its kind and scale."""
+        alike = self.kind == other.kind and self.log == other.log
+        return alike and all(self.contains(end) for end in other.ends)
+
     @abstractmethod
     def at(self, share: float) -> Value:
         """The value at a share."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.core.domains import Domain
 from hpo.storage.provenance import changes
+from hpo.storage.settings import space_of
 
 ATTRIBUTE = "widened_choices"
 """User attribute of a study: paths of choices that got options after it was started."""
@@ -24,7 +26,7 @@ def refusal(started: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
     Both are as `storage.settings.spec_data` makes them; equal ones count as wider.
     """
-    before, after = started["space"], now["space"]
+    before, after = space_of(started), space_of(now)
     rest = {name: value for name, value in now.items() if name != "space"}
     if rest != {name: value for name, value in started.items() if name != "space"}:
         what = changes({**started, "space": {}}, {**now, "space": {}}).partition("; undo")[0]
@@ -33,33 +35,26 @@ def refusal(started: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         names = ", ".join(sorted(before.keys() ^ after.keys()))
         return _sentence(f"but no parameter can come or go, as {names} would")
     for path, old in before.items():
-        if not _contains(after[path], old):
+        if not after[path].covers(old):
             return _sentence(f"but {path} would not contain {_shown(old)} as {_shown(after[path])}")
     return None
 
 
 def widened_choices(started: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Paths of choices with other options than before."""
+    after = space_of(now)
     return [
         path
-        for path, old in started["space"].items()
-        if old["kind"] == "choice" and old["options"] != now["space"][path]["options"]
+        for path, old in space_of(started).items()
+        if old.is_choice and old.ends != after[path].ends
     ]
 
 
-def _contains(domain: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    if domain["kind"] != other["kind"] or domain.get("log") != other.get("log"):
-        return False
-    if domain["kind"] == "choice":
-        return all(option in domain["options"] for option in other["options"])
-    return bool(domain["low"] <= other["low"] and other["high"] <= domain["high"])
-
-
-def _shown(domain: Mapping[str, Any]) -> str:
-    if domain["kind"] == "choice":
-        return str(domain["options"])
-    log = ", log" if domain["log"] else ""
-    return f"{domain['kind']} {domain['low']} to {domain['high']}{log}"
+def _shown(domain: Domain) -> str:
+    if domain.is_choice:
+        return str(list(domain.ends))
+    low, high = domain.ends
+    return f"{domain.kind} {low} to {high}{', log' if domain.log else ''}"
 
 
 def _sentence(what: str) -> str:
