@@ -15,6 +15,9 @@ from hpo.cli import main
 from hpo.core.trial import Run
 from hpo.storage import run_folder
 
+pytestmark = pytest.mark.filterwarnings("default")  # the tools' own libraries warn
+
+
 FILE = """
 from tests.hpo.toy_objective import *
 STUDY = spec(
