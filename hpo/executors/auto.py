@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpo.core.objective import EstimatesWork, Request
 from hpo.core.spec import StudySpec
-from hpo.executors import Executor, Options
+from hpo.executors.base import Executor, Options
 from hpo.executors.divided import Divided
 from hpo.executors.inline import Inline
 from hpo.executors.processes import local_pool, num_cpus
