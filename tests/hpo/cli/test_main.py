@@ -508,24 +508,25 @@ RUN = [
     "--trials", "--budget", "--wall", "--max-flops", "--patience", "--confirm",
     "--device", "--devices", "--sharding", "--lanes", "--executor", "--workers",
     "--worker-cpus", "--worker-gpus", "--slurm", "--hung-after",
-    "--wait", "--fork", "--accept-changes", "--restart",
-    *STORED, "--store-gb", "--share", "--live",
+    "--wait", "--fork", "--widen", "--accept-changes", "--restart",
+    *STORED, "--store-gb", "--share", "--live", "--track",
 ]  # fmt: skip
 
 
 OPTIONS = {
+    "init": [HELP, "file", "--corpus", "--task", "--name"],
     "run": RUN,
     "check": [*RUN, "--json"],
     "params": [HELP, "pattern", "--study", "--variant", "--json"],
     "list": [HELP, *STORED],
-    "show": [HELP, "run", "--json", "--all", "--sort", "--top", "--group", *STORED],
+    "show": [HELP, "run", "--json", "--csv", "--all", "--sort", "--top", "--group", *STORED],
     "report": [HELP, "run", "--group", *STORED],
     "compare": [HELP, "run", "--json", *STORED],
     "plot": [HELP, "run", "figure", "--all", "--to", "--format", *STORED],
     "dashboard": [HELP, "run", "--port", "--writable", *STORED],
     "export": [
-        HELP, "run", "--trial", "--to", "--study", "--variant", "--device", "--share", "--json",
-        *STORED,
+        HELP, "run", "--trial", "--to", "--push-to-hub", "--public", "--license", "--study",
+        "--variant", "--device", "--share", "--json", *STORED,
     ],
     "transfer": [
         HELP, "run", "--trial", "--json", "--params", "--tokens", "--lr", "--seq-len", "--batch",
