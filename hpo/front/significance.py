@@ -14,8 +14,8 @@ known.
 
 The alternative was to count in the draws of the true values (`hpo.front.true_values`) how often a
 difference has the other sign, with Holm's correction. Both keep false claims below 5 %, and it
-finds a fourth to two fifths of the true ones that this rule finds
-(`python -m tests.bench errors`, 200 studies each of 12 and 24 trials, seeds 900 to 909).
+found a fifth to two fifths of the true ones that this rule finds (200 simulated studies each of 12
+and 24 trials, as in tests/bench/errors.py, seeds 900 to 909).
 """
 
 from __future__ import annotations
