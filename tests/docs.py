@@ -102,7 +102,8 @@ def headlines(_: str) -> str:
         figure = data["figures"][name]
         unit = "" if figure["unit"] in ("x", "trials", "faults", "of best") else figure["unit"]
         error = "" if figure["sem"] is None else f" ± {figure['sem']:.2g}"
-        value = f"{figure['value']:.3g}{error} {unit}{'times' if figure['unit'] == 'x' else ''}"
+        times = "times" if figure["unit"] == "x" else ""
+        value = f"{tables.shown(figure['value'])}{error} {unit}{times}"
         rows.append((value.strip(), words, figure["goal"] or "", f"`{data['name']}`"))
     return _table(("value", "what it is", "goal", "bench"), rows)
 

@@ -57,8 +57,13 @@ def _cell(figure: dict[str, Any] | None) -> str:
     if figure is None:
         return ""
     value, error, goal = figure["value"], figure["sem"], figure["goal"]
-    text = f"{value:.3g}" + ("" if error is None else f" ± {error:.2g}")
+    text = shown(value) + ("" if error is None else f" ± {error:.2g}")
     return text + (f" (goal {goal})" if goal else "")
+
+
+def shown(value: float) -> str:
+    """Three significant digits; a count is whole."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 10**6 else f"{value:.3g}"
 
 
 def where(machine: dict[str, Any]) -> str:

@@ -197,6 +197,13 @@ def test_a_table_names_command_machine_and_commit() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(1081, "1081"), (1081.5, "1.08e+03"), (0.975, "0.975")]
+)
+def test_counts_are_shown_whole(value: float, text: str) -> None:
+    assert tables.shown(value) == text
+
+
 def test_a_wide_table_has_a_row_for_what_shares_a_name_up_to_its_last_part() -> None:
     def figure(value: float, sem: float | None, goal: str | None = None) -> dict[str, object]:
         return {"value": value, "sem": sem, "n": 5, "unit": "of best", "goal": goal}
