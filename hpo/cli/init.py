@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from hpo.cli.options import DONE
+from hpo.core import files
 from hpo.core.spec import plain_name
 
 WRITER = "objectives.scaffold"
@@ -21,15 +22,18 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     if path.suffix != ".py":
         raise ValueError(f"a study file ends in .py, got {arguments.file!r}; add the ending.")
+    exists = f"{path} exists and is kept; give another name, as hpo init NAME.py."
     if path.exists():
-        raise ValueError(f"{path} exists and is kept; give another name, as hpo init NAME.py.")
+        raise ValueError(exists)
     name = plain_name(path.stem if arguments.name is None else arguments.name)
     text = _written({
         "name": name, "file": str(path), "corpus": arguments.corpus, "tasks": arguments.tasks,
     })  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        files.write_new(path, text)
+    except FileExistsError:
+        raise ValueError(exists) from None
     print(f"Wrote {path}. Next: hpo check {path}, then hpo run {path}")
     return DONE
 

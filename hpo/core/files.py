@@ -42,6 +42,22 @@ def write(path: Path, content: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def write_new(path: Path, content: str) -> None:
+    """Write a file where there is none; a link in its place counts as one, wherever it leads.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: it cannot be written, and nothing is left then.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def sentence(error: OSError) -> str:
     """What an error of the file system means, and what helps."""
     reason = error.strerror or str(error) or type(error).__name__

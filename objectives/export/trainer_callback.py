@@ -1,6 +1,5 @@
 """A recipe's schedule and weight decay in a plain `transformers.Trainer`, without copying numbers.
 
-    model = AutoModelForCausalLM.from_config(...)
     callback = RecipeCallback(Recipe.from_file("recipe/recipe.json"))
     args = TrainingArguments(max_steps=..., **callback.training_arguments())
     Trainer(model, args, callbacks=[callback], optimizers=callback.optimizers(model), ...)

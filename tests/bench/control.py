@@ -72,4 +72,6 @@ def _worth(found: dict[str, Figure], name: str, task: str) -> str:
     """For the line of progress."""
     score, nats = (found[f"{name}.{task}.{measure}"] for measure in MEASURED[2:])
     parts = [(score.value, score.sem), (nats.value, nats.sem)]
-    return ", ".join(f"{value:+.3f} ± {sem or math.nan:.3f}" for value, sem in parts)
+    return ", ".join(
+        f"{value:+.3f} ± {math.nan if sem is None else sem:.3f}" for value, sem in parts
+    )

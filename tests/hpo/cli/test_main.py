@@ -340,8 +340,8 @@ def test_show_prints_the_front_and_json_with_the_documented_keys(
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "paper", "hypervolume_range", "knee_region", "undecided",
-        "differences", "from_baselines", "leads",
+        "trials_all", "disagreement", "pretraining_worth", "paper", "hypervolume_range",
+        "knee_region", "undecided", "differences", "from_baselines", "leads",
     ]  # fmt: skip
     assert data["trials"] == {"complete": 5, "failed": 0, "running": 0, "planned": 5}
     assert [each["trial"] for each in data["front"]] == [t.number for t in front(read()).trials]

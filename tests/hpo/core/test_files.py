@@ -26,6 +26,19 @@ def victim(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_new_file_takes_no_place_of_another_and_follows_no_link(
+    tmp_path: Path, victim: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("victim", "link"):
+        with pytest.raises(FileExistsError):
+            files.write_new(tmp_path / name, "text")
+    assert victim.read_text() == "letter"
+    assert not (tmp_path / "elsewhere").exists()
+    files.write_new(tmp_path / "new", "é")
+    assert (tmp_path / "new").read_text(encoding="utf-8") == "é"
+
+
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o002])
 def test_a_file_has_the_mode_that_umask_says_and_no_trace_of_its_writing(
     mask: int, tmp_path: Path
