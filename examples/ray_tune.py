@@ -50,7 +50,7 @@ def main(
     tuner = tune.Tuner(
         measure,
         param_space=SPACE,
-        tune_config=tune.TuneConfig(num_samples=samples, scheduler=scheduler),
+        tune_config=tune.TuneConfig(num_samples=samples, scheduler=scheduler, reuse_actors=True),
     )
     results = tuner.fit()
     for each in results:
