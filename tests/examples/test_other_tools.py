@@ -29,6 +29,7 @@ def test_ray_tune_reports_the_base_loss_first(
 ) -> None:
     pytest.importorskip("ray.tune")
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
+    monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would stay
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     ray_tune: Any = importlib.import_module("examples.ray_tune")
     results = ray_tune.main(toy(ray_tune.RECIPE, tmp_path), samples=4, store=tmp_path / "store")

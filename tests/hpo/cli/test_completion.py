@@ -139,10 +139,10 @@ zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z 'PS1=; hpo() {{ {HPO} "$@" }}; autoload -Uz compinit; compinit -u -D
 eval "$(hpo completion zsh)"
-show() {{ print -r -- "<<$BUFFER>>" }}; zle -N show; bindkey "^Xs" show; print REA""DY'
+show() {{ print -r -- "<<$BUFFER>>"; BUFFER= }}; zle -N show; bindkey "^Xs" show; print REA""DY'
 zpty -r -m z found '*READY*'
 for line in "$@"; do
-    zpty -w -n z "$line"$'\\t\\x18s\\x15'
+    zpty -w -n z "$line"$'\\t\\x18s'
     zpty -r -m z found '*<<*>>*'
     print -r -- ${{${{found##*<<}}%%>>*}}
 done
