@@ -72,7 +72,7 @@ PICTURES = {
     "front.png": "The front of the quickstart study.",
     "lanes.png": "Tokens a second against the number of lanes.",
     "reliability.png": "Stated against observed probability of belonging to the front.",
-    "report.png": "The HTML report of a quickstart run of 8 trials.",
+    "report.png": "The HTML report of a quickstart run.",
 }
 """Files that cannot say themselves what they are."""
 
