@@ -82,6 +82,7 @@ QUICK: Mapping[str, Any] = {
     "finetune.lrs": [1e-2],
     "finetune.max_extensions": 0,
     "finetune.steps": 8,
+    "finetune.schedule.warmup_steps": 1,
     "finetune.test_rows": 10,
 }
 
