@@ -9,7 +9,6 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from hpo.core import conditions, files
 from hpo.core.callback import StudyEnded
 from hpo.core.failures import StorageError
 from hpo.core.format import duration, escape_controls, plural
-from hpo.core.objective import Event
 from hpo.core.passwords import mask
 from hpo.core.spec import StudySpec, WarmStartTrial
 from hpo.core.trial import Run
@@ -73,14 +71,8 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     if finished:
         console.print(Text(f"Continuing {place.folder}: {_finished(finished)}."))
     display = Display(console, controller.spec.trials, finished)
-    tell: Callable[[Event], None] = display
-    if arguments.live:
-        tell = following = live.Following(display, place)
-        following.finished, following.trials = finished, controller.spec.trials
-        following.write()
-        console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
     events = CallbackEvents(
-        tell,
+        _follow(display, place, console) if arguments.live else display,
         trackers(arguments.track, place.folder),
         controller,
         lambda text: console.print(Text(f"Warning: {escape_controls(text)}"), soft_wrap=True),
@@ -111,6 +103,20 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     if unwritten is not None:
         raise StorageError(f"the report is not written, all trials are kept: {unwritten}")
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
+    return _exit_code(controller, record)
+
+
+def _follow(display: Display, place: run_folder.RunFolder, console: Console) -> live.Following:
+    """Keep the report up to date beside the display."""
+    following = live.Following(display, place)
+    following.finished, following.trials = display.finished, display.trials
+    following.write()
+    console.print(Text(f"Live report: {place.report.absolute()}"), soft_wrap=True)
+    return following
+
+
+def _exit_code(controller: Controller, record: Run) -> int:
+    """Failed where the study stopped itself, or no trial is complete."""
     stop = controller.stop_reason
     if stop is not None and stop.limit is None:
         many, reason = len(controller.failures), escape_controls(mask(stop.text))
