@@ -92,7 +92,7 @@ def test_a_pod_that_is_evicted_leaves_a_run_that_the_next_one_continues(place: P
     (container,) = pod["containers"]
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     failing = job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"]
-    study = {"quickstart": "mine.py", "/work/runs": "runs"}
+    study = {"quickstart": "mine.py", "/data/runs": "runs"}
     words = [study.get(word, word) for word in [*container["command"], *container["args"]]]
     code = stopped(place, start(place, words), signal.SIGTERM)
     assert code == 130, (place / "log").read_text()
