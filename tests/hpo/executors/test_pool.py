@@ -146,6 +146,17 @@ def test_a_silent_a_hung_and_a_stopped_worker_are_lost(
 PREPARING: Message = {"event": {"stage": "tokenize", "step": 0, "steps": 1, "preparing": True}}
 
 
+def answered(says: list[Message], **given: float) -> list[Any]:
+    """Of a request whose worker says this before its results."""
+
+    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
+        yield from says
+        yield results(batch)
+
+    _, _, found = measured(talk, requests(0.01), **given)
+    return found
+
+
 @pytest.mark.parametrize(
     ("says", "given", "hung"),
     [
@@ -160,11 +171,7 @@ def test_a_worker_that_beats_but_gets_no_further_in_its_data_is_hung_sooner_than
 ) -> None:
     monkeypatch.setattr(pool_module, "PREPARATION_S", 0.0)
 
-    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
-        yield from says
-        yield results(batch)
-
-    _, _, found = measured(talk, requests(0.01), **given)
+    found = answered(says, **given)
     assert ("no progress for 0 s while it prepared its data" in str(found[0].failure)) == hung
 
 
@@ -194,11 +201,7 @@ def test_a_worker_that_does_nothing_while_it_loads_the_study_is_hung_within_minu
     """One that computes, as checksums of a large corpus, or waits in a queue is not."""
     monkeypatch.setattr(pool_module, "PREPARATION_S", 0.0)
 
-    def talk(batch: Sequence[Request], before: int) -> Iterator[Message | None]:
-        yield from says
-        yield results(batch)
-
-    _, _, found = measured(talk, requests(0.01), **given)
+    found = answered(says, **given)
     assert ("while it loaded the study" in str(found[0].failure)) == hung
 
 
