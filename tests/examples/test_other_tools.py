@@ -6,6 +6,8 @@ import importlib
 import json
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,28 @@ def toy(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.with_params(TOY | small_inputs(folder))
 
 
+@pytest.fixture
+def _local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray of this test alone, which ends with it: a process can have only one at a time."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.tune")
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("_local_ray")
 def test_ray_tune_reports_the_base_loss_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray.tune")
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
     monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would stay
-    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     ray_tune: Any = importlib.import_module("examples.ray_tune")
     results = ray_tune.main(toy(ray_tune.RECIPE, tmp_path), samples=4, store=tmp_path / "store")
     assert len(results) == 4

@@ -39,11 +39,13 @@ def cluster() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         head = {"num_cpus": 1, "include_dashboard": False}
         made = Cluster(initialize_head=True, head_node_args=head)
-        made.add_node(num_cpus=1)
-        ray.init(address=made.address, log_to_driver=False, logging_level="warning")
-        yield made
-        ray.shutdown()
-        made.shutdown()
+        try:
+            made.add_node(num_cpus=1)
+            ray.init(address=made.address, log_to_driver=False, logging_level="warning")
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
 
 
 def expected() -> list[dict[str, Any]]:
