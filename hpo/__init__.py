@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpo.core.callback import Callback
+    from hpo.core.contrasts import PlannedContrast, PlannedContrasts
     from hpo.core.domains import Choice, Float, Int
     from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
     from hpo.core.objective import Compute, Event, Params, Request, Value
@@ -33,6 +34,8 @@ __all__ = [
     "Int",
     "Limit",
     "Params",
+    "PlannedContrast",
+    "PlannedContrasts",
     "PlasticitySampler",
     "Prior",
     "Request",
@@ -44,6 +47,7 @@ __all__ = [
 ]
 _HOMES = {
     "hpo.core.callback": ("Callback",),
+    "hpo.core.contrasts": ("PlannedContrast", "PlannedContrasts"),
     "hpo.core.domains": ("Choice", "Float", "Int"),
     "hpo.core.objective": ("Compute", "Event", "Params", "Request", "Value"),
     "hpo.core.goals": ("BASE_LOSS_DOWN", "GAIN_UP", "Goal", "Limit"),

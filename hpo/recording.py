@@ -98,7 +98,18 @@ class StudyRecord:
                 self.study.set_user_attr("warm", json_roundtrip(warm))
             self._read_warm()
             self.history = read_history(self.study.get_trials(deepcopy=False), self.spec)
+            self._note_contrasts()
             self._join_group(now, accept_changes)
+
+    def _note_contrasts(self) -> None:
+        """Write planned contrasts down where they are new, with how many results had come."""
+        planned = None if self.spec.contrasts is None else self.spec.contrasts.to_dict()
+        known = self._attributes().get("contrasts")
+        if json_roundtrip(planned) == (None if known is None else known.get("planned")):
+            return
+        seen = sum(len(trial.answers) for trial in self.history.trials)
+        noted = None if planned is None else {"planned": planned, "after": seen}
+        self.study.set_user_attr("contrasts", noted)
 
     def _attributes(self) -> dict[str, Any]:
         return rows.checked(self.study.user_attrs, rows.OF_STUDY)

@@ -27,7 +27,7 @@ OBJECTIVES: dict[str, tuple[Any, Any]] = {
 """The word under `objective` -> kind of recipe, and what measures it."""
 
 
-PYTHON_ONLY = ("warm", "paper")
+PYTHON_ONLY = ("warm", "paper", "contrasts")
 """Fields of a study that a file cannot have."""
 
 

@@ -137,15 +137,16 @@ def shift(claim: Shift, before: Values, after: Values) -> Finding:
     known = claim.paper_before is not None and claim.paper_after is not None
     paper = f"{claim.paper_before} before, {claim.paper_after} after" if known else ""
     first = best_point(before, claim.points, -1)
-    last = best_point(after, claim.points, 1)
+    way = -1 if claim.after_better == "down" else 1
+    last = best_point(after, claim.points, way)
     if first is None or last is None:
         return _unmeasured(claim.text, paper, f"{claim.before} and {claim.after}")
-    clear = _leads(before, first, last, -1) and _leads(after, last, first, 1)
+    clear = _leads(before, first, last, -1) and _leads(after, last, first, way)
     later = claim.points.index(last) > claim.points.index(first)
     verdict: Verdict = ("agree" if later else "disagree") if clear else "not significant"
     tied = [
         f"{best} ({_ties(found, claim.points, best, sign)})"
-        for found, best, sign in ((before, first, -1), (after, last, 1))
+        for found, best, sign in ((before, first, -1), (after, last, way))
     ]
     ours = f"best {claim.before} at {tied[0]}; best {claim.after} at {tied[1]}"
     return Finding(text=claim.text, paper=paper, ours=ours, verdict=verdict)

@@ -79,7 +79,8 @@ class Shift:
     before: str = "base_loss"
     """A metric that should be small."""
     after: str = "finetuned"
-    """A metric that should be large."""
+    after_better: Direction = "up"
+    """down where `after` is a loss."""
     paper_before: str | None = None
     paper_after: str | None = None
     """The paper's best points."""

@@ -213,6 +213,7 @@ OF_STUDY: dict[str, Check] = {
     "conditions": _all(_each(_is_text)),
     "group": _is_count,
     "paper": _maybe(_each(_anything)),
+    "contrasts": _maybe(_each(_anything)),
     "reproduce": _each(_anything),
     "warm": _all(_is_earlier),
 }

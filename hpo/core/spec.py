@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from hpo.core import checks
 from hpo.core.checks import shown
+from hpo.core.contrasts import PlannedContrasts
 from hpo.core.domains import Domain, as_domain
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal, Limit
 from hpo.core.objective import NamesMetrics, Objective, Params, check_objective
@@ -151,6 +152,8 @@ class StudySpec:
     description: str = field(default="")
     paper: Paper | None = None
     """What a paper found, to show beside the results; decides none of them."""
+    contrasts: PlannedContrasts | None = None
+    """Differences between baselines and grid points that are named before the run; decide none."""
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -224,6 +227,11 @@ class StudySpec:
             raise ValueError(
                 f"paper must be a hpo.core.paper.Paper or None, got {shown(self.paper)}."
             )
+        if self.contrasts is not None and not isinstance(self.contrasts, PlannedContrasts):
+            raise ValueError(
+                "contrasts must be a PlannedContrasts(contrasts=(...,)) or None, got "
+                f"{shown(self.contrasts)}."
+            )
         metrics = [goal.metric for goal in self.goals]
         if not metrics or len(set(metrics)) < len(metrics):
             raise ValueError(f"a study needs different goals, got {metrics}.")
@@ -269,6 +277,12 @@ class StudySpec:
                 f"the paper's tables name points that no baseline or grid point has: {unknown}; "
                 f"there are {names}."
             )
+        unknown = sorted((self.contrasts.arms if self.contrasts else set()) - set(names))
+        if unknown:
+            raise ValueError(
+                f"the planned contrasts name arms that no baseline or grid point has: {unknown}; "
+                f"there are {names}."
+            )
 
     def _check_params(self) -> None:
         for path, domain in self.space.items():
@@ -296,6 +310,8 @@ class StudySpec:
         """Goals and limits name what will be measured, where the objective can tell."""
         wanted = [("goal", goal.metric) for goal in self.goals]
         wanted += [("limit", limit.metric) for limit in self.limits]
+        planned = self.contrasts.contrasts if self.contrasts else ()
+        wanted += [("planned contrast's metric", each.metric) for each in planned]
         message = ""
         for known in self._known_metrics():
             wanted = [(kind, metric) for kind, metric in wanted if metric not in known]

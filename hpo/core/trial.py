@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from hpo.core.contrasts import PlannedContrasts
 from hpo.core.domains import Domain
 from hpo.core.goals import Goal, Limit
 from hpo.core.objective import Value
@@ -203,6 +204,9 @@ class Run:
     reproduce: dict[str, Any]
     """What reproduces the run: recipe, study settings, seed, versions, device, revision."""
     paper: Paper | None = None
+    contrasts: PlannedContrasts | None = None
+    contrasts_after: int = 0
+    """Results that had come when the contrasts were stated; 0 is before the run."""
     """What a paper found, to show beside the results."""
     conditions: list[dict[str, str]] = field(default_factory=list)
     """Of each group of trials: what they read and were computed with."""

@@ -17,6 +17,7 @@ from hpo.analysis import (
     interactions,
     paper_claims,
     parallel_coordinates,
+    planned_contrasts,
     pretraining_worth,
     probes,
     rank_agreement,
@@ -28,6 +29,7 @@ from hpo.analysis.importance import Importance
 from hpo.analysis.interactions import Interaction
 from hpo.analysis.paper_claims import Side
 from hpo.analysis.parallel_coordinates import Parallel
+from hpo.analysis.planned_contrasts import ContrastFinding
 from hpo.analysis.pretraining_worth import TaskWorth
 from hpo.analysis.probes import Association
 from hpo.analysis.rank_agreement import Disagreement
@@ -158,6 +160,12 @@ class Results:
     def paper_sides(self) -> tuple[Side, ...]:
         """Each table of the paper beside what this run measured; none without a paper."""
         return () if self.run.paper is None else paper_claims.sides(self.run, self.run.paper)
+
+    @cached_property
+    def planned_contrasts(self) -> tuple[ContrastFinding, ...]:
+        """What was measured of each contrast that the study planned; none where it planned none."""
+        planned = self.run.contrasts
+        return () if planned is None else planned_contrasts.findings(self.run, planned)
 
     @cached_property
     def rank_agreement(self) -> Disagreement:

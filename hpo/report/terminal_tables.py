@@ -19,7 +19,7 @@ from hpo.core import metrics as wording
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Comparison
 from hpo.report import findings as report_findings
-from hpo.report import trial_tables
+from hpo.report import planned_contrasts, trial_tables
 from hpo.report.answer import answer
 from hpo.report.certainty import certainty
 from hpo.report.results import Results
@@ -41,7 +41,7 @@ def print_run(results: Results, console: Console) -> None:
     ]:
         if line:
             console.print(Text(line))
-    for part in _paper_parts(results):
+    for part in [*_contrast_parts(results), *_paper_parts(results)]:
         console.print(part)
     work = report_findings.work(run)
     if work is not None:
@@ -49,6 +49,21 @@ def print_run(results: Results, console: Console) -> None:
     failed = failed_table(run)
     if failed is not None:
         console.print(failed)
+
+
+def _contrast_parts(results: Results) -> Iterator[Table | Text]:
+    """What the study planned to compare, and what came of it."""
+    planned = results.run.contrasts
+    if planned is None:
+        return
+    table = Table(title=Text(planned_contrasts.TITLE), title_justify="left")
+    for head in planned_contrasts.HEADS:
+        table.add_column(head)
+    for row in planned_contrasts.rows(results.planned_contrasts):
+        table.add_row(*map(Text, row))
+    yield table
+    for line in planned_contrasts.notes(results.run, planned):
+        yield Text(line)
 
 
 def _paper_parts(results: Results) -> Iterator[Table | Text]:
@@ -146,6 +161,8 @@ def run_json(results: Results) -> dict[str, Any]:
      "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
                       "top_by_gain": [int], "top_by_finetuned": [int]},
      "pretraining_worth": [WORTH], a task each, none where no control was measured,
+     "contrasts": null | {"alpha": float, "correction": str, "results_before": int, that had come
+                          when they were stated, "findings": [CONTRAST]},
      "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]},
      "hypervolume_range": [float, float] | null, central 95 %,
      "knee_region": [{"trial": int, "probability": float}], the most probable first,
@@ -166,6 +183,15 @@ def run_json(results: Results) -> dict[str, Any]:
 
     DIFFERENCE = {"metric": str, "better": int, "other": int, "value": float, "error": float,
                   "significant": bool | null, as in LEAD}
+
+    CONTRAST = {"name": str, "metric": str, "arm": str, "minus": str, "expected": "down" | "up",
+                "effect": float | null, "value": float | null, arm - minus, "error": float | null,
+                "freedom": float, "low": float | null, "high": float | null, 95 %,
+                "seeds": [int], "differences": [float], at each, "p": float | null, two-sided,
+                "corrected_p": float | null,
+                "outcome": see `hpo.analysis.planned_contrasts.Outcome`,
+                "detectable": float | null, with 80 % power, "power": float | null, for `effect`,
+                "seeds_needed": int | null, for 80 % power at the value}
 
     TABLE = {"title": str, "quantities": [{"metric": str, "paper": str}],
              "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,
@@ -218,6 +244,7 @@ def run_json(results: Results) -> dict[str, Any]:
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
         "pretraining_worth": [_worth_json(each) for each in results.pretraining_worth],
+        "contrasts": finite(planned_contrasts.contrasts_json(results)),
         "paper": _paper_json(results),
         **_certainty_json(results),
     }

@@ -22,6 +22,7 @@ from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.core import rows
+from hpo.core.contrasts import PlannedContrasts
 from hpo.core.failures import StorageError
 from hpo.core.goals import Goal
 from hpo.core.paper import Paper
@@ -317,11 +318,23 @@ def _read_run(study: Study, group: int | None) -> Run:
         group=group,
         num_others=len(everything) - len(trials),
         paper=Paper.from_dict(attrs["paper"]) if attrs.get("paper") else None,
+        **_contrasts(attrs.get("contrasts")),
         space=space_of(data),
         reproduce={"study": data, **_reproduce(attrs, known[group] if group < len(known) else {})},
         begun=_to_the_second(min, [each.datetime_start for each in stored]),
         ended=_to_the_second(max, [each.datetime_complete for each in stored]),
     )
+
+
+def _contrasts(noted: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A run's fields of planned contrasts."""
+    if noted is None:
+        return {}
+    try:
+        planned = PlannedContrasts.from_dict(noted["planned"])
+    except ValueError as error:
+        raise DamagedRow(f"in its planned contrasts: {error}") from None
+    return {"contrasts": planned, "contrasts_after": int(noted["after"])}
 
 
 def _to_the_second(

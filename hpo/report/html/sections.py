@@ -14,8 +14,9 @@ from hpo.analysis.paper_claims import Side
 from hpo.analysis.probes import Association
 from hpo.analysis.slices import FEWEST_FOR_A_TREND, Slice
 from hpo.core import format, metrics
+from hpo.core.contrasts import PlannedContrasts
 from hpo.core.trial import Run, Trial
-from hpo.report import certainty, findings, pretraining_worth
+from hpo.report import certainty, findings, planned_contrasts, pretraining_worth
 from hpo.report.html import cards, page_data
 from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
@@ -35,6 +36,8 @@ def sections(results: Results, figures: Figures) -> Iterable[Section]:
     """Each that has something to show."""
     run = results.run
     yield _front(results)
+    if run.contrasts is not None:
+        yield _contrasts(results, run.contrasts)
     if run.paper is not None:
         yield _paper(results, figures)
     trials = trial_table(results)
@@ -90,6 +93,18 @@ def _numbers(numbers: Sequence[int], most: int) -> str:
     """Trials by number, so many at most."""
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(f"#{number}" for number in numbers[:most]) + more
+
+
+def _contrasts(results: Results, planned: PlannedContrasts) -> Section:
+    """What the study planned to compare, and what came of it."""
+    rows = planned_contrasts.rows(results.planned_contrasts)
+    context = {
+        "notes": planned_contrasts.notes(results.run, planned),
+        "sides": [(table(planned_contrasts.HEADS, rows, numbers=(3, 4, 5, 6, 7, 9)), [])],
+        "figures": [],
+    }
+    title = planned_contrasts.TITLE
+    return Section(key="contrasts", title=title, template="paper.html", context=context)
 
 
 def _paper(results: Results, figures: Figures) -> Section:

@@ -268,6 +268,14 @@ def test_a_shift_names_what_the_best_is_not_significantly_better_than() -> None:
     assert claim_verdicts.shift(shift, BLOCKS, {}).verdict == "not measured"
 
 
+def test_a_shift_to_a_loss_is_best_where_that_is_least() -> None:
+    shift = Shift(text="t", points=("a", "c"), after="loss", after_better="down")
+    falling = {p: {s: -y for s, y in each.items()} for p, each in BLOCKS.items()}
+    found = claim_verdicts.shift(shift, BLOCKS, falling)
+    assert found.verdict == "agree"
+    assert "best loss at c (significantly" in found.ours
+
+
 def test_a_correlation_is_pearsons_over_the_points_means() -> None:
     names = tuple("abcdefg")
     x = {name: {0: float(place), 1: float(place)} for place, name in enumerate(names)}
