@@ -156,6 +156,10 @@ class Lora:
     """Probability that an adapter's input is dropped in training."""
     targets: Annotated[tuple[str, ...], Several] = ("all-linear",)
     """Module names as PEFT takes them, or "all-linear"."""
+    modules_to_save: Annotated[tuple[Literal["embeddings", "norms", "head"], ...], Several] = ()
+    """Modules trained in full beside the adapters, at the same rate and weight decay: PEFT's
+    `modules_to_save`, by kind. A head tied to the embeddings is one tensor with them, whichever is
+    named."""
 
 
 @config_class

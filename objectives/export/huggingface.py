@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,17 +54,19 @@ def write_adapter(
     params: Mapping[str, Tensor],
     base: Path | None = None,
 ) -> None:
-    """A LoRA adapter for the base model it was trained on.
+    """A LoRA adapter for the base model it was trained on, with modules that were trained in full.
 
     `base`: the base model's folder. Its absolute path is written, as PEFT's AutoPeftModel reads a
     relative one from the current folder; where both were moved, load the base and use PeftModel.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # copies, as a file's tensors share no memory
     named = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": p.contiguous()
+        f"base_model.model.{inside}": p.clone(memory_format=torch.contiguous_format)
         for name, p in params.items()
+        for inside in adapted.saved.names.get(name, (name.replace(f".{ADAPTER}.", "."),))
     }
     save_file(named, folder / "adapter_model.safetensors")
-    config = copy.deepcopy(adapted.lora_config)
+    config = adapted.config_for_peft()
     config.base_model_name_or_path = None if base is None else str(base.absolute())
     config.save_pretrained(str(folder))

@@ -7,6 +7,7 @@ smaller than what they adapt, it is cheaper to form W + B A for each lane and ru
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import PreTrainedConfig
 
 from objectives.config import training
 from objectives.finetuning.lora_targets import ADAPTER, Targets, stored_transposed, targets_in
+from objectives.finetuning.modules_to_save import saved_modules
 from objectives.models import causal_lm, draws
 from objectives.training.lanes import LaneModel
 
@@ -35,24 +37,35 @@ class Adapted:
         """Inject adapters into the model's linear layers.
 
         Raises:
-            ValueError: the targets match no module, or one that cannot be adapted.
+            ValueError: the targets match no module, or one that cannot be adapted; or there is no
+                module to save of a kind, or it is adapted.
         """
         self.bf16 = bf16
         self.module = causal_lm.build_module(config, device)
-        self.lora_config = peft_config(lora, targets_in(config, lora.targets))
+        targets = targets_in(config, lora.targets)
+        self.lora_config = peft_config(lora, targets)
         base_names = {id(p): name for name, p in self.module.named_parameters()}
+        self.saved = saved_modules(self.module, lora.modules_to_save, targets.names)
+        """What is trained in full beside the adapters."""
         self.lora_config.fan_in_fan_out = stored_transposed(self.module)
         with draws.seeded(0):  # what is drawn is not kept
             inject_adapter_in_model(self.lora_config, self.module, adapter_name=ADAPTER)
         self.base_names: dict[str, str] = {}
         """Name inside the adapted module -> name in the plain one, for all frozen parameters."""
-        self.shapes: dict[str, torch.Size] = {}
-        """Name -> shape of the trained parameters."""
+        adapters: dict[str, torch.Size] = {}
+        saved: dict[str, torch.Size] = {}
         for name, parameter in self.module.named_parameters():
-            if id(parameter) in base_names:
-                self.base_names[name] = base_names[id(parameter)]
+            base_name = base_names.get(id(parameter))
+            if base_name is None:
+                adapters[name] = parameter.shape
+            elif base_name in self.saved.names:
+                saved[name] = parameter.shape
             else:
-                self.shapes[name] = parameter.shape
+                self.base_names[name] = base_name
+        self.adapter_shapes = adapters
+        """Name -> shape of the adapters."""
+        self.shapes = {**adapters, **saved}
+        """Name -> shape of the trained parameters; saved modules have the names of the base."""
         causal_lm.make_program(self.module, device)
         self.module.train()
         self.merged = Merged(self) if self._merging_pays() else None
@@ -66,7 +79,7 @@ class Adapted:
     def frozen(self, bases: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Stacked base parameters [G, ...] under the names of the program's module."""
         if self.merged is not None:
-            return dict(bases)
+            return {name: p for name, p in bases.items() if name not in self.saved.names}
         return {name: bases[base] for name, base in self.base_names.items()}
 
     def layers(self) -> dict[str, LoraLayer]:
@@ -85,7 +98,21 @@ class Adapted:
         if self.bf16 or self.lora_config.lora_dropout or not alone:
             return False
         adapted = sum(self.module.get_parameter(inside).numel() for inside in names)
-        return adapted <= MERGED_BELOW * sum(shape.numel() for shape in self.shapes.values())
+        return adapted <= MERGED_BELOW * sum(
+            shape.numel() for shape in self.adapter_shapes.values()
+        )
+
+    def config_for_peft(self) -> LoraConfig:
+        """What makes PEFT train the same parameters; a shared one stays one tensor."""
+        config = copy.deepcopy(self.lora_config)
+        if self.saved.modules:
+            config.modules_to_save = list(self.saved.modules)
+            config.ensure_weight_tying = self.saved.shared
+        return config
+
+    def saved_weights(self, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Where saved modules begin: at the base's weights."""
+        return {name: base[name] for name in self.saved.names}
 
     def initial(self, seed: int) -> dict[str, Tensor]:
         """Adapters as PEFT initialises them, drawn from the seed; on the CPU."""
@@ -93,23 +120,24 @@ class Adapted:
         with draws.seeded(seed):
             for prefix, layer in self.layers().items():
                 parameters |= _reset(layer, prefix)
-        return {name: parameters[name] for name in self.shapes}
+        return {name: parameters[name] for name in self.adapter_shapes}
 
 
 class Merged:
-    """W + B A for every adapted weight; the plain model's parameters."""
+    """W + B A for every adapted weight, and saved modules; the plain model's parameters."""
 
     def __init__(self, adapted: Adapted) -> None:
         flip = adapted.lora_config.fan_in_fan_out
         self.layers = {
             name: (float(layer.scaling[ADAPTER]), flip) for name, layer in adapted.layers().items()
         }
+        self.saved = tuple(adapted.saved.names)
 
     def weights(
         self, params: Mapping[str, Tensor], frozen: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """One lane's adapters and base -> the plain model's parameters."""
-        merged = dict(frozen)
+        """One lane's trained parameters and base -> the plain model's parameters."""
+        merged = {**frozen, **{name: params[name] for name in self.saved}}
         for name, (scale, flip) in self.layers.items():
             first, second = (
                 params[f"{name}.{part}.{ADAPTER}.weight"] for part in ("lora_A", "lora_B")

@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from objectives.config import recipe
+from objectives.finetuning.modules_to_save import saved_modules
 from objectives.models import draws, huggingface
 
 ADAPTER = "default"
@@ -55,7 +56,11 @@ def check_targets(changed: recipe.Recipe, config: PreTrainedConfig) -> list[str]
     """
     if changed.finetune.method != "lora":
         return []
-    return list(targets_in(config, changed.finetune.lora.targets).notes)
+    adapters = changed.finetune.lora
+    targets = targets_in(config, adapters.targets)
+    if adapters.modules_to_save:
+        saved_modules(skeleton(config), adapters.modules_to_save, targets.names)
+    return list(targets.notes)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from objectives.data.tasks import Task
 from objectives.data.token_dataset import TokenDataset
 from objectives.finetuning.checkpoints import NOTHING, Work
 from objectives.finetuning.lr_search import Outcome
+from objectives.finetuning.runs import described_adapter
 from objectives.models import library_fingerprints
 from objectives.pretraining.job import PretrainJob
 from objectives.store import contents, entries
@@ -110,6 +111,7 @@ def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: l
     fine = job.recipe.finetune
     for name in ("tasks", "from_scratch"):
         data["finetune"].pop(name)
+    data["finetune"]["lora"] = described_adapter(data["finetune"]["lora"])
     data["finetune"]["schedule"] = lr_schedule.as_trained(fine.schedule, fine.steps)
     forgetting, pre = job.recipe.probes.forgetting_tokens, job.recipe.pretrain
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]

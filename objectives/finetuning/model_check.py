@@ -73,7 +73,9 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
     longest = max(changed.pretrain.seq_len, changed.finetune.max_length)
     adapters = changed.finetune.lora if changed.finetune.method == "lora" else None
     key = json.dumps(
-        [config.to_dict(), longest, adapters and adapters.targets], default=str, sort_keys=True
+        [config.to_dict(), longest, adapters and [adapters.targets, adapters.modules_to_save]],
+        default=str,
+        sort_keys=True,
     )
     with _LOCK:
         if key not in _FOUND:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,12 +120,18 @@ def tuning_tokens(fine: Finetune, tasks: Sequence[tuple[int, float]]) -> float:
     return steps * fine.batch_size * num_tunes(fine)
 
 
+def described_adapter(lora: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of adapters as keys have them: `modules_to_save` only where there are any."""
+    saved = "modules_to_save"
+    return {name: value for name, value in lora.items() if name != saved or value}
+
+
 def stage_key(
     base_key: str, fine: Finetune, bf16: bool, task: Task, rate: float, seeds: Sequence[int]
 ) -> str:
     """The stage "this base fine-tuned on the task at the rate over the seeds"."""
     schedule = lr_schedule.as_trained(fine.schedule, num_steps(fine, task))
-    adapter = dataclasses.asdict(fine.lora)
+    adapter = described_adapter(dataclasses.asdict(fine.lora))
     method = [fine.method, adapter if fine.method == "lora" else None, bf16]
     course = [fine.steps, fine.epochs, fine.batch_size, schedule]
     constants = [fine.weight_decay, fine.beta1, fine.beta2, fine.clip_norm]

@@ -343,8 +343,11 @@ class FinetuneTrainer:
             copies = group.num_rates * len(group.seeds)
             rows = [params for params in self._on_device(group.bases) for _ in range(copies)]
         else:
-            of_seeds = [self.adapted.initial(seed) for seed in group.seeds]
-            rows = of_seeds * len(group.runs)
+            of_seeds = [self._to_device(self.adapted.initial(seed)) for seed in group.seeds]
+            saved = map(self.adapted.saved_weights, self._on_device(group.bases))
+            rows = [
+                adapters | weights for weights in saved for adapters in of_seeds * group.num_rates
+            ]
         return batch.join_rows(rows, self.shapes).to(self.device)
 
     def _frozen(self, members: Sequence[int]) -> dict[str, Tensor] | None:
@@ -353,9 +356,10 @@ class FinetuneTrainer:
         return self.adapted.frozen(batch.stack(self._on_device(members)))
 
     def _on_device(self, members: Sequence[int]) -> list[Parameters]:
-        return [
-            {name: p.to(self.device) for name, p in self.bases[base].items()} for base in members
-        ]
+        return [self._to_device(self.bases[base]) for base in members]
+
+    def _to_device(self, params: Parameters) -> Parameters:
+        return {name: p.to(self.device) for name, p in params.items()}
 
     def _lane_tokens(self, task: Task, steps: int) -> float:
         """On average over the rows."""

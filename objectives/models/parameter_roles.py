@@ -99,6 +99,11 @@ def linear_matrices(module: nn.Module) -> list[Matrix]:
     return list(found.values())
 
 
+def is_norm(part: nn.Module) -> bool:
+    """Whether a module is a norm, by its type."""
+    return isinstance(part, nn.LayerNorm) or "norm" in type(part).__name__.lower()
+
+
 def _owners(module: nn.Module) -> dict[int, list[tuple[str, nn.Module]]]:
     """The modules that hold each parameter, more than one where it is tied."""
     owners: dict[int, list[tuple[str, nn.Module]]] = {}
@@ -122,7 +127,7 @@ def _role(
         return torch.tensor(EMBED)
     if any(each is head for each in parts):
         return torch.tensor(HEAD)
-    if isinstance(part, nn.LayerNorm) or "norm" in type(part).__name__.lower():
+    if is_norm(part):
         return torch.tensor(NORM)
     *place, last = path.lower().split(".")
     in_layer = any(piece.isdigit() for piece in place)

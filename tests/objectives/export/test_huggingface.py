@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,16 +76,20 @@ def test_weights_are_written_in_full_whatever_the_precision_of_the_config(
     assert toy.same(params, {name: p.detach() for name, p in loaded.items()})
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [("llama", ()), ("gpt2", ()), ("llama", ("norms",)), ("llama", ("embeddings", "norms")),
+     ("gpt2", ("head",)), ("qwen3", ("norms", "head")), ("neox", ("embeddings", "norms", "head"))],
+)  # fmt: skip
 def test_an_adapter_loads_in_plain_peft_with_the_same_loss(
-    name: str, toy_corpus: TokenDataset, tmp_path: Path
+    name: str, saved: tuple[Any, ...], toy_corpus: TokenDataset, tmp_path: Path
 ) -> None:
-    config, given = toy.CONFIGS[name], Lora(rank=3, alpha=5.0)
+    config, given = toy.CONFIGS[name], Lora(rank=3, alpha=5.0, modules_to_save=saved)
     base = toy.initial(config, 0)
     adapted = lora.Adapted(config, given, "cpu")
     program = toy.adapted_program(config, adapted)
     frozen = adapted.frozen(batch.stack([base]))
-    first = [adapted.initial(seed) for seed in range(LANES)]
+    first = [adapted.initial(seed) | adapted.saved_weights(base) for seed in range(LANES)]
     state = trained(name, program, adapted.shapes, frozen, first)
     arm = {key: p[2] for key, p in batch.split_rows(adapted.shapes, state.rows.values).items()}
     huggingface.write_model(tmp_path / "base", config, base, toy_corpus.tokenizer)
@@ -97,6 +102,8 @@ def test_an_adapter_loads_in_plain_peft_with_the_same_loss(
     expected = program.losses(state.rows.views, frozen, TokenBatch(rows))[2]
     torch.testing.assert_close(found, expected)
     assert abs(found - without) > 1e-3
+    merged = loaded.merge_and_unload()(input_ids=rows, labels=rows).loss
+    torch.testing.assert_close(merged, expected)
 
 
 def test_an_adapter_names_its_base_so_that_peft_loads_both(

@@ -209,9 +209,11 @@ def test_a_grid_far_below_the_best_rate_grows_as_often_as_it_may(
     assert outcome.at_edge
 
 
+@pytest.mark.parametrize("saved", [(), ("embeddings", "norms")])
 def test_bases_together_equal_one_at_a_time_in_chunks_or_not(
-    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+    saved: tuple[Any, ...], fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
 ) -> None:
+    fine = dataclasses.replace(fine, lora=Lora(rank=2, modules_to_save=saved))
     sample = toy_corpus.sample("validation", 60, toy.SEQ_LEN)
     together = finetuner(fine, toy_corpus, tmp_path / "all").run(bases(0, 1, 2), sample)
     few = finetuner(fine, toy_corpus, tmp_path / "few", max_lanes=5)

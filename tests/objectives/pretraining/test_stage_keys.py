@@ -134,6 +134,7 @@ def settings(folder: Path) -> dict[str, Change]:
         "finetune.lora.alpha": Change(3.0, FROM_TUNES),
         "finetune.lora.dropout": Change(0.1, FROM_TUNES),
         "finetune.lora.targets": Change(["q_proj"], FROM_TUNES),
+        "finetune.lora.modules_to_save": Change([], FROM_TUNES),
         "finetune.lrs": Change([1e-2, 5e-2], ONLY_MEASURES),  # a fine-tune has one rate
         "finetune.max_extensions": Change(1, ONLY_MEASURES),
         "finetune.give_up_above": Change(None, ONLY_MEASURES),
@@ -259,6 +260,7 @@ def whole(folder: Path) -> Recipe:
             "finetune.validation_rows": 4,
             "finetune.test_rows": 4,
             "finetune.lrs": [1e-2],
+            "finetune.lora.modules_to_save": ["norms"],
         }
     )  # fmt: skip
 
@@ -385,7 +387,13 @@ def test_a_warmup_by_its_share_has_the_keys_of_as_many_steps(folder: Path) -> No
 
 
 def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:
-    lists = ("finetune.lora.targets", "finetune.lrs", "corpus.sources.1.paths", "probes.run")
+    lists = (
+        "finetune.lora.targets",
+        "finetune.lora.modules_to_save",
+        "finetune.lrs",
+        "corpus.sources.1.paths",
+        "probes.run",
+    )
     paths = {
         next((name for name in lists if path.startswith(f"{name}.")), path)
         for path in (*whole(folder).paths(), *Recipe().paths())

@@ -281,9 +281,9 @@ def adapted_plainly(
     arm: int,
 ) -> dict[str, Tensor]:
     """A PEFT model of plain transformers, trained by torch; its adapters."""
-    peft = get_peft_model(toy.plain(config, base), adapted.lora_config)  # type: ignore[arg-type]
+    peft = get_peft_model(toy.plain(config, base), adapted.config_for_peft())  # type: ignore[arg-type]
     trained = {
-        name.removeprefix("base_model.model."): p
+        name.removeprefix("base_model.model.").replace(".modules_to_save.default", ""): p
         for name, p in peft.named_parameters()
         if p.requires_grad
     }
@@ -309,7 +309,8 @@ def nested_lanes(
     """ADAPTERS adapters on each base, trained as one program; [G][A]."""
     count = len(bases) * ADAPTERS
     arms = list(range(ADAPTERS))
-    first = [adapted.initial(SEEDS[arm]) for _ in bases for arm in arms]
+    first = [adapted.initial(SEEDS[arm]) | adapted.saved_weights(base)
+             for base in bases for arm in arms]  # fmt: skip
     state = loop.State.fresh(adapted.shapes, lanes.join_rows(first))
     plan = loop.Plan(
         lr_SK=torch.tensor(np.tile(curves(arms), len(bases))),
@@ -335,14 +336,19 @@ def nested_lanes(
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # in PEFT
 @pytest.mark.parametrize("merged_below", [0.0, math.inf])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [("llama", ()), ("gpt2", ()), ("neox", ()), ("llama", ("norms", "head")),
+     ("gpt2", ("embeddings", "norms")), ("neox", ("embeddings",))],
+)  # fmt: skip
 @pytest.mark.usefixtures("float64")
-def test_adapters_on_shared_bases_equal_plain_peft_training(
-    name: str, merged_below: float, monkeypatch: pytest.MonkeyPatch
+def test_adapters_and_saved_modules_on_shared_bases_equal_plain_peft_training(
+    name: str, saved: tuple[Any, ...], merged_below: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora, "MERGED_BELOW", merged_below)
     config = toy.CONFIGS[name]
-    adapted = lora.Adapted(config, Lora(rank=3, alpha=6.0), "cpu")
+    given = Lora(rank=3, alpha=6.0, modules_to_save=saved)
+    adapted = lora.Adapted(config, given, "cpu")
     bases = [toy.initial(config, 10 + base) for base in range(BASES)]
     together = nested_lanes(config, adapted, bases)
     for base in range(BASES):
@@ -350,7 +356,7 @@ def test_adapters_on_shared_bases_equal_plain_peft_training(
         for arm in range(ADAPTERS):
             assert_close(together[base][arm], alone[arm], 1e-10)
         arm = base + 1
-        first = adapted.initial(SEEDS[arm])
+        first = adapted.initial(SEEDS[arm]) | adapted.saved_weights(bases[base])
         expected = adapted_plainly(config, adapted, bases[base], first, arm)
         assert_close(together[base][arm], expected, 1e-10)
         assert not toy.same(first, together[base][arm])
