@@ -1,15 +1,28 @@
 """Warmup-Stable-Only (2603.16127): a rate that never falls, and the model after fine-tuning.
 
-The paper's grid of schedules and final rates, alone, with mid-training, over-trained, and both;
-the fine-tuning rate is tuned for each base; the Hessian's trace against the score. small is a 0.2M
-model on Python's own text, which is also its mid-training text (chosen here: no second one ships
-with Python); full the paper's 1B shape on FineWeb-Edu, mid-training on Dolmino (the paper pretrains
-for mid-training on OLMo-Mix; here one pretraining serves both, so that it is trained once).
+small asks at 0.04M parameters whether a rate that never falls makes a worse base that is better
+after fine-tuning; its planned contrasts were written before its first run, at seeds that nothing
+was chosen on. phases and full are the paper's grid of schedules and final rates, alone, with
+mid-training, over-trained, and both; the fine-tuning rate is tuned for each base; the Hessian's
+trace against the score. phases is a 0.2M model on Python's own text, which is also its mid-training
+text (chosen here: no second one ships with Python); full the paper's 1B shape on FineWeb-Edu,
+mid-training on Dolmino (the paper pretrains for mid-training on OLMo-Mix; here one pretraining
+serves both, so that it is trained once).
 """
 
 from dataclasses import replace
 
-from hpo import BASE_LOSS_DOWN, Baseline, Choice, Goal, GridPoint, StudySpec, Value
+from hpo import (
+    BASE_LOSS_DOWN,
+    Baseline,
+    Choice,
+    Goal,
+    GridPoint,
+    PlannedContrast,
+    PlannedContrasts,
+    StudySpec,
+    Value,
+)
 from hpo.core.paper import Contrast, Correlation, Paper, Quantity, Table, means
 from objectives import (
     BuiltinTask,
@@ -25,7 +38,7 @@ from objectives import (
     Stdlib,
     WeightDecay,
 )
-from studies import _tasks
+from studies import _tasks, weight_decay_plasticity
 
 # (shape, share of the run that decays, final rate over peak rate alpha)
 SCHEDULES = {
@@ -72,7 +85,7 @@ SCORE = {
 }
 
 
-SMALL_RECIPE = Recipe(
+PHASES_RECIPE = Recipe(
     model=Model(preset="llama-0.2m"),
     corpus=Corpus(sources=(Stdlib(),)),
     pretrain=Pretrain(
@@ -243,10 +256,10 @@ PAPER = Paper(
 BASELINE = Baseline(name="cosine 0.1", params=scheduled("cosine 0.1") | {"pretrain.mid": None})
 
 
-SMALL = StudySpec(
-    name="warmup_stable_only",
+PHASES = StudySpec(
+    name="warmup_stable_only-phases",
     description="Schedules that decay and one that does not: alone, mid-trained, over-trained.",
-    objective=PlasticityObjective(SMALL_RECIPE),
+    objective=PlasticityObjective(PHASES_RECIPE),
     space={
         "pretrain.schedule.shape": Choice(options=("linear", "cosine")),
         "pretrain.schedule.decay_frac": Choice(options=(0.0, 0.25, 1.0)),
@@ -267,8 +280,96 @@ SMALL = StudySpec(
 )
 
 
+LOSS_AFTER = "finetuned_loss_nats"
+
+
+LONG_PAPER = replace(
+    PAPER,
+    ours="0.04M parameters, 2 million tokens, decay 0.1 on all parameters, full fine-tuning on "
+    "docstrings, scored in nats per token; the paper's scores are not of this kind.",
+    tables=(
+        Table(
+            title="Pretraining (its table 1)",
+            points=tuple(SCHEDULES),
+            quantities=(
+                Quantity(
+                    metric="base_loss",
+                    paper_name="loss, from the best decayed, 350B tokens",
+                    paper=dict(zip(SCHEDULES, LOSS[PRE], strict=True)),
+                    best_of=tuple(SCHEDULES)[1:],
+                ),
+                Quantity(metric=LOSS_AFTER, best_of=tuple(SCHEDULES)[1:]),
+            ),
+            claims=(
+                Contrast(
+                    text="Without decay the loss is higher than the mean of the decayed",
+                    metric="base_loss",
+                    weights=means(tuple(SCHEDULES)[:1], tuple(SCHEDULES)[1:]),
+                    sign=1,
+                ),
+                Contrast(
+                    text="Without decay the loss after fine-tuning is lower than the mean of the "
+                    "decayed",
+                    metric=LOSS_AFTER,
+                    weights=means(tuple(SCHEDULES)[:1], tuple(SCHEDULES)[1:]),
+                    sign=-1,
+                ),
+            ),
+        ),
+    ),
+)
+
+
+SMALL = StudySpec(
+    name="warmup_stable_only",
+    description="Does a rate that never falls make a worse base that is better after fine-tuning?",
+    objective=weight_decay_plasticity.SMALL.objective,
+    space=PHASES.space,
+    goals=(BASE_LOSS_DOWN, Goal(metric=LOSS_AFTER, direction="down")),
+    baselines=(Baseline(name="cosine 0.1", params=scheduled("cosine 0.1")),),
+    grid=tuple(
+        GridPoint(name=name, params=scheduled(name)) for name in SCHEDULES if name != "cosine 0.1"
+    ),
+    replicates=10,
+    trials=70,
+    wave=14,
+    seed=100,
+    replicate_share=0.0,
+    paper=LONG_PAPER,
+    contrasts=PlannedContrasts(
+        contrasts=(
+            PlannedContrast(
+                name="a constant rate makes the base worse than a cosine",
+                metric="base_loss",
+                arm="WSO",
+                minus="cosine 0.1",
+                expected="up",
+                effect=0.14,
+            ),
+            PlannedContrast(
+                name="a constant rate makes the fine-tuned model better than a cosine",
+                metric=LOSS_AFTER,
+                arm="WSO",
+                minus="cosine 0.1",
+                expected="down",
+                effect=0.03,
+            ),
+            PlannedContrast(
+                name="a constant rate makes the fine-tuned model better than WSD",
+                metric=LOSS_AFTER,
+                arm="WSO",
+                minus="WSD 0",
+                expected="down",
+                effect=0.03,
+            ),
+        ),
+        alpha=0.01,
+    ),
+)
+
+
 FULL = replace(
-    SMALL,
+    PHASES,
     name="warmup_stable_only-full",
     objective=PlasticityObjective(FULL_RECIPE),
     grid=grid(36_000, over(120_000, 8192), 30_000),
@@ -281,4 +382,4 @@ FULL = replace(
 STUDY = SMALL
 
 
-VARIANTS = {"small": SMALL, "full": FULL}
+VARIANTS = {"small": SMALL, "phases": PHASES, "full": FULL}

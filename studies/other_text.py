@@ -1,0 +1,100 @@
+"""The two plasticity studies once more, on text and a task that nothing was chosen on.
+
+Text: sections of college textbooks, such as OpenStax's under CC BY 4.0, one a row, in
+`data/textbooks.jsonl` (field `text`). Task: sentences from a restaurant's attributes, the E2E NLG
+set (CC BY-SA 4.0), as rows of `prompt` and `completion` in `data/e2e_nlg/train.jsonl` and
+`data/e2e_nlg/test.jsonl`. Paths are relative to where `hpo run` is called; packed files and others
+can be named by `--set corpus.sources=...` and `--set finetune.tasks=...`. The contrasts were
+written before the first run.
+"""
+
+from hpo import (
+    BASE_LOSS_DOWN,
+    Baseline,
+    Float,
+    Goal,
+    GridPoint,
+    PlannedContrast,
+    PlannedContrasts,
+    StudySpec,
+)
+from objectives import Corpus, Files, FileTask, PlasticityObjective
+from studies import _long
+
+CORPUS = Corpus(sources=(Files(paths=("data/textbooks.jsonl*",)),), vocab_size=512)
+
+
+TASK = FileTask(
+    name="e2e_nlg",
+    train="data/e2e_nlg/train.jsonl",
+    test="data/e2e_nlg/test.jsonl",
+    label_field=None,
+)
+
+
+LOSS_AFTER = "finetuned_loss_nats"
+
+
+STUDY = StudySpec(
+    name="other_text",
+    description="Decay and a constant rate once more, on textbooks and restaurant sentences.",
+    objective=PlasticityObjective(_long.recipe(CORPUS, TASK)),
+    space={"pretrain.weight_decay.value": Float(low=0.01, high=1.0, log=True)},
+    goals=(BASE_LOSS_DOWN, Goal(metric=LOSS_AFTER, direction="down")),
+    baselines=(Baseline(name="decay 0.1, WSD", params={}),),
+    grid=(
+        GridPoint(name="decay 0, WSD", params={"pretrain.weight_decay.value": 0.0}),
+        GridPoint(name="decay 0.1, cosine", params=_long.COSINE),
+        GridPoint(name="decay 0.1, constant", params=_long.CONSTANT),
+    ),
+    replicates=10,
+    trials=40,
+    wave=8,
+    seed=200,
+    replicate_share=0.0,
+    contrasts=PlannedContrasts(
+        contrasts=(
+            PlannedContrast(
+                name="decay makes the base worse",
+                metric="base_loss",
+                arm="decay 0.1, WSD",
+                minus="decay 0, WSD",
+                expected="up",
+                effect=0.03,
+            ),
+            PlannedContrast(
+                name="decay makes the fine-tuned model better",
+                metric=LOSS_AFTER,
+                arm="decay 0.1, WSD",
+                minus="decay 0, WSD",
+                expected="down",
+                effect=0.03,
+            ),
+            PlannedContrast(
+                name="a constant rate makes the base worse than a cosine",
+                metric="base_loss",
+                arm="decay 0.1, constant",
+                minus="decay 0.1, cosine",
+                expected="up",
+                effect=0.14,
+            ),
+            PlannedContrast(
+                name="a constant rate makes the fine-tuned model better than a cosine",
+                metric=LOSS_AFTER,
+                arm="decay 0.1, constant",
+                minus="decay 0.1, cosine",
+                expected="down",
+                effect=0.03,
+            ),
+            PlannedContrast(
+                name="a constant rate makes the fine-tuned model better than WSD",
+                metric=LOSS_AFTER,
+                arm="decay 0.1, constant",
+                minus="decay 0.1, WSD",
+                expected="down",
+                effect=0.03,
+            ),
+        ),
+        alpha=0.01,
+    ),
+)
