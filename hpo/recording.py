@@ -64,7 +64,7 @@ class StudyRecord:
                 self.study.set_user_attr("reproduce", reproduce(spec))
                 self.study.set_user_attr("spec", spec_data(spec))
             self._check_spec()
-            self._read_warm()
+            self._read_start()
 
     @contextlib.contextmanager
     def held(self, *, wait: bool, on_wait: Callable[[str], None]) -> Iterator[None]:
@@ -96,8 +96,11 @@ class StudyRecord:
             if "warm" not in self._attributes():
                 warm = [[dict(each.params), dict(each.metrics)] for each in self.spec.warm]
                 self.study.set_user_attr("warm", json_roundtrip(warm))
-            self._read_warm()
-            self.history = read_history(self.study.get_trials(deepcopy=False), self.spec)
+            trials = self.study.get_trials(deepcopy=False)
+            if "prices" not in self._attributes():  # records from before there were any: tokens
+                self.study.set_user_attr("prices", "tokens" if trials else self.spec.currency)
+            self._read_start()
+            self.history = read_history(trials, self.spec)
             self._note_contrasts()
             self._join_group(now, accept_changes)
 
@@ -132,9 +135,15 @@ class StudyRecord:
         if attributes["spec"] != now:
             self.study.set_user_attr("spec", now)
 
-    def _read_warm(self) -> None:
-        """What the search started from stays, whatever the earlier study has done since."""
-        recorded = self._attributes().get("warm")
+    def _read_start(self) -> None:
+        """What the search started with stays: prices, and an earlier study as it was then."""
+        attributes = self._attributes()
+        if "prices" in attributes:
+            started, now = attributes["prices"], self.spec.prices
+            if now not in ("auto", started):
+                raise StudyChanged(changes({"prices": started}, {"prices": now}))
+            self.spec = replace(self.spec, prices=started)
+        recorded = attributes.get("warm")
         if recorded is not None:
             warm = tuple(
                 WarmStartTrial(params=params, metrics=metrics) for params, metrics in recorded

@@ -53,7 +53,7 @@ class Pipeline:
         on_event: Report,
     ) -> None:
         self.data, self.store, self.on_event = data, store, on_event
-        self.device = execution.device_name
+        self.device, self.num_devices = execution.device_name, execution.devices
         self.trials = [
             Trial(job_of(recipe, request, execution), request.get("base_only", False))
             for request in requests
@@ -92,7 +92,8 @@ class Pipeline:
         for trials in groups.values():
             self._measure(_alive(trials))
         time_s = (time.monotonic() - self.started) / max(1, len(self.trials))
-        return [results.result_of(trial, time_s, self.peak.read()) for trial in self.trials]
+        peak, devices = self.peak.read(), self.num_devices
+        return [results.result_of(trial, time_s, peak, devices) for trial in self.trials]
 
     def _read(self, trials: Sequence[Trial]) -> None:
         """The text and tasks of trials that have the same; a schedule that does not fit fails."""
@@ -211,11 +212,13 @@ class Pipeline:
             return
         tokens = recipe.probes.forgetting_tokens
         sample = corpus.sample("validation", tokens, recipe.pretrain.seq_len) if tokens else None
-        finetuner = Finetuner(trainer, sane[0][0].tasks, job.seed)
+        finetuner, started = Finetuner(trainer, sane[0][0].tasks, job.seed), time.monotonic()
         outcomes = finetuner.run(
             [(trial.model.key, trial.model.params) for trial, _ in sane], sample
         )
+        finetune_s = (time.monotonic() - started) / len(sane)
         for index, ((trial, base), tuned) in enumerate(zip(sane, outcomes, strict=True)):
+            trial.finetune_s = finetune_s
             trial.measures = replace(base, tuning=trainer.total[index], outcomes=tuned)
             trial.work = trainer.now[index]
             if all(map(failures.is_finite, tuned)):

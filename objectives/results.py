@@ -42,14 +42,16 @@ EARLY = frozenset(
 """What is known of a base before it is fine-tuned."""
 
 
-def result_of(trial: Trial, time_s: float, peak_bytes: float) -> Result:
+def result_of(trial: Trial, time_s: float, peak_bytes: float, num_devices: int = 1) -> Result:
     """The result of a trial at the end of the pipeline.
 
-    `time_s` is its share of the wall time, `peak_bytes` the most memory that was in use.
+    `time_s` is its share of the wall time, `peak_bytes` the most memory that was in use,
+    `num_devices` how many the bases were pretrained on.
     """
     if trial.base is None:
         return Result(failure=trial.failure)
-    cost = _cost(trial) | {"time_s": time_s, "peak_memory_gib": peak_bytes / 2**30}
+    cost = _cost(trial) | _stages(trial, num_devices)
+    cost |= {"time_s": time_s, "peak_memory_gib": peak_bytes / 2**30}
     curves = _base_curves(trial)
     if trial.failure is not None:
         return Result(failure=trial.failure, curves=curves, cost=cost, labels=_labels(trial))
@@ -303,6 +305,24 @@ def _cost(trial: Trial) -> dict[str, float]:
         # In pairs: equal sums of equal parts leave exactly nothing.
         "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
         "flops": trial.flops_per_token * tokens,
+    }
+
+
+def _stages(trial: Trial, num_devices: int) -> dict[str, float]:
+    """What each stage took in this call, in seconds by the clock, lanes sharing them evenly.
+
+    `finetune_s` is of fine-tuning and its scoring, of the control too; nothing of what was found
+    done is in them. Probes come on top (`runner.with_cost`).
+    """
+    base, pre, control = trial.model, trial.job.recipe.pretrain, trial.control
+    a_step = pre.batch_size * pre.seq_len
+    trained = base.trained_steps * a_step
+    shared = 0.0 if control is None else control.finetune_s * trial.control_share
+    return {
+        "pretrain_tokens": trained,
+        "pretrain_tokens_reused": (len(base.losses) + base.reference_steps) * a_step - trained,
+        "pretrain_s": base.trained_s / num_devices,
+        "finetune_s": trial.finetune_s + shared,
     }
 
 

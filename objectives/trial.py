@@ -39,6 +39,8 @@ class Trial:
     measures: Measures | None = None
     work: Work = NOTHING
     """Of its fine-tunes, what was done in this call."""
+    finetune_s: float = 0.0
+    """Its share of the seconds that fine-tuning and scoring took in this call."""
     probes: dict[ProbeName, CachedProbe] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """Of its model."""

@@ -83,7 +83,15 @@ class Result(Protocol):
     @property
     def curves(self) -> dict[str, list[list[float]]]: ...
     @property
-    def cost(self) -> dict[str, float]: ...
+    def cost(self) -> dict[str, float]:
+        """What it took: `time_s`, and whatever else is counted, such as `tokens` that were trained
+        on and `tokens_reused` that were found done.
+
+        The search learns what a trial costs from `pretrain_tokens` and `pretrain_tokens_reused`,
+        those of both that are of pretraining, and from `pretrain_s` and `finetune_s`, the seconds
+        that this request took for pretraining and for all that comes after it.
+        """
+
     @property
     def failure(self) -> str | None: ...
     @property

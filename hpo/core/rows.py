@@ -216,4 +216,5 @@ OF_STUDY: dict[str, Check] = {
     "contrasts": _maybe(_each(_anything)),
     "reproduce": _each(_anything),
     "warm": _all(_is_earlier),
+    "prices": lambda value: value in ("seconds", "tokens"),
 }

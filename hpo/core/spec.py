@@ -101,6 +101,9 @@ Sampler: TypeAlias = Literal["gp", "gp-optuna", "botorch", "tpe", "nsga2", "rand
 FinetuneAtRungs: TypeAlias = Literal["where it pays", "always"]
 
 
+Prices: TypeAlias = Literal["auto", "seconds", "tokens"]
+
+
 @checks.explained
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
@@ -131,6 +134,10 @@ class StudySpec:
     finetune_at_rungs: FinetuneAtRungs = "where it pays"
     """Below full fidelity the sampler "gp" leaves fine-tuning out where it costs more than stopping
     trials by it would save."""
+    prices: Prices = "auto"
+    """What the sampler "gp" weighs gains by: "seconds" that the stages of trials were measured to
+    take, or "tokens", which are the same in every run. "auto" is seconds where the study starts
+    with a `budget_s`, else tokens. A run keeps what it was started with."""
     sampler: Sampler = "gp"
     priors: Mapping[str, Prior] = field(default_factory=dict)
     """Path in the space -> where good values are expected."""
@@ -164,6 +171,13 @@ class StudySpec:
         self._check_metrics()
         if not self.space:
             checks.put(self, trials=min(self.trials, max(1, len(self.planned))))
+
+    @property
+    def currency(self) -> Literal["seconds", "tokens"]:
+        """`prices`, decided."""
+        if self.prices == "auto":
+            return "tokens" if self.budget_s is None else "seconds"
+        return self.prices
 
     @property
     def points(self) -> tuple[Baseline | GridPoint, ...]:
@@ -202,6 +216,7 @@ class StudySpec:
             confirm=checks.whole("a study's confirm", self.confirm),
             seed=checks.whole("a study's seed", self.seed, most=checks.MOST_SEED),
             sampler=checks.one_of("sampler", self.sampler, get_args(Sampler)),
+            prices=checks.one_of("prices", self.prices, get_args(Prices)),
             finetune_at_rungs=checks.one_of(
                 "finetune_at_rungs", self.finetune_at_rungs, get_args(FinetuneAtRungs)
             ),

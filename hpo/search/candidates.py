@@ -90,7 +90,7 @@ class Ranking:
         self.coordinates = data.coordinates
         self.gain_of: Gain = known.gain()
         self.scale_G = known.scale_G
-        self.prices = cost_model.learnt(history.trials)
+        self.prices = cost_model.learnt(history.trials, spec.currency)
         self.best_gain = math.inf
 
     def best(self, number: int, varied: Sequence[int]) -> Candidate:

@@ -1,14 +1,23 @@
 """What a question costs: pretraining that is not there yet, and fine-tuning, alike at all rungs.
 
-In tokens, which are the same on every machine, with s the fidelity and from nothing:
+With s the fidelity and from nothing:
 
-    tokens = p s + f [fine-tuned],  p, f >= 0
+    cost = p s + f [fine-tuned],  p, f >= 0
 
-fitted from the answers. An objective that says nothing of tokens costs its fidelity. So a low rung
-saves pretraining only; where fine-tuning is expensive, a trial is better asked for its base alone
-until it is known to be worth more. As long as all answers are of one fidelity and alike in
-fine-tuning, p and f cannot be distinguished: all then counts as pretraining, and no base is asked
-for alone.
+where f is all that comes after pretraining. In seconds where the study is priced so, in tokens
+otherwise, which are the same in every run:
+
+1. Objectives say how many tokens each stage trains on, whoever did it, and how many seconds their
+   own part took. A stage costs its tokens times the seconds a token. What was found in the store
+   is in neither seconds nor the tokens that these are divided by, so it does not look cheap.
+2. As long as no stage was timed, in tokens.
+3. Where only the tokens of all stages together are known, p and f are fitted to them. As long as
+   all answers are of one fidelity and alike in fine-tuning they cannot be distinguished: all then
+   counts as pretraining, and no base is asked for alone.
+4. An objective that says nothing of tokens costs its fidelity.
+
+A low rung saves pretraining only; where fine-tuning is expensive, a trial is better asked for its
+base alone until it is known to be worth more.
 
 A step to a rung is taken to show whether the trial improves the front, so with the probability c
 that it does it is expected to cost now + c rest, where rest leads from there to the end. A base
@@ -23,12 +32,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.optimize import nnls
 
 from hpo.core.objective import Objective, Request
-from hpo.core.trial import Ask, Trial
+from hpo.core.trial import Answer, Ask, Trial
+
+Currency: TypeAlias = Literal["seconds", "tokens"]
+
 
 LEAST_TOKENS = 1e-100
 """Below this a count of tokens is none: a worth divided by it would not fit a float."""
@@ -60,12 +73,15 @@ class CostModel:
         return self.pretraining * fidelity * (1 - reused)
 
 
-def learnt(trials: Iterable[Trial]) -> CostModel:
+def learnt(trials: Iterable[Trial], currency: Currency = "tokens") -> CostModel:
     """Prices by the results so far; what failed may have ended before its fine-tuning."""
+    answers = [answer for trial in trials for answer in trial.results]
+    by_stage = _by_stage(answers, currency)
+    if by_stage is not None:
+        return by_stage
     rows = [
         (answer.fidelity, 0.0 if answer.base_only else 1.0, tokens)
-        for trial in trials
-        for answer in trial.results
+        for answer in answers
         if (tokens := _tokens(answer.cost)) > LEAST_TOKENS
     ]
     if not rows:
@@ -77,6 +93,65 @@ def learnt(trials: Iterable[Trial]) -> CostModel:
     found, _ = nnls(X_N2, y_N / scale)
     pretraining, finetuning = (scale * float(each) for each in found)
     return CostModel(pretraining, finetuning) if pretraining > 0 else CostModel(scale, 0.0)
+
+
+def _by_stage(answers: Sequence[Answer], currency: Currency) -> CostModel | None:
+    """Prices where stages are counted apart; None as long as no fine-tuning is among them."""
+    stages = [
+        _Stages.of(answer)
+        for answer in answers
+        if not answer.cost.keys().isdisjoint(("pretrain_tokens", "pretrain_tokens_reused"))
+    ]
+    pretraining = [each.pretrain for each in stages if each.pretrain > LEAST_TOKENS]
+    finetuning = [each.finetune for each in stages if each.tuned]
+    if not pretraining or not finetuning:
+        return None
+    prices = CostModel(float(np.mean(pretraining)), float(np.mean(finetuning)))
+    if currency == "tokens":
+        return prices
+    pretrain_s = _per_token([(each.pretrain_s, each.pretrain_now) for each in stages])
+    finetune_s = _per_token([(each.finetune_s, each.finetune_now) for each in stages if each.tuned])
+    if pretrain_s is None or finetune_s is None:
+        return prices
+    return CostModel(prices.pretraining * pretrain_s, prices.finetuning * finetune_s)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """An answer's cost by stage."""
+
+    tuned: bool
+    pretrain: float
+    """Tokens of a trial in full, whoever trained on them."""
+    finetune: float
+    pretrain_now: float
+    """Tokens that were trained on for this answer."""
+    finetune_now: float
+    pretrain_s: float
+    finetune_s: float
+
+    @staticmethod
+    def of(answer: Answer) -> _Stages:
+        cost = answer.cost
+        now = float(cost.get("pretrain_tokens", 0.0))
+        pretrain = now + cost.get("pretrain_tokens_reused", 0.0)
+        return _Stages(
+            not answer.base_only,
+            pretrain / answer.fidelity,
+            max(_tokens(cost) - pretrain, 0.0),
+            now,
+            max(cost.get("tokens", 0.0) - now, 0.0),
+            float(cost.get("pretrain_s", 0.0)),
+            float(cost.get("finetune_s", 0.0)),
+        )
+
+
+def _per_token(measured: Iterable[tuple[float, float]]) -> float | None:
+    """Seconds a token over all (seconds, tokens) that took any; None where nothing did."""
+    known = [(seconds, tokens) for seconds, tokens in measured if min(seconds, tokens) > 0]
+    if not known:
+        return None
+    return sum(seconds for seconds, _ in known) / sum(tokens for _, tokens in known)
 
 
 def _tokens(cost: Mapping[str, float]) -> float:

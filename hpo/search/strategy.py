@@ -81,7 +81,7 @@ class Searcher:
         """A repetition, where its share of the training is not used up and one is wanted."""
         if not self.spec.replicate_share:
             return None
-        price = cost_model.learnt(history.trials)
+        price = cost_model.learnt(history.trials, self.spec.currency)
         spent = [(trial.kind, price.asked(trial.asks)) for trial in history.trials]
         repeated = sum(cost for kind, cost in spent if kind == "replicate") + price.whole
         total = sum(cost for kind, cost in spent if kind != "confirmation") + price.whole

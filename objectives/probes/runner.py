@@ -66,6 +66,7 @@ def with_cost(
         if probed.now:
             added["tokens"] += result.tokens
             added["device_s"] += result.seconds
+            added["finetune_s"] += result.seconds
             added["flops"] += flops_per_token * result.tokens
         else:
             added["tokens_reused"] += result.tokens

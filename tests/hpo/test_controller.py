@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import io
 import math
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -363,6 +364,28 @@ def test_added_trials_come_after_the_finished_ones(tmp_path: Path, undisturbed: 
         dataclasses.replace(Controller(study(), url_of(tmp_path)).run(), planned=TRIALS),
         undisturbed,
     )
+
+
+def test_a_run_keeps_the_prices_that_it_was_started_with(tmp_path: Path) -> None:
+    """The trials are decided the same whether a budget is added later or not."""
+    url = url_of(tmp_path)
+    Controller(study(trials=3), url).run()
+    later = Controller(study(budget_s=100.0), url)
+    assert later.spec.currency == "tokens"
+    assert Controller(study(budget_s=100.0), "sqlite://").spec.currency == "seconds"
+    with pytest.raises(StudyChanged, match="prices: 'tokens' -> 'seconds'"):
+        Controller(study(prices="seconds"), url)
+
+
+def test_a_record_from_before_prices_goes_on_in_tokens(tmp_path: Path) -> None:
+    url = url_of(tmp_path)
+    Controller(study(trials=3), url).run()
+    with sqlite3.connect(tmp_path / "study.db") as made:
+        made.execute("DELETE FROM study_user_attributes WHERE key = 'prices'")
+    made.close()
+    again = Controller(study(budget_s=100.0), url)
+    again.run()
+    assert again.spec.currency == "tokens"
 
 
 @pytest.mark.parametrize(("budget_s", "measured"), [(0.5, 3), (3.0, 3), (3.5, 6), (100.0, TRIALS)])

@@ -144,6 +144,18 @@ def test_the_trunk_is_paid_once(first: First, recipe: Recipe) -> None:
     assert first[1][0].cost["tokens_reused"] > 0
 
 
+def test_each_stage_has_its_tokens_and_the_seconds_that_it_took_here(
+    first: First, recipe: Recipe
+) -> None:
+    pre, costs = recipe.pretrain, [result.cost for result in first[1]]
+    a_step = pre.batch_size * pre.seq_len
+    assert sum(cost["pretrain_tokens"] for cost in costs) == (10 + 5 + 10) * a_step
+    for cost in costs:
+        assert cost["pretrain_tokens"] + cost["pretrain_tokens_reused"] == 10 * a_step
+        assert cost["finetune_s"] > 0
+        assert cost["pretrain_s"] + cost["finetune_s"] <= cost["device_s"] + cost["time_s"]
+
+
 def test_the_same_requests_again_come_from_the_store(first: First, recipe: Recipe) -> None:
     folder, before = first
     again = objective(recipe, folder).evaluate([request(params) for params in PARAMS])
@@ -152,6 +164,7 @@ def test_the_same_requests_again_come_from_the_store(first: First, recipe: Recip
         assert one.curves == other.curves
         assert one.cost["tokens"] == 0
         assert one.cost["tokens_reused"] == other.cost["tokens"] + other.cost["tokens_reused"] > 0
+        assert one.cost["pretrain_tokens"] == one.cost["pretrain_s"] == one.cost["finetune_s"] == 0
 
 
 def test_the_same_request_in_a_fresh_store_is_bitwise_the_same(

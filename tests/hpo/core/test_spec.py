@@ -185,6 +185,7 @@ def test_domains_of_one_point_are_allowed() -> None:
         ({"sampler": "gp_optuna"}, "did you mean gp-optuna"),
         ({"sampler": "NSGA2"}, "did you mean nsga2"),
         ({"sampler": None}, "sampler None is unknown; choose gp or"),
+        ({"prices": "second"}, "did you mean seconds"),
         ({"finetune_at_rungs": "never"}, "finetune_at_rungs 'never' is unknown"),
         ({"finetune_at_rungs": "where it pay"}, "did you mean where it pays"),
         ({"rungs": (1, 0.5)}, "rungs need rising shares"),

@@ -47,6 +47,46 @@ def test_without_tokens_a_trial_costs_its_fidelity(
     assert cost_model.learnt([entry(*answers)]) == CostModel(1.0, 0.0)
 
 
+def staged(
+    fidelity: float, *, base_only: bool, here: float, pace: tuple[float, float] = (2.0, 5.0)
+) -> tuple[float, bool, dict[str, float]]:
+    """An answer of 1,000 tokens of pretraining in full and 400 after it, a share of them trained
+    here at this many seconds a token."""
+    pretrain, finetune = 1000 * fidelity, 0.0 if base_only else 400.0
+    cost = {
+        "tokens": here * (pretrain + finetune),
+        "tokens_reused": (1 - here) * (pretrain + finetune),
+        "pretrain_tokens": here * pretrain,
+        "pretrain_tokens_reused": (1 - here) * pretrain,
+        "pretrain_s": here * pretrain * pace[0],
+        "finetune_s": here * finetune * pace[1],
+    }
+    return fidelity, base_only, cost
+
+
+@pytest.mark.parametrize("here", [1.0, 0.25])
+def test_prices_in_seconds_are_known_from_the_first_answer(here: float) -> None:
+    trials = [entry(staged(1.0, base_only=False, here=here))]
+    found = cost_model.learnt(trials, "seconds")
+    assert found.separate
+    assert (found.pretraining, found.finetuning) == pytest.approx((2000.0, 2000.0))
+    assert cost_model.learnt(trials, "tokens") == CostModel(1000.0, 400.0)
+
+
+def test_what_was_found_in_the_store_does_not_look_cheap() -> None:
+    trained = entry(staged(1.0, base_only=False, here=1.0))
+    stored = [entry(staged(1 / 9, base_only=False, here=0.0)) for _ in range(5)]
+    found = cost_model.learnt([*stored, trained], "seconds")
+    assert (found.pretraining, found.finetuning) == pytest.approx((2000.0, 2000.0))
+
+
+def test_prices_are_tokens_until_both_stages_were_timed() -> None:
+    stored = entry(staged(1.0, base_only=False, here=0.0))
+    base = entry(staged(1 / 3, base_only=True, here=1.0))
+    assert cost_model.learnt([stored, base], "seconds") == CostModel(1000.0, 400.0)
+    assert not cost_model.learnt([base], "seconds").separate
+
+
 def test_a_trial_that_failed_before_its_fine_tuning_does_not_make_that_cheap() -> None:
     done = entry((0.5, False, {"tokens": 9.0}), (1.0, False, {"tokens": 14.0}))
     died = dataclasses.replace(entry((1.0, False, {"tokens": 3.0})), state="failed")

@@ -104,6 +104,7 @@ ROWS = [
 GOING_ON = [
     ("study_user_attributes", "spec"), ("study_user_attributes", "warm"),
     ("study_user_attributes", "conditions"), ("study_user_attributes", "group"),
+    ("study_user_attributes", "prices"),
     ("trial_user_attributes", "asked"), ("trial_user_attributes", "order"),
     ("trial_user_attributes", "step_cost"), ("trial_user_attributes", "rungs"),
     ("trial_user_attributes", "stopped_at"), ("trial_user_attributes", "replicate_of"),
