@@ -1,7 +1,8 @@
-"""A recipe in a plain `transformers.Trainer`: its schedule and weight decay by a callback.
+"""A recipe in a plain `transformers.Trainer`: its schedule, weight decay and probes by callbacks.
 
 `hpo export RUN --trial knee --to best` writes best/recipe/recipe.json, which this reads; without an
-argument a recipe with a constant rate is used. Rates and decays are the same numbers as here.
+argument a recipe with a constant rate is used. Rates and decays are the same numbers as here, and
+the recipe's probes are in the Trainer's log as `probe.norms.weight_norm` and so on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from objectives import Pretrain, Recipe, Schedule, WeightDecay
+from objectives.export.probe_callback import ProbeCallback
 from objectives.export.trainer_callback import RecipeCallback
 
 RECIPE = Recipe(
@@ -47,8 +49,13 @@ def main(recipe: Recipe, steps: int = 40) -> list[float]:
             model, arguments, train_dataset=[{"input_ids": row, "labels": row} for row in rows],
             callbacks=[callback], optimizers=callback.optimizers(model),
         )  # fmt: skip
+        trainer.add_callback(
+            ProbeCallback(trainer, rows[:16], probes=recipe.probes, every=steps // 2)
+        )
         trainer.train()
     logged = [each for each in trainer.state.log_history if "loss" in each]
+    for probed in [each for each in trainer.state.log_history if "probe.norms.weight_norm" in each]:
+        print(f"step {probed['step']}: norm of the weights {probed['probe.norms.weight_norm']:.2f}")
     print(f"rates: {[each['learning_rate'] for each in logged][:8]} ...")
     return [each["loss"] for each in logged]
 

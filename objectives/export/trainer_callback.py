@@ -5,7 +5,7 @@
     Trainer(model, args, callbacks=[callback], optimizers=callback.optimizers(model), ...)
 
 1. `optimizers` makes AdamW with the recipe's betas and eps, without decay of its own, and a
-   schedule that does nothing.
+   schedule that leaves the rate to the callback.
 2. Before each optimizer step the rate of that step is set, by the recipe's schedule over the
    Trainer's number of steps, and weights are shrunk by lr_t * decay_t * factor, the same numbers as
    in this package's own loop (`objectives.training.loop`).
@@ -67,12 +67,12 @@ class RecipeCallback(TrainerCallback):  # type: ignore[misc]
     def optimizers(
         self, model: nn.Module
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """For the Trainer's `optimizers`: AdamW without decay, and a schedule of ones."""
+        """For the Trainer's `optimizers`: AdamW without decay, and a schedule that sets no rate."""
         pre = self.recipe.pretrain
         optimizer = torch.optim.AdamW(
             model.parameters(), pre.lr, (pre.beta1, pre.beta2), pre.eps, weight_decay=0.0
         )
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return optimizer, _SetElsewhere(optimizer)
 
     def on_train_begin(
         self,
@@ -126,6 +126,18 @@ class RecipeCallback(TrainerCallback):  # type: ignore[misc]
         shrunk_P: Tensor = (values_KP * (1 - column * factor_KP))[0]
         for param, part in zip(params, shrunk_P.split([p.numel() for p in params]), strict=True):
             param.copy_(part.view_as(param))
+
+
+class _SetElsewhere(torch.optim.lr_scheduler.LRScheduler):
+    """Changes no rate, and gives those that the optimizer has now, which a Trainer logs."""
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Those that the optimizer has."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def get_last_lr(self) -> list[float | Tensor]:
+        """Those that the optimizer has now, not those of the last call."""
+        return self.get_lr()
 
 
 def _check(recipe: Recipe) -> None:

@@ -48,7 +48,7 @@ def measure_tiny_rate(group: ProbeBatch) -> list[ProbeResult]:
         rates[: tiny_steps(probes.tiny_frac, job.steps), lane] = probes.tiny_rate
     program, state = _resume(group, "tiny_rate", rates)
     pre = group.recipe.pretrain
-    sample = group.corpus.sample("validation", pre.eval_tokens, pre.seq_len)
+    sample = group.stream.sample("validation", pre.eval_tokens, pre.seq_len)
     loss_K = evaluation.mean_loss(evaluation.Lanes(program, state.rows.views), sample)
     found = []
     for lane, subject in enumerate(group.subjects):
@@ -94,9 +94,9 @@ def _resume(group: ProbeBatch, name: str, lr_SK: Tensor) -> tuple[lanes.LaneMode
     """Train on from the bases without decay, at these rates.
 
     Raises:
-        NotApplicableError: the bases were not trained by AdamW.
+        NotApplicableError: the bases were not trained by AdamW, or not on a corpus that is there.
     """
-    pres = [subject.job.recipe.pretrain for subject in group.subjects]
+    pres, corpus = [subject.job.recipe.pretrain for subject in group.subjects], group.stream
     if pres[0].optimizer != "adamw":
         raise NotApplicableError("it takes AdamW's steps, and the base was trained by another rule")
     program = lanes.LaneModel(group.module, bf16=pres[0].precision == "bf16")
@@ -121,6 +121,6 @@ def _resume(group: ProbeBatch, name: str, lr_SK: Tensor) -> tuple[lanes.LaneMode
         group.report(step_event(f"probe {name}", step, steps, loss_K, tokens))
 
     jobs = [subject.job for subject in group.subjects]
-    batch_at = batches(jobs, group.corpus, group.device, [job.steps for job in jobs])
+    batch_at = batches(jobs, corpus, group.device, [job.steps for job in jobs])
     loop.train(program, state, plan, batch_at, until=steps, after_step=after_step)
     return program, state

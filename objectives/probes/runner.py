@@ -167,7 +167,7 @@ def _measure_missing(
     measured: dict[str, ProbeResult] = {}
 
     def run(keys: Sequence[str]) -> None:
-        findings = _measure(name, group_of([missing[key] for key in keys]))
+        findings = measure(name, group_of([missing[key] for key in keys]))
         for key, finding in zip(keys, findings, strict=True):
             write = functools.partial(_write, finding)
             store.put(STAGE, key, write, seconds=finding.seconds)
@@ -186,8 +186,8 @@ def _measure_missing(
     return measured
 
 
-def _measure(name: ProbeName, group: ProbeBatch) -> list[ProbeResult]:
-    """One probe on one group, with the seconds that it took."""
+def measure(name: ProbeName, group: ProbeBatch) -> list[ProbeResult]:
+    """One probe on one group, with the seconds that it took; a note where it does not apply."""
     started = time.monotonic()
     guarded = _Reporting(group.report)
     guarded({"stage": f"probe {name}", "step": 0, "steps": 1})
@@ -248,7 +248,7 @@ def _key(name: ProbeName, subject: ProbedModel, tasks: Sequence[Task]) -> str:
 def _group_key(name: ProbeName, group: ProbeBatch) -> str:
     """Equal for bases that can be probed as lanes of one program."""
     (subject,) = group.subjects
-    return key_of(subject.job.program_key(group.corpus), _settings(PROBES[name], subject))
+    return key_of(subject.job.program_key(group.stream), _settings(PROBES[name], subject))
 
 
 def _settings(probe: Probe, subject: ProbedModel) -> list[Any]:

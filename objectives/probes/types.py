@@ -65,7 +65,8 @@ class ProbeBatch:
     """Bases of one program and one set of probe settings, probed together; K lanes."""
 
     subjects: Sequence[ProbedModel]
-    corpus: TokenDataset
+    corpus: TokenDataset | None
+    """None where a model was trained elsewhere."""
     tasks: Sequence[Task]
     report: Report
     built: dict[str, nn.Module] = field(default_factory=dict)
@@ -86,15 +87,26 @@ class ProbeBatch:
         """The parameters of each base, on the CPU."""
         return [subject.base.params for subject in self.subjects]
 
+    @property
+    def stream(self) -> TokenDataset:
+        """The corpus that the bases were trained on, and may be trained on along.
+
+        Raises:
+            NotApplicableError: there is none.
+        """
+        if self.corpus is None:
+            raise NotApplicableError("it trains on along a corpus of this package")
+        return self.corpus
+
     @functools.cached_property
     def config(self) -> PreTrainedConfig:
         """The shape of all of them."""
-        return causal_lm.build_config(self.recipe.model, self.corpus.vocab_size)
+        return causal_lm.build_config(self.recipe.model, self.stream.vocab_size)
 
     @property
     def module(self) -> nn.Module:
         """The model as a program without parameters."""
-        key = self.subjects[0].job.program_key(self.corpus)
+        key = self.subjects[0].job.program_key(self.stream)
         if key not in self.built:
             self.built[key] = causal_lm.build_module(self.config, self.device)
         return self.built[key]
@@ -120,7 +132,7 @@ class ProbeBatch:
     def sample(self, split: str = "validation") -> NDArray[np.int64]:
         """The fixed text of the probes; [N, T + 1]."""
         tokens, seq_len = self.recipe.probes.tokens, self.recipe.pretrain.seq_len
-        return self.corpus.sample("train" if split == "train" else "validation", tokens, seq_len)
+        return self.stream.sample("train" if split == "train" else "validation", tokens, seq_len)
 
     def batches(self, ids_NT1: NDArray[np.int64]) -> Iterator[Tensor]:
         """The rows, ROWS at a time, on the device."""

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from examples import callback, for_loop, hf_trainer, own_optuna
+from examples import callback, for_loop, hf_search, hf_trainer, own_optuna
 from hpo import study_files
 from hpo.cli import main
 from hpo.storage import run_folder
@@ -76,10 +76,23 @@ def test_a_callback_prints_a_line_for_each_trial(
     assert lines[-1].endswith("report.html")
 
 
-def test_a_trainer_takes_the_schedule_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    losses = hf_trainer.main(hf_trainer.RECIPE, steps=10)
-    assert len(losses) == 10
-    assert "rates: [0.003, 0.003, 0.003" in capsys.readouterr().out
+def test_a_trainer_takes_the_schedule_and_probes_of_a_recipe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    losses = hf_trainer.main(hf_trainer.RECIPE, steps=20)
+    assert len(losses) == 20
+    printed = capsys.readouterr().out
+    assert "rates: [0.0015, 0.003, 0.003" in printed  # a warmup of two steps
+    assert "step 10: norm" in printed
+    assert "step 20: norm" in printed
+
+
+def test_the_trainers_own_search_finds_a_front_of_both_goals() -> None:
+    front = hf_search.main(trials=2, steps=4)
+    assert len(front) in (1, 2)
+    for best in front:
+        assert [*best.hyperparameters] == ["learning_rate", "weight_decay"]
+        assert all(0 < loss < 10 for loss in best.objective)
 
 
 def test_the_study_in_yaml_is_complete() -> None:

@@ -96,7 +96,8 @@ def by_our_loop(asked: Recipe) -> tuple[PretrainJob, Tensor]:
     return job, state.rows.values.detach()[0]
 
 
-def by_trainer(asked: Recipe, folder: Path) -> tuple[RecipeCallback, Tensor]:
+def by_trainer(asked: Recipe, folder: Path) -> tuple[RecipeCallback, list[float], Tensor]:
+    """The callback, the rates in the Trainer's log, and the weights; [S], [P]."""
     module, callback, ids = model(), RecipeCallback(asked), batches()
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=STEPS, logging_steps=1, report_to=[], use_cpu=True,
@@ -111,15 +112,17 @@ def by_trainer(asked: Recipe, folder: Path) -> tuple[RecipeCallback, Tensor]:
     trainer.data_collator = lambda items: (lambda x: {"input_ids": x, "labels": x})(next(rows))
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return callback, torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+    rates = [each["learning_rate"] for each in trainer.state.log_history if "loss" in each]
+    return callback, rates, torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
 
 @pytest.mark.parametrize("name", DECAYS)
 def test_rates_decays_and_weights_are_those_of_our_loop(name: str, tmp_path: Path) -> None:
     asked = recipe(DECAYS[name])
     job, wanted = by_our_loop(asked)
-    callback, found = by_trainer(asked, tmp_path)
+    callback, logged, found = by_trainer(asked, tmp_path)
     assert np.array_equal(callback.rates, job.lr)
+    assert logged == pytest.approx(job.lr)
     assert np.array_equal(callback.decays, job.decay)
     start = torch.cat([p.detach().reshape(-1) for p in model().parameters()])
     moved = (wanted - start).norm()

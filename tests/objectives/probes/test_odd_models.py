@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from objectives.config.probes import ProbeName
 from objectives.probes.registry import PROBES
-from objectives.probes.runner import _measure
+from objectives.probes.runner import measure
 from tests.objectives import tiny_configs, toy
 from tests.objectives.probes import subjects
 
@@ -30,7 +30,7 @@ def test_a_probe_gives_figures_or_a_note_on_every_kind_of_model(
     monkeypatch.setitem(toy.CONFIGS, model, tiny_configs.tiny_config(model))
     group = subjects.group(toy_folder, list(PROBES), 1, family=model)
     for name in PROBES:
-        (finding,) = _measure(name, group)
+        (finding,) = measure(name, group)
         assert finding.metrics or finding.notes, name
         assert not any("\n" in note for note in finding.notes)
 
@@ -48,7 +48,7 @@ def test_a_probe_that_breaks_on_a_model_is_a_note_and_one_that_is_stopped_stops(
         given.report({"stage": "stop"})
 
     monkeypatch.setitem(PROBES, name, _with(name, breaks))
-    (finding,) = _measure(name, group)
+    (finding,) = measure(name, group)
     assert "does not apply to this model (AttributeError" in finding.notes[0]
     monkeypatch.setitem(PROBES, name, _with(name, reports))
 
@@ -57,7 +57,7 @@ def test_a_probe_that_breaks_on_a_model_is_a_note_and_one_that_is_stopped_stops(
             raise RuntimeError("stop now")
 
     with pytest.raises(RuntimeError, match="stop now"):
-        _measure(name, dataclasses.replace(group, report=stop))
+        measure(name, dataclasses.replace(group, report=stop))
 
 
 def _with(name: ProbeName, measure: Any) -> Any:
