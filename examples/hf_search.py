@@ -35,9 +35,12 @@ def model() -> LlamaForCausalLM:
     """A small model with new weights."""
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
             num_attention_heads=4,
-        )  # fmt: skip
+        )
     )
 
 
