@@ -191,7 +191,8 @@ class _TrainerBatch(ProbeBatch):
         """Evenly spaced rows of the text; [N, T]."""
         rows = self.text[split]
         count = min(len(rows), -(-self.recipe.probes.tokens // (rows.shape[1] - 1)))
-        return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
+        picked: Ids = rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
+        return picked
 
 
 def _group(
