@@ -24,7 +24,16 @@ from tests.toy_size import TOY, small_inputs
 NAMES = ("weight_decay_plasticity", "why_weight_decay", "alpha_decay", "warmup_stable_only")
 
 
-BOTH = [(name, setting) for name in NAMES for setting in ("small", "full")]
+OWN_SIZE = {"weight_decay_plasticity": "short", "warmup_stable_only": "phases"}
+"""Study -> the variant that has all of its paper's points at a small size; else small."""
+
+
+BOTH = [(name, setting) for name in NAMES for setting in (OWN_SIZE.get(name, "small"), "full")]
+
+
+def at_small_size(name: str) -> StudySpec:
+    """All of the paper's points."""
+    return study_files.load(name, OWN_SIZE.get(name))
 
 
 POINTS = {
@@ -72,9 +81,9 @@ def test_warmups_are_stated_in_steps_and_do_not_hang_on_defaults(name: str, sett
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_small_is_the_default_and_both_settings_ask_for_the_same_points(name: str) -> None:
-    small, full = (study_files.load(name, setting) for setting in ("small", "full"))
-    assert study_files.load(name).name == small.name == name
+def test_small_is_the_default_and_both_sizes_ask_for_the_same_points(name: str) -> None:
+    small, full = at_small_size(name), study_files.load(name, "full")
+    assert study_files.load(name).name == study_files.load(name, "small").name == name
     assert full.name == f"{name}-full"
     assert list(recipes(small)) == list(recipes(full))
     assert small.replicates >= 2
@@ -89,10 +98,10 @@ def test_an_unknown_setting_names_those_there_are() -> None:
         study_files.load("quickstart", "full")
 
 
-@pytest.mark.parametrize("setting", ["small", "full"])
+@pytest.mark.parametrize("setting", ["short", "full"])
 def test_decays_are_measured_at_twenty_and_at_140_tokens_per_parameter(setting: str) -> None:
     study = study_files.load("weight_decay_plasticity", setting)
-    parameters = {"small": 41_632, "full": 0.5e9}[setting]
+    parameters = {"short": 41_632, "full": 0.5e9}[setting]
     for name, recipe in recipes(study).items():
         pre = recipe.pretrain
         ratio = pre.steps * pre.batch_size * pre.seq_len / parameters
@@ -136,7 +145,7 @@ def test_alpha_decay_meets_uniform_decay_at_every_base_value(setting: str) -> No
 
 
 def test_the_papers_alpha_is_ours_of_both_phases() -> None:
-    found = recipes(study_files.load("warmup_stable_only"))
+    found = recipes(at_small_size("warmup_stable_only"))
     for name, recipe in found.items():
         pre = recipe.pretrain
         mid = 0 if pre.mid is None else pre.mid.steps
@@ -155,7 +164,7 @@ def test_the_papers_alpha_is_ours_of_both_phases() -> None:
 
 def numbers(name: str) -> dict[str, dict[str, float]]:
     """Metric -> point -> the paper's number."""
-    paper = study_files.load(name).paper
+    paper = at_small_size(name).paper
     assert paper is not None
     found: dict[str, dict[str, float]] = {}
     for table in paper.tables:
@@ -180,7 +189,7 @@ def test_the_papers_numbers_stand_at_their_points() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_repeats_the_papers_numbers_never_disagrees(name: str) -> None:
     """Metrics with paper numbers take them, at two seeds with a little noise; others are equal."""
-    study = study_files.load(name)
+    study = at_small_size(name)
     given = numbers(name)
     trials = []
     for number, planned in enumerate(study.planned):
@@ -226,17 +235,19 @@ def test_it_runs_at_toy_size_to_its_papers_tables(
         settings |= {"probes.vectors": 2, "probes.tokens": 128}
     fixed = [f"--set={path}={json.dumps(value)}" for path, value in settings.items()]
     count = str(POINTS[name])
-    assert main.main(["run", name, "--trials", count, *fixed]) == 0
-    run = run_folder.read(run_folder.find_run(name, Path("runs"), None))
+    variant = OWN_SIZE.get(name, "small")
+    assert main.main(["run", name, "--variant", variant, "--trials", count, *fixed]) == 0
+    study = at_small_size(name).name
+    run = run_folder.read(run_folder.find_run(study, Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * POINTS[name]
     printed = " ".join(capsys.readouterr().out.split())
-    page = (tmp_path / "runs" / name / "report.html").read_text()
+    page = (tmp_path / "runs" / study / "report.html").read_text()
     assert run.paper is not None
     for table in run.paper.tables:
         assert table.title in printed
         assert table.title in page
     assert "not significant." in printed  # one seed tells no spread
-    assert main.main(["show", name, "--json"]) == 0
+    assert main.main(["show", study, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["paper"]
     cells = [
         (table["title"], row["point"], quantity["metric"], cell["seeds"])
