@@ -121,9 +121,9 @@ def read_proxy(run: Run, trial: Trial) -> Proxy:
     Raises:
         ValueError: the record does not tell them.
     """
-    recipe = _recipe(run, trial)
+    found_recipe = recipe(run, trial)
     try:
-        pre = recipe["pretrain"]
+        pre = found_recipe["pretrain"]
         schedule, decay = pre["schedule"], pre["weight_decay"]
         horizon = pre["steps"] + (pre["mid"]["steps"] if pre.get("mid") else 0)
         steps = max(1, round(horizon * trial.fidelity))
@@ -226,7 +226,7 @@ def _power_lines_slope(proxy: Proxy, target: Scale) -> float | None:
     return float(proxy.tau * ratio**EXPONENT)
 
 
-def _recipe(run: Run, trial: Trial) -> dict[str, Any]:
+def recipe(run: Run, trial: Trial) -> dict[str, Any]:
     """The study's recipe with the trial's params set."""
     data = copy.deepcopy(run.reproduce.get("study", {}).get("objective", {}).get("recipe", {}))
     for path, value in trial.params.items():
