@@ -1,4 +1,4 @@
-"""Where `gain` and the absolute `finetuned` order trials differently.
+"""Where what fine-tuning gains and what it gives order trials differently.
 
 A gain can be won by a base that merely starts worse.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from hpo.core.metrics import Measure, measure
 from hpo.core.trial import Run, Trial
 from hpo.front.front import counted
 from hpo.numerics.pareto import Losses
@@ -39,10 +40,11 @@ class Disagreement:
 
 
 def disagreements(run: Run, top: int = 3) -> Disagreement:
-    """Compare the orders by `gain` and by `finetuned` over trials that have both."""
-    trials = [trial for trial in counted(run) if _has_both(trial)]
-    gain = np.array([trial.metrics["gain"] for trial in trials])
-    after = np.array([trial.metrics["finetuned"] for trial in trials])
+    """Compare both orders over trials that have both, in scores or in losses on answers."""
+    how = measure(run)
+    trials = [trial for trial in counted(run) if _has_both(trial, how)]
+    gain = np.array([trial.metrics[how.gain] for trial in trials])
+    after = how.sign * np.array([trial.metrics[how.after] for trial in trials])
     pairs, num_pairs = _conflicts(gain, after)
     return Disagreement(
         num_trials=len(trials),
@@ -58,8 +60,8 @@ def _best(trials: Sequence[Trial], values: Losses, top: int) -> tuple[Trial, ...
     return tuple(trials[row] for row in np.argsort(-values, kind="stable")[:top])
 
 
-def _has_both(trial: Trial) -> bool:
-    return all(math.isfinite(trial.metrics.get(name, math.nan)) for name in ("gain", "finetuned"))
+def _has_both(trial: Trial, how: Measure) -> bool:
+    return all(math.isfinite(trial.metrics.get(name, math.nan)) for name in (how.gain, how.after))
 
 
 def _conflicts(first: Losses, second: Losses) -> tuple[list[tuple[int, int]], int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from hpo.core.format import with_sem
@@ -48,11 +49,46 @@ def is_error(name: str, names: Collection[str]) -> bool:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How fine-tuning is read: by the scores of its tasks, or by the loss on their answers."""
+
+    gain: str
+    after: str
+    sign: int
+    """1 where more of `after` is better, -1 where less is."""
+    ends: tuple[str, str]
+    """Of a task's metrics before and after, behind `task.NAME.`."""
+    axis: str
+
+
+SCORE = Measure(gain="gain", after="finetuned", sign=1, ends=("before", "after"), axis="task score")
+
+
+LOSS = Measure(
+    gain="loss_gain_nats",
+    after="finetuned_loss_nats",
+    sign=-1,
+    ends=("loss_before_nats", "loss_after_nats"),
+    axis="loss on answers (nats/token)",
+)
+
+
+def measure(run: Run) -> Measure:
+    """The loss where goals ask for it and for no score: on generated text scores stay at zero."""
+    goals = {goal.metric for goal in run.goals}
+    return (
+        LOSS if goals & {LOSS.gain, LOSS.after} and not goals & {SCORE.gain, SCORE.after} else SCORE
+    )
+
+
 UNITS = {
     "base_loss": "nats/token",
     "base_bits_per_byte": "bits/byte",
     "train_loss": "nats/token",
     "mid_loss": "nats/token",
+    "finetuned_loss_nats": "nats/token",
+    "loss_gain_nats": "nats/token",
     "forgetting_nats": "nats/token",
     "training_loss": "nats/image",
     "validation_loss": "nats/image",
@@ -86,18 +122,19 @@ def metric_names(run: Run) -> list[str]:
     seen = {name for trial in run.trials for name in trial.metrics}
     plain = {name for name in seen if not name.endswith("_sem")}
     first = [goal.metric for goal in run.goals]
-    first += [name for name in ("gain", "finetuned") if name in plain and name not in first]
+    how = measure(run)
+    first += [name for name in (how.gain, how.after) if name in plain and name not in first]
     last = {"probe": 1, "task": 2}
     rest = sorted(plain - set(first), key=lambda name: (last.get(name.split(".")[0], 0), name))
     return first + rest
 
 
 def score_names(run: Run) -> list[str]:
-    """The metrics of every table: the goals, and gain and the absolute score where measured."""
-    goals = [goal.metric for goal in run.goals]
+    """The metrics of every table: the goals, and what fine-tuning gains and gives, if measured."""
+    goals, how = [goal.metric for goal in run.goals], measure(run)
     return goals + [
         name
-        for name in ("gain", "finetuned")
+        for name in (how.gain, how.after)
         if name not in goals and any(name in trial.metrics for trial in run.trials)
     ]
 

@@ -149,13 +149,14 @@ def _paper_table(side: Side) -> Table:
 
 def _gain(results: Results, figures: Figures) -> Section:
     run, apart = results.run, results.rank_agreement
-    tops = (("gain", apart.top_by_gain), ("finetuned", apart.top_by_finetuned))
+    how = metrics.measure(run)
+    tops = ((how.gain, apart.top_by_gain), (how.after, apart.top_by_finetuned))
     context = {
         "figures": figures.of("gain"),
         "worth": _worth_table(results),
         "notes": findings.rank_agreement(apart) + findings.forgetting(run),
         "tops": [
-            f"Most by {metric}: "
+            f"Best by {metric}: "
             + ", ".join(f"{format.title(t)} ({metrics.measured(t, metric)})" for t in trials)
             for metric, trials in tops
             if apart.num_trials >= 2

@@ -118,9 +118,9 @@ def draw_curves(curves: Iterable[Curve], name: str, last: float | None = None) -
 
 
 def draw_gain(data: GainData) -> go.Figure:
-    """By task, one stroke a trial from the score before (open) to after (full); chance dashed."""
+    """By task, one stroke a trial from before fine-tuning (open) to after (full); chance dashed."""
     strokes = [_strokes(trial, shown, gains) for trial, shown, gains in data.trials]
-    figure = go.Figure(data=strokes, layout=layout("", "task score"))
+    figure = go.Figure(data=strokes, layout=layout("", data.axis))
     for place, task in enumerate(data.tasks):
         if task in data.chance:
             level = data.chance[task]

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from hpo.core import format, metrics
 from hpo.core.goals import Goal
-from hpo.core.metrics import level_sem
+from hpo.core.metrics import Measure, level_sem
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Front
 from hpo.report import findings
@@ -75,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskGain:
-    """One trial on one task: the score before and after fine-tuning."""
+    """One trial on one task: its score, or loss on answers, before and after fine-tuning."""
 
     task: str
     before: float
@@ -87,6 +87,7 @@ class TaskGain:
 class GainData:
     """Scores by task; chance as task -> level."""
 
+    axis: str
     tasks: tuple[str, ...]
     chance: dict[str, float]
     trials: tuple[tuple[Trial, bool, tuple[TaskGain, ...]], ...]
@@ -142,7 +143,8 @@ def paper_dots(results: Results) -> tuple[Dots, ...]:
 def plane(run: Run) -> tuple[str, str]:
     """The metrics of the front's axes: the first two goals, or the goal and what it leaves open."""
     names = [goal.metric for goal in run.goals]
-    names += [name for name in ("gain", "base_loss", "finetuned") if name not in names]
+    how = metrics.measure(run)
+    names += [name for name in (how.gain, "base_loss", how.after) if name not in names]
     return names[0], names[1]
 
 
@@ -154,11 +156,11 @@ def front_data(results: Results, x: str, y: str) -> FrontData:
     placed = [trial for trial in trials if _finite(trial, x) and _finite(trial, y)]
     placed = [trial for trial in placed if front.standings[trial.number] != "running"]
     numbers = {trial.number for trial in placed}
-    tasks = metrics.task_names(run)
+    how = metrics.measure(run)
     return FrontData(
         x=x,
         y=y,
-        points=tuple(_point(trial, front, x, y, tasks) for trial in placed),
+        points=tuple(_point(trial, front, x, y, how) for trial in placed),
         knee=None if front.knee is None else front.knee.number,
         missing=tuple(trial.number for trial in run.trials if trial.number not in numbers),
         goals=run.goals,
@@ -207,18 +209,23 @@ def curve_data(results: Results, name: str) -> tuple[Curve, ...]:
 def gain_data(results: Results) -> GainData:
     """Before and after by task for every trial that has both."""
     run, front = results.run, results.front
-    tasks = tuple(metrics.task_names(run))
-    levels = {
-        task: trial.metrics[f"task.{task}.chance"]
-        for task in tasks
-        for trial in run.trials
-        if _finite(trial, f"task.{task}.chance")
-    }
-    rows = ((trial, shown(trial, front), _task_gains(trial, tasks)) for trial in run.trials)
-    return GainData(tasks=tasks, chance=levels, trials=tuple(row for row in rows if row[2]))
+    how, tasks = metrics.measure(run), tuple(metrics.task_names(run))
+    levels = (
+        {}
+        if how == metrics.LOSS
+        else {
+            task: trial.metrics[f"task.{task}.chance"]
+            for task in tasks
+            for trial in run.trials
+            if _finite(trial, f"task.{task}.chance")
+        }
+    )
+    rows = ((trial, shown(trial, front), _task_gains(trial, tasks, how)) for trial in run.trials)
+    trials = tuple(row for row in rows if row[2])
+    return GainData(axis=how.axis, tasks=tasks, chance=levels, trials=trials)
 
 
-def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Point:
+def _point(trial: Trial, front: Front, x: str, y: str, how: Measure) -> Point:
     group = front.standings[trial.number]
     assert group != "running"
     return Point(
@@ -231,11 +238,11 @@ def _point(trial: Trial, front: Front, x: str, y: str, tasks: list[str]) -> Poin
         membership=_finite_or_none(front.membership.get(trial.number, math.nan)),
         baseline=trial.baseline,
         tag=format.tag(trial),
-        hover=_hover(trial, front, tasks),
+        hover=_hover(trial, front, how),
     )
 
 
-def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
+def _hover(trial: Trial, front: Front, how: Measure) -> tuple[str, ...]:
     standing = front.standings[trial.number]
     knee = ", knee" if front.knee is not None and trial.number == front.knee.number else ""
     lines = [f"{format.title(trial)} ({standing}{knee})"]
@@ -248,23 +255,26 @@ def _hover(trial: Trial, front: Front, tasks: list[str]) -> tuple[str, ...]:
         if not name.endswith("_sem") and not name.startswith(("task.", "probe."))
     ]
     lines += [f"{name}: {metrics.measured(trial, name)}" for name in plain]
-    for gain in _task_gains(trial, tuple(tasks)):
-        after = metrics.measured(trial, f"task.{gain.task}.after")
+    for gain in _task_gains(trial, tuple(metrics.task_metrics(trial.metrics, how.ends[1])), how):
+        after = metrics.measured(trial, f"task.{gain.task}.{how.ends[1]}")
         lines.append(f"{gain.task}: {format.number(gain.before, 3)} → {after}")
     return tuple(lines)
 
 
-def _task_gains(trial: Trial, tasks: tuple[str, ...]) -> tuple[TaskGain, ...]:
-    return tuple(
-        TaskGain(
-            task=task,
-            before=trial.metrics[f"task.{task}.before"],
-            after=trial.metrics[f"task.{task}.after"],
-            error=_error(trial, f"task.{task}.after"),
-        )
-        for task in tasks
-        if _finite(trial, f"task.{task}.before") and _finite(trial, f"task.{task}.after")
-    )
+def _task_gains(trial: Trial, tasks: tuple[str, ...], how: Measure) -> tuple[TaskGain, ...]:
+    found = []
+    for task in tasks:
+        before, after = (f"task.{task}.{end}" for end in how.ends)
+        if _finite(trial, before) and _finite(trial, after):
+            found.append(
+                TaskGain(
+                    task=task,
+                    before=trial.metrics[before],
+                    after=trial.metrics[after],
+                    error=_error(trial, after),
+                )
+            )
+    return tuple(found)
 
 
 def shown(trial: Trial, front: Front) -> bool:

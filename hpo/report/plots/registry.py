@@ -6,6 +6,7 @@ or made into rows until it is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -140,10 +141,10 @@ def _gain(results: Results, marks: Marks) -> Exhibits:
     gain = figure_data.gain_data(results)
     if not gain.trials:
         return {}
-    none = figure_data.GainData(tasks=gain.tasks, chance=gain.chance, trials=())
+    none = dataclasses.replace(gain, trials=())
     return {
         "gain": Exhibit(
-            what="scores by task, before and after fine-tuning",
+            what=f"{gain.axis} by task, before and after fine-tuning",
             make_rows=partial(tables.gain_rows, gain),
             draw=partial(draw.draw_gain, gain),
             empty=partial(draw.draw_gain, none),

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from hpo.core import format
+from hpo.core import format, metrics
 from hpo.core.goals import BASE_LOSS_DOWN, GAIN_UP, Goal
-from hpo.core.trial import Run
+from hpo.core.trial import Run, Trial
 from hpo.front.front import front
 from hpo.report.plots import draw, figure_data
 from hpo.report.results import Results
@@ -125,6 +125,30 @@ def test_a_diverged_curve_has_a_gap_where_it_is_not_finite() -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, curves={"train_loss": points})])
     data = figure_data.curve_data(Results(run), "train_loss")
     assert list(draw.draw_curves(data, "train_loss").data[0].y) == [5.0, None, None]
+
+
+def in_loss(number: int, before: float, after: float) -> Trial:
+    """A trial whose task is generated text: its scores are 0, its loss on answers falls."""
+    task = {"task.turns.before": 0.0, "task.turns.after": 0.0, "task.turns.chance": 0.0}
+    task |= {"task.turns.loss_before_nats": before, "task.turns.loss_after_nats": after}
+    means = {"finetuned_loss_nats": after, "loss_gain_nats": before - after}
+    metrics = {"base_loss": 3.5, "gain": 0.0, "finetuned": 0.0} | means | task
+    return Trial.measured(number=number, state="complete", params={}, metrics=metrics)
+
+
+def test_a_study_whose_goal_is_the_loss_on_answers_is_read_in_nats() -> None:
+    goals = (BASE_LOSS_DOWN, Goal(metric="finetuned_loss_nats", direction="down"))
+    run = toy.run([in_loss(0, 3.0, 2.5), in_loss(1, 3.6, 2.6)], goals=goals)
+    data = figure_data.gain_data(Results(run))
+    assert (data.tasks, data.chance) == (("turns",), {})
+    assert [list(stroke.y) for stroke in draw.draw_gain(data).data] == [
+        [3.0, 2.5, None],
+        [3.6, 2.6, None],
+    ]
+    assert metrics.score_names(run) == ["base_loss", "finetuned_loss_nats", "loss_gain_nats"]
+    apart = Results(run).rank_agreement  # 1 gains more and ends worse
+    assert (apart.num_pairs, apart.pairs) == (1, ((1, 0),))
+    assert [trial.number for trial in apart.top_by_finetuned] == [0, 1]
 
 
 def test_gain_by_task_goes_from_before_to_after_with_chance() -> None:
