@@ -263,6 +263,13 @@ def test_a_worker_loads_nothing_that_only_a_terminal_needs() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_figures_load_nothing_that_only_some_of_them_need() -> None:
+    some = {"jinja2", "scipy.stats", "pyarrow", "matplotlib", "kaleido"}
+    code = f"import hpo.cli.plot, sys; print(sorted(set(sys.modules) & {some!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 @pytest.mark.parametrize("package", [*FORBIDDEN, "tests"])
 def test_nothing_unpickles(package: str) -> None:
     for path in sources(package):

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from hpo.core.paper import Contrast, Correlation, Match, Shift
 
@@ -56,7 +56,8 @@ class Spread:
 
     def enough(self) -> float:
         """Standard errors beyond which a value is significantly different from 0."""
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) if self.freedom else math.inf
+        share = (1 + CONFIDENCE) / 2
+        return float(special.stdtrit(self.freedom, share)) if self.freedom else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ def correlation(claim: Correlation, x: Values, y: Values) -> Finding:
         return _unmeasured(claim.text, paper, f"{claim.x} and {claim.y} at three points or more")
     r = float(np.corrcoef(x_P, y_P)[0, 1])
     error = 1 / math.sqrt(len(names) - 3) if len(names) > 3 else math.inf
-    enough = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+    enough = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
     bounded = math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12))
     return Finding(
         text=claim.text,

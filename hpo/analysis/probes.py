@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from scipy import stats
 
 from hpo.analysis.slices import DECAY, Slice, metric_slice, settings, slice_data, varied
 from hpo.core.metrics import metric_names
@@ -64,17 +63,22 @@ def against(run: Run) -> list[str]:
 
 def associations(run: Run) -> tuple[tuple[Association, ...], ...]:
     """A row a measure, an entry each of `against`; empty where no probe ran."""
-    if not any(name.startswith("probe.") for name in measures(run)):
+    if not _probed(run):
         return ()
+    trials = settings(run)
     return tuple(
-        tuple(_association(run, measure, other) for other in against(run))
+        tuple(_association(trials, measure, other) for other in against(run))
         for measure in measures(run)
     )
 
 
+def _probed(run: Run) -> bool:
+    return any(name.startswith("probe.") for name in measures(run))
+
+
 def mechanism_slices(run: Run) -> tuple[Slice, ...]:
     """Every shown measure over decay, and every goal over the measure."""
-    if not associations(run):
+    if not _probed(run):
         return ()
     there = measures(run)
     found = []
@@ -84,11 +88,13 @@ def mechanism_slices(run: Run) -> tuple[Slice, ...]:
     return tuple(each for each in found if each.trials)
 
 
-def _association(run: Run, measure: str, other: str) -> Association:
-    pairs = [
-        (trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in settings(run)
-    ]
+def _association(trials: Sequence[Trial], measure: str, other: str) -> Association:
+    """Over settings."""
+    pairs = [(trial.metrics.get(measure, math.nan), _value(trial, other)) for trial in trials]
     pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    # Imported here: it takes most of a second, and few figures need it.
+    from scipy import stats
+
     tau = p = math.nan
     if len(pairs) >= FEWEST:
         with warnings.catch_warnings():

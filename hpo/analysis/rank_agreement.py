@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from hpo.core.metrics import Measure, measure
 from hpo.core.trial import Run, Trial
@@ -88,6 +87,11 @@ def _conflicts(first: Losses, second: Losses) -> tuple[list[tuple[int, int]], in
 
 def _kendall(first: Losses, second: Losses) -> float:
     """Tau-b (Kendall 1945)."""
+    if len(first) < 2:
+        return math.nan
+    # Imported here: it takes most of a second, and few commands need it.
+    from scipy import stats
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no variation gives NaN, which is the answer
-        return float(stats.kendalltau(first, second).statistic) if len(first) > 1 else math.nan
+        return float(stats.kendalltau(first, second).statistic)

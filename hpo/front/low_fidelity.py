@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
@@ -29,6 +28,7 @@ from hpo.front.replicates import Array, Setting, encoded
 from hpo.numerics import gaussian_process, gaussian_process_fit
 from hpo.numerics.gaussian_process import Points
 from hpo.numerics.noisy_values import fenced
+from hpo.numerics.normal_points import normal_points
 
 LEAST = 8
 """Results below which there is no hint; assumed."""
@@ -100,9 +100,8 @@ def _surfaces(known: Points, y_N: Array) -> list[gaussian_process.Surface]:
     exact_N = np.zeros(len(y_N))
     given = known, is_choice_D, (y_N - centre) / spread, exact_N
     mode = gaussian_process_fit.learn(*given)
-    sobol = stats.qmc.Sobol(len(mode), scramble=True, rng=np.random.default_rng(0))
-    normal_SP = stats.norm.ppf(sobol.random(NUM_SURFACES))
-    thetas = gaussian_process_fit.theta_draws(mode, *given, normal_SP)
+    draws_SP = normal_points(NUM_SURFACES, len(mode))
+    thetas = gaussian_process_fit.theta_draws(mode, *given, draws_SP)
     return [gaussian_process.condition(known, is_choice_D, y_N, exact_N, each) for each in thetas]
 
 

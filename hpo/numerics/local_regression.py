@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Array = npt.NDArray[np.float64]
 
@@ -59,7 +59,8 @@ def trend(x: npt.ArrayLike, y: npt.ArrayLike, bandwidth: float = BANDWIDTH) -> T
         return None
     variance = float(((y_N - W_NP @ (L_PN @ y_N)) ** 2).sum()) / freedom
     mean = L_PN @ y_N
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance * (L_PN**2).sum(axis=1))
+    quantile = special.stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    reach = quantile * np.sqrt(variance * (L_PN**2).sum(axis=1))
     low, high = mean - reach, mean + reach
     return Trend(x=tuple(places), mean=tuple(mean), low=tuple(low), high=tuple(high))
 

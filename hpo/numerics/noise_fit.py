@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, optimize, stats
+from scipy import linalg, optimize
 from scipy.spatial import distance
+
+from hpo.numerics.normal_points import normal_points
 
 Array = npt.NDArray[np.float64]
 
@@ -137,10 +139,9 @@ def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
     )
     if len(measured.losses_T) > EXACT_TRIALS:
         return [_whole(model, found.x)]
-    sobol = stats.qmc.Sobol(len(start), scramble=True, rng=np.random.default_rng(0))
-    normal = stats.norm.ppf(sobol.random(NUM_SETTINGS))
+    draws = normal_points(NUM_SETTINGS, len(start))
     root = _spread(model, found.x)
-    return [_whole(model, np.clip(found.x + root @ each, low, high)) for each in normal]
+    return [_whole(model, np.clip(found.x + root @ each, low, high)) for each in draws]
 
 
 def _model(measured: Measured, params: Sequence[Array]) -> _Model:

@@ -210,7 +210,7 @@ class Results:
     @cached_property
     def mechanism(self) -> tuple[Slice, ...]:
         """The main measures of probes over weight decay, and the goals over them."""
-        return probes.mechanism_slices(self.run) if self.associations else ()
+        return probes.mechanism_slices(self.run)
 
     @cached_property
     def tree(self) -> TrainingTree:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hpo.core import files
 from hpo.core.csv_text import csv_text
@@ -160,6 +158,10 @@ def _json(exhibit: Exhibit, name: str, run: str) -> bytes:
 
 
 def _parquet(exhibit: Exhibit, name: str, run: str) -> bytes:
+    # Imported here: other files do not need it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(exhibit.rows), sink)
     content: bytes = sink.getvalue().to_pybytes()

@@ -57,7 +57,9 @@ def exhibits(results: Results) -> Exhibits:
     """Name -> figure, for every figure that the run has data for."""
     marks = marked(results)
     return {
-        name: exhibit for figures in FIGURES for name, exhibit in figures(results, marks).items()
+        name: exhibit
+        for figures in FIGURES.values()
+        for name, exhibit in figures(results, marks).items()
     }
 
 
@@ -80,10 +82,12 @@ def exhibit(results: Results, name: str) -> Exhibit:
     Raises:
         ValueError: the run has no such figure.
     """
-    found, run = exhibits(results), results.run
-    if name not in found:
-        raise ValueError(f"run {run.name!r} has no figure {name!r}; {_why_not(run, name, found)}")
-    return found[name]
+    figures = FIGURES.get(kind(name))
+    found = figures(results, marked(results)).get(name) if figures is not None else None
+    if found is None:
+        known, run = exhibits(results), results.run
+        raise ValueError(f"run {run.name!r} has no figure {name!r}; {_why_not(run, name, known)}")
+    return found
 
 
 def missing(run: Run, known: Iterable[str]) -> dict[str, str]:
@@ -241,16 +245,16 @@ def _tree(results: Results, marks: Marks) -> Exhibits:
     }
 
 
-FIGURES: tuple[Callable[[Results, Marks], Exhibits], ...] = (
-    _front,
-    _curves,
-    _gain,
-    _paper,
-    _slices,
-    _interactions,
-    _importance,
-    _parallel,
-    _mechanism,
-    _tree,
-)
-"""All figures there are, in the order in which they are listed."""
+FIGURES: dict[str, Callable[[Results, Marks], Exhibits]] = {
+    "front": _front,
+    "curve": _curves,
+    "gain": _gain,
+    "paper": _paper,
+    "slice": _slices,
+    "interaction": _interactions,
+    "importance": _importance,
+    "parallel": _parallel,
+    "mechanism": _mechanism,
+    "tree": _tree,
+}
+"""Kind -> its figures; all there are, in the order in which they are listed."""

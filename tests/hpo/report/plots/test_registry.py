@@ -115,6 +115,18 @@ def test_parameters_have_slices_interactions_and_parallel_coordinates() -> None:
     assert [row["base_loss"] for row in found["parallel"].rows] == [0.0, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("made", [toy.beside_paper, searched, probed])
+def test_a_figure_by_its_name_is_that_of_the_list_and_computes_no_other(
+    made: Callable[[], Run],
+) -> None:
+    for name, listed in registry.exhibits(Results(made())).items():
+        results = Results(made())
+        one = registry.exhibit(results, name)
+        assert (one.what, one.rows) == (listed.what, listed.rows)
+        computed = vars(results).keys() & {"slices", "interactions", "mechanism", "tree"}
+        assert {each.rstrip("s") for each in computed} <= {registry.kind(name)}
+
+
 def test_what_probes_measured_has_rows_over_decay_and_under_goals() -> None:
     found = registry.exhibits(Results(probed()))
     assert found[f"mechanism.weight_decay.{PROBE}"].rows[2] == {
