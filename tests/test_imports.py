@@ -183,7 +183,7 @@ def test_a_layer_imports_only_those_below(top: str) -> None:
 
 
 PRESENTERS = ("report", "notebook.py", "cli")
-COMPUTES = {"report/results.py", "cli/transfer.py", "cli/compare.py"}
+COMPUTES = {"report/results.py", "cli/transfer.py", "cli/compare.py", "cli/verify.py"}
 """A run's results, and the commands that compare it with a large run and with other runs."""
 WORDS = {"sentence"}
 """Functions of the analysis that only write a value in words."""

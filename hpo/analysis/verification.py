@@ -1,11 +1,11 @@
-"""What a larger model says of a run: whether the proxy ordered its recipes rightly, and which rule
-of transfer carries weight decay best.
+"""A run judged by a larger model: whether the proxy ordered its recipes rightly, and which rule of
+transfer carries weight decay best.
 
 The recipes were chosen at the proxy, so the larger model's results are fresh. At it every recipe is
 trained at the same seeds, and only seeds that all recipes have are compared. Significance is that
 of `hpo.front.significance`:
 
-- Two recipes are told apart as any two settings of a run are.
+- Two recipes differ significantly as any two settings of a run do.
 - The regret of the proxy's pick is its difference there from the best, likewise. The best of
   several looks better than it is, so the regret is on average a little too large.
 - Two rules differ by the mean over recipes of their difference, whose error is that between

@@ -17,7 +17,7 @@ from hpo.cli.options import DONE
 from hpo.core.format import plural
 from hpo.executors.processes import LOGS
 from hpo.executors.slurm import FOLDER
-from hpo.storage import lease, run_folder
+from hpo.storage import lease, run_folder, verifications
 from hpo.storage.record import DATABASE, closing, delete_study, find_study, guarded
 from hpo.storage.run_folder import RunFolder
 
@@ -28,7 +28,7 @@ FILES = re.compile(
 """Names that the program gives to files in a run's folder; its note goes last."""
 
 
-FOLDERS = (LOGS, FOLDER)
+FOLDERS = (LOGS, FOLDER, verifications.FOLDER)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
-import shlex
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from hpo import known_studies, study_files
+from hpo import study_files
 from hpo.cli import export_folder, push, trial_names
 from hpo.cli.console import new_console, print_path
 from hpo.cli.options import DONE, INTERRUPTED
+from hpo.cli.run_study_file import study_of_run
 from hpo.core import files, format
 from hpo.core.events import clean
 from hpo.core.format import plural
@@ -27,8 +25,6 @@ from hpo.report import model_card
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
 from hpo.storage import run_folder
-from hpo.storage.run_folder import RunFolder
-from hpo.study_files import StudyRequest
 
 CARD = "README.md"
 
@@ -39,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = Results(run_folder.read(place))
     record = results.run
     trial = trial_names.pick(results, arguments.trial)
-    study = study_files.reload(record, _study(arguments, place))
+    study = study_files.reload(record, study_of_run(arguments, place))
     _check_push(arguments)
     request = Request(params=dict(trial.params), fidelity=trial.fidelity, seed=trial.seed)
     console = new_console(stderr=arguments.json)
@@ -81,36 +77,6 @@ def _check_push(arguments: argparse.Namespace) -> None:
         push.check(arguments.push_to_hub, public=arguments.public)
     elif arguments.public:
         raise ValueError("--public is about --push-to-hub REPO; give both, or neither.")
-
-
-def _study(arguments: argparse.Namespace, place: RunFolder) -> StudyRequest:
-    """The study the run is of, as noted or as given."""
-    note, store = run_folder.read_study(place), str(place.folder.parent / run_folder.STORE)
-    if note is None and arguments.study is None:
-        raise ValueError(
-            f"run {place.name!r} does not tell which study it is of; give its file with --study."
-        )
-    noted = StudyRequest.noted({"study": arguments.study} if note is None else note, store)
-    if (
-        arguments.study is None
-        and study_files.is_file(noted.study)
-        and not Path(noted.study).is_file()
-    ):
-        raise ValueError(
-            f"the study file {noted.study} of run {place.name!r} is not there any more; give it "
-            "with --study."
-        )
-    if arguments.study is None and not known_studies.is_known(noted.study):
-        raise ValueError(
-            f"run {place.name!r} names the study file {noted.study}, which you have not run here, "
-            "and exporting executes it; if you trust what is in it, add --study "
-            f"{shlex.quote(noted.study)}."
-        )
-    if arguments.study is not None:
-        known_studies.remember(arguments.study)
-    given = {name: getattr(arguments, name) for name in ("study", "variant", "device", "share")}
-    changed = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(noted, **changed)
 
 
 def _tell(

@@ -38,7 +38,7 @@ from hpo.report import terminal_tables
 from hpo.report.html.page import write_report
 from hpo.report.results import Results
 from hpo.search import preflight
-from hpo.storage import run_folder
+from hpo.storage import run_folder, verifications
 from hpo.study_files import StudyRequest
 from hpo.trackers.registry import trackers
 
@@ -89,7 +89,7 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
             with contextlib.suppress(OSError, StorageError):
                 write_report(Results(run_folder.read(place)), place.report)
         raise
-    results = Results(record)
+    results = Results(record, verifications.read_all(place))
     unwritten = _report(results, place)  # before anything is printed, which may fail
     events.end(
         StudyEnded(

@@ -12,7 +12,7 @@ from hpo.report import terminal_tables, trial_tables
 from hpo.report.html.page import write_report
 from hpo.report.results import Results
 from hpo.report.trial_records import trial_records
-from hpo.storage import run_folder
+from hpo.storage import run_folder, verifications
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         option = "--top" if arguments.sort is None else "--sort"
         raise ValueError(f"--json prints every trial, by number; leave out {option}, or --json.")
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    results = Results(run_folder.read(place, arguments.group))
+    results = Results(run_folder.read(place, arguments.group), verifications.read_all(place))
     if arguments.csv:
         print(csv_text(trial_records(results)), end="")
     elif arguments.json:
@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Write the HTML report and print its path."""
     place = run_folder.find_run(arguments.run, arguments.out, arguments.storage)
-    results = Results(run_folder.read(place, arguments.group))
+    results = Results(run_folder.read(place, arguments.group), verifications.read_all(place))
     print_path(write_report(results, place.report))
     return DONE

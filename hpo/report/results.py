@@ -24,6 +24,7 @@ from hpo.analysis import (
     slices,
 )
 from hpo.analysis import training_tree as trees
+from hpo.analysis import verification as verifying
 from hpo.analysis.headline import Line
 from hpo.analysis.importance import Importance
 from hpo.analysis.interactions import Interaction
@@ -35,9 +36,11 @@ from hpo.analysis.probes import Association
 from hpo.analysis.rank_agreement import Disagreement
 from hpo.analysis.slices import Slice
 from hpo.analysis.training_tree import TrainingTree
+from hpo.analysis.verification import Verification
 from hpo.core import metrics
 from hpo.core.goals import Goal
 from hpo.core.trial import Run, Trial
+from hpo.core.verification_plan import VerificationPlan
 from hpo.front import differences
 from hpo.front.differences import Difference
 from hpo.front.errors import Estimate
@@ -55,6 +58,8 @@ class Results:
     """A run's record and everything that follows from it."""
 
     run: Run
+    verified: tuple[tuple[VerificationPlan, Run], ...] = ()
+    """What `hpo verify` has measured of it, a size each."""
 
     def __repr__(self) -> str:
         """One line."""
@@ -166,6 +171,17 @@ class Results:
         """What was measured of each contrast that the study planned; none where it planned none."""
         planned = self.run.contrasts
         return () if planned is None else planned_contrasts.findings(self.run, planned)
+
+    @cached_property
+    def verifications(self) -> tuple[Verification, ...]:
+        """What larger models say of the run, the smallest first; of recipes that still count."""
+        means = {number: point.trial for number, point in self.settings.items()}
+        on_front = [trial.number for trial in self.front.trials]
+        return tuple(
+            verifying.verify(means, on_front, target, plan)
+            for plan, target in self.verified
+            if set(plan.recipes) <= set(means)
+        )
 
     @cached_property
     def rank_agreement(self) -> Disagreement:

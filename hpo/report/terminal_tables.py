@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from hpo.core import metrics as wording
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Comparison
 from hpo.report import findings as report_findings
-from hpo.report import planned_contrasts, trial_tables
+from hpo.report import planned_contrasts, trial_tables, verification
 from hpo.report.answer import answer
 from hpo.report.certainty import certainty
 from hpo.report.results import Results
@@ -41,7 +42,8 @@ def print_run(results: Results, console: Console) -> None:
     ]:
         if line:
             console.print(Text(line))
-    for part in [*_contrast_parts(results), *_paper_parts(results)]:
+    parts = (_contrast_parts(results), verification_parts(results), _paper_parts(results))
+    for part in itertools.chain(*parts):
         console.print(part)
     work = report_findings.work(run)
     if work is not None:
@@ -56,14 +58,31 @@ def _contrast_parts(results: Results) -> Iterator[Table | Text]:
     planned = results.run.contrasts
     if planned is None:
         return
-    table = Table(title=Text(planned_contrasts.TITLE), title_justify="left")
-    for head in planned_contrasts.HEADS:
-        table.add_column(head)
-    for row in planned_contrasts.rows(results.planned_contrasts):
-        table.add_row(*map(Text, row))
-    yield table
+    rows = planned_contrasts.rows(results.planned_contrasts)
+    yield plain_table(planned_contrasts.TITLE, planned_contrasts.HEADS, rows)
     for line in planned_contrasts.notes(results.run, planned):
         yield Text(line)
+
+
+def verification_parts(results: Results) -> Iterator[Table | Text]:
+    """What larger models say of the run's recipes."""
+    for found in results.verifications:
+        yield plain_table(verification.title(found), verification.HEADS, verification.rows(found))
+        if found.differences:
+            heads, rows = verification.RULE_HEADS, verification.rule_rows(found)
+            yield plain_table("Rules of transfer, over recipes", heads, rows)
+        for line in verification.notes(found):
+            yield Text(line)
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts."""
+    table = Table(title=Text(title), title_justify="left")
+    for head in heads:
+        table.add_column(head)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _paper_parts(results: Results) -> Iterator[Table | Text]:
@@ -163,6 +182,7 @@ def run_json(results: Results) -> dict[str, Any]:
      "pretraining_worth": [WORTH], a task each, none where no control was measured,
      "contrasts": null | {"alpha": float, "correction": str, "results_before": int, that had come
                           when they were stated, "findings": [CONTRAST]},
+     "verifications": [see `hpo.report.verification.as_json`],
      "paper": null | {"arxiv": str, "scale": str, "tables": [TABLE]},
      "hypervolume_range": [float, float] | null, central 95 %,
      "knee_region": [{"trial": int, "probability": float}], the most probable first,
@@ -245,6 +265,7 @@ def run_json(results: Results) -> dict[str, Any]:
         },
         "pretraining_worth": [_worth_json(each) for each in results.pretraining_worth],
         "contrasts": finite(planned_contrasts.contrasts_json(results)),
+        "verifications": [finite(verification.as_json(each)) for each in results.verifications],
         "paper": _paper_json(results),
         **_certainty_json(results),
     }

@@ -16,7 +16,7 @@ from hpo.analysis.slices import FEWEST_FOR_A_TREND, Slice
 from hpo.core import format, metrics
 from hpo.core.contrasts import PlannedContrasts
 from hpo.core.trial import Run, Trial
-from hpo.report import certainty, findings, planned_contrasts, pretraining_worth
+from hpo.report import certainty, findings, planned_contrasts, pretraining_worth, verification
 from hpo.report.html import cards, page_data
 from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
@@ -38,6 +38,8 @@ def sections(results: Results, figures: Figures) -> Iterable[Section]:
     yield _front(results)
     if run.contrasts is not None:
         yield _contrasts(results, run.contrasts)
+    if results.verifications:
+        yield _verifications(results)
     if run.paper is not None:
         yield _paper(results, figures)
     trials = trial_table(results)
@@ -105,6 +107,21 @@ def _contrasts(results: Results, planned: PlannedContrasts) -> Section:
     }
     title = planned_contrasts.TITLE
     return Section(key="contrasts", title=title, template="paper.html", context=context)
+
+
+def _verifications(results: Results) -> Section:
+    """What larger models say of the run's recipes."""
+    sides = []
+    for found in results.verifications:
+        rows, title = verification.rows(found), verification.title(found)
+        shown = table(verification.HEADS, rows, numbers=verification.NUMBERS, title=title)
+        sides.append((shown, verification.notes(found)))
+        if found.differences:
+            title = f"Rules of transfer at {found.plan.size}, over recipes"
+            rows = verification.rule_rows(found)
+            sides.append((table(verification.RULE_HEADS, rows, numbers=(3, 4), title=title), []))
+    context = {"notes": [], "sides": sides, "figures": []}
+    return Section(key="verification", title="Verification", template="paper.html", context=context)
 
 
 def _paper(results: Results, figures: Figures) -> Section:

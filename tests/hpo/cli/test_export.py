@@ -290,7 +290,7 @@ def test_a_file_that_only_the_note_names_is_not_executed(
         run_folder.note_study(place, note | {"study": named})
         assert export("--trial", "0") == 2
         said = complaint(capsys)
-        assert "which you have not run here, and exporting executes it; if you trust" in said
+        assert "which you have not run here, and this command executes it; if you trust" in said
         assert said.endswith(f"add --study {shlex.quote(named)}.")
     assert export("--trial", "0", "--study", "mine.py") == 0
     assert not Path("owned").exists()

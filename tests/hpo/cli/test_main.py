@@ -340,7 +340,8 @@ def test_show_prints_the_front_and_json_with_the_documented_keys(
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "pretraining_worth", "paper", "hypervolume_range",
+        "trials_all", "disagreement", "pretraining_worth", "contrasts", "verifications", "paper",
+        "hypervolume_range",
         "knee_region", "undecided", "differences", "from_baselines", "leads",
     ]  # fmt: skip
     assert data["trials"] == {"complete": 5, "failed": 0, "running": 0, "planned": 5}
@@ -531,6 +532,12 @@ OPTIONS = {
     "transfer": [
         HELP, "run", "--trial", "--json", "--params", "--tokens", "--lr", "--seq-len", "--batch",
         "--batch-tokens", *STORED,
+    ],
+    "verify": [
+        HELP, "run", "--recipes", "--dry-run", "--study", "--variant", "--json", "--sizes",
+        "--tokens-per-param", "--rules", "--lr-factor", "--seeds", "--budget", "--wall", "--device",
+        "--lanes", "--executor", "--workers", "--worker-cpus", "--worker-gpus", "--slurm",
+        "--hung-after", "--wait", "--accept-changes", *STORED, "--share",
     ],
     "copy": [HELP, "run", "--to-storage", *STORED],
     "delete": [HELP, "run", "--yes", *STORED],

@@ -100,7 +100,8 @@ def test_json_has_the_documented_shape() -> None:
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "pretraining_worth", "contrasts", "paper",
+        "trials_all", "disagreement", "pretraining_worth", "contrasts", "verifications",
+            "paper",
         "hypervolume_range", "knee_region", "undecided",
         "differences", "from_baselines", "leads",
     ]  # fmt: skip

@@ -1,0 +1,65 @@
+"""Verifications of a run: studies in a folder of its own below the run's, each with its plan."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from hpo.core import files
+from hpo.core.failures import StorageError
+from hpo.core.trial import Run
+from hpo.core.verification_plan import VerificationPlan
+from hpo.storage import run_folder
+from hpo.storage.run_folder import RunFolder
+
+FOLDER = "verify"
+"""Below the run's folder; runs of `hpo run` are in folders of the same kind."""
+
+
+PLAN = "plan.json"
+
+
+def folder_of(place: RunFolder) -> Path:
+    """Where the verifications of a run are."""
+    return place.folder / FOLDER
+
+
+def write_plan(place: RunFolder, plan: VerificationPlan) -> None:
+    """Write a verification's plan beside its record."""
+    files.write(place.folder / PLAN, json.dumps(plan.to_dict()))
+
+
+def read_all(place: RunFolder) -> tuple[tuple[VerificationPlan, Run], ...]:
+    """The latest verification at each size, the smallest first; those without results are left out.
+
+    Raises:
+        StorageError: a record or a plan cannot be read.
+    """
+    latest: dict[str, tuple[VerificationPlan, Run]] = {}
+    for each in run_folder.all_runs(folder_of(place)):
+        found = _read(each)
+        if found is None:
+            continue
+        before = latest.get(found[0].size)
+        if before is None or _ended(before[1]) <= _ended(found[1]):
+            latest[found[0].size] = found
+    return tuple(sorted(latest.values(), key=lambda each: each[0].num_params))
+
+
+def _read(place: RunFolder) -> tuple[VerificationPlan, Run] | None:
+    path = place.folder / PLAN
+    if not path.is_file():
+        return None
+    try:
+        plan = VerificationPlan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StorageError(
+            f"{path} cannot be read; delete its folder and verify the run again."
+        ) from None
+    run = run_folder.read(place)
+    return (plan, run) if run.complete() else None
+
+
+def _ended(run: Run) -> datetime:
+    return run.ended or datetime.min
