@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Array = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def agreement(x_R: Array, y_RS: Array, decided_RR: Mask, *, seed: int = 0) -> Ag
 
 def wilson(share: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a share of so many independent cases, which need not be whole."""
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     middle = share + z**2 / (2 * count)
     reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     scale = 1 + z**2 / count
@@ -164,6 +164,8 @@ def _spearman(x_R: Array, y_R: Array, y_BR: Array, index_BR: Index) -> Bounded:
 
 def _correlation(x_BR: Array, y_BR: Array) -> Array:
     """Spearman's, a row each; NaN where all of a row is one value."""
+    from scipy import stats  # takes a second, and only orders of verified runs need it
+
     x_BR, y_BR = (stats.rankdata(each, axis=1) for each in (x_BR, y_BR))
     x_BR, y_BR = (each - each.mean(axis=1, keepdims=True) for each in (x_BR, y_BR))
     with np.errstate(invalid="ignore", divide="ignore"):
