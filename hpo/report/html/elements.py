@@ -105,10 +105,14 @@ def table(
     rows: Iterable[Sequence[str]],
     numbers: Sequence[int] = (),
     title: str = "",
+    wrapped: Sequence[int] = (),
 ) -> Table:
-    """A table of texts; the columns in `numbers` are set to the right."""
+    """A table of texts; columns in `numbers` are set to the right, long ones in `wrapped` wrap."""
 
-    def cells(texts: Sequence[str]) -> list[Cell]:
-        return [Cell(text=text, number=index in numbers) for index, text in enumerate(texts)]
+    def cells(texts: Sequence[str], kind: str = "") -> list[Cell]:
+        return [
+            Cell(text=text, number=index in numbers, kind=kind if index in wrapped else "")
+            for index, text in enumerate(texts)
+        ]
 
-    return Table(heads=cells(heads), rows=[cells(row) for row in rows], title=title)
+    return Table(heads=cells(heads), rows=[cells(row, "wide") for row in rows], title=title)

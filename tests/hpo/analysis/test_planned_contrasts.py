@@ -111,6 +111,20 @@ def test_power_is_the_share_of_simulated_studies_that_find_the_effect(
     assert found == pytest.approx(share, abs=4 * math.sqrt(0.25 / 20_000))
 
 
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 49, 999])
+@pytest.mark.parametrize("alpha", [0.05, 0.01, 0.005, 0.001])
+def test_power_rises_with_the_effect_to_1_and_the_detectable_one_is_found_everywhere(
+    freedom: int, alpha: float
+) -> None:
+    shifts = stats.t.isf(alpha / 2, freedom) * np.linspace(0.0, 20.0, 200)
+    powers = [planned_contrasts.power(shift, 1.0, freedom, alpha) for shift in shifts]
+    assert powers[0] == pytest.approx(alpha, rel=1e-4)
+    assert np.diff(powers).min() >= -1e-12
+    assert powers[-1] > 0.99
+    effect = planned_contrasts.detectable(1.0, freedom, alpha)
+    assert planned_contrasts.power(effect, 1.0, freedom, alpha) == pytest.approx(0.8)
+
+
 def test_the_detectable_effect_has_80_percent_power_at_the_strictest_level() -> None:
     ys = np.random.default_rng(2).normal(size=(2, 6))
     other = PlannedContrast(name="other", metric="loss", arm="b", minus="a", expected="up")
