@@ -23,6 +23,7 @@ from tests.bench import (
     kills,
     lanes,
     late_goals,
+    lora,
     peer_bench,
     probes,
     report,
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         repeats=arguments.repeats,
         first_seed=arguments.first_seed,
         only=arguments.only,
+        corpus=arguments.corpus,
+        task=arguments.task,
         say=lambda text: print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr),
     )
     try:
@@ -77,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         help="of search and rungs, to measure them in parts",
     )
     parser.add_argument("--only", metavar="NAME", help="one setting or preset of the bench")
+    parser.add_argument("--corpus", type=Path, metavar="PATH", help="text for lora")
+    parser.add_argument(
+        "--task", type=Path, metavar="DIR", help="train, validation and test.jsonl for lora"
+    )
     return parser
 
 
@@ -94,6 +101,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "errors": errors.run,
     "search": search.run,
     "late_goals": late_goals.run,
+    "lora": lora.run,
     "rungs": rungs.run,
     "report": report.run,
     "shape": shape.run,

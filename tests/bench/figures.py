@@ -49,6 +49,10 @@ class Options:
     """Of the benches search and rungs, so that they can be measured in parts."""
     only: str | None = None
     """The one setting or preset to measure; None is all."""
+    corpus: Path | None = None
+    """Text to pretrain on, file or folder; None is the bench's own."""
+    task: Path | None = None
+    """Folder with the rows of the task to fine-tune on; None is the bench's own."""
     say: Callable[[str], None] = lambda text: None
     """Told of progress."""
 

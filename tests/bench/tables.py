@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-WIDE = ("search", "late_goals", "rungs", "throughput", "faults", "control")
+WIDE = ("search", "late_goals", "rungs", "throughput", "faults", "control", "lora")
 """Benches with many figures of few kinds."""
 
 

@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from hpo.core.objective import Request
 from objectives.config.probes import ProbeName
@@ -19,6 +21,7 @@ from tests.bench import (
     decay,
     devices,
     lanes,
+    lora,
     probes,
     stages,
     tables,
@@ -29,6 +32,7 @@ from tests.bench.__main__ import BENCHES, main
 from tests.bench.faults import run
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import Analytic
+from tests.objectives import toy
 
 QUICK = Options(quick=True)
 
@@ -227,3 +231,30 @@ def test_two_parts_of_a_measurement_are_one(one: list[float], other: list[float]
     found = bench_figures.pooled(bench_figures.mean_of(one, "s"), bench_figures.mean_of(other, "s"))
     assert (found.value, found.n) == (pytest.approx(both.value), both.n)
     assert found.sem == pytest.approx(both.sem)
+
+
+def test_settings_of_lora_are_compared_with_full_fine_tuning_of_the_same_bases(
+    tmp_path: Path,
+) -> None:
+    text = toy.write_jsonl(tmp_path / "text.jsonl", [{"text": each} for each in toy.text(60)])
+    (tmp_path / "task").mkdir()
+    for place, split in enumerate(("train", "validation", "test")):
+        rows = [{"prompt": each[:9], "completion": each[9:20]} for each in toy.text(20, seed=place)]
+        toy.write_jsonl(tmp_path / "task" / f"{split}.jsonl", rows)
+    only = Options(quick=True, only="rank 8, norms", corpus=text, task=tmp_path / "task")
+    found = lora.run(only)
+    named = {name.rpartition(".")[0] for name in found}
+    assert named == {lora.FULL, lora.ALONE, "rank 8, norms"}
+    behind = found["rank 8, norms.behind_full_nats"].value
+    full, own = (found[f"{name}.loss_nats"].value for name in (lora.FULL, "rank 8, norms"))
+    assert behind == pytest.approx(own - full)
+    low, value, high = (
+        found[f"rank 8.rank_correlation{end}"].value for end in ("_low", "", "_high")
+    )
+    assert -1 <= low <= value <= high <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rank_correlation_is_scipys(seed: int) -> None:
+    x, y = np.random.default_rng(seed).integers(5, size=(2, 9)).astype(float)
+    assert lora.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
