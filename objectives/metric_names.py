@@ -18,7 +18,7 @@ OVER_SEEDS = (
 )  # fmt: skip
 
 
-TASK_ONCE = ("before", "chance", "lr", "loss_before_nats")
+TASK_ONCE = ("before", "chance", "lr", "lr_error_nats", "loss_before_nats")
 
 
 TASK_OVER_SEEDS = ("after", "gain", "loss_after_nats")

@@ -58,7 +58,9 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float, num_devices: int =
     pairs = zip(trial.tasks, trial.outcomes, strict=True)
     last = [float(trial.job.steps), trial.measured.losses["curve_loss"]]
     curves["val_loss"] = [*trial.base.validation_of(trial.job), last]
-    curves |= {f"finetune.{task.name}": outcome.curve for task, outcome in pairs}
+    for task, outcome in pairs:
+        curves[f"finetune.{task.name}"] = outcome.curve
+        curves[f"finetune_lr.{task.name}"] = finite_points(sorted(map(list, outcome.tried.items())))
     return Result(
         metrics={
             **_base_metrics(trial),
@@ -121,20 +123,26 @@ def task_metrics(
     metrics: dict[str, float] = {}
     for task, outcome in zip(task_list, outcomes, strict=True):
         name = f"task.{task.name}"
+        of_nats, of_score = outcome.choice_errors
         metrics[f"{name}.before"] = outcome.before
-        _put(metrics, f"{name}.after", outcome.after)
-        _put(metrics, f"{name}.gain", [score - outcome.before for score in outcome.after])
+        _put(metrics, f"{name}.after", outcome.after, of_score)
+        _put(metrics, f"{name}.gain", [score - outcome.before for score in outcome.after], of_score)
         metrics[f"{name}.chance"] = task.chance
         metrics[f"{name}.lr"] = outcome.lr
+        metrics[f"{name}.lr_error_nats"] = of_nats
         metrics[f"{name}.loss_before_nats"] = outcome.loss_before
-        _put(metrics, f"{name}.loss_after_nats", outcome.loss_after)
+        _put(metrics, f"{name}.loss_after_nats", outcome.loss_after, of_nats)
     before = float(np.mean([outcome.before for outcome in outcomes]))
     loss_before = float(np.mean([outcome.loss_before for outcome in outcomes]))
-    _put(metrics, "finetuned", _over_tasks(outcomes, "after"))
-    _put(metrics, "gain", [score - before for score in _over_tasks(outcomes, "after")])
+    of_nats, of_score = (
+        _mean_error(errors)
+        for errors in zip(*(each.choice_errors for each in outcomes), strict=True)
+    )
+    _put(metrics, "finetuned", _over_tasks(outcomes, "after"), of_score)
+    _put(metrics, "gain", [score - before for score in _over_tasks(outcomes, "after")], of_score)
     loss_after = _over_tasks(outcomes, "loss_after")
-    _put(metrics, "finetuned_loss_nats", loss_after)
-    _put(metrics, "loss_gain_nats", [loss_before - loss for loss in loss_after])
+    _put(metrics, "finetuned_loss_nats", loss_after, of_nats)
+    _put(metrics, "loss_gain_nats", [loss_before - loss for loss in loss_after], of_nats)
     by_rows = row_scores(outcomes, sample_rows)
     metrics |= rows_errors({name: y for name, y in by_rows.items() if name not in TASKS_ALONE})
     for name, short in BY_TASK.items():
@@ -169,15 +177,19 @@ def over_scratch_metrics(
     """
     metrics: dict[str, float] = {}
     by_task: dict[str, list[Any]] = {name: [] for name in OVER_SCRATCH}
+    errors: dict[str, list[float]] = {name: [] for name in OVER_SCRATCH}
     for task, outcome, control in zip(task_list, outcomes, controls, strict=True):
         by_task["over_scratch"].append(np.subtract(outcome.after, control.after))
         by_task["over_scratch_nats"].append(np.subtract(control.loss_after, outcome.loss_after))
-        _put(metrics, f"task.{task.name}.scratch", control.after)
-        _put(metrics, f"task.{task.name}.scratch_loss_nats", control.loss_after)
+        (nats, score), own = control.choice_errors, outcome.choice_errors
+        errors["over_scratch"].append(math.hypot(score, own[1]))
+        errors["over_scratch_nats"].append(math.hypot(nats, own[0]))
+        _put(metrics, f"task.{task.name}.scratch", control.after, score)
+        _put(metrics, f"task.{task.name}.scratch_loss_nats", control.loss_after, nats)
         for name, of_tasks in by_task.items():
-            _put(metrics, f"task.{task.name}.{name}", of_tasks[-1])
+            _put(metrics, f"task.{task.name}.{name}", of_tasks[-1], errors[name][-1])
     for name, of_tasks in by_task.items():
-        _put(metrics, name, np.mean(of_tasks, axis=0))
+        _put(metrics, name, np.mean(of_tasks, axis=0), _mean_error(errors[name]))
     with_base, without = row_scores(outcomes), row_scores(controls)
     for name, measured, sign in (
         ("over_scratch", "finetuned", 1),
@@ -398,8 +410,17 @@ def _over_tasks(outcomes: Sequence[Outcome], name: str) -> list[float]:
     return means
 
 
-def _put(metrics: dict[str, float], name: str, over_seeds: Sequence[float]) -> None:
+def _mean_error(errors: Sequence[float]) -> float:
+    """Of a mean of independent values."""
+    return math.hypot(*errors) / len(errors)
+
+
+def _put(
+    metrics: dict[str, float], name: str, over_seeds: Sequence[float], choice_error: float = 0.0
+) -> None:
+    """The mean over seeds, and its error by their spread and by the choice of the rate."""
     values = np.asarray(over_seeds, float)
     metrics[name] = float(values.mean())
     if len(values) > 1:
-        metrics[f"{name}_sem"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+        error = float(values.std(ddof=1) / math.sqrt(len(values)))
+        metrics[f"{name}_sem"] = math.hypot(error, choice_error)

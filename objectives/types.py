@@ -32,12 +32,13 @@ class Result:
     """What came of a request; all JSON-able."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds; of a probe,
-    over its random draws. `<name>_rows_sem` is what the finite sample of test rows (of validation
-    sequences, for a loss) adds to it; all trials share the sample, so that most of it cancels in a
-    difference between two of them."""
+    """Flat. `<name>_sem` is the standard error of `<name>` over the fine-tuning seeds and by the
+    choice of the fine-tuning rate; of a probe, over its random draws. `<name>_rows_sem` is what the
+    finite sample of test rows (of validation sequences, for a loss) adds to it; all trials share
+    the sample, so that most of it cancels in a difference between two of them."""
     curves: dict[str, Curve] = field(default_factory=dict)
-    """Name -> points [step, value]; [layer, value] where the name ends in `_by_layer`."""
+    """Name -> points [step, value]; [layer, value] where the name ends in `_by_layer`, [learning
+    rate, validation loss] of each rate that was trained to its end in `finetune_lr.TASK`."""
     cost: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     """Why there are no metrics."""

@@ -180,6 +180,9 @@ class Finetune:
     """Learning rates tried for each base and task; the best on validation loss is reported."""
     max_extensions: Annotated[CountOrZero, Unit("extensions")] = 3
     """How often the grid grows by its own ratio while the best rate is at its edge."""
+    refine: Annotated[CountOrZero, Unit("rounds")] = 1
+    """Rounds in which rates between those of the grid are tried around the best one: where a
+    parabola in log rate has its vertex, or at a ratio of 1.41 to both sides; 0 leaves the grid."""
     give_up_above: NonNegative | None = 0.2
     """Share by which a rate's training loss may be above the least one after a third of the steps;
     beyond, the rate is given up. None trains every rate to the end."""

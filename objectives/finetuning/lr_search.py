@@ -4,7 +4,8 @@
    selection seeds) from a grid that grows by its own ratio while the best rate is at its edge.
    Bases differ in the rate that suits them; one shared rate would favour some (arXiv 2603.16127
    sweeps it for each base). A rate of the grid that is clearly worse after a third of its steps is
-   given up (`promising_rates`).
+   given up (`promising_rates`). Then rates between those of the grid are tried
+   (`objectives.finetuning.lr_refinement`).
 2. The other seeds run at the chosen rate only.
 3. Base and fine-tuned models are scored on test.
 """
@@ -24,6 +25,7 @@ from objectives import row_errors
 from objectives.config.training import Finetune
 from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
+from objectives.finetuning.lr_refinement import choice_error, chosen_rate, refined_rates
 from objectives.finetuning.runs import num_steps
 from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.pretraining.checkpoints import Parameters
@@ -87,6 +89,21 @@ class Outcome:
         return Outcome(**{**data, "tried": dict(data["tried"])})
 
     @property
+    def choice_errors(self) -> tuple[float, float]:
+        """What the choice of the rate adds to the errors of loss and score after fine-tuning.
+
+        The noise of a validation loss is taken as the spread between seeds, none of one seed. The
+        score's is the loss's times what fine-tuning changed the score over the loss (assumed). 0
+        where it is unknown.
+        """
+        loss, score = float(np.mean(self.loss_after)), float(np.mean(self.after))
+        noise = float(np.std(self.loss_after, ddof=1)) if len(self.loss_after) > 1 else 0.0
+        nats = choice_error(self.tried, noise)
+        if not math.isfinite(nats) or loss == self.loss_before:
+            return (0.0 if math.isnan(nats) else nats), 0.0
+        return nats, nats * abs((score - self.before) / (loss - self.loss_before))
+
+    @property
     def at_edge(self) -> bool:
         """Whether the chosen rate is the least or greatest that was tried."""
         return self.lr in (min(self.tried), max(self.tried))
@@ -139,6 +156,9 @@ class Finetuner:
             }
             if extension == 0:
                 wanted = self._promising(task, wanted, selecting, tried)
+            self.trainer.tune(task, wanted, selecting, choose)
+        for _ in range(self.fine.refine):
+            wanted = {base: refined_rates(rates) for base, rates in enumerate(tried)}
             self.trainer.tune(task, wanted, selecting, choose)
         if others:
             chosen = {base: [chosen_rate(tried[base])] for base in sorted(best)}
@@ -243,11 +263,6 @@ def row_text(right_N: NDArray[np.bool_]) -> str:
 def finetuning_seeds(fine: Finetune, seed: int) -> list[int]:
     """The seeds of a trial's fine-tunes, from its own."""
     return [seed * 1000 + index for index in range(fine.seeds)]
-
-
-def chosen_rate(tried: Mapping[float, float]) -> float:
-    """The rate with the least validation loss; the smaller one of two equals."""
-    return min(tried, key=lambda rate: (tried[rate], rate))
 
 
 def promising_rates(losses: Mapping[float, NDArray[np.float64]], margin: float) -> list[float]:

@@ -109,7 +109,7 @@ def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: l
     """The stage of a base's measures and fine-tunes."""
     data = job.recipe.to_dict()
     fine = job.recipe.finetune
-    for name in ("tasks", "from_scratch"):
+    for name in ("tasks", "from_scratch", *(() if fine.refine else ("refine",))):
         data["finetune"].pop(name)
     data["finetune"]["lora"] = described_adapter(data["finetune"]["lora"])
     data["finetune"]["schedule"] = lr_schedule.as_trained(fine.schedule, fine.steps)

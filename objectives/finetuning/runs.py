@@ -110,8 +110,9 @@ def num_steps(fine: Finetune, task: Task) -> int:
 
 
 def num_tunes(fine: Finetune) -> int:
-    """Fine-tunes of a base on a task, without extensions of the grid."""
-    return len(fine.lrs) * fine.selection_seeds + fine.seeds - fine.selection_seeds
+    """Fine-tunes of a base on a task, without extensions of the grid; a rate a refinement."""
+    rates = len(fine.lrs) + (fine.refine if len(fine.lrs) > 1 else 0)
+    return rates * fine.selection_seeds + fine.seeds - fine.selection_seeds
 
 
 def tuning_tokens(fine: Finetune, tasks: Sequence[tuple[int, float]]) -> float:

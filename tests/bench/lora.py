@@ -2,7 +2,7 @@
 
 1. Bases of a grid of weight decay x schedule are pretrained from one seed, as lanes.
 2. Each is fine-tuned in full and by every setting of LoRA, at a rate of its own, chosen on
-   validation from one grid of ratio 1.75 that grows where the best rate is at its edge.
+   validation from one grid of ratio 2.5 that grows at its edges and is refined around the best.
 3. Over the bases, each setting's completion loss on test rows is compared with full fine-tuning's:
    Spearman's rank correlation, its 95 % interval by the bootstrap over bases, the same for its
    difference from adapters of rank 8 alone, and the mean loss behind full.
@@ -64,7 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-LRS = (8e-3, 1.4e-2, 2.45e-2)
+LRS = (5e-3, 1.25e-2, 3.1e-2)
 
 
 RESAMPLES = 2000

@@ -100,6 +100,9 @@ def test_scores_row_by_row_have_the_metrics_as_their_means(first: First) -> None
         assert json.loads(json.dumps(result.row_scores)) == result.row_scores
 
 
+ERRORS_OF_LOSS = ("loss_after_nats_sem", "lr_error_nats")
+
+
 def test_metrics_agree_with_each_other(first: First) -> None:
     for result in first[1]:
         found = result.metrics
@@ -113,7 +116,12 @@ def test_metrics_agree_with_each_other(first: First) -> None:
         for task in TASKS:
             assert 0 <= found[f"task.{task}.after"] <= 1
             assert 0 <= found[f"task.{task}.chance"] < 1
-            assert found[f"task.{task}.lr"] in (1e-3, 1e-2)
+            tried = dict(result.curves[f"finetune_lr.{task}"])
+            assert list(tried) == sorted(tried)
+            assert {1e-3, 1e-2} < set(tried)
+            assert tried[found[f"task.{task}.lr"]] == min(tried.values())
+            error, of_rate = (found[f"task.{task}.{n}"] for n in ERRORS_OF_LOSS)
+            assert error >= of_rate >= 0
     bare, decayed = first[1][0].metrics, first[1][2].metrics
     assert bare["tau_frac"] == pytest.approx(1 / (1e-2 * 0.1 * 10))
     assert decayed["tau_frac"] == pytest.approx(1 / (1e-2 * 1.0 * 10))

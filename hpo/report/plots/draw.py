@@ -99,16 +99,23 @@ def draw_front(data: FrontData) -> go.Figure:
 
 
 def draw_curves(curves: Iterable[Curve], name: str, last: float | None = None) -> go.Figure:
-    """Lines over steps or layers; trials not shown at first wait in the legend.
+    """Lines over steps, layers or fine-tuning rates; trials not shown at first are in the legend.
 
     `last`: the last step or layer of all, where it is not that of these curves.
     """
     curves = tuple(curves)
-    kind = "completion loss" if name.startswith("finetune.") else "loss"
+    over_rates = name.startswith("finetune_lr.")
+    kind = {"finetune": "completion loss", "finetune_lr": "validation loss"}.get(
+        name.split(".")[0], "loss"
+    )
     usual = "value" if name.startswith("probe.") else f"{kind} (nats/token)"
     across = "layer" if name.endswith("_by_layer") else "step"
+    across = "fine-tuning rate" if over_rates else across
     look = layout(across, _CURVE_AXES.get(name, usual)) | {"showlegend": True}
     figure = go.Figure(data=[_line(curve) for curve in curves], layout=look)
+    if over_rates:
+        figure.update_xaxes(type="log")
+        figure.update_traces(mode="lines+markers")
     if across == "layer":
         steps = [step for curve in curves for step in curve.steps]
         last = max(steps, default=0) if last is None else last

@@ -178,7 +178,7 @@ def curve_names(run: Run) -> list[str]:
     """The curves some trial has: validation, training, others, fine-tuning, probes."""
     seen = {name for trial in run.trials for name in trial.curves}
     first = {"val_loss": 0, "train_loss": 1}
-    last = {"finetune": 1, "probe": 2}
+    last = {"finetune": 1, "finetune_lr": 2, "probe": 3}
     return sorted(
         seen, key=lambda name: (last.get(name.split(".")[0], 0), first.get(name, 2), name)
     )

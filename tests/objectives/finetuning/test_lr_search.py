@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from objectives.config.data import FileTask
 from objectives.config.training import Finetune, Lora, Schedule
 from objectives.data import tasks
 from objectives.data.token_dataset import TokenDataset
+from objectives.finetuning.lr_refinement import choice_error
 from objectives.finetuning.lr_search import Finetuner, Outcome, next_rates, promising_rates
 from objectives.finetuning.runs import num_steps
 from objectives.finetuning.trainer import FinetuneTrainer
@@ -55,6 +57,7 @@ def fine(mine: tuple[FileTask, FileTask]) -> Finetune:
         lora=Lora(rank=2),
         lrs=(1e-3, 1e-2),
         max_extensions=1,
+        refine=0,
         steps=4,
         batch_size=3,
         schedule=Schedule(warmup_steps=1, shape="linear", floor_ratio=0.0),
@@ -207,6 +210,39 @@ def test_a_grid_far_below_the_best_rate_grows_as_often_as_it_may(
     assert len(outcome.tried) == 2 + max_extensions
     assert outcome.lr == max(outcome.tried) == pytest.approx(1e-5 * 10**max_extensions)
     assert outcome.at_edge
+
+
+def test_the_best_rate_is_looked_for_between_those_of_the_grid_for_each_base(
+    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    given = dataclasses.replace(fine, lrs=(1e-3, 1e-2, 1e-1), steps=20)
+    coarse = finetuner(given, toy_corpus, tmp_path / "coarse").run(bases(0, 1))
+    some = dataclasses.replace(given, refine=2)
+    first = finetuner(some, toy_corpus, tmp_path / "fine")
+    refined = first.run(bases(0, 1))
+    for outcomes, others in zip(refined, coarse, strict=True):
+        for one, other in zip(outcomes, others, strict=True):
+            assert set(other.tried) < set(one.tried)
+            assert one.tried[one.lr] == min(one.tried.values()) <= other.tried[other.lr]
+            rates = sorted(one.tried)
+            assert min(b / a for a, b in pairwise(rates)) > 2 ** (1 / 16)  # all are different
+    again = finetuner(some, toy_corpus, tmp_path / "fine")
+    assert again.run(bases(0, 1)) == refined
+    assert [work.tokens for work in again.trainer.now] == [0.0, 0.0]
+    (alone,) = finetuner(some, toy_corpus, tmp_path / "alone").run(bases(1))
+    for pair in zip(alone, refined[1], strict=True):
+        assert_alike(*pair)
+
+
+def test_the_choice_of_the_rate_adds_to_the_errors_of_loss_and_score() -> None:
+    tried = {3e-3: 2.1, 1e-2: 2.0, 3e-2: 2.1}
+    sure = Outcome(1e-2, tried, before=0.1, loss_before=4.0, after=[0.5], loss_after=[2.0])
+    assert sure.choice_errors == pytest.approx((0, 0), abs=1e-3)
+    noisy = dataclasses.replace(sure, after=[0.4, 0.6], loss_after=[1.95, 2.05])
+    nats, score = noisy.choice_errors
+    assert nats == choice_error(tried, float(np.std([1.95, 2.05], ddof=1))) > 0.005
+    assert score == pytest.approx(nats * 0.4 / 2.0)
+    assert dataclasses.replace(noisy, tried={1e-2: 2.0}).choice_errors == (0, 0)
 
 
 @pytest.mark.parametrize("saved", [(), ("embeddings", "norms")])

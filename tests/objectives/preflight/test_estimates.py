@@ -21,7 +21,7 @@ def objective(folder: Path, **pretrain: Any) -> PlasticityObjective:
     recipe = toy.recipe(folder, **pretrain)
     fine = Finetune(
         tasks=(BuiltinTask(name="list_ops"),),
-        steps=3, batch_size=2, lrs=(1e-2, 2e-2), seeds=2, max_extensions=0, train_rows=16,
+        steps=3, batch_size=2, lrs=(1e-2, 2e-2), seeds=2, max_extensions=0, refine=0, train_rows=16,
         validation_rows=4, test_rows=4, max_length=48, schedule=Schedule(),
     )  # fmt: skip
     probes = dataclasses.replace(recipe.probes, run=(), forgetting_tokens=0)

@@ -138,6 +138,7 @@ def settings(folder: Path) -> dict[str, Change]:
         "finetune.lrs": Change([1e-2, 5e-2], ONLY_MEASURES),  # a fine-tune has one rate
         "finetune.max_extensions": Change(1, ONLY_MEASURES),
         "finetune.give_up_above": Change(None, ONLY_MEASURES),
+        "finetune.refine": Change(0, ONLY_MEASURES),
         "finetune.steps": Change(7, FROM_TUNES),
         "finetune.epochs": Change(1.0, FROM_TUNES),
         "finetune.batch_size": Change(3, FROM_TUNES),

@@ -109,15 +109,22 @@ def test_curves_keep_every_point_and_show_the_front_and_baselines_first() -> Non
 
 
 def test_curve_names_start_with_validation_and_end_with_probes() -> None:
-    more = {"lr": [[0, 0.1]], "probe.ranks.qk_effective_by_layer": [[0, 3.0], [1, 2.0]]}
+    more = {
+        "lr": [[0, 0.1]],
+        "finetune_lr.grammar": [[1e-3, 2.0], [1e-2, 1.5]],
+        "probe.ranks.qk_effective_by_layer": [[0, 3.0], [1, 2.0]],
+    }
     run = toy.run([toy.trial(0, 3.5, 0.2, curves=toy.curves(3.5) | more)])
     names = figure_data.curve_names(run)
     assert names == [
         "val_loss", "train_loss", "lr", "finetune.arithmetic", "finetune.grammar",
-        "probe.ranks.qk_effective_by_layer",
+        "finetune_lr.grammar", "probe.ranks.qk_effective_by_layer",
     ]  # fmt: skip
-    axes = [draw.draw_curves((), name).layout.xaxis.title.text for name in names]
-    assert axes == ["step"] * 5 + ["layer"]
+    layouts = [draw.draw_curves((), name).layout for name in names]
+    axes = [layout.xaxis.title.text for layout in layouts]
+    assert axes == ["step"] * 5 + ["fine-tuning rate", "layer"]
+    assert [layout.xaxis.type for layout in layouts] == [None] * 5 + ["log", None]
+    assert layouts[5].yaxis.title.text == "validation loss (nats/token)"
 
 
 def test_a_diverged_curve_has_a_gap_where_it_is_not_finite() -> None:
