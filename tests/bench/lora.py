@@ -57,9 +57,9 @@ FULL, ALONE = "full", "rank 8"
 SETTINGS: dict[str, dict[str, Any]] = {
     FULL: {"method": "full"},
     ALONE: {},
-    "rank 8, norms": {"lora.modules_to_save": ["norms"]},
-    "rank 8, embeddings": {"lora.modules_to_save": ["embeddings"]},
     "rank 8, embeddings, norms": {"lora.modules_to_save": ["embeddings", "norms"]},
+    "rank 8, embeddings": {"lora.modules_to_save": ["embeddings"]},
+    "rank 8, norms": {"lora.modules_to_save": ["norms"]},
     "rank 32": {"lora.rank": 32, "lora.alpha": 64.0},
 }
 
@@ -125,7 +125,7 @@ def _recipe(options: Options) -> Recipe:
             schedule=Schedule(warmup_steps=steps // 20),
         ),
         finetune=Finetune(
-            tasks=(_task(options.task),), lrs=LRS, steps=200, batch_size=8, seeds=2,
+            tasks=(_task(options.task),), lrs=LRS, steps=150, batch_size=8, seeds=2,
             max_length=128, train_rows=2400, validation_rows=200, test_rows=400,
             from_scratch="off",
         ),
