@@ -65,16 +65,23 @@ def trial_table(results: Results) -> TrialTable:
     heads += [Head(text="on the front", number=True)] if certain else []
     heads += [Head(text=params[path], number=numeric[path], hint=path) for path in params]
     heads += [Head(text="standing"), Head(text="seconds", number=True)]
-    heads += [Head(text="seed", number=True), Head(text="failure and notes")]
+    noted = any(map(_notes, run.trials))
+    heads += [Head(text="seed", number=True)]
+    heads += [Head(text="failure and notes")] if noted else []
     order = {trial.number: place for place, trial in enumerate(found.trials)}
     every = figure_data.joined(results)
     trials = sorted(every, key=lambda trial: (order.get(trial.number, len(order)), trial.number))
-    rows = [_row(results, trial, scores, numeric, certain) for trial in trials]
+    rows = [_row(results, trial, scores, numeric, certain, noted) for trial in trials]
     return TrialTable(heads=heads, rows=rows)
 
 
 def _row(
-    results: Results, trial: Trial, scores: Sequence[str], numeric: dict[str, bool], certain: bool
+    results: Results,
+    trial: Trial,
+    scores: Sequence[str],
+    numeric: dict[str, bool],
+    certain: bool,
+    noted: bool,
 ) -> Row:
     found = results.front
     standing = page_data.standing(trial, found)
@@ -90,8 +97,8 @@ def _row(
     cells.append(_cell(standing, standing, "standing"))
     cells.append(_cell(seconds, "" if seconds is None else format.number(seconds, 3), "number"))
     cells.append(_cell(trial.seed, str(trial.seed), "number"))
-    notes = "; ".join([*([trial.failure] if trial.failure else []), *trial.notes])
-    cells.append(_cell(notes, notes, "wide"))
+    if noted:
+        cells.append(_cell(_notes(trial), _notes(trial), "wide"))
     return Row(
         number=trial.number,
         name=f"{trial.name or ''}{format.tag(trial)}".strip(),
@@ -99,6 +106,11 @@ def _row(
         ticked=figure_data.shown(trial, found),
         cells=cells,
     )
+
+
+def _notes(trial: Trial) -> str:
+    """Why it failed, and what else is to be known of it."""
+    return "; ".join([*([trial.failure] if trial.failure else []), *trial.notes])
 
 
 def _cell(key: Value, text: str, kind: str = "") -> Cell:

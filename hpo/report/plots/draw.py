@@ -55,6 +55,10 @@ MARKS: dict[Group, tuple[str, str, int]] = {
 }
 
 
+OPACITY = 0.9
+"""Of points that many others may cover; with less their contrast would be below that of colours."""
+
+
 _CROWD = 300  # Points; assumed.
 
 
@@ -167,6 +171,12 @@ def titled(metric: str, goals: Iterable[Goal]) -> str:
     return {"down": f"← better   {name}", "up": f"{name}   better →", None: name}[way]
 
 
+def beside(text: str, position: str) -> str:
+    """A name at the left or right of a point, clear of the ring that marks a selected one."""
+    gap = 2 * "\N{NO-BREAK SPACE}"
+    return text + gap if position.endswith("left") else gap + text
+
+
 def marker_size(usual: float, count: int) -> float:
     """Half the usual size for points so many that they would hide each other."""
     return usual if count <= _CROWD else usual / 2
@@ -201,7 +211,7 @@ def _marks(
     points: list[Point], group: Group, colour: str, symbol: str, size: int, joined: bool
 ) -> go.Scatter:
     line = {"color": colour, "shape": "hv", "dash": "dot", "width": 1.5}
-    opacity = 1.0 if group == "front" else 0.65
+    opacity = 1.0 if group == "front" else OPACITY
     bars = {"color": colour, "thickness": 1.2 if group == "front" else 0.8, "width": 0}
     mode = "lines+markers" if group == "front" and joined else "markers"
     shares = [point.membership for point in points if point.membership is not None]
@@ -211,7 +221,7 @@ def _marks(
         name=f"{group} ({len(points)})",
         mode=f"{mode}+text" if named else mode,
         text=[format.percent(share) for share in shares] if named else None,
-        textposition="top center",
+        textposition="top right",  # beside the error bars
         textfont={"size": 10},
         line=line if group == "front" and joined else None,
         marker={

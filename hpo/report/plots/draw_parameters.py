@@ -23,9 +23,11 @@ from hpo.report.plots.draw import (
     BLUE,
     CYCLE,
     GREY,
+    OPACITY,
     SCALE,
     SKY,
     VERMILLION,
+    beside,
     escaped,
     layout,
     marker_size,
@@ -78,7 +80,7 @@ def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
             customdata=list(data.trials),
             name=f"trials ({len(data.trials)})",
             mode="markers",
-            marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": 0.75},
+            marker={"color": GREY, "size": marker_size(7, len(data.trials)), "opacity": OPACITY},
             hovertemplate=_HOVER,
         )
     )
@@ -256,7 +258,11 @@ def _marked(
         if not rows or only not in (None, group):
             continue
         named = group == "baseline" and len(rows) <= _MOST_NAMES
-        names = [escaped(marks.baselines[trials[row]]) for row in rows] if named else None
+        sides = [("middle right", "middle left")[row % 2] for row in range(len(rows))]
+        names = [
+            beside(escaped(marks.baselines.get(trials[row], "")), side)
+            for row, side in zip(rows, sides, strict=True)
+        ]
         xs = [across[row] for row in rows]
         traces.append(
             go.Scatter(
@@ -265,8 +271,8 @@ def _marked(
                 customdata=[trials[row] for row in rows],
                 name=f"{group} ({len(rows)})",
                 mode="markers+text" if named else "markers",
-                text=names,
-                textposition=[("middle right", "middle left")[row % 2] for row in range(len(rows))],
+                text=names if named else None,
+                textposition=sides,
                 textfont={"size": 10},
                 marker=_MARKS[group],
                 meta={"overlay": True},

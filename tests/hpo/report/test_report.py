@@ -27,6 +27,7 @@ from hpo.report.html.cards import budget_rows, facts
 from hpo.report.html.page import in_script, packed_plotly, render, write_report
 from hpo.report.html.page_data import MOST_POINTS, most_points, thinned
 from hpo.report.html.templating import breakable, rendered
+from hpo.report.html.trial_table import trial_table
 from hpo.report.model_card import card
 from hpo.report.plots import draw
 from hpo.report.results import Results
@@ -208,6 +209,15 @@ def test_every_figure_has_its_place_and_every_trial_its_row() -> None:
     rows = [attrs["data-trial"] for _, attrs in page.tags if "data-trial" in attrs]
     assert rows == ["2", "0", "3", "4", "1", "5", "6", "7", "8", "9"]
     assert page.data()["selected"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("trials", [toy.mixed().trials, toy.mixed().trials[:4]])
+def test_the_table_has_a_column_of_notes_where_a_trial_has_one(trials: list[Trial]) -> None:
+    noted = any(trial.failure or trial.notes for trial in trials)
+    assert noted == (len(trials) > 4)
+    made = trial_table(Results(toy.run(trials)))
+    assert [head.text for head in made.heads].count("failure and notes") == noted
+    assert {len(row.cells) for row in made.rows} == {len(made.heads)}
 
 
 def test_columns_and_details_hold_what_was_recorded() -> None:
