@@ -103,7 +103,9 @@ class BuiltinTask:
 class FileTask:
     """Files with `prompt`, `completion` and, for classification, `label`; or with `messages`.
 
-    JSON Lines, JSON, CSV, TSV or Parquet, also packed; a path may be a folder or a pattern.
+    JSON Lines, JSON, CSV, TSV or Parquet, also packed; a path may be a folder or a pattern. With
+    `messages`, a list of turns with `role` and `content`, the completion is the last turn of the
+    assistant and the prompt the turns before it (`objectives.data.chats`).
     """
 
     kind: Literal["file"] = "file"

@@ -1,7 +1,7 @@
 """A task's rows as they are read: from files, from a Hugging Face dataset, or made here.
 
-Rows whose texts are null or empty are left out and counted. A row with `messages` (a chat) is the
-last turn of the assistant, asked by the turns before it.
+Rows whose texts are null or empty are left out and counted. Rows with `messages` are read by
+`objectives.data.chats`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from objectives.config import data as recipe
-from objectives.data import builtin_tasks, file_paths, file_rows, sources
+from objectives.data import builtin_tasks, chats, file_paths, file_rows, sources
 from objectives.data.builtin_tasks import Split
+from objectives.data.chats import NoTextError
 from objectives.data.examples import Example
 
 HELD_OUT = 10
@@ -39,10 +40,6 @@ class TaskRows:
     """What was left out or changed in reading."""
 
 
-class _NoTextError(Exception):
-    """A field that a template names is null, missing or empty."""
-
-
 class _Formatter(string.Formatter):
     """Templates over rows, where null is no text."""
 
@@ -50,9 +47,9 @@ class _Formatter(string.Formatter):
         try:
             found, first = super().get_field(field_name, args, kwargs)
         except (LookupError, AttributeError, TypeError):
-            raise _NoTextError(field_name) from None
+            raise NoTextError(field_name) from None
         if _is_null(found):
-            raise _NoTextError(field_name)
+            raise NoTextError(field_name)
         return found, first
 
 
@@ -180,9 +177,9 @@ def _rows(
     for where, data in given:
         try:
             raw = Example(*_row(task, where, data))
-        except _NoTextError as error:
+        except NoTextError as error:
             lacking += 1
-            first_bad = first_bad or _no_text(where, str(error), data)
+            first_bad = first_bad or _no_text(where, error, data)
             continue
         row = _whole(raw)
         repaired += row != raw
@@ -207,11 +204,14 @@ def _whole(row: Example) -> Example:
     return Example(file_rows.whole_text(row.prompt), file_rows.whole_text(row.completion), label)
 
 
-def _no_text(where: str, name: str, data: Mapping[str, Any]) -> str:
+def _no_text(where: str, error: NoTextError, data: Mapping[str, Any]) -> str:
+    if error.reason:
+        return f"{where} cannot be used, as under {str(error)!r} {error.reason}."
+    names = ", ".join(map(str, data))
     return (
         f"{where} needs text under 'prompt' and 'completion' (or under 'messages'), and has none "
-        f"under {name!r}; its fields are {', '.join(map(str, data))}: rename them, or set prompt "
-        "and completion to templates such as '{question}'."
+        f"under {str(error)!r}; its fields are {names}: rename them, or set prompt and "
+        "completion to templates such as '{question}'."
     )
 
 
@@ -220,15 +220,22 @@ def _row(
 ) -> tuple[str, str, str | None]:
     label = None if task.label_field is None else _label(data.get(task.label_field), where)
     is_file = isinstance(task, recipe.FileTask)
-    if is_file and "messages" in data and not {"prompt", "completion"} <= set(data):
-        return (*_chat(data["messages"], where), label)
+    if is_file and _is_chat(task, data):
+        return (*chats.prompt_and_completion(data["messages"], where), label)
     prompt, completion = (
         _filled(template, data, where, strict=is_file)
         for template in (task.prompt, task.completion)
     )
     if not completion.strip():
-        raise _NoTextError(_names(task, task.completion)[0])
+        raise NoTextError(_names(task, task.completion)[0])
     return prompt, completion, label
+
+
+def _is_chat(task: recipe.FileTask | recipe.HubTask, data: Mapping[str, Any]) -> bool:
+    """Whether a row has `messages` and nothing else is asked for, by its fields or by templates."""
+    templates = (task.prompt, task.completion)
+    plain = templates == ("{prompt}", "{completion}") and not {"prompt", "completion"} <= set(data)
+    return plain and "messages" in data
 
 
 def _filled(template: str, data: Mapping[str, Any], where: str, *, strict: bool) -> str:
@@ -240,24 +247,6 @@ def _filled(template: str, data: Mapping[str, Any], where: str, *, strict: bool)
             "quotes, or set the template to ' " + template + "'."
         )
     return _FORMATTER.vformat(template, (), data)
-
-
-def _chat(messages: Any, where: str) -> tuple[str, str]:
-    """Prompt and completion of a chat: the turns before the assistant's last one, and that."""
-    turns = messages if isinstance(messages, list) else []
-    if not turns or not all(isinstance(turn, Mapping) for turn in turns):
-        raise _NoTextError("messages")
-    chat = [(turn.get("role"), turn.get("content")) for turn in turns]
-    last = max((place for place, (role, _) in enumerate(chat) if role == "assistant"), default=0)
-    if last == 0:
-        raise _NoTextError("messages")
-    if not all(isinstance(each, str) for turn in chat[: last + 1] for each in turn):
-        raise ValueError(f"{where} has a message whose role or content is no text.")
-    before = "".join(f"{str(role).capitalize()}: {content}\n" for role, content in chat[:last])
-    answer = str(chat[last][1]).strip()
-    if not answer:
-        raise _NoTextError("messages")
-    return f"{before}Assistant:", f" {answer}"
 
 
 def _label(value: Any, where: str) -> str | None:
