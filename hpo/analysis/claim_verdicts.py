@@ -30,6 +30,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import special
 
+from hpo.analysis.power import detectable
 from hpo.core.paper import Contrast, Correlation, Match, Shift
 
 CONFIDENCE = 0.95
@@ -61,6 +62,39 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightedSum:
+    """A weighted sum of means over seeds, with its errors: pooled, and over the seeds alone."""
+
+    value: float
+    errors: tuple[tuple[float, int], ...]
+    """Each with its degrees of freedom; NaN where no spread is known."""
+
+    @property
+    def error(self) -> float:
+        """The larger one."""
+        return max(error for error, _ in self.errors)
+
+    @property
+    def enough(self) -> float:
+        """What the value must exceed to be significantly different from 0 by both."""
+        return max(error * Spread(freedom=freedom).enough() for error, freedom in self.errors)
+
+    @property
+    def p(self) -> float:
+        """Two-sided, the larger of both; NaN where one is unknown."""
+        if not all(error > 0 and freedom > 0 for error, freedom in self.errors):
+            return math.nan
+        each = (2 * special.stdtr(df, -abs(self.value) / error) for error, df in self.errors)
+        return float(max(each))
+
+    @property
+    def detectable(self) -> float:
+        """The smallest value that is found with 80 % power by both; NaN where one is unknown."""
+        alpha = 1 - CONFIDENCE
+        return max(detectable(error, freedom, alpha) for error, freedom in self.errors)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """A claim, the paper's value of it and this run's."""
 
@@ -70,6 +104,10 @@ class Finding:
     verdict: Verdict
     value: float = math.nan
     error: float = math.nan
+    p: float = math.nan
+    """Two-sided, of no difference; not corrected for other claims, NaN where there is none."""
+    detectable: float = math.nan
+    """The smallest value that the seeds find at 95 % with 80 % power."""
     equality: bool = False
     """Whether the claim is that the value is 0, not on which side of it."""
 
@@ -92,14 +130,17 @@ def contrast(claim: Contrast, found: Values) -> Finding:
     shared = _shared(found, list(claim.weights))
     if not shared:
         return _unmeasured(claim.text, paper, claim.metric)
-    value, error, enough = _weighted(found, claim.weights, shared)
+    total = _weighted(found, claim.weights, shared)
+    value = _with_error(total.value, total.error)
     return Finding(
         text=claim.text,
         paper=paper,
-        ours=f"{_with_error(value, error)} {claim.metric} over {_seeds(len(shared))}",
-        verdict=_verdict(value * claim.sign, enough),
-        value=value,
-        error=error,
+        ours=f"{value} {claim.metric} over {_seeds(len(shared))}",
+        verdict=_verdict(total.value * claim.sign, total.enough),
+        value=total.value,
+        error=total.error,
+        p=total.p,
+        detectable=total.detectable,
     )
 
 
@@ -109,23 +150,24 @@ def match(claim: Match, found: Values) -> Finding:
     if not shared:
         return _unmeasured(claim.text, paper, claim.metric)
     apart = {claim.point: 1.0, claim.like: -1.0}
-    value, error, _ = _weighted(found, apart, shared)
-    effect, its_error, _ = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
-    half = math.copysign(0.5, effect)
+    total = _weighted(found, apart, shared)
+    effect = _weighted(found, {claim.unlike: 1.0, claim.like: -1.0}, shared)
+    half = math.copysign(0.5, effect.value)
     verdicts = list[Verdict]()
     for sign in (-1.0, 1.0):
         sides = {claim.point: sign, claim.unlike: half, claim.like: -half - sign}
-        left, _, enough = _weighted(found, sides, shared)
-        verdicts.append(_verdict(left, enough))
+        left = _weighted(found, sides, shared)
+        verdicts.append(_verdict(left.value, left.enough))
     unsaid: Verdict = "disagree" if "disagree" in verdicts else "not significant"
     return Finding(
         text=claim.text,
         paper=paper,
-        ours=f"{_with_error(value, error)} {claim.metric} from {claim.like!r}, where "
-        f"{claim.unlike!r} has {_with_error(effect, its_error)}, over {_seeds(len(shared))}",
+        ours=f"{_with_error(total.value, total.error)} {claim.metric} from {claim.like!r}, where "
+        f"{claim.unlike!r} has {_with_error(effect.value, effect.error)}, over "
+        f"{_seeds(len(shared))}",
         verdict="agree" if set(verdicts) == {"agree"} else unsaid,
-        value=value,
-        error=error,
+        value=total.value,
+        error=total.error,
         equality=True,
     )
 
@@ -197,22 +239,13 @@ def _shared(found: Values, names: Sequence[str]) -> list[int]:
     return sorted(set.intersection(*(set(found.get(name, {})) for name in names)))
 
 
-def _weighted(
-    found: Values, weights: Mapping[str, float], seeds: Sequence[int]
-) -> tuple[float, float, float]:
-    """A weighted sum over points, its error, and what it must exceed to be significantly different
-    from 0.
-
-    NaN where no spread is known.
-    """
+def _weighted(found: Values, weights: Mapping[str, float], seeds: Sequence[int]) -> WeightedSum:
+    """A weighted sum over points at these seeds."""
     sums = [sum(w * found[name][seed] for name, w in weights.items()) for seed in seeds]
-    known, mean = spread(found), float(np.mean(sums))
-    pooled = known.error(list(weights.values()), len(seeds))
-    if len(sums) < 2:
-        return mean, pooled, pooled * known.enough()
-    own = sem(sums)
-    alone = Spread(deviation=own, freedom=len(sums) - 1).enough()
-    return mean, max(pooled, own), max(pooled * known.enough(), own * alone)
+    known = spread(found)
+    pooled = (known.error(list(weights.values()), len(seeds)), known.freedom)
+    own = [(sem(sums), len(sums) - 1)] if len(sums) > 1 else []
+    return WeightedSum(value=float(np.mean(sums)), errors=(pooled, *own))
 
 
 def _mean(by_seed: Mapping[int, float], seeds: Sequence[int]) -> float:
@@ -233,8 +266,8 @@ def _leads(found: Values, best: str, other: str, sign: int) -> bool:
     shared = _shared(found, [best, other])
     if best == other or not shared:
         return False
-    lead, _, enough = _weighted(found, {best: 1.0, other: -1.0}, shared)
-    return _verdict(sign * lead, enough) == "agree"
+    lead = _weighted(found, {best: 1.0, other: -1.0}, shared)
+    return _verdict(sign * lead.value, lead.enough) == "agree"
 
 
 def _ties(found: Values, points: Sequence[str], best: str, sign: int) -> str:

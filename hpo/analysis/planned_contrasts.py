@@ -7,13 +7,7 @@ search added where it was undecided, and holds for the test rows that were score
 
 p is corrected for all M contrasts of the study, those not measured yet counting as not significant:
 by Holm (1979), Bonferroni, or not at all. Power is that of the t test at alpha / M, which the
-smallest of M p-values has to meet: with T ~ noncentral t(n - 1, effect / error),
-
-    power(effect) = P(|T| > t_{1 - alpha / (2 M), n - 1}).
-
-As T = (Z + effect / error) / S with a normal Z and (n - 1) S^2 chi-squared, |T| > t where
-S < |Z + effect / error| / t: the mean over Z of a chi-squared distribution function. It is summed
-over a grid of Z, as library functions of the noncentral t lose their digits in its tails.
+smallest of M p-values has to meet (`hpo.analysis.power`).
 """
 
 from __future__ import annotations
@@ -24,26 +18,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import optimize, special
 
 from hpo.analysis.paper_claims import values
+from hpo.analysis.power import detectable, power, seeds_needed
 from hpo.core.contrasts import Correction, PlannedContrast, PlannedContrasts
 from hpo.core.trial import Run
 from hpo.front.errors import Estimate
-
-POWER = 0.8
-"""The usual aim of a design (Cohen 1988)."""
-
-
-MOST_SEEDS = 10_000
-
-
-NORMAL = np.linspace(-9.0, 9.0, 3601)
-"""Values of a standard normal variable."""
-
-
-WEIGHTS = np.exp(-0.5 * NORMAL**2) / np.exp(-0.5 * NORMAL**2).sum()
-
 
 Outcome: TypeAlias = Literal["as expected", "opposite", "not significant", "not measured"]
 
@@ -98,43 +78,6 @@ def correct(ps: Sequence[float], correction: Correction) -> list[float]:
             largest = max(largest, min(1.0, factor * ps[index]))
             found[index] = min(1.0, factor * ps[index]) if correction == "bonferroni" else largest
     return found
-
-
-def power(effect: float, error: float, freedom: float, alpha: float) -> float:
-    """Of a two-sided t test for an effect, in the unit of its standard error."""
-    if not (error > 0 and freedom > 0):
-        return math.nan
-    enough = special.stdtrit(freedom, 1 - alpha / 2)
-    beyond = (NORMAL + abs(effect) / error) / enough
-    return float(WEIGHTS @ special.chdtr(freedom, freedom * beyond**2))
-
-
-def detectable(error: float, freedom: float, alpha: float) -> float:
-    """The effect that is found with 80 % power; NaN where the error is unknown."""
-    if not (error > 0 and freedom > 0):
-        return math.nan
-    high = 2.0 * float(special.stdtrit(freedom, 1 - alpha / 2)) + 5.0
-    found = optimize.brentq(lambda t: power(t, 1.0, freedom, alpha) - POWER, 0.0, high)
-    return float(found) * error
-
-
-def seeds_needed(effect: float, deviation: float, alpha: float) -> int | None:
-    """Pairs for 80 % power at this effect and standard deviation of the differences."""
-    if not deviation > 0 or effect == 0:
-        return None
-
-    def is_enough(seeds: int) -> bool:
-        return power(effect, deviation / math.sqrt(seeds), seeds - 1, alpha) >= POWER
-
-    low, high = 1, 2
-    while not is_enough(high):
-        low, high = high, 2 * high
-        if high > MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
 
 
 def _paired(run: Run, contrast: PlannedContrast) -> dict[int, float]:

@@ -6,7 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-from hpo.analysis.planned_contrasts import POWER, ContrastFinding
+from hpo.analysis.planned_contrasts import ContrastFinding
+from hpo.analysis.power import POWER
 from hpo.core.contrasts import PlannedContrasts
 from hpo.core.format import number, percent, plural, with_sem
 from hpo.core.metrics import UNITS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hpo.analysis import claim_verdicts, paper_claims
+from hpo.analysis import claim_verdicts, paper_claims, power
 from hpo.analysis.claim_verdicts import Spread
 from hpo.analysis.paper_claims import Values
 from hpo.core.paper import (
@@ -132,6 +132,18 @@ def test_a_contrast_has_its_value_error_and_verdict(
     assert found.value == pytest.approx(value)
     assert found.error == pytest.approx(DEVIATION * math.sqrt(norm / 3))
     assert found.verdict == verdict
+
+
+def test_the_p_of_a_contrast_of_two_points_is_that_of_the_paired_t_test() -> None:
+    two = {point: BLOCKS[point] for point in "ab"}
+    found = claim_verdicts.contrast(claim(difference("b", "a")), two)
+    expected = stats.ttest_rel([*two["b"].values()], [*two["a"].values()])
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.detectable == pytest.approx(power.detectable(found.error, 2, 0.05))
+    three = claim_verdicts.contrast(claim(difference("b", "a")), BLOCKS)
+    assert (three.p < 0.05) == (three.verdict == "agree")
+    one_seed = {point: {0: each[0]} for point, each in two.items()}
+    assert math.isnan(claim_verdicts.contrast(claim(difference("b", "a")), one_seed).p)
 
 
 def test_a_contrast_within_the_spread_is_not_significant() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hpo.analysis import planned_contrasts
+from hpo.analysis import planned_contrasts, power
 from hpo.analysis.planned_contrasts import ContrastFinding
 from hpo.core.contrasts import Correction, PlannedContrast, PlannedContrasts
 from hpo.core.trial import Run, Trial
@@ -107,7 +107,7 @@ def test_power_is_the_share_of_simulated_studies_that_find_the_effect(
 ) -> None:
     draws = np.random.default_rng(1).normal(effect, deviation, size=(20_000, seeds))
     share = float((stats.ttest_1samp(draws, 0.0, axis=1).pvalue < alpha).mean())
-    found = planned_contrasts.power(effect, deviation / math.sqrt(seeds), seeds - 1, alpha)
+    found = power.power(effect, deviation / math.sqrt(seeds), seeds - 1, alpha)
     assert found == pytest.approx(share, abs=4 * math.sqrt(0.25 / 20_000))
 
 
@@ -117,12 +117,12 @@ def test_power_rises_with_the_effect_to_1_and_the_detectable_one_is_found_everyw
     freedom: int, alpha: float
 ) -> None:
     shifts = stats.t.isf(alpha / 2, freedom) * np.linspace(0.0, 20.0, 200)
-    powers = [planned_contrasts.power(shift, 1.0, freedom, alpha) for shift in shifts]
+    powers = [power.power(shift, 1.0, freedom, alpha) for shift in shifts]
     assert powers[0] == pytest.approx(alpha, rel=1e-4)
     assert np.diff(powers).min() >= -1e-12
     assert powers[-1] > 0.99
-    effect = planned_contrasts.detectable(1.0, freedom, alpha)
-    assert planned_contrasts.power(effect, 1.0, freedom, alpha) == pytest.approx(0.8)
+    effect = power.detectable(1.0, freedom, alpha)
+    assert power.power(effect, 1.0, freedom, alpha) == pytest.approx(0.8)
 
 
 def test_the_detectable_effect_has_80_percent_power_at_the_strictest_level() -> None:
@@ -131,20 +131,20 @@ def test_the_detectable_effect_has_80_percent_power_at_the_strictest_level() -> 
     planned = PlannedContrasts(contrasts=(DECAY, other), alpha=0.02)
     found = planned_contrasts.findings(run_of({"a": [*ys[0]], "b": [*ys[1]]}), planned)[0]
     error = found.estimate.error
-    assert planned_contrasts.power(found.detectable, error, 5, 0.01) == pytest.approx(0.8)
-    assert found.power == pytest.approx(planned_contrasts.power(0.03, error, 5, 0.01))
+    assert power.power(found.detectable, error, 5, 0.01) == pytest.approx(0.8)
+    assert found.power == pytest.approx(power.power(0.03, error, 5, 0.01))
 
 
 @pytest.mark.parametrize(("effect", "alpha", "seeds"), [(0.5, 0.05, 34), (1.0, 0.05, 10)])
 def test_seeds_needed_are_those_of_tables_of_power(effect: float, alpha: float, seeds: int) -> None:
     # G*Power 3.1, matched pairs, d_z = 0.5 and 1, two tails, 80 %: 34 and 10.
-    assert planned_contrasts.seeds_needed(effect, 1.0, alpha) == seeds
-    assert planned_contrasts.seeds_needed(-effect, 1.0, alpha) == seeds
+    assert power.seeds_needed(effect, 1.0, alpha) == seeds
+    assert power.seeds_needed(-effect, 1.0, alpha) == seeds
 
 
 def test_an_effect_of_nothing_needs_no_number_of_seeds() -> None:
-    assert planned_contrasts.seeds_needed(0.0, 1.0, 0.05) is None
-    assert planned_contrasts.seeds_needed(1e-9, 1.0, 0.05) is None
+    assert power.seeds_needed(0.0, 1.0, 0.05) is None
+    assert power.seeds_needed(1e-9, 1.0, 0.05) is None
 
 
 def test_seeds_that_a_search_added_do_not_count() -> None:
