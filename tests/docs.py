@@ -7,7 +7,8 @@ Between `<!-- KIND NAME -->` and `<!-- end KIND NAME -->` a Markdown file has
 - `tree FOLDER`: the same for every folder below a folder,
 - `parameters NAME`: the hyperparameters of the recipe of this name,
 - `bench NAME`: the figures of a results file of `tests/bench/results`,
-- `headlines all`: the figures in README.
+- `headlines all`: the figures in README,
+- `claims all`: what the runs of `studies/RESULTS.json` claim.
 
 `tests/test_docs.py` fails where a file is not what this gives.
 """
@@ -16,11 +17,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from hpo.core.format import duration, number, plural, with_sem
 from objectives import Recipe, VisionRecipe
 from objectives.config.reference import parameters
 from objectives.config.tree import SHORT_FORMS
@@ -192,6 +196,73 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+CLAIMS = ROOT / "studies" / "RESULTS.json"
+
+
+def claims(_: str) -> str:
+    """The recorded runs, each with all its contrasts and claims, whatever came of them."""
+    runs = json.loads(CLAIMS.read_text(encoding="utf-8"))["runs"]
+    return "\n\n".join(map(_claims_of_run, runs)) or "No run is recorded yet."
+
+
+def _claims_of_run(run: dict[str, Any]) -> str:
+    seeds = run["seeds"]
+    facts = [
+        f"commit {run['commit'] or 'not recorded'}",
+        f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}",
+        plural(run["trials"], "trial") + (f", {run['failed']} failed" if run["failed"] else ""),
+        f"{duration(run['device_s'])} on {_machine(run['machine'])}",
+    ]
+    parts = [f"**`{run['command']}`** ({'; '.join(facts)})"]
+    planned = run["contrasts"]
+    if planned is not None:
+        before = planned["results_before"]
+        stated = f"stated after {plural(before, 'result')}" if before else "stated before the run"
+        parts[0] += (
+            f". Contrasts: {stated}, two-sided at {planned['alpha']:g}, correction "
+            f"{planned['correction']}."
+        )
+        heads = ("contrast", "metric", "expected", "difference", "95 %", "p", "corrected",
+                 "outcome", "detectable")  # fmt: skip
+        parts.append(_table(heads, [_contrast_row(each) for each in planned["findings"]]))
+    if run["claims"]:
+        heads = ("claim of the paper", "here", "p", "detectable", "verdict")
+        parts.append(_table(heads, [_claim_row(each) for each in run["claims"]]))
+    return "\n\n".join(parts)
+
+
+def _machine(found: dict[str, Any]) -> str:
+    names = [str(found[name]) for name in ("name", "device") if found.get(name)]
+    cpus = plural(found["cpus"], "CPU") if found.get("cpus") else ""
+    return ", ".join([*names, *([cpus] if cpus else [])]) or "a machine that is not recorded"
+
+
+def _contrast_row(found: dict[str, Any]) -> tuple[str, ...]:
+    value, error = (math.nan if found[name] is None else found[name] for name in ("value", "error"))
+    known = found["low"] is not None
+    return (
+        f"{found['name']}: {found['arm']} - {found['minus']}",
+        f"`{found['metric']}`",
+        found["expected"],
+        with_sem(value, error, signed=True),
+        f"{found['low']:+.3g} to {found['high']:+.3g}" if known else "",
+        number(found["p"], 2),
+        number(found["corrected_p"], 2),
+        found["outcome"],
+        number(found["detectable"], 2),
+    )
+
+
+def _claim_row(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{found['table']}: {found['text']}",
+        found["ours"],
+        number(found["p"], 2),
+        number(found["detectable"], 2),
+        found["verdict"],
+    )
+
+
 KINDS: dict[str, Callable[[str], str]] = {
     "packages": packages,
     "files": files,
@@ -199,6 +270,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "parameters": reference,
     "bench": tables.named,
     "headlines": headlines,
+    "claims": claims,
 }
 
 

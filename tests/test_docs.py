@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hpo import study_files
 from hpo.cli import main
 from hpo.cli.parser import parser
 from hpo.core.spec import StudySpec
@@ -275,3 +276,53 @@ def test_the_changelog_has_its_kinds_of_change_and_nothing_twice() -> None:
     assert set(re.findall(r"^### (.*)$", text, re.M)) <= kinds
     entries = [each.split("\n\n")[0] for each in text.split("\n- ")[1:]]
     assert len(entries) == len(set(entries))
+
+
+def test_recorded_claims_are_written_as_tables_with_what_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contrast = {
+        "name": "decay", "metric": "loss", "arm": "a", "minus": "b", "expected": "down",
+        "value": -0.03, "error": 0.007, "low": -0.046, "high": -0.014, "p": 0.0016,
+        "corrected_p": 0.0032, "outcome": "as expected", "detectable": 0.022,
+    }  # fmt: skip
+    unknown = dict.fromkeys(("value", "error", "low", "high", "p", "corrected_p", "detectable"))
+    claim = {"table": "T", "text": "it falls", "ours": "-1 ± 2", "p": 0.6, "detectable": 5.0,
+             "verdict": "not significant"}  # fmt: skip
+    run = {
+        "command": "hpo run s", "commit": "abc", "seeds": [3, 4, 5], "trials": 6, "failed": 1,
+        "device_s": 125.0, "machine": {"device": "cpu"}, "claims": [claim],
+        "contrasts": {"alpha": 0.01, "correction": "holm", "results_before": 0,
+                      "findings": [contrast, contrast | unknown | {"outcome": "not measured"}]},
+    }  # fmt: skip
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps({"runs": [run]}))
+    monkeypatch.setattr(docs, "CLAIMS", path)
+    text = docs.filled("<!-- claims all -->\n<!-- end claims all -->")
+    for part in (
+        "**`hpo run s`** (commit abc; seeds 3 to 5; 6 trials, 1 failed; 2m05s on cpu)",
+        "stated before the run, two-sided at 0.01, correction holm",
+        "| decay: a - b | `loss` | down | -0.0300 ± 0.0070 | -0.046 to -0.014 | 0.0016 | 0.0032 |",
+        "| n/a |  | n/a | n/a | not measured | n/a |",
+        "| T: it falls | -1 ± 2 | 0.6 | 5 | not significant |",
+    ):
+        assert part in text
+    path.write_text('{"runs": []}')
+    assert "No run is recorded yet." in docs.filled("<!-- claims all -->\n<!-- end claims all -->")
+
+
+RECORDED = json.loads(docs.CLAIMS.read_text("utf-8"))["runs"]
+
+
+@pytest.mark.parametrize("run", RECORDED, ids=[run["command"] for run in RECORDED])
+def test_recorded_contrasts_are_those_that_the_study_plans(run: dict[str, Any]) -> None:
+    planned = study_files.load(run["study"], run["variant"]).contrasts
+    found = run["contrasts"]
+    if planned is None:
+        assert found is None
+        return
+    assert (found["alpha"], found["correction"]) == (planned.alpha, planned.correction)
+    names = ("name", "metric", "arm", "minus", "expected")
+    assert [[each[name] for name in names] for each in found["findings"]] == [
+        [getattr(each, name) for name in names] for each in planned.contrasts
+    ]

@@ -125,6 +125,19 @@ LOOK = (
         ("hpo compare quickstart quickstart-2",),
     ),
     Command(
+        "claims", "hpo.cli.claims:run", "planned contrasts and a paper's claims, with p and power",
+        reading(
+            RUN,
+            Option(
+                "--record", "FILE", "write them into this JSON file, in place of the earlier ones "
+                "of the same study", Path,
+            ),
+            JSON,
+        ),
+        ("hpo claims weight_decay_plasticity",
+         "hpo claims weight_decay_plasticity --record studies/RESULTS.json"),
+    ),
+    Command(
         "plot", "hpo.cli.plot:run", "write a figure as picture, page or data",
         reading(
             RUN,

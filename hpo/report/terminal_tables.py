@@ -53,6 +53,12 @@ def print_run(results: Results, console: Console) -> None:
         console.print(failed)
 
 
+def claim_parts(results: Results) -> Iterator[Table | Text]:
+    """What the study planned to compare and what its paper claims, with what came of both."""
+    yield from _contrast_parts(results)
+    yield from _paper_parts(results)
+
+
 def _contrast_parts(results: Results) -> Iterator[Table | Text]:
     """What the study planned to compare, and what came of it."""
     planned = results.run.contrasts

@@ -523,6 +523,7 @@ OPTIONS = {
     "show": [HELP, "run", "--json", "--csv", "--all", "--sort", "--top", "--group", *STORED],
     "report": [HELP, "run", "--group", *STORED],
     "compare": [HELP, "run", "--json", *STORED],
+    "claims": [HELP, "run", "--record", "--json", *STORED],
     "plot": [HELP, "run", "figure", "--all", "--to", "--format", *STORED],
     "dashboard": [HELP, "run", "--port", "--writable", *STORED],
     "export": [
