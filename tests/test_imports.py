@@ -69,6 +69,7 @@ HOMES = {
     "jinja2": {"hpo/report/html"},
     "rich": {
         "hpo/cli", "hpo/progress.py", "hpo/study_runs.py", "hpo/report/terminal_tables.py",
+        "hpo/report/claim_tables.py",
         "hpo/report/trial_tables.py",
     },
     "matplotlib": {"hpo/report/plots/without_browser.py"},

@@ -12,7 +12,7 @@ from rich.text import Text
 from hpo.cli.console import new_console
 from hpo.cli.options import DONE
 from hpo.core import files
-from hpo.report import claims, terminal_tables
+from hpo.report import claim_tables, claims
 from hpo.report.results import Results
 from hpo.storage import run_folder
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
-        for part in terminal_tables.claim_parts(results):
+        for part in claim_tables.claim_parts(results):
             console.print(part)
     return DONE
 

@@ -8,20 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpo.cli.options import OPTIONS, Command, Group, Option
-from hpo.cli.run_options import (
-    CONTINUE,
-    DEVICE,
-    LENGTH,
-    OUT,
-    OUTPUT,
-    RUN_GROUPS,
-    SHARE,
-    STORAGE,
-    STORE_GB,
-    VARIANT,
-    WHERE,
-)
+from hpo.cli.run_options import DEVICE, OUT, OUTPUT, RUN_GROUPS, SHARE, STORAGE, STORE_GB, VARIANT
 from hpo.cli.values import count, gigabytes, rate, seconds, whole
+from hpo.cli.verify_options import VERIFY
 
 RUN = Option("run", "RUN", "name or folder of a run")
 JSON = Option("--json", None, "print JSON")
@@ -34,11 +23,6 @@ def reading(*options: Option, storage: tuple[Option, ...] = (OUT, STORAGE)) -> t
     """Groups of a command that reads runs: its own options, and where runs are."""
     own = (Group(OPTIONS, options),) if options else ()
     return (*own, Group("storage", storage))
-
-
-def named(group: Group, *names: str) -> tuple[Option, ...]:
-    """These options of a group."""
-    return tuple(option for option in group.options if option.name in names)
 
 
 MEASURE = (
@@ -231,63 +215,7 @@ USE = (
         ),
         ("hpo transfer quickstart --params 7B --tokens 140e9 --batch-tokens 4M --lr 3e-4",),
     ),
-    Command(
-        "verify", "hpo.cli.verify:run", "train a run's recipes at larger models, and compare",
-        (
-            Group(
-                OPTIONS,
-                (
-                    RUN,
-                    Option(
-                        "--recipes", "N", "recipes of the front, baselines and dominated ones "
-                        "(default: 8)", whole(3), default=8,
-                    ),
-                    Option("--dry-run", None, "print the plan and its cost, train nothing"),
-                    Option("--study", "STUDY", "file of the study, if it has moved"),
-                    VARIANT,
-                    JSON,
-                ),
-            ),
-            Group(
-                "the larger models",
-                (
-                    Option(
-                        "--sizes", "LIST", "presets, the smallest first, such as "
-                        "llama-0.2m,llama-1m", required=True,
-                    ),
-                    Option(
-                        "--tokens-per-param", "X", "training tokens a parameter (default: 20)",
-                        rate, default=20.0,
-                    ),
-                    Option(
-                        "--rules", "LIST", "rules of hpo transfer for the weight decay "
-                        "(default: all)",
-                    ),
-                    Option(
-                        "--lr-factor", "X", "peak rate there over the proxy's (default: 1)", rate,
-                        default=1.0,
-                    ),
-                    Option(
-                        "--seeds", "N", "seeds of every recipe, the same for all (default: 2)",
-                        whole(1), default=2,
-                    ),
-                ),
-            ),
-            Group("how long", named(LENGTH, "--budget", "--wall")),
-            Group(
-                WHERE.title,
-                tuple(
-                    each
-                    for each in WHERE.options
-                    if each.name not in ("--devices", "--sharding")
-                ),
-            ),
-            Group("a verification that is there", named(CONTINUE, "--wait", "--accept-changes")),
-            Group("storage", (OUT, STORAGE, SHARE)),
-        ),
-        ("hpo verify quickstart --sizes llama-1m --dry-run",
-         "hpo verify quickstart --sizes llama-0.2m,llama-1m --seeds 3 --budget 2h"),
-    ),
+    VERIFY,
 )  # fmt: skip
 KEEP = (
     Command(

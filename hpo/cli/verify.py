@@ -33,7 +33,7 @@ from hpo.core.verification_plan import VerificationPlan
 from hpo.executors import EXECUTORS
 from hpo.executors.interrupts import Interrupted, interrupts
 from hpo.progress import Display
-from hpo.report import terminal_tables
+from hpo.report import claim_tables
 from hpo.report.html.page import write_report
 from hpo.report.results import Results
 from hpo.report.terminal_tables import finite
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = [as_json(each) for each in results.verifications]
         print(json.dumps(finite({"run": place.name, "verifications": found}), indent=1))
     else:
-        for part in terminal_tables.verification_parts(results):
+        for part in claim_tables.verification_parts(results):
             console.print(part)
     console.print(Text(f"Report: {place.report.absolute()}"), soft_wrap=True)
     return FAILED if failed or not results.verifications else DONE
@@ -257,7 +257,7 @@ def _dry_run(arguments: argparse.Namespace, every: Sequence[Sized], console: Con
         return DONE
     for each, cost in zip(every, costs, strict=True):
         title = f"Plan at {each.plan.size}, {amount(each.plan.num_params)} parameters"
-        console.print(terminal_tables.plain_table(title, PLAN_HEADS, _plan_rows(each.plan)))
+        console.print(claim_tables.plain_table(title, PLAN_HEADS, _plan_rows(each.plan)))
         console.print(Text(_cost(each, cost)), soft_wrap=True)
     return DONE
 

@@ -13,8 +13,9 @@ from hpo.analysis.paper_claims import sides
 from hpo.core import format
 from hpo.core.goals import Limit
 from hpo.front.front import front
+from hpo.report.claim_tables import paper_table
 from hpo.report.results import Results
-from hpo.report.terminal_tables import failed_table, front_table, paper_table, print_run, run_json
+from hpo.report.terminal_tables import failed_table, front_table, print_run, run_json
 from tests.hpo import noisy, toy
 
 
