@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         HubDataset,
         HubTask,
         Stdlib,
+        TaskOverride,
     )
     from objectives.config.execution import Execution
     from objectives.config.probes import Probes
@@ -65,6 +66,7 @@ __all__ = [
     "Result",
     "Schedule",
     "Stdlib",
+    "TaskOverride",
     "Training",
     "TrialFailed",
     "VisionObjective",
@@ -81,6 +83,7 @@ _HOMES = {
         "HubDataset",
         "HubTask",
         "Stdlib",
+        "TaskOverride",
     ),
     "objectives.config.execution": ("Execution",),
     "objectives.config.probes": ("Probes",),

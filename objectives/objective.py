@@ -14,6 +14,7 @@ from objectives.config.execution import Compute, Execution, check_device
 from objectives.config.locations import located
 from objectives.config.paths import Value
 from objectives.config.recipe import Recipe
+from objectives.config.training import of_task
 from objectives.config.tree import SHORT_FORMS, RecipeTree
 from objectives.export import bundle
 from objectives.export.bundle import ExportSummary, TrialArtifacts
@@ -281,5 +282,6 @@ def _check_schedules(recipe: Recipe) -> None:
     lr_schedule.check_schedule(pre.schedule, pre.steps, "pretrain.schedule")
     if pre.mid is not None:
         lr_schedule.check_schedule(pre.mid.schedule, pre.mid.steps, "pretrain.mid.schedule")
-    if fine.steps is not None:
-        lr_schedule.check_schedule(fine.schedule, fine.steps, "finetune.schedule")
+    for steps in {of_task(fine, task.override).steps for task in fine.tasks}:
+        if steps is not None:
+            lr_schedule.check_schedule(fine.schedule, steps, "finetune.schedule")

@@ -24,7 +24,7 @@ from objectives.finetuning import from_scratch, measured, model_check
 from objectives.finetuning.base_losses import base_losses
 from objectives.finetuning.lr_search import Finetuner
 from objectives.finetuning.measured import Measures, measures_key
-from objectives.finetuning.runs import num_steps, tuning_tokens
+from objectives.finetuning.runs import num_steps, sizes, tuning_tokens
 from objectives.finetuning.trainer import FinetuneTrainer
 from objectives.models import causal_lm
 from objectives.pretraining.data_cache import DataCache, data_key
@@ -270,8 +270,7 @@ def _tokens(trial: Trial) -> float:
 
 def _tuning(trial: Trial) -> float:
     """Tokens that its fine-tunes will train on."""
-    fine, tasks = trial.job.recipe.finetune, list[Task](trial.tasks)
-    return tuning_tokens(fine, [(num_steps(fine, task), task.mean_tokens) for task in tasks])
+    return tuning_tokens(sizes(trial.job.recipe.finetune, list[Task](trial.tasks)))
 
 
 def _pretrained(trials: Iterable[Trial]) -> tuple[float, float]:

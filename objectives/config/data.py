@@ -91,12 +91,28 @@ BuiltinTaskName = Literal[
 
 
 @config_class
+class TaskOverride:
+    """What fine-tuning on one task has in place of the recipe's `finetune`; None leaves it."""
+
+    steps: Annotated[Count, Unit("steps")] | None = None
+    """Optimizer steps, in place of `finetune.steps` or `finetune.epochs`."""
+    lrs: Annotated[tuple[Positive, ...], Field(min_length=1), Several] | None = None
+    """Learning rates that are tried."""
+    train_rows: Annotated[Count, Unit("rows")] | None = None
+    """Training rows that are used."""
+    max_length: Annotated[Count, Unit("tokens")] | None = None
+    """Rows longer than this many tokens are left out."""
+
+
+@config_class
 class BuiltinTask:
     """A task made from the running Python; a name in `objectives.data.builtin_tasks.TASKS`."""
 
     kind: Literal["builtin"] = "builtin"
     name: BuiltinTaskName
     """The task."""
+    override: TaskOverride | None = None
+    """Steps, rates, rows and length of this task alone; None leaves the recipe's."""
 
 
 @config_class
@@ -126,6 +142,8 @@ class FileTask:
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
     """auto: accuracy where most rows have a label (the others are left out) and each label has one
     text; else exact match. The result's notes say which."""
+    override: TaskOverride | None = None
+    """Steps, rates, rows and length of this task alone; None leaves the recipe's."""
 
 
 @config_class
@@ -155,6 +173,8 @@ class HubTask:
     """Split with the test rows."""
     metric: Literal["auto", "accuracy", "exact_match"] = "auto"
     """auto: accuracy where rows have labels, else exact match."""
+    override: TaskOverride | None = None
+    """Steps, rates, rows and length of this task alone; None leaves the recipe's."""
 
 
 Task: TypeAlias = Annotated[BuiltinTask | FileTask | HubTask, Field(discriminator="kind")]

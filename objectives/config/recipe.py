@@ -14,7 +14,7 @@ from typing import Literal
 from objectives.config.config_class import config_class
 from objectives.config.data import Corpus
 from objectives.config.probes import Probes
-from objectives.config.training import Finetune, Pretrain, _check_followed
+from objectives.config.training import Finetune, Pretrain, _check_followed, of_task
 from objectives.config.tree import RecipeTree
 
 PresetName = Literal[
@@ -103,6 +103,10 @@ def _check_finetune(fine: Finetune) -> None:
         )
     if len(set(fine.lrs)) < len(fine.lrs):
         raise ValueError(f"finetune.lrs must be different, got {fine.lrs}.")
+    for place, task in enumerate(fine.tasks):
+        lrs = of_task(fine, task.override).lrs
+        if len(set(lrs)) < len(lrs):
+            raise ValueError(f"finetune.tasks.{place}.override.lrs must be different, got {lrs}.")
     names = [task.name for task in fine.tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")

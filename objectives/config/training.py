@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Annotated, Literal, Protocol
+from dataclasses import field, fields, replace
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
 from objectives.config.config_class import config_class
-from objectives.config.data import BuiltinTask, Source, Task
+from objectives.config.data import BuiltinTask, Source, Task, TaskOverride
 from objectives.config.paths import (
     Beta,
     Count,
@@ -218,6 +218,20 @@ class Finetune:
     from_scratch: Literal["same", "full", "off"] = "same"
     """Fine-tune the initial weights as well, once a seed, to tell what pretraining is worth on a
     task: by the same method; all weights whatever the method, a stricter control; or not at all."""
+
+
+def of_task(fine: Finetune, override: TaskOverride | None) -> Finetune:
+    """Fine-tuning on one task: the recipe's, with the task's own settings."""
+    if override is None:
+        return fine
+    given = ((each.name, getattr(override, each.name)) for each in fields(override))
+    own: dict[str, Any] = {name: value for name, value in given if value is not None}
+    return replace(fine, **own | ({"epochs": None} if "steps" in own else {}))
+
+
+def longest_row(fine: Finetune) -> int:
+    """Tokens that a row of any task may have."""
+    return max(of_task(fine, task.override).max_length for task in fine.tasks)
 
 
 def _check_followed(pre: Pretrain) -> None:

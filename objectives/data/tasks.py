@@ -78,6 +78,8 @@ class Task:
     """Identity of the rows."""
     notes: tuple[str, ...] = ()
     """What a reader of its score should know: how it is scored, and what is odd in its rows."""
+    override: data.TaskOverride | None = None
+    """What it has in place of the recipe's fine-tuning."""
 
     @property
     def mean_tokens(self) -> float:
@@ -146,6 +148,7 @@ def _prepare(task: data.Task, fine: training.Finetune, tokenizer: PreTrainedToke
             metric, {split: [digest(r).hex() for r in found] for split, found in kept.items()}
         ),
         notes=(*read.notes, *scored.notes, *findings(task.name, metric, kept)),
+        override=task.override,
     )
 
 
@@ -163,6 +166,7 @@ def _picked(
     task: data.Task, by_split: Rows, fine: training.Finetune, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Rows, int]:
     """Each split's rows that are kept, and how many were too long."""
+    fine = training.of_task(fine, task.override)
     limits = {"train": fine.train_rows, "validation": fine.validation_rows, "test": fine.test_rows}
     kept: Rows = {}
     left_out = 0

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives import row_errors
-from objectives.config.training import Finetune
+from objectives.config.training import Finetune, of_task
 from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
 from objectives.finetuning.lr_refinement import choice_error, chosen_rate, refined_rates
@@ -149,11 +149,9 @@ class Finetuner:
             self.seeds[: self.fine.selection_seeds],
             self.seeds[self.fine.selection_seeds :],
         )
+        grid = of_task(self.fine, task.override).lrs
         for extension in range(self.fine.max_extensions + 1):
-            wanted = {
-                base: next_rates(self.fine.lrs, rates, extension)
-                for base, rates in enumerate(tried)
-            }
+            wanted = {base: next_rates(grid, rates, extension) for base, rates in enumerate(tried)}
             if extension == 0:
                 wanted = self._promising(task, wanted, selecting, tried)
             self.trainer.tune(task, wanted, selecting, choose)

@@ -117,9 +117,15 @@ def measures_key(job: PretrainJob, base_key: str, corpus: TokenDataset, tasks: l
     samples = [forgetting, pre.eval_tokens, pre.curve_tokens]
     return key_of(
         "finetune-5", base_key, data["finetune"], samples, job.seed,
-        [[task.name, task.key] for task in tasks], corpus.key,
+        [_described(task) for task in tasks], corpus.key,
         library_fingerprints.of_finetuning(fine.method),
     )  # fmt: skip
+
+
+def _described(task: Task) -> list[Any]:
+    """A task in a key: its name, its rows, and its own settings where it has any."""
+    own = [] if task.override is None else [dataclasses.asdict(task.override)]
+    return [task.name, task.key, *own]
 
 
 def load_measures(

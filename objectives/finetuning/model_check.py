@@ -70,7 +70,7 @@ def check_model(changed: recipe.Recipe, vocab_size: int) -> list[str]:
     model, once in a process, and no token of any corpus. Pretrained weights are not read.
     """
     config = causal_lm.build_config(changed.model, vocab_size)
-    longest = max(changed.pretrain.seq_len, changed.finetune.max_length)
+    longest = max(changed.pretrain.seq_len, training.longest_row(changed.finetune))
     adapters = changed.finetune.lora if changed.finetune.method == "lora" else None
     key = json.dumps(
         [config.to_dict(), longest, adapters and [adapters.targets, adapters.modules_to_save]],

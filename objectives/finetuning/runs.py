@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from objectives.config.training import Finetune
+from objectives.config.training import Finetune, of_task
 from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import NOTHING, PartialFinetune, Work
 from objectives.models import library_fingerprints
@@ -103,6 +103,7 @@ def groups_at_one_step(
 
 def num_steps(fine: Finetune, task: Task) -> int:
     """Optimizer steps of a fine-tune on the task."""
+    fine = of_task(fine, task.override)
     if fine.steps is not None:
         return fine.steps
     assert fine.epochs is not None
@@ -115,10 +116,19 @@ def num_tunes(fine: Finetune) -> int:
     return rates * fine.selection_seeds + fine.seeds - fine.selection_seeds
 
 
-def tuning_tokens(fine: Finetune, tasks: Sequence[tuple[int, float]]) -> float:
-    """Tokens that the fine-tunes of one base train on; steps and tokens of a row, a task each."""
-    steps = sum(steps * tokens for steps, tokens in tasks)
-    return steps * fine.batch_size * num_tunes(fine)
+def sizes(fine: Finetune, tasks: Sequence[Task]) -> list[tuple[Finetune, int, float]]:
+    """Each task's settings, steps, and tokens of a row."""
+    return [
+        (of_task(fine, task.override), num_steps(fine, task), task.mean_tokens) for task in tasks
+    ]
+
+
+def tuning_tokens(tasks: Sequence[tuple[Finetune, int, float]]) -> float:
+    """Tokens that the fine-tunes of one base train on.
+
+    `tasks` has each task's settings, steps and tokens of a row.
+    """
+    return sum(steps * tokens * fine.batch_size * num_tunes(fine) for fine, steps, tokens in tasks)
 
 
 def described_adapter(lora: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +141,7 @@ def stage_key(
     base_key: str, fine: Finetune, bf16: bool, task: Task, rate: float, seeds: Sequence[int]
 ) -> str:
     """The stage "this base fine-tuned on the task at the rate over the seeds"."""
+    fine = of_task(fine, task.override)
     schedule = lr_schedule.as_trained(fine.schedule, num_steps(fine, task))
     adapter = described_adapter(dataclasses.asdict(fine.lora))
     method = [fine.method, adapter if fine.method == "lora" else None, bf16]

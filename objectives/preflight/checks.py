@@ -18,6 +18,7 @@ import torch
 from objectives.config import data as recipe
 from objectives.config import recipe as config_recipe
 from objectives.config.execution import Execution, check_device
+from objectives.config.training import longest_row, of_task
 from objectives.data import sources, tasks, token_dataset, tokenize
 from objectives.finetuning import model_check
 from objectives.models import causal_lm, double_precision
@@ -142,8 +143,9 @@ def check_job(job: PretrainJob) -> None:
     if job.devices > 1:
         parallel.check_rows(job)
     fine = job.recipe.finetune
-    if fine.steps is not None:
-        lr_schedule.check_schedule(fine.schedule, fine.steps, "finetune.schedule")
+    for steps in {of_task(fine, task.override).steps for task in fine.tasks}:
+        if steps is not None:
+            lr_schedule.check_schedule(fine.schedule, steps, "finetune.schedule")
 
 
 def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
@@ -151,7 +153,14 @@ def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
     data, changed = job.recipe.to_dict(), job.recipe
     pre, fine = data["pretrain"], data["finetune"]
     vocab = done.once(lambda: vocab_size(changed.corpus), "tokenizer", data["corpus"])
-    shape = [data["model"], vocab, pre["seq_len"], fine["max_length"], fine["method"], fine["lora"]]
+    shape = [
+        data["model"],
+        vocab,
+        pre["seq_len"],
+        longest_row(changed.finetune),
+        fine["method"],
+        fine["lora"],
+    ]
     done.once(lambda: check_model_of(changed, vocab), "model", shape)
     mid = changed.pretrain.mid
     for source in (*sources.all_of(changed.corpus), *(mid.sources if mid is not None else ())):

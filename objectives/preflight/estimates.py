@@ -28,7 +28,7 @@ import torch
 from objectives.config.data import Task
 from objectives.config.execution import Execution
 from objectives.config.recipe import Model, Recipe
-from objectives.config.training import Finetune, Schedule
+from objectives.config.training import Finetune, Schedule, of_task
 from objectives.config.weight_decay import EffectiveLrOf
 from objectives.data import tasks
 from objectives.data.known_texts import NotStoredError
@@ -122,10 +122,9 @@ def cpu_operations(recipe: Recipe, asked: Sequence[Request], execution: Executio
     for job in (job_of(recipe, each, execution) for each in asked):
         pre, fine = job.recipe.pretrain, job.recipe.finetune
         tokens = job.steps * pre.batch_size * pre.seq_len * (1 if job.reference is None else 2)
-        size = (_unread_steps(fine), min(fine.max_length, USUAL_ROW_TOKENS))
-        total += (
-            6 * _num_params(job) * (tokens + runs.tuning_tokens(fine, [size] * len(fine.tasks)))
-        )
+        each = [of_task(fine, task.override) for task in fine.tasks]
+        sizes = [(one, _unread_steps(one), min(one.max_length, USUAL_ROW_TOKENS)) for one in each]
+        total += 6 * _num_params(job) * (tokens + runs.tuning_tokens(sizes))
     return total
 
 
@@ -281,12 +280,14 @@ class _Found:
         with_control = fine.from_scratch != "off" and (model, fine, job.seed) not in self.controls
         self.controls.add((model, fine, job.seed))
         if text is None:
-            sizes = [_guessed(task, fine) for task in fine.tasks]
-            return runs.tuning_tokens(fine, sizes) * (2 if with_control else 1), 0.0
+            each = [of_task(fine, task.override) for task in fine.tasks]
+            guessed = [
+                (own, *_guessed(task, own)) for task, own in zip(fine.tasks, each, strict=True)
+            ]
+            return runs.tuning_tokens(guessed) * (2 if with_control else 1), 0.0
         corpus, loaded = text
         job = self._with_second(job, corpus)
-        sizes = [(runs.num_steps(fine, task), task.mean_tokens) for task in loaded]
-        tokens = runs.tuning_tokens(fine, sizes)
+        tokens = runs.tuning_tokens(runs.sizes(fine, loaded))
         keys = [measured.measures_key(job, job.base_key(corpus), corpus, loaded)]
         if with_control:
             control = from_scratch.control_job(job)
@@ -344,7 +345,8 @@ def _tuned_bytes(job: PretrainJob) -> float:
     """Stages of a base's fine-tunes: adapters, or all weights."""
     fine = job.recipe.finetune
     size = _sizes(job.recipe.model, fine, vocab_size(job.recipe.corpus))[1]
-    return 4.0 * size * runs.num_tunes(fine) * len(fine.tasks)
+    tunes = sum(runs.num_tunes(of_task(fine, task.override)) for task in fine.tasks)
+    return 4.0 * size * tunes
 
 
 @functools.lru_cache(maxsize=64)

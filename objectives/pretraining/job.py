@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from objectives.config.execution import Execution, Kind
 from objectives.config.locations import located
 from objectives.config.recipe import Recipe
-from objectives.config.training import Schedule
+from objectives.config.training import Schedule, longest_row
 from objectives.config.weight_decay import EffectiveLrOf
 from objectives.data.token_dataset import TokenDataset
 from objectives.models import causal_lm, library_fingerprints
@@ -304,7 +304,7 @@ def segment_boundaries(jobs: Sequence[PretrainJob]) -> set[int]:
 def check_length(recipe: Recipe, vocab_size: int) -> None:
     """Raise ValueError if sequences are longer than the positions the model has."""
     config = causal_lm.build_config(recipe.model, vocab_size)
-    longest = max(recipe.pretrain.seq_len, recipe.finetune.max_length)
+    longest = max(recipe.pretrain.seq_len, longest_row(recipe.finetune))
     most = causal_lm.max_positions(config)
     if most is not None and longest > most:
         raise ValueError(

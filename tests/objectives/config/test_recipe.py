@@ -249,6 +249,11 @@ def test_params_are_not_changed_by_setting_them() -> None:
     assert schedule == {"warmup_steps": 3}
 
 
+def test_rates_of_a_task_alone_must_be_different_too() -> None:
+    with pytest.raises(ValueError, match=r"finetune\.tasks\.1\.override\.lrs must be different"):
+        Recipe().with_params({"finetune.tasks.1.override": {"lrs": [0.01, 0.01]}})
+
+
 def test_a_learning_rate_that_stands_twice_in_the_grid_is_refused() -> None:
     with pytest.raises(ValueError, match=r"finetune\.lrs must be different"):
         Recipe().with_params({"finetune.lrs": [0.01, 0.01]})

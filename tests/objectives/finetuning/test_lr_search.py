@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objectives.config.data import FileTask
+from objectives.config.data import FileTask, TaskOverride
 from objectives.config.training import Finetune, Lora, Schedule
 from objectives.data import tasks
 from objectives.data.token_dataset import TokenDataset
@@ -350,6 +350,26 @@ def test_epochs_give_the_steps_that_the_rows_need(
     given = dataclasses.replace(fine, steps=None, epochs=1.5)
     one = finetuner(given, toy_corpus, tmp_path)
     assert [num_steps(given, task) for task in one.tasks] == [10, 10]
+
+
+def test_a_task_has_steps_rates_rows_and_length_of_its_own(
+    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    short, long = fine.tasks
+    own = TaskOverride(steps=6, lrs=(2e-3, 2e-2), train_rows=12, max_length=40)
+    both = dataclasses.replace(fine, tasks=(dataclasses.replace(short, override=own), long))
+    found = finetuner(both, toy_corpus, tmp_path / "both")
+    assert [num_steps(both, task) for task in found.tasks] == [6, 4]
+    (first, second) = found.run(bases(0))[0]
+    assert set(first.tried) >= {2e-3, 2e-2}
+    assert set(second.tried) >= {1e-3, 1e-2}
+    same = dataclasses.replace(
+        fine, tasks=(short,), steps=6, lrs=(2e-3, 2e-2), train_rows=12, max_length=40
+    )
+    ((alone,),) = finetuner(same, toy_corpus, tmp_path / "alone").run(bases(0))
+    assert_alike(first, alone)  # its stages have the same keys, too
+    by_epochs = dataclasses.replace(both, steps=None, epochs=1.5)
+    assert [num_steps(by_epochs, task) for task in found.tasks] == [6, 10]
 
 
 def test_outcomes_go_through_json(fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path) -> None:

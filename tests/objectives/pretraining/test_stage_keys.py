@@ -191,6 +191,10 @@ def variants(folder: Path) -> dict[str, Change]:
         "pretrain.mid.sources.0.weight": Change(2.0, FROM_BASE),
         "finetune.tasks.0.kind": Change("file", FROM_ROWS),
         "finetune.tasks.0.name": Change("list_ops", FROM_ROWS),
+        **{
+            f"finetune.tasks.{place}.override": Change({"steps": 7, "lrs": [0.5]}, FROM_TUNES)
+            for place in range(3)
+        },
         "finetune.tasks.1.kind": Change("builtin", FROM_ROWS),
         "finetune.tasks.1.name": Change("renamed", {MEASURES, PROBES}),
         "finetune.tasks.1.train": Change(other, FROM_ROWS),
@@ -387,6 +391,24 @@ def test_a_warmup_by_its_share_has_the_keys_of_as_many_steps(folder: Path) -> No
     assert changed(keys(fracs, folder), keys(other, folder)) == FROM_TUNES
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {MEASURES}),
+        ({"steps": 7}, FROM_TUNES),
+        ({"lrs": [0.5]}, {MEASURES}),
+        ({"train_rows": 20}, FROM_ROWS),
+        ({"max_length": 40}, {MEASURES}),  # all rows are shorter
+    ],
+)
+def test_a_tasks_own_settings_count_as_the_recipes_do(
+    own: dict[str, Any], expected: set[str], folder: Path
+) -> None:
+    recipe = whole(folder)
+    other = recipe.with_params({"finetune.tasks.1.override": own})
+    assert changed(keys(recipe, folder), keys(other, folder)) == expected
+
+
 def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:
     lists = (
         "finetune.lora.targets",
@@ -399,7 +421,9 @@ def test_every_field_of_the_recipe_stands_in_the_table(folder: Path) -> None:
         next((name for name in lists if path.startswith(f"{name}.")), path)
         for path in (*whole(folder).paths(), *Recipe().paths())
     }
-    extra = {f"finetune.tasks.3.{name}" for name in ("kind", "name")}  # Recipe() has four tasks
+    extra = {
+        f"finetune.tasks.3.{name}" for name in ("kind", "name", "override")
+    }  # Recipe() has four tasks
     fixed = {"finetune.schedule.decay"}  # has one value that is allowed
     assert paths - extra - fixed == set(NAMES)
     kinds = [HubDataset(name="x"), FileTask(name="x", train="y", test="z"),
