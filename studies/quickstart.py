@@ -1,9 +1,11 @@
-"""A few minutes on two CPU cores: decay, rate and schedule of a 0.2M-parameter model."""
+"""A few minutes on two CPU cores: decay, rate and schedule of a 0.04M-parameter model."""
 
-from hpo import Baseline, Choice, Float, StudySpec
+from hpo import BASE_LOSS_DOWN, Baseline, Choice, Float, Goal, StudySpec
 from objectives import (
     BuiltinTask,
+    Corpus,
     Finetune,
+    Lora,
     Model,
     PlasticityObjective,
     Pretrain,
@@ -13,29 +15,29 @@ from objectives import (
 )
 
 RECIPE = Recipe(
-    model=Model(preset="llama-0.2m"),
+    model=Model(preset="llama-0.06m"),
+    corpus=Corpus(vocab_size=512),
     pretrain=Pretrain(
-        steps=400,
-        batch_size=16,
+        steps=2000,  # rate times decay times steps is 1: one timescale of AdamW
+        batch_size=8,
         seq_len=64,
-        lr=3e-3,
-        weight_decay=WeightDecay(value=0.1),
-        eval_tokens=16_384,
+        lr=5e-3,
+        weight_decay=WeightDecay(value=0.1, decayed="all"),
+        eval_tokens=65_536,
         evals=4,
-        schedule=Schedule(warmup_steps=40, decay_frac=1.0, shape="cosine", floor_ratio=0.1),
+        schedule=Schedule(warmup_steps=100, decay_frac=1.0, shape="cosine", floor_ratio=0.1),
     ),
+    # Tasks whose answers need what a base has learnt; they are read by the loss on the answers.
     finetune=Finetune(
-        tasks=(
-            BuiltinTask(name="token_kind"),
-            BuiltinTask(name="code_module"),
-            BuiltinTask(name="list_ops"),
-        ),
-        lrs=(3e-3, 1e-2, 3e-2),
-        steps=120,
+        tasks=(BuiltinTask(name="docstring"), BuiltinTask(name="doc_name")),
+        lora=Lora(modules_to_save=("embeddings", "norms")),
+        lrs=(4e-3, 8e-3, 1.6e-2),
+        steps=200,
         batch_size=8,
         seeds=2,
         schedule=Schedule(warmup_steps=10, shape="linear", floor_ratio=0.0),
-        test_rows=100,
+        train_rows=1600,
+        test_rows=300,
     ),
 )
 
@@ -45,10 +47,11 @@ STUDY = StudySpec(
     description="Which weight decay and schedule make the better base, and the better fine-tune?",
     objective=PlasticityObjective(RECIPE),
     space={
-        "pretrain.weight_decay": Float(low=0.003, high=3.0, log=True),
-        "pretrain.lr": Float(low=1e-3, high=3e-2, log=True),
+        "pretrain.weight_decay": Float(low=0.01, high=1.0, log=True),
+        "pretrain.lr": Float(low=2e-3, high=3e-2, log=True),
         "pretrain.schedule.decay_frac": Choice(options=(0.0, 0.25, 1.0)),
     },
+    goals=(BASE_LOSS_DOWN, Goal(metric="finetuned_loss_nats", direction="down")),
     # standard: decay 0.1, cosine to a tenth; WSO: Warmup-Stable-Only, the rate never falls.
     baselines=(
         Baseline(name="standard", params={}),
