@@ -27,7 +27,7 @@ RECIPE = Recipe(
         evals=4,
         schedule=Schedule(warmup_steps=100, decay_frac=1.0, shape="cosine", floor_ratio=0.1),
     ),
-    # Tasks whose answers need what a base has learnt; they are read by the loss on the answers.
+    # Tasks that need a base, read by the loss on their answers.
     finetune=Finetune(
         tasks=(BuiltinTask(name="docstring"), BuiltinTask(name="doc_name")),
         lora=Lora(modules_to_save=("embeddings", "norms")),

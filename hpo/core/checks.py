@@ -86,7 +86,8 @@ def whole(rule: str, value: object, *, least: int = 0, most: int = MOST) -> int:
 def number(rule: str, value: object, wanted: str = "a number") -> float:
     """A real number that is not NaN; integers stay integers."""
     value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or is_nan:
         quoted = " without quotes" if isinstance(value, str) else ""
         raise ValueError(f"{rule} must be {wanted}{quoted}, got {shown(value)}.")
     if isinstance(value, int) and abs(value) > MOST_WHOLE:

@@ -1,8 +1,8 @@
 """What pretraining is worth on the built-in tasks: bases beside fine-tuned initial weights.
 
-Bases of the quickstart's recipe at its standard params, fine-tuned by its adapters or in full, each
-beside the control by the same method; `full, few steps` stops after a third of the steps. A worth
-is paired over fine-tuning seeds and rows; its error here is over pretraining seeds.
+Bases of `short_study.py`'s recipe at its standard params, fine-tuned by its adapters or in full,
+each beside the control by the same method; `full, few steps` stops after a third of the steps. A
+worth is paired over fine-tuning seeds and rows; its error here is over pretraining seeds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 from objectives import BuiltinTask, Execution, PlasticityObjective, Recipe, Request
 from objectives.config.data import BuiltinTaskName
-from studies.quickstart import RECIPE
 from tests.bench.figures import Figure, Options, mean_of
+from tests.bench.short_study import RECIPE
 
 SEEDS = 3
 

@@ -74,7 +74,7 @@ METRICS = ("base_loss", "gain", "finetuned")
 
 ROW, SETTING_ROW, SEED_ROW, FINETUNE_ROW = 1.0, 0.3, 0.5, 0.5
 """Standard deviations of effects on whether a row is right, beside a normal of 1; assumed, such
-that a fresh base and fresh rows move a gain by about 0.03, as in quickstart."""
+that a fresh base and fresh rows move a gain by about 0.03, as in `short_study.py`."""
 
 
 SEED, SEED_COMMON, FINETUNE = 0.06, 0.03, 0.05

@@ -20,7 +20,7 @@ from tests.bench.figures import Figure, Options, mean_of
 from tests.bench.speed import Shape
 
 TRIAL_STEPS = 400
-"""Pretraining steps of a quickstart trial."""
+"""Pretraining steps of a trial of `short_study.py`."""
 
 
 NO_PENALTY = ">= 0.95"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from objectives import BuiltinTask, Corpus, Finetune, Model, Pretrain, Recipe, Request, Schedule
-from studies.quickstart import RECIPE as QUICKSTART
+from tests.bench.short_study import RECIPE as SHORT
 
 DECAYS = (0.1, 0.0, 0.3, 1.0, 0.03, 0.01)
 
@@ -68,7 +68,7 @@ def shrunk(recipe: Recipe) -> Recipe:
 def _recipe(
     preset: str, *, vocab_size: int, steps: int, seq_len: int, lr: float, bf16: bool = False
 ) -> Recipe:
-    """The quickstart's kind of trial for a larger model, with fewer steps."""
+    """The short study's kind of trial for a larger model, with fewer steps."""
     return Recipe(
         model=Model(preset=preset),
         corpus=Corpus(vocab_size=vocab_size),
@@ -99,7 +99,7 @@ QUICK: dict[str, Any] = {
 
 
 CPU: dict[str, Setting] = {
-    "quickstart": Setting(recipe=QUICKSTART, trials=6, peer_trials=3, goal=">= 4"),
+    "quickstart": Setting(recipe=SHORT, trials=6, peer_trials=3, goal=">= 4"),
     "1.3m": Setting(
         recipe=_recipe("llama-1m", vocab_size=2048, steps=150, seq_len=64, lr=6e-3),
         trials=6,

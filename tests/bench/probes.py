@@ -1,6 +1,6 @@
-"""What each probe costs: its seconds as a share of a quickstart trial without probes.
+"""What each probe costs: its seconds as a share of a short trial without probes.
 
-1. One trial of the quickstart, timed from its corpus to its scores, with a store of its own.
+1. One trial of `short_study.py`, timed from its corpus to its scores, with a store of its own.
 2. The same trial with every probe, all else taken from the store; as often as there are repeats,
    the stored findings removed in between.
 """
@@ -15,9 +15,9 @@ from typing import Any, get_args
 
 from objectives import Execution, PlasticityObjective
 from objectives.config.probes import ProbeName
-from studies import quickstart
 from tests.bench import figures
 from tests.bench.figures import Figure, Options
+from tests.bench.short_study import RECIPE
 from tests.toy_size import TOY, small_inputs
 
 REPEATS = 3
@@ -35,7 +35,7 @@ def run(options: Options) -> dict[str, Figure]:
         changes: dict[str, Any] = TOY | small_inputs(Path(folder)) if options.quick else {}
         store = Path(folder) / "store"
         objective = PlasticityObjective(
-            quickstart.RECIPE.with_params({**changes, "probes.run": []}),
+            RECIPE.with_params({**changes, "probes.run": []}),
             Execution(device=options.device, store=store),
         )
         options.say("one trial without probes")
@@ -62,8 +62,8 @@ def _figures(
     for name, each in seconds.items():
         found[f"{name}.seconds"] = figures.mean_of(each, "s")
         found[f"{name}.share"] = figures.mean_of([s / trial_s for s in each], "of a trial")
-    default = [name for name in quickstart.RECIPE.probes.run if name in seconds]
-    if len(default) == len(quickstart.RECIPE.probes.run):
+    default = [name for name in RECIPE.probes.run if name in seconds]
+    if len(default) == len(RECIPE.probes.run):
         together = [
             sum(each) / trial_s for each in zip(*(seconds[n] for n in default), strict=True)
         ]

@@ -1,6 +1,6 @@
 """The stated errors of `hpo.front.errors` on real trials, against held-out seeds and test rows.
 
-The quickstart's baselines at SEEDS pretraining seeds, FINETUNES fine-tuning seeds each, scored on
+A short study's baselines at SEEDS pretraining seeds, FINETUNES fine-tuning seeds each, scored on
 2 x HALF rows a task, which are two disjoint test sets. A study is made of some of the seeds on one
 set: two of one baseline, one of the others. Its values are held against those of all other seeds on
 the other set. The held-out values have errors of their own, so an interval is that of the
@@ -26,8 +26,8 @@ from hpo.front.errors import Estimate, errors_of, student
 from hpo.front.paired_rows import rows_variance
 from hpo.front.replicates import points
 from objectives import Execution, PlasticityObjective, Request
-from studies.quickstart import RECIPE, STUDY
 from tests.bench.figures import Figure, Options, mean_of
+from tests.bench.short_study import RECIPE, STUDY
 
 SEEDS, FINETUNES, TEST_ROWS, BATCH = 8, 4, 128, 6
 

@@ -1,7 +1,7 @@
 """A study on text with rungs against the same study without: hypervolume over device seconds.
 
-The recipe and space of `studies/quickstart.py`, shortened and with two of its tasks, on text of the
-standard library, searched by the project's own sampler in three ways that share nothing:
+The recipe and space of `tests/bench/short_study.py`, shortened and with two of its tasks, on text
+of the standard library, searched by the project's own sampler in three ways that share nothing:
 
 - full: every trial to its end;
 - rungs: from a ninth over a third to the whole, fine-tuned at every rung;
@@ -35,10 +35,10 @@ from hpo.front import losses
 from hpo.numerics import pareto
 from hpo.storage.record import url_of
 from objectives import Execution, PlasticityObjective, Result
-from studies.quickstart import RECIPE, STUDY
 from tests.bench import figures
 from tests.bench.figures import Figure, Options
 from tests.bench.search_problems import Array
+from tests.bench.short_study import RECIPE, STUDY
 
 SEEDS = 3
 

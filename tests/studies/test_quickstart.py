@@ -23,7 +23,7 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
     assert values["pretrain.schedule.shape"] == "cosine"
     assert values["pretrain.schedule.floor_ratio"] == 0.1
     assert values["pretrain.schedule.decay_frac"] == 1.0
-    assert values["pretrain.schedule.warmup_steps"] == 40
+    assert values["pretrain.schedule.warmup_steps"] == 100
     assert values["finetune.schedule.warmup_steps"] == 10
     assert domains.inside(study.space, strategy.planned_values(study, 0))
     assert [dict(baseline.params) for baseline in study.baselines] == [
@@ -31,6 +31,12 @@ def test_its_standard_baseline_is_the_papers_recipe_and_lies_in_the_space() -> N
         {"pretrain.weight_decay": 0.0},
         {"pretrain.schedule.decay_frac": 0.0},
     ]
+
+
+def test_it_trains_for_one_timescale_of_its_standard_decay() -> None:
+    values = study_files.load("quickstart").objective.values()
+    rate, decay, steps = (values[f"pretrain.{name}"] for name in ("lr", "weight_decay", "steps"))
+    assert rate * decay * steps == pytest.approx(1.0)
 
 
 def test_every_proposal_can_be_set() -> None:
@@ -42,7 +48,7 @@ def test_every_proposal_can_be_set() -> None:
 def test_it_leaves_room_for_the_model() -> None:
     study = study_files.load("quickstart")
     assert study.trials > len(study.baselines) + initial_design.start_up(study)
-    assert [goal.metric for goal in study.goals] == ["base_loss", "gain"]
+    assert [goal.metric for goal in study.goals] == ["base_loss", "finetuned_loss_nats"]
 
 
 def test_its_recipe_makes_the_json_round_trip() -> None:
@@ -60,7 +66,7 @@ def test_it_runs_from_the_command_to_the_report_and_the_exported_trial(
     assert main.main(["run", "quickstart", "--trials", "3", *fixed]) == 0
     run = run_folder.read(run_folder.find_run("quickstart", Path("runs"), None))
     assert [trial.state for trial in run.trials] == ["complete"] * 3
-    assert {"base_loss", "gain", "gain_sem", "finetuned"} <= run.trials[0].metrics.keys()
+    assert {"base_loss", "finetuned_loss_nats", "gain", "finetuned"} <= run.trials[0].metrics.keys()
     assert len({trial.metrics["base_loss"] for trial in run.trials}) > 1
     page = (tmp_path / "runs" / "quickstart" / "report.html").read_text()
     assert study_files.load("quickstart").baselines[0].name in page

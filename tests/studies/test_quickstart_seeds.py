@@ -28,7 +28,8 @@ def test_a_fifth_of_its_trials_repeat_others_at_further_seeds() -> None:
             )  # fmt: skip
             ledger.put(begun[-1])
         for entry in begun:
-            metrics = {"base_loss": 4.0 + 0.1 * entry.number, "gain": 0.1 * entry.number}
+            loss = 3.0 - 0.1 * entry.number
+            metrics = {"base_loss": 4.0 + 0.1 * entry.number, "finetuned_loss_nats": loss}
             answer = Answer(1.0, ledger.num_answers, metrics, {"tokens": 1e6})
             ledger.put(replace(entry, answers=(answer,), state="complete"))
     repeated = [entry for entry in ledger.trials if entry.kind == "replicate"]

@@ -19,7 +19,7 @@ STUDY = replace(STUDY, wave=2)
 """
 
 
-BUDGET_GB = 0.001
+BUDGET_GB = 0.0003
 
 
 def run(folder: Path, out: str, *words: str) -> Run:

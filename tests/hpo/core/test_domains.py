@@ -74,3 +74,8 @@ def test_a_value_is_in_a_domain_or_of_its_kind(
 )
 def test_a_domain_covers_one_within_it(wide: Domain, narrow: Domain, covers: bool) -> None:
     assert wide.covers(narrow) is covers
+
+
+def test_an_end_that_no_float_can_hold_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"high of Float must be at most 2\^53 in size"):
+        Float(low=1.0, high=10**400)
