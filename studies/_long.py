@@ -54,6 +54,7 @@ def recipe(corpus: Corpus, task: Task) -> Recipe:
             tasks=(task,),
             method="full",
             lrs=(2.5e-3, 3.5e-3, 5e-3, 7e-3, 1e-2),
+            refine=0,
             steps=300,
             batch_size=8,
             seeds=2,
