@@ -17,6 +17,7 @@ import numpy as np
 
 from hpo.core import format
 from hpo.core.domains import is_number
+from hpo.core.metrics import TIMESCALE
 from hpo.core.objective import Value
 from hpo.core.trial import Run, Trial
 from hpo.front.replicates import points
@@ -24,6 +25,9 @@ from hpo.numerics import local_regression
 from hpo.numerics.local_regression import Trend, trend
 
 RATE, DECAY = "pretrain.lr", "pretrain.weight_decay"
+
+
+_DECAYS = (DECAY, f"{DECAY}.value")
 
 
 FEWEST_FOR_A_TREND = local_regression.FEWEST
@@ -91,10 +95,20 @@ def slice_data(run: Run, param: str, goal: str) -> Slice:
     return _slice(run, trials, param, goal, lambda trial: as_float(trial.params[param]), log=log)
 
 
-def metric_slice(run: Run, x: str, y: str) -> Slice:
+def metric_slice(run: Run, x: str, y: str, *, log: bool = False) -> Slice:
     """One metric against another."""
     trials = measured(run)
-    return _slice(run, trials, x, y, lambda trial: trial.metrics.get(x, math.nan), log=False)
+    return _slice(run, trials, x, y, lambda trial: trial.metrics.get(x, math.nan), log=log)
+
+
+def timescale_slices(run: Run) -> list[Slice]:
+    """Every goal over AdamW's timescale, where that is not weight decay in another unit."""
+    trials = measured(run)
+    scales = {trial.metrics[TIMESCALE] for trial in trials if TIMESCALE in trial.metrics}
+    decays = {repr([trial.params.get(path) for path in _DECAYS]) for trial in trials}
+    if len(scales) < 2 or len(scales) <= len(decays):
+        return []
+    return [metric_slice(run, TIMESCALE, goal.metric, log=True) for goal in run.goals]
 
 
 def _slice(

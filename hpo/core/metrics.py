@@ -150,6 +150,10 @@ CONTROL_SCORE, CONTROL_LOSS = "scratch", "scratch_loss_nats"
 """Of a task, after `task.NAME.`: what fine-tuning gives from the initial weights."""
 
 
+TIMESCALE = "tau_frac"
+"""AdamW's timescale 1 / (rate x decay) as a share of the run: rate, decay and steps in one."""
+
+
 OVER_CONTROL = ("over_scratch", "over_scratch_nats")
 """Score above the control's, and completion loss below it; higher is better."""
 

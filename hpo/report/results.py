@@ -6,12 +6,14 @@ and the model of the seed noise is fitted once. Each part is computed when it is
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from hpo.analysis import (
+    best_values,
     headline,
     importance,
     interactions,
@@ -25,6 +27,7 @@ from hpo.analysis import (
 )
 from hpo.analysis import training_tree as trees
 from hpo.analysis import verification as verifying
+from hpo.analysis.best_values import BestValues
 from hpo.analysis.headline import Line
 from hpo.analysis.importance import Importance
 from hpo.analysis.interactions import Interaction
@@ -201,7 +204,13 @@ class Results:
             for path in slices.varied(self.run)
             for goal in self.run.goals
         )
-        return tuple(each for each in found if each.trials)
+        every = itertools.chain(found, slices.timescale_slices(self.run))
+        return tuple(each for each in every if each.trials)
+
+    @cached_property
+    def best_values(self) -> tuple[BestValues, ...]:
+        """Where along each parameter every goal is best; none without a second seed."""
+        return best_values.best_values(self.run, [*self.settings.values()])
 
     @cached_property
     def interactions(self) -> tuple[Interaction, ...]:

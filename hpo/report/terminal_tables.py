@@ -17,7 +17,13 @@ from hpo.core import format
 from hpo.core import metrics as wording
 from hpo.core.trial import Run, Trial
 from hpo.front.front import Comparison
-from hpo.report import claim_tables, planned_contrasts, trial_tables, verification
+from hpo.report import (
+    best_values,
+    claim_tables,
+    planned_contrasts,
+    trial_tables,
+    verification,
+)
 from hpo.report import findings as report_findings
 from hpo.report.answer import answer
 from hpo.report.certainty import certainty
@@ -112,6 +118,7 @@ def run_json(results: Results) -> dict[str, Any]:
      "disagreement": {"num_trials": int, "kendall_tau": float | null, "num_pairs": int,
                       "top_by_gain": [int], "top_by_finetuned": [int]},
      "pretraining_worth": [WORTH], a task each, none where no control was measured,
+     "best_values": [see `hpo.report.best_values.as_json`], none without a second seed,
      "contrasts": null | {"alpha": float, "correction": str, "results_before": int, that had come
                           when they were stated, "findings": [CONTRAST]},
      "verifications": [see `hpo.report.verification.as_json`],
@@ -196,6 +203,7 @@ def run_json(results: Results) -> dict[str, Any]:
             "top_by_finetuned": [trial.number for trial in apart.top_by_finetuned],
         },
         "pretraining_worth": [_worth_json(each) for each in results.pretraining_worth],
+        "best_values": [finite(best_values.as_json(each)) for each in results.best_values],
         "contrasts": finite(planned_contrasts.contrasts_json(results)),
         "verifications": [finite(verification.as_json(each)) for each in results.verifications],
         "paper": _paper_json(results),

@@ -16,7 +16,14 @@ from hpo.analysis.slices import FEWEST_FOR_A_TREND, Slice
 from hpo.core import format, metrics
 from hpo.core.contrasts import PlannedContrasts
 from hpo.core.trial import Run, Trial
-from hpo.report import certainty, findings, planned_contrasts, pretraining_worth, verification
+from hpo.report import (
+    best_values,
+    certainty,
+    findings,
+    planned_contrasts,
+    pretraining_worth,
+    verification,
+)
 from hpo.report.html import cards, page_data
 from hpo.report.html.elements import Cell, Figure, Figures, Section, Table, table
 from hpo.report.html.trial_table import trial_table
@@ -198,6 +205,8 @@ def _parameters(results: Results, figures: Figures) -> Section:
     context = {
         "fewest": FEWEST_FOR_A_TREND,
         "left_out": _left_out(results.slices),
+        "best": _best_values(results),
+        "best_note": best_values.NOTE,
         "slices": slices[:most],
         "more_slices": slices[most:],
         "importance": figures.of("importance"),
@@ -218,6 +227,16 @@ def _parameters(results: Results, figures: Figures) -> Section:
     return Section(
         key="parameters", title="Parameters", template="parameters.html", context=context
     )
+
+
+def _best_values(results: Results) -> Table | None:
+    """Where each goal is best along each parameter."""
+    found = results.best_values
+    if not found:
+        return None
+    heads = best_values.heads(results.run)
+    rows = best_values.rows(results.run, found, results.params)
+    return table(heads, rows, numbers=range(1, len(heads)))
 
 
 def _left_out(found: Sequence[Slice] | Sequence[Interaction]) -> str:

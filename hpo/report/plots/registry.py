@@ -171,7 +171,7 @@ def _slices(results: Results, marks: Marks) -> Exhibits:
     """Every parameter under every goal."""
     found = {}
     for data in results.slices:
-        name = results.params[data.x]
+        name = results.params.get(data.x, data.x)
         found[f"slice.{name}.{data.y}"] = Exhibit(
             what=f"{metrics.named(data.y)} over {name}",
             make_rows=partial(tables.slice_rows, data),

@@ -340,7 +340,8 @@ def test_show_prints_the_front_and_json_with_the_documented_keys(
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "pretraining_worth", "contrasts", "verifications", "paper",
+        "trials_all", "disagreement", "pretraining_worth", "best_values", "contrasts",
+        "verifications", "paper",
         "hypervolume_range",
         "knee_region", "undecided", "differences", "from_baselines", "leads",
     ]  # fmt: skip

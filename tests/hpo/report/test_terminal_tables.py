@@ -101,8 +101,8 @@ def test_json_has_the_documented_shape() -> None:
     assert list(data) == [
         "name", "goals", "limits", "group", "other_groups", "conditions", "trials",
         "hypervolume", "reference", "knee", "front",
-        "trials_all", "disagreement", "pretraining_worth", "contrasts", "verifications",
-            "paper",
+        "trials_all", "disagreement", "pretraining_worth", "best_values", "contrasts",
+        "verifications", "paper",
         "hypervolume_range", "knee_region", "undecided",
         "differences", "from_baselines", "leads",
     ]  # fmt: skip

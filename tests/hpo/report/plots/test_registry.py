@@ -102,7 +102,7 @@ def test_parameters_have_slices_interactions_and_parallel_coordinates() -> None:
     found = registry.exhibits(Results(searched()))
     names = [name for name in found if name.startswith(("slice", "interaction", "parallel"))]
     assert names == [
-        *(f"slice.{name}.{goal}" for name in ("weight_decay", "lr", "shape")
+        *(f"slice.{name}.{goal}" for name in ("weight_decay", "lr", "shape", "tau_frac")
           for goal in ("base_loss", "gain")),
         "interaction.base_loss", "interaction.gain", "parallel",
     ]  # fmt: skip
