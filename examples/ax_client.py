@@ -54,13 +54,19 @@ def main(
             names = ("base_loss", "gain")
             client.complete_trial(trial, {name: _measured(result.metrics, name) for name in names})
     for params, values, trial, _ in client.get_pareto_frontier(use_model_predictions=False):
-        print(f"trial {trial}: {params} {values}")
+        goals = ", ".join(f"{name} {mean:.3f} ± {sem:.3f}" for name, (mean, sem) in values.items())
+        chosen = ", ".join(f"{path} {value:.3g}" for path, value in _paths(params).items())
+        print(f"trial {trial}: {goals}, at {chosen}")
     return client
 
 
+def _paths(params: dict[str, float]) -> dict[str, float]:
+    """Names of Ax's parameters, which may have no dots, as paths."""
+    return {name.replace("__", "."): value for name, value in params.items()}
+
+
 def _request(params: dict[str, float]) -> Request:
-    paths = {name.replace("__", "."): value for name, value in params.items()}
-    return Request(params=dict(paths), fidelity=1.0, seed=0)
+    return Request(params={**_paths(params)}, fidelity=1.0, seed=0)
 
 
 def _measured(metrics: dict[str, float], name: str) -> tuple[float, float]:

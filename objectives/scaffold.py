@@ -68,9 +68,11 @@ def study_file(wanted: Wanted) -> str:
         lines = [f'BuiltinTask(name="{each}"),' for each in ("token_kind", "code_module")]
     if not wanted.corpus:
         classes = ["Stdlib" if each == "Files" else each for each in classes]
+    file = os.path.basename(wanted.file)
     return TEMPLATE.format(
+        show=f"hpo show {wanted.name}".ljust(len(f"hpo check {file}    ")),
         name=wanted.name,
-        file=os.path.basename(wanted.file),
+        file=file,
         classes="\n".join(f"    {each}," for each in sorted(classes)),
         corpus=corpus,
         tasks="\n".join(f"            {line}" for line in lines),
@@ -214,7 +216,7 @@ TEMPLATE = '''\
 
     hpo check {file}    # checks everything here and estimates the cost; trains nothing
     hpo run {file}      # measures; Ctrl-C keeps what is finished, the same command goes on
-    hpo show {name}     # the front: the best trade-offs of base loss and gain
+    {show}# the front: the best trade-offs of base loss and gain
 
 `hpo params` lists every hyperparameter with type, unit and default. A hyperparameter's name is its
 path in the recipe, such as pretrain.schedule.decay_frac. Relative paths start from this folder.

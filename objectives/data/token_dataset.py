@@ -300,19 +300,8 @@ def _rows(
         if stored and not rows[-1].size:
             raise DamagedError(f"{name}.bin is empty")
         if _count(rows[-1], seq_len) < 1:
-            what = (
-                f"{name} of {owner} holds {rows[-1].size} tokens, fewer than one sequence of "
-                f"{seq_len}"
-            )
-            if len(documents) == len(names) and not documents[place]:
-                raise ValueError(
-                    f"{what}; none of the {sum(documents)} documents, each of which is put whole "
-                    "into train or validation, fell into it: give more and shorter documents, or "
-                    "change corpus.validation_frac."
-                )
-            raise ValueError(
-                f"{what}; give more text, or change corpus.validation_frac or pretrain.seq_len."
-            )
+            counted = (documents[place], sum(documents)) if len(documents) == len(names) else (1,)
+            raise ValueError(tokenize.too_little(name, owner, rows[-1].size, seq_len, *counted))
     return rows
 
 

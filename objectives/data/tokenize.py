@@ -70,6 +70,58 @@ class _Splits:
         return None
 
 
+LOOKED_AT = 20_000_000
+"""Characters of a source after which `check_splits` gives up; assumed."""
+
+
+def check_splits(corpus: data.Corpus, seq_len: int) -> None:
+    """Raise ValueError where a split surely has too few tokens for a sequence.
+
+    Documents are read until there is enough for one if each byte were a token, mostly a few dozen.
+    That is of corpora of files; text given for validation is not split.
+    """
+    if corpus.validation or not all(isinstance(each, data.Files) for each in corpus.sources):
+        return
+    splits, validation, in_validation, every = _Splits(corpus), 0, 0, 0
+    for index, source in enumerate(corpus.sources):
+        train = in_train = read = 0
+        for text in sources.documents(source):
+            # Its bytes and the end mark; another tokenizer may add tokens of its own.
+            most = len(text.encode()) + 1 if corpus.tokenizer is None else seq_len + 1
+            every, read = every + 1, read + len(text)
+            if splits.of(text) == "train":
+                train, in_train = train + most, in_train + 1
+            else:
+                validation, in_validation = validation + most, in_validation + 1
+            if min(train, validation) > seq_len:
+                break
+            if read > LOOKED_AT:
+                return
+        if train <= seq_len:
+            name = f"train-{index}"
+            raise ValueError(too_little(name, "corpus", train, seq_len, in_train, every))
+    if validation <= seq_len:
+        name = VALIDATION
+        raise ValueError(too_little(name, "corpus", validation, seq_len, in_validation, every))
+
+
+def too_little(
+    split: str, owner: str, tokens: int, seq_len: int, documents: int, every: int = 0
+) -> str:
+    """What is wrong with a split of fewer tokens than a sequence, and how to fix it.
+
+    `documents` of `every` one are in the split.
+    """
+    what = f"{split} of {owner} holds {tokens} tokens, fewer than one sequence of {seq_len}"
+    if documents or not every:
+        return f"{what}; give more text, or change corpus.validation_frac or pretrain.seq_len."
+    return (
+        f"{what}; none of the {every} documents, each of which is put whole into train or "
+        "validation, fell into it: give more and shorter documents, or change "
+        "corpus.validation_frac."
+    )
+
+
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 

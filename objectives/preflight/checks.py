@@ -168,6 +168,10 @@ def _check_parts(job: PretrainJob, execution: Execution, done: Done) -> None:
             lambda source=source: check_source(source, execution),  # type: ignore[misc]
             *("source", asdict(source)),
         )
+    done.once(
+        lambda: tokenize.check_splits(changed.corpus, changed.pretrain.seq_len),
+        *("splits", data["corpus"], pre["seq_len"]),
+    )
     for task, on in zip(changed.finetune.tasks, fine["tasks"], strict=True):
         done.once(lambda task=task: check_task(task), "task", on)  # type: ignore[misc]
 

@@ -42,6 +42,12 @@ def test_without_files_it_is_about_what_ships(tmp_path: Path) -> None:
     assert (study.name, len(study.space), study.trials) == ("mine", 3, 12)
 
 
+def test_its_first_lines_explain_three_commands_one_below_the_other(tmp_path: Path) -> None:
+    written = scaffold.study_file(scaffold.Wanted(name="mine", file="mine.py", corpus=(), tasks=()))
+    lines = [each for each in written.splitlines() if each.startswith("    hpo ")]
+    assert len({each.index("#") for each in lines[:3]}) == 1
+
+
 def test_paths_start_from_the_file_and_fields_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections import Counter
@@ -316,6 +317,33 @@ def test_a_corpus_of_one_document_says_that_it_cannot_be_split(tmp_path: Path) -
         ValueError, match=r"none of the 1 documents, each .*: give more and shorter"
     ):
         token_dataset.prepare(of_files(path), T, Store(tmp_path / "store"))
+
+
+def test_what_cannot_be_split_is_refused_before_it_is_tokenized_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """Of corpora of a few documents; where tokens are enough, their bytes are."""
+    outcomes = Counter[tuple[bool, bool]]()
+    for count, words, share in itertools.product((1, 2, 6, 30), (2, 40), (0.05, 0.5)):
+        rows = [{"text": " ".join([str(n), *toy.WORDS * 3][:words])} for n in range(count)]
+        path = toy.write_jsonl(tmp_path / f"{count}-{words}.jsonl", rows)
+        corpus, problems = of_files(path, validation_frac=share), []
+        for attempt in (
+            lambda c=corpus: tokenize.check_splits(c, T),
+            lambda c=corpus: token_dataset.prepare(c, T, Store(tmp_path / "store")),
+        ):
+            try:
+                attempt()
+                problems.append("")
+            except ValueError as error:
+                problems.append(str(error))
+        before, after = problems
+        outcomes[bool(before), bool(after)] += 1
+        if "none of the" in after:
+            assert before == after
+    assert not outcomes[True, False]
+    assert outcomes[True, True] >= 4
+    assert outcomes[False, False] >= 4
 
 
 @pytest.mark.parametrize("end", ["<eos>", "</s>", "<|im_end|>", "<end>"])

@@ -55,6 +55,13 @@ def test_what_can_be_measured_passes(folder: Path) -> None:
     preflight(a_recipe(folder, method="full"), folder)
 
 
+def test_a_corpus_that_leaves_validation_empty_is_refused(folder: Path) -> None:
+    asked = a_recipe(folder)
+    rare = dataclasses.replace(asked.corpus, validation_frac=1e-9)
+    with pytest.raises(ValueError, match=r"^validation of corpus holds 0 tokens, .* fell into it"):
+        preflight(dataclasses.replace(asked, corpus=rare), folder)
+
+
 WRONG = [
     ("model", Model(preset=None, config="{}/none"), "model.config '.*none' cannot be read"),
     ("model", Model(preset=None, config="{}"), "model.config .* cannot be read"),
