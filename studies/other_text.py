@@ -3,10 +3,12 @@
 Text: sections of college textbooks, such as OpenStax's under CC BY 4.0, one a row, in
 `data/textbooks.jsonl` (field `text`). Task: sentences from a restaurant's attributes, the E2E NLG
 set (CC BY-SA 4.0), as rows of `prompt` and `completion` in `data/e2e_nlg/train.jsonl` and
-`data/e2e_nlg/test.jsonl`. Paths are relative to where `hpo run` is called; packed files and others
-can be named by `--set corpus.sources=...` and `--set finetune.tasks=...`. The contrasts were
-written before the first run.
+`data/e2e_nlg/test.jsonl`. `data` is looked for where `hpo run` is called; files elsewhere can be
+named by `--set corpus.sources=...` and `--set finetune.tasks=...`. The contrasts were written
+before the first run.
 """
+
+from pathlib import Path
 
 from hpo import (
     BASE_LOSS_DOWN,
@@ -21,13 +23,16 @@ from hpo import (
 from objectives import Corpus, Files, FileTask, PlasticityObjective
 from studies import _long
 
-CORPUS = Corpus(sources=(Files(paths=("data/textbooks.jsonl*",)),), vocab_size=512)
+DATA = Path("data").absolute()
+
+
+CORPUS = Corpus(sources=(Files(paths=(f"{DATA}/textbooks.jsonl*",)),), vocab_size=512)
 
 
 TASK = FileTask(
     name="e2e_nlg",
-    train="data/e2e_nlg/train.jsonl",
-    test="data/e2e_nlg/test.jsonl",
+    train=f"{DATA}/e2e_nlg/train.jsonl",
+    test=f"{DATA}/e2e_nlg/test.jsonl",
     label_field=None,
 )
 
