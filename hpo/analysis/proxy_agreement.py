@@ -73,20 +73,31 @@ class Agreement:
     kendall: Bounded
 
 
-def agreement(x_R: Array, y_RS: Array, decided_RR: Mask, *, seed: int = 0) -> Agreement:
+def agreement(
+    x_R: Array,
+    y_RS: Array,
+    decided_RR: Mask,
+    different_RR: Mask | None = None,
+    *,
+    seed: int = 0,
+) -> Agreement:
     """Compare two orders of the same recipes.
 
     Args:
         x_R: the proxy's loss.
         y_RS: the larger model's at each seed, finite.
-        decided_RR: whether the larger model tells two recipes apart.
+        decided_RR: whether two recipes differ significantly at the larger model.
+        different_RR: whether they differ there at all; pairs of one recipe are left out.
         seed: of the draws.
     """
     num = len(x_R)
     one_P, other_P = np.triu_indices(num, 1)
+    if different_RR is not None:
+        kept_P = different_RR[one_P, other_P]
+        one_P, other_P = one_P[kept_P], other_P[kept_P]
     decided_P = decided_RR[one_P, other_P]
     counts = {"num_recipes": num, "num_pairs": len(one_P), "num_decided": int(decided_P.sum())}
-    if num < FEWEST:
+    if num < FEWEST or not len(one_P):
         return Agreement(
             **counts, accuracy=UNKNOWN, accuracy_decided=UNKNOWN, spearman=UNKNOWN, kendall=UNKNOWN
         )

@@ -5,7 +5,8 @@ The recipes were chosen at the proxy, so the larger model's results are fresh. A
 trained at the same seeds, and only seeds that all recipes have are compared. Significance is that
 of `hpo.front.significance`:
 
-- Two recipes differ significantly as any two settings of a run do.
+- Two recipes differ significantly as any two settings of a run do. Those that a rule makes the
+  same, as they differed in weight decay alone, are no pair.
 - The regret of the proxy's pick is its difference there from the best, likewise. The best of
   several looks better than it is, so the regret is on average a little too large.
 - Two rules differ by the mean over recipes of their difference, whose error is that between
@@ -187,23 +188,37 @@ def _goal(
     leads: Leads,
     common: set[int],
 ) -> GoalVerdict:
-    numbers = [*measured]
+    numbers, settings = [*measured], [*measured.values()]
     x_R = goal.sign * np.array([proxy[number].metrics[goal.metric] for number in numbers])
-    y_RS = goal.sign * _values([*measured.values()], goal.metric, seeds)
-    order = np.argsort(y_RS.mean(axis=1), kind="stable")
-    pick, best = int(x_R.argmin()), int(order[0])
+    alike_RR = _alike(settings)
+    y_RS = _pooled(goal.sign * _values(settings, goal.metric, seeds), alike_RR)
+    y_R = y_RS.mean(axis=1)
+    pick, best = int(x_R.argmin()), int(y_R.argmin())
+    if alike_RR[pick, best]:
+        best = pick
     compared = [row for row, number in enumerate(numbers) if number in common]
     return GoalVerdict(
         goal=goal,
-        agreement=agreement(x_R, y_RS, _decided([*measured.values()], goal, leads)),
+        agreement=agreement(x_R, y_RS, _decided(settings, goal, leads) & ~alike_RR, ~alike_RR),
         pick=numbers[pick],
         best=numbers[best],
         mean=goal.sign * float(y_RS[compared].mean()) if compared else math.nan,
-        place=int(np.flatnonzero(order == pick)[0]) + 1,
+        place=int((y_R < y_R[pick]).sum()) + 1,
         regret=_positive(
             leads.between(measured[numbers[pick]].trial, measured[numbers[best]].trial, goal.metric)
         ),
     )
+
+
+def _alike(settings: Sequence[Setting]) -> npt.NDArray[np.bool_]:
+    """Which recipes a rule has made the same, such as those that differed in decay alone."""
+    params = [setting.trial.params for setting in settings]
+    return np.array([[one == other for other in params] for one in params])
+
+
+def _pooled(y_RS: Array, alike_RR: npt.NDArray[np.bool_]) -> Array:
+    """One value for recipes that are the same, whatever noise their trainings have."""
+    return np.asarray(alike_RR @ y_RS / alike_RR.sum(axis=1, keepdims=True))
 
 
 def _decided(settings: Sequence[Setting], goal: Goal, leads: Leads) -> npt.NDArray[np.bool_]:

@@ -53,7 +53,7 @@ def plain_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]])
     """A table of texts."""
     table = Table(title=Text(title), title_justify="left")
     for head in heads:
-        table.add_column(head)
+        table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

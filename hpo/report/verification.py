@@ -10,17 +10,15 @@ from hpo.analysis.proxy_agreement import Bounded
 from hpo.analysis.verification import GoalVerdict, RuleVerdict, Verification
 from hpo.core.format import amount, listed, number, plural, with_sem
 from hpo.front.errors import Estimate
-from hpo.report.certainty import verdict
+from hpo.report.certainty import VERDICTS, verdict
 
 HEADS = (
     "rule",
     "goal",
     "recipes",
     "pairs right (95 %)",
-    "of decided pairs",
-    "decided",
+    "decided pairs right (95 %)",
     "Spearman (95 %)",
-    "Kendall (95 %)",
     "proxy's pick",
     "its place",
     "regret",
@@ -28,7 +26,7 @@ HEADS = (
 )
 
 
-NUMBERS = (2, 3, 4, 5, 6, 7, 9, 10, 11)
+NUMBERS = (2, 3, 4, 5, 7, 8, 9)
 """Columns that are set to the right."""
 
 
@@ -63,11 +61,9 @@ def _row(found: Verification, rule: RuleVerdict, goal: GoalVerdict) -> list[str]
         rule.rule,
         goal.goal.metric,
         str(agreed.num_recipes),
-        _share(agreed.accuracy),
-        _share(agreed.accuracy_decided),
-        f"{agreed.num_decided} of {agreed.num_pairs}",
+        _share(agreed.accuracy, agreed.num_pairs),
+        _share(agreed.accuracy_decided, agreed.num_decided),
         _correlation(agreed.spearman),
-        _correlation(agreed.kendall),
         _name(found, goal.pick),
         f"{goal.place} of {agreed.num_recipes}",
         _difference(goal.regret) if goal.pick != goal.best else "0",
@@ -104,8 +100,9 @@ def notes(found: Verification) -> list[str]:
         lines.append(f"Not complete: {ended} of {total} trials; the same command goes on.")
     lines.append(
         "Decided pairs are those whose difference is significant at the larger model; the others "
-        "say little of the proxy. Intervals are for other recipes and seeds. Correlations depend "
-        "on how different the recipes are."
+        "say little of the proxy. Kendall's tau is twice the share of right pairs less 1. "
+        "Intervals are for other recipes and seeds. Correlations depend on how different the "
+        "recipes are."
     )
     return [*lines, ANCHOR]
 
@@ -126,10 +123,10 @@ def _name(found: Verification, trial: int) -> str:
     return f"#{trial}" if name is None else f"#{trial} {name}"
 
 
-def _share(found: Bounded) -> str:
+def _share(found: Bounded, count: int) -> str:
     if math.isnan(found.value):
-        return "n/a"
-    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
+        return f"n/a of {count}"
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%}) of {count}"
 
 
 def _correlation(found: Bounded) -> str:
@@ -139,7 +136,8 @@ def _correlation(found: Bounded) -> str:
 
 
 def _difference(found: Estimate) -> str:
-    return f"{with_sem(found.value, found.error)}, {verdict(found)}"
+    significance = "unknown" if found.significant is None else VERDICTS[found.significant]
+    return f"{with_sem(found.value, found.error)} ({significance})"
 
 
 def as_json(found: Verification) -> dict[str, Any]:

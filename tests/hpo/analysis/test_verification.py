@@ -6,6 +6,7 @@ The larger model here is a formula, so that the best recipe, the best rule and t
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,15 @@ def test_seeds_that_not_all_recipes_have_are_not_compared() -> None:
     assert (some.num_seeds, some.is_complete) == (2, False)
     none = judged(run, toy.run([]), found)
     assert (none.num_seeds, none.rules[0].goals) == (0, ())
+
+
+def test_recipes_that_a_rule_makes_the_same_are_no_pair() -> None:
+    """All have one rate, so that Power Lines, which reads no decay, gives one recipe."""
+    run = proxy_run()
+    found = planned(run, rules=("power_lines", "carry_over"))
+    target = measured(found, lambda p: 3.0, lambda p: 0.1 * p.trial)
+    law, carried = judged(run, target, found).rules
+    loss, _ = law.goals
+    assert (loss.agreement.num_pairs, carried.goals[0].agreement.num_pairs) == (0, 28)
+    assert math.isnan(loss.agreement.accuracy.value)
+    assert (loss.pick, loss.best, loss.place, loss.regret.value) == (0, 0, 1, 0.0)
