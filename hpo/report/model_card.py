@@ -129,7 +129,8 @@ def _metrics(results: Results, trial: Trial) -> str:
         if each.baseline is not None and each.number != own.trial.number
     ]
     columns = (own, *others)
-    names = [*wording.score_names(run), *(f"task.{name}.after" for name in wording.task_names(run))]
+    end = wording.measure(run).ends[1]
+    names = [*wording.score_names(run), *(f"task.{name}.{end}" for name in wording.task_names(run))]
     names += [name for name in ("base_loss", "forgetting_nats", "tau_frac", "tokens_per_param")
               if name in trial.metrics and name not in names]  # fmt: skip
     rows = [

@@ -37,13 +37,14 @@ function hover(trial) {
   const index = place.get(trial);
   const { params, standing, membership } = DATA.details;
   const metrics = Object.keys(DATA.titles).filter((name) => !/^(task|probe)\./.test(name) && !(name in params) && value(name, trial) !== null);
-  const tasks = (DATA.gain?.tasks ?? []).filter((task) => value(`task.${task}.after`, trial) !== null);
+  const [before, after] = DATA.tasks.ends;
+  const tasks = (DATA.gain?.tasks ?? []).filter((task) => value(`task.${task}.${after}`, trial) !== null);
   const lines = [
     `${label(trial)} (${standing[index]})`,
     ...(membership[index] === null ? [] : [`on the front: ${membership[index]}`]),
     ...Object.entries(params).filter(([, column]) => column[index] !== null).map(([name, column]) => `${name} = ${column[index]}`),
     ...metrics.map((name) => `${name}: ${measuredText(name, trial)}`),
-    ...tasks.map((task) => `${task}: ${shortNumber(value(`task.${task}.before`, trial), 3)} → ${measuredText(`task.${task}.after`, trial)}`),
+    ...tasks.map((task) => `${task}: ${shortNumber(value(`task.${task}.${before}`, trial), 3)} → ${measuredText(`task.${task}.${after}`, trial)}`),
   ];
   return lines.map(escaped).join("<br>");
 }
@@ -112,16 +113,17 @@ function curves({ steps, of, values }, trials, palette) {
   return [{ ...quiet, mode: "lines", hoverinfo: "skip", opacity: 0.5, line: { color: palette.soft, width: 1 } }, ...lines];
 }
 
-// By task, one stroke a trial from the score before (open) to after (full).
+// By task, one stroke a trial from before fine-tuning (open) to after (full).
 function strokes(trials) {
   const { tasks, names } = DATA.gain;
+  const [before, after] = DATA.tasks.ends;
   return trials.filter((trial) => looks().has(trial)).map((trial) => {
     const look = looks().get(trial);
     const of = (task, key) => value(`task.${task}.${key}`, trial);
-    const errors = tasks.flatMap((task) => [null, of(task, "after_sem"), null]);
+    const errors = tasks.flatMap((task) => [null, of(task, after + "_sem"), null]);
     return {
       x: names.flatMap((name) => [name, name, null]),
-      y: tasks.flatMap((task) => [of(task, "before"), of(task, "after"), null]),
+      y: tasks.flatMap((task) => [of(task, before), of(task, after), null]),
       error_y: { array: errors, color: look.color, thickness: 1.2, width: 0 },
       mode: "lines+markers", name: "#" + trial, meta: { trial }, offsetgroup: String(trial),
       line: { ...look, width: 2 },

@@ -104,7 +104,7 @@ def _data(results: Results, figures: Figures, refresh_s: float | None) -> dict[s
             f"curve-{index}": _plotly(figures.empty[f"curve-{index}"])["layout"]
             for index in range(len(curves))
         },
-        "tasks": metrics.task_names(run),
+        "tasks": {"names": metrics.task_names(run), "ends": metrics.measure(run).ends},
         "gain": _gain(results, figures),
         "styles": {
             "colours": draw.CYCLE,

@@ -21,11 +21,17 @@ function definitions(title, pairs) {
   return [element("div", { children: [element("h3", { text: title }), element("table", { className: "facts", children: lines })] })];
 }
 
-// A row a task: its score before and after fine-tuning, and the learning rate chosen for it.
+// Head -> end of a task's metrics: of scores, or of the loss on answers where the study is read by it.
+function taskColumns() {
+  const [before, after] = DATA.tasks.ends;
+  return { before, after, ...(after === "after" ? { gain: "gain", rate: "lr", chance: "chance" } : { rate: "lr" }) };
+}
+
+// A row a task: score or loss before and after fine-tuning, and the learning rate chosen for it.
 function taskTable(trial) {
-  const tasks = DATA.tasks.filter((task) => value(`task.${task}.after`, trial) !== null);
+  const columns = taskColumns();
+  const tasks = DATA.tasks.names.filter((task) => value(`task.${task}.${columns.after}`, trial) !== null);
   if (!tasks.length) return [];
-  const columns = { before: "before", after: "after", gain: "gain", rate: "lr", chance: "chance" };
   const heads = ["task", ...Object.keys(columns)].map((text, index) => element("th", { text, className: index ? "number" : "" }));
   const rows = tasks.map((task) => element("tr", { children: [
     element("th", { scope: "row", children: breakable(task) }),
@@ -64,7 +70,7 @@ function facts(trial) {
     ...definitions("Metrics", plain),
     ...definitions("Cost", Object.entries(cost).map(([name, column]) => [name, shortNumber(column[index])])),
     ...definitions("Probes", of("probe.")),
-    ...definitions("More of the tasks", of("task.").filter(([name]) => !/\.(before|after|gain|lr|chance)$/.test(name))),
+    ...definitions("More of the tasks", of("task.").filter(([name]) => !Object.values(taskColumns()).includes(name.split(".").pop()))),
     ...(rungs[index] ?? []).flatMap(([share, found]) => definitions(`At ${shortNumber(share)} of the length`, Object.entries(found).map(([name, each]) => [name, shortNumber(each)]))),
   ];
 }

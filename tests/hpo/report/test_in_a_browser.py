@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hpo.core.trial import Run
+from hpo.core.goals import BASE_LOSS_DOWN, Goal
+from hpo.core.trial import Run, Trial
 from hpo.report.html.page import write_report
 from hpo.report.plots import draw
 from hpo.report.results import Results
@@ -103,6 +104,23 @@ def test_it_loads_without_request_or_error_at_every_width_and_theme(
         "boxes.filter((box) => !box.querySelector('.plot-container')).map((b) => b.id)"
     )
     assert drawn == []
+
+
+def test_losses_on_answers_are_drawn_and_told_where_the_study_is_read_by_them(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    goals = (BASE_LOSS_DOWN, Goal(metric="finetuned_loss_nats", direction="down"))
+    losses = {"task.a.loss_before_nats": 3.25, "task.a.loss_after_nats": 2.5}
+    scores = {"task.a.before": 0.0, "task.a.after": 0.125, "task.a.lr": 0.01}
+    metrics = {"base_loss": 3.5, "finetuned_loss_nats": 2.5} | losses | scores
+    trial = Trial.measured(number=0, state="complete", params={}, metrics=metrics)
+    show(page, tmp_path, toy.run([trial], goals=goals))
+    assert page.run("JSON.stringify(strokes([0]).map((each) => each.y))") == "[[3.25,2.5,null]]"
+    assert "a: 3.25" in page.run("hover(0)")
+    page.run("openTrial(0)")
+    table = page.run("document.querySelector('dialog table.tasks').innerText").split()
+    assert table == ["task", "before", "after", "rate", "a", "3.25", "2.5", "0.01"]
+    assert page.errors == []
 
 
 def test_a_click_marks_the_trial_in_every_view(page: browser.Page, tmp_path: Path) -> None:
