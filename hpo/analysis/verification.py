@@ -173,11 +173,17 @@ def _rule(
 
 
 def _front(target: Run, measured: Mapping[int, Setting]) -> set[int]:
-    """Numbers of the run's trials whose recipes are on the front at the larger model."""
+    """Numbers of the run's trials whose recipes are on the front at the larger model.
+
+    What is the same as one of them is there too.
+    """
     number_of = {setting.trial.number: number for number, setting in measured.items()}
     names = {setting.trial.point for setting in measured.values()}
     some = replace(target, trials=[t for t in target.trials if t.point in names])
-    return {number_of[trial.number] for trial in front(some).trials}
+    found = {number_of[trial.number] for trial in front(some).trials}
+    alike_RR, numbers = _alike([*measured.values()]), [*measured]
+    with_front_R = alike_RR @ np.array([number in found for number in numbers])
+    return {number for number, is_on in zip(numbers, with_front_R, strict=True) if is_on}
 
 
 def _goal(

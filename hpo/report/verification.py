@@ -8,7 +8,7 @@ from typing import Any
 
 from hpo.analysis.proxy_agreement import Bounded
 from hpo.analysis.verification import GoalVerdict, RuleVerdict, Verification
-from hpo.core.format import amount, listed, number, plural, with_sem
+from hpo.core.format import amount, listed, number, percent, plural, with_sem
 from hpo.front.errors import Estimate
 from hpo.report.certainty import VERDICTS, verdict
 
@@ -126,7 +126,8 @@ def _name(found: Verification, trial: int) -> str:
 def _share(found: Bounded, count: int) -> str:
     if math.isnan(found.value):
         return f"n/a of {count}"
-    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%}) of {count}"
+    low, high = (f"{100 * each:.0f}" for each in (found.low, found.high))
+    return f"{percent(found.value)} ({low} to {high}) of {count}"
 
 
 def _correlation(found: Bounded) -> str:
@@ -213,11 +214,11 @@ def _sentence(found: Verification) -> str:
     """How many pairs are right by each goal."""
     parts = []
     for goal in found.run.goals:
-        each = [g for rule in found.rules for g in rule.goals if g.goal == goal]
-        if each:
-            low, high = (pick(g.agreement.accuracy.value for g in each) for pick in (min, max))
-            share = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%} by rule"
-            parts.append(f"{goal.metric} {share}")
+        each = [g.agreement for rule in found.rules for g in rule.goals if g.goal == goal]
+        shares = [agreed.accuracy.value for agreed in each if agreed.num_pairs]
+        if shares:
+            low, high = (percent(pick(shares)) for pick in (min, max))
+            parts.append(f"{goal.metric} {low if low == high else f'{low} to {high} by rule'}")
     if not parts:
         return ""
     return f"Pairs of recipes that are ordered at {found.plan.size} as here: {', '.join(parts)}."

@@ -229,3 +229,4 @@ def test_recipes_that_a_rule_makes_the_same_are_no_pair() -> None:
     assert (loss.agreement.num_pairs, carried.goals[0].agreement.num_pairs) == (0, 28)
     assert math.isnan(loss.agreement.accuracy.value)
     assert (loss.pick, loss.best, loss.place, loss.regret.value) == (0, 0, 1, 0.0)
+    assert (law.left, {*law.stayed, *law.entered}) == ((), {*range(8)})
