@@ -121,7 +121,8 @@ class StudyRecord:
         started, now = self._attributes()["spec"], spec_data(self.spec)
         if started == now:
             return
-        refused = widening.refusal(started, now) if self.widen else changes(started, now)
+        refusal = widening.refusal if self.widen else widening.explained
+        refused = refusal(started, now)
         if refused is not None:
             raise StudyChanged(refused)
 

@@ -119,8 +119,12 @@ def _controller(spec: StudySpec, url: str, executor: Executor, **given: Any) -> 
     try:
         return Controller(spec, url, executor, **given)
     except StudyChanged as error:
-        what = str(error).partition("; undo")[0]
-        raise StudyChanged(f"{what}; undo the change, or give another name=.") from None
+        what, wider, _ = str(error).partition("; add --widen")
+        remedy = (
+            "give widen=True to go on in the wider space, undo it" if wider else "undo the change"
+        )
+        what = what.partition("; undo")[0]
+        raise StudyChanged(f"{what}; {remedy}, or give another name=.") from None
 
 
 @contextlib.contextmanager

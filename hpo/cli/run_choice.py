@@ -22,7 +22,7 @@ from hpo.core import rows
 from hpo.core.passwords import shown
 from hpo.core.spec import StudySpec
 from hpo.storage import lease, run_folder, widening
-from hpo.storage.provenance import StudyChanged, changes
+from hpo.storage.provenance import StudyChanged
 from hpo.storage.record import (
     ForeignStudy,
     check_own,
@@ -118,7 +118,7 @@ def choose(
             widen and refused is None
         ):  # None: it was cut short before its settings were written
             return Opened(place, sum(each.state.is_finished() for each in trials), None, is_fork)
-        changed = changed or (refused if widen else changes(started, now))
+        changed = changed or (refused if widen else widening.explained(started, now))
         if failed is None and (not is_fork or _is_of(place, origin)) and empty:
             failed = Opened(place, 0, study, is_fork)
     if failed is not None:

@@ -40,6 +40,16 @@ def refusal(started: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return None
 
 
+def explained(started: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs and what to do, `--widen` among it where that would do."""
+    what = changes(started, now)
+    if refusal(started, now) is not None:
+        return what
+    return what.replace(
+        "; undo the change, or add", "; add --widen to go on in the wider space, undo it, or add"
+    )
+
+
 def widened_choices(started: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Paths of choices with other options than before."""
     after = space_of(now)

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -96,3 +97,14 @@ def test_a_changed_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyChanged, match="undo the change, or give another name=") as caught:
         hpo.run_study(replace(spec(trials=2), wave=2), out=tmp_path, progress=False)
     assert "--fork" not in str(caught.value)
+
+
+def test_a_wider_study_is_refused_with_how_to_go_on(tmp_path: Path) -> None:
+    def run(low: float, **given: Any) -> NotebookRun:
+        space = {"pretrain.lr": hpo.Float(low=low, high=0.1)}
+        return hpo.run_study(spec(trials=2, space=space), out=tmp_path, progress=False, **given)
+
+    run(0.01)
+    with pytest.raises(StudyChanged, match=r"; give widen=True to go on .* or give another name="):
+        run(0.001)
+    assert run(0.001, widen=True).name == "toy"

@@ -89,11 +89,14 @@ def test_on_the_command_line(
     assert main.main(["run", "mine.py"]) == 0
     Path("mine.py").write_text(text % 0.001)
     assert main.main(["run", "mine.py", "--trials", "4"]) == 2
+    assert "add --widen to go on in the wider space" in capsys.readouterr().err
     assert main.main(["check", "mine.py", "--trials", "4", "--widen"]) == 0
     assert "toy, continued" in capsys.readouterr().out
     assert main.main(["run", "mine.py", "--trials", "4", "--widen"]) == 0
     assert len(hpo.load_run("toy").trials) == 4
     Path("mine.py").write_text(text % 0.05)
     capsys.readouterr()
+    assert main.main(["run", "mine.py"]) == 2
+    assert "--widen" not in capsys.readouterr().err
     assert main.main(["run", "mine.py", "--widen"]) == 2
     assert "but pretrain.lr would not contain float 0.001 to 0.1" in capsys.readouterr().err
