@@ -61,7 +61,7 @@ def study_file(wanted: Wanted) -> str:
         raise ValueError(f"tasks need different names, got {', '.join(names)}; rename a folder.")
     corpus = _corpus_lines(wanted.corpus, folder)
     lines = [_task_line(task, folder) for task in named]
-    classes = ["Corpus", "FileTask", "Files", "Finetune", "Model", "PlasticityObjective",
+    classes = ["Corpus", "FileTask", "Files", "Finetune", "Lora", "Model", "PlasticityObjective",
                "Pretrain", "Recipe", "Schedule"]  # fmt: skip
     if not lines:
         classes = ["BuiltinTask" if each == "FileTask" else each for each in classes]
@@ -252,6 +252,9 @@ RECIPE = Recipe(
         tasks=(
 {tasks}
         ),
+        # Low-rank adapters, and embeddings and norms in full: without these, bases of this size are
+        # ordered otherwise than by full fine-tuning. For larger models leave them out.
+        lora=Lora(modules_to_save=("embeddings", "norms")),
         lrs=(3e-3, 1e-2, 3e-2),  # each is tried for each base and task, the best is reported
         steps=120,
         seeds=2,

@@ -30,6 +30,8 @@ RECIPE = Recipe(
     # Tasks that need a base, read by the loss on their answers.
     finetune=Finetune(
         tasks=(BuiltinTask(name="docstring"), BuiltinTask(name="doc_name")),
+        # Adapters alone order bases of this size otherwise than full fine-tuning does
+        # (`python -m tests.bench lora`).
         lora=Lora(modules_to_save=("embeddings", "norms")),
         lrs=(4e-3, 8e-3, 1.6e-2),
         steps=200,

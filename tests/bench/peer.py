@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
@@ -38,6 +39,8 @@ from objectives import WeightDecay
 from objectives.config.recipe import Recipe
 from objectives.config.training import Schedule
 from objectives.data.orders import Orders
+from objectives.finetuning.lr_refinement import refined_rates
+from objectives.finetuning.modules_to_save import saved_modules
 from objectives.models import causal_lm
 from objectives.training import lr_schedule
 from objectives.types import Request
@@ -101,8 +104,11 @@ def run_trial(material: Material, params: Mapping[str, Any], seed: int) -> dict[
     before = [task_score(material, model, place) for place in range(len(material.tasks))]
     lora = recipe.finetune.lora
     targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
+    saved = saved_modules(model, lora.modules_to_save)
     config = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha,
-                        lora_dropout=lora.dropout, target_modules=targets)  # fmt: skip
+                        lora_dropout=lora.dropout, target_modules=targets,
+                        modules_to_save=list(saved.modules) or None,
+                        ensure_weight_tying=saved.shared)  # fmt: skip
     adapted = get_peft_model(model, config)
     tuned = [_finetune(material, adapted, place, seed) for place in range(len(material.tasks))]
     score_before, loss_before = np.mean(before, axis=0)
@@ -152,8 +158,12 @@ def _finetune(
     tried: dict[float, float] = {}
     best: dict[float, list[dict[str, Tensor]]] = {}
     grid = sorted(fine.lrs)
-    for extension in range(fine.max_extensions + 1):
-        for lr in _next_rates(grid, tried) if extension else grid:
+    for number in range(fine.max_extensions + 1 + fine.refine):
+        if number > fine.max_extensions:
+            rates = refined_rates(tried)
+        else:
+            rates = _next_rates(grid, tried) if number else grid
+        for lr in rates:
             kept, losses = [], []
             for each in seeds[: fine.selection_seeds]:
                 _fit_adapter(material, model, place, lr, each)
@@ -191,6 +201,8 @@ def _fit_adapter(material: Material, model: nn.Module, place: int, lr: float, se
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             layer.reset_lora_parameters("default", True)
+        if isinstance(layer, ModulesToSaveWrapper):
+            layer.modules_to_save["default"].load_state_dict(layer.original_module.state_dict())
     count = len(task.train.ids)
     steps = fine.steps or max(1, round((fine.epochs or 0) * count / fine.batch_size))
     slots, orders = range(steps * fine.batch_size), Orders()
