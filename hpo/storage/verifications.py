@@ -31,10 +31,10 @@ def write_plan(place: RunFolder, plan: VerificationPlan) -> None:
 
 
 def read_all(place: RunFolder) -> tuple[tuple[VerificationPlan, Run], ...]:
-    """The latest verification at each size, the smallest first; those without results are left out.
+    """The latest verification at each size, the smallest first.
 
-    Raises:
-        StorageError: a record or a plan cannot be read.
+    Those without results are left out, and those that cannot be read, so that a run can be shown
+    without them; `hpo verify` says why it cannot, and writes a plan again.
     """
     latest: dict[str, tuple[VerificationPlan, Run]] = {}
     for each in run_folder.all_runs(folder_of(place)):
@@ -48,16 +48,11 @@ def read_all(place: RunFolder) -> tuple[tuple[VerificationPlan, Run], ...]:
 
 
 def _read(place: RunFolder) -> tuple[VerificationPlan, Run] | None:
-    path = place.folder / PLAN
-    if not path.is_file():
-        return None
     try:
-        plan = VerificationPlan.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StorageError(
-            f"{path} cannot be read; delete its folder and verify the run again."
-        ) from None
-    run = run_folder.read(place)
+        text = (place.folder / PLAN).read_text(encoding="utf-8")
+        plan, run = VerificationPlan.from_dict(json.loads(text)), run_folder.read(place)
+    except (OSError, ValueError, KeyError, TypeError, StorageError):
+        return None
     return (plan, run) if run.complete() else None
 
 

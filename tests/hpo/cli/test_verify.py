@@ -196,6 +196,20 @@ def test_an_interrupted_verification_prints_the_line_that_goes_on(
     assert "hpo verify toy --sizes middle" in words(capsys)
 
 
+def test_a_damaged_plan_hides_no_run_and_is_written_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words_of = ("--sizes", "middle", "--rules", "carry_over")
+    (first,) = verified(capsys, *words_of)
+    plan = place().folder / verifications.FOLDER / "toy-verify-middle" / verifications.PLAN
+    for damaged in ("{", "[]", '{"points": [1]}'):
+        plan.write_text(damaged)
+        assert verifications.read_all(place()) == ()
+    assert main.main(["show", "toy"]) == 0
+    assert verified(capsys, *words_of) == [first]
+    assert measured() == 14
+
+
 def test_a_deleted_run_takes_its_verifications_with_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
