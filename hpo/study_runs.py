@@ -23,8 +23,9 @@ from hpo.executors.interrupts import Interrupted
 from hpo.notebook import NotebookRun, notebook_run
 from hpo.progress import Display
 from hpo.report.html.page import write_report
+from hpo.report.results import Results
 from hpo.search import preflight
-from hpo.storage import run_folder
+from hpo.storage import run_folder, verifications
 from hpo.storage.provenance import StudyChanged
 from hpo.storage.run_folder import RunFolder
 from hpo.study_files import StudyRequest, with_params
@@ -109,8 +110,10 @@ def run_study(
 
 def _report(run: NotebookRun, place: RunFolder) -> Path | None:
     """Write the report; None where that cannot be done, as what is measured is recorded."""
+    verified = verifications.read_all(place)
+    results = Results(run, verified) if verified else run.results
     try:
-        return write_report(run.results, place.report)
+        return write_report(results, place.report)
     except OSError:
         return None
 

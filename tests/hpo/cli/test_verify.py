@@ -12,6 +12,7 @@ import pytest
 from hpo.cli import main
 from hpo.storage import run_folder, verifications
 from hpo.storage.run_folder import RunFolder
+from hpo.study_runs import run_study
 from tests.hpo.cli.test_main import complaint, words
 
 STUDY = """
@@ -194,6 +195,17 @@ def test_an_interrupted_verification_prints_the_line_that_goes_on(
     capsys.readouterr()
     assert verify("--sizes", "middle") == 130
     assert "hpo verify toy --sizes middle" in words(capsys)
+
+
+def test_a_run_that_goes_on_keeps_its_verification_in_the_report(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verified(capsys, "--sizes", "middle", "--rules", "carry_over")
+    assert main.main(["run", "mine.py", "--executor", "inline"]) == 0
+    assert "Verified at middle" in place().report.read_text()
+    place().report.unlink()
+    run_study("mine.py", progress=False)
+    assert "Verified at middle" in place().report.read_text()
 
 
 def test_a_damaged_plan_hides_no_run_and_is_written_again(
