@@ -316,7 +316,7 @@ def write_answer(storage: BaseStorage, spec: StudySpec, trial: Trial) -> None:
         labels=trial.labels,
         cost=trial.cost,
     )
-    if len(spec.rungs) > 1:
+    if len(spec.fidelities) > 1:
         put(fidelity=answer.fidelity)
     if not trial.ended:
         put(rungs=[rung_data(each) for each in trial.answers])

@@ -65,7 +65,7 @@ def _as_json(
         "trials": spec.trials,
         "baselines_and_grid": planned,
         "wave": spec.wave,
-        "rungs": list(spec.rungs),
+        "rungs": list(spec.fidelities),
         "confirm": spec.confirm,
         "executor": executor,
         "waves_side_by_side": slots,

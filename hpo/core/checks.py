@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
@@ -239,3 +240,25 @@ def _check_call(cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def rungs(given: Any) -> tuple[float, ...] | Literal["auto"]:
+    """A study's rungs."""
+    rule = 'rungs must be "auto" or rising shares of the horizon up to 1, such as (1/9, 1/3, 1)'
+    if isinstance(given, str):
+        if given == "auto":
+            return "auto"
+        raise ValueError(f"{rule}, got {shown(given)}.")
+    found = items("rungs", _plain_numbers(given), float, "share such as 1/3")
+    rising = all(low < high for low, high in itertools.pairwise(found))
+    if not found or not rising or not found[0] > 0 or found[-1] != 1:
+        raise ValueError(f"{rule}, got {shown(found)}.")
+    return found
+
+
+def _plain_numbers(given: Any) -> Any:
+    """Rungs as floats, as far as they are numbers."""
+    given = plain(given)
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        given = (given,)
+    return tuple(float(number("each of rungs", each)) for each in given)

@@ -6,11 +6,10 @@ is checked when the value is made (see `hpo.core.checks`), so that a study which
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from hpo.core import checks
 from hpo.core.checks import shown
@@ -104,6 +103,10 @@ FinetuneAtRungs: TypeAlias = Literal["where it pays", "always"]
 Prices: TypeAlias = Literal["auto", "seconds", "tokens"]
 
 
+AUTO_RUNGS = (1 / 9, 1 / 3, 1.0)
+"""Thirds of thirds, as in successive halving (arXiv 1810.05934); assumed."""
+
+
 @checks.explained
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
@@ -128,9 +131,11 @@ class StudySpec:
     """Seconds of measuring after which no new wave starts; None is without limit."""
     wave: int = 6
     """Trials proposed and measured together."""
-    rungs: tuple[float, ...] = (1.0,)
-    """Fidelities at which trials are compared and the better ones go on, such as (1/9, 1/3, 1).
-    Baselines and grid are measured in full at once."""
+    rungs: tuple[float, ...] | Literal["auto"] = "auto"
+    """Fidelities at which trials are compared and the better ones go on, such as (1/9, 1/3, 1);
+    (1,) measures each in full. "auto" chooses from these three by what the stages of trials cost,
+    in a study with the sampler "gp" that is priced in seconds, and else is (1,). Baselines and grid
+    are measured in full at once."""
     finetune_at_rungs: FinetuneAtRungs = "where it pays"
     """Below full fidelity the sampler "gp" leaves fine-tuning out where it costs more than stopping
     trials by it would save."""
@@ -178,6 +183,13 @@ class StudySpec:
         if self.prices == "auto":
             return "tokens" if self.budget_s is None else "seconds"
         return self.prices
+
+    @property
+    def fidelities(self) -> tuple[float, ...]:
+        """Those that trials may be measured at, rising to 1."""
+        if self.rungs != "auto":
+            return self.rungs
+        return AUTO_RUNGS if self.sampler == "gp" and self.currency == "seconds" else (1.0,)
 
     @property
     def points(self) -> tuple[Baseline | GridPoint, ...]:
@@ -258,14 +270,7 @@ class StudySpec:
         """The space, and where and how it is searched."""
         space = checks.mapping("space", self.space, '{"pretrain.lr": Float(low=0.001, high=0.1)}')
         checks.put(self, space={path: as_domain(path, each) for path, each in space.items()})
-        rungs = checks.items("rungs", _plain_numbers(self.rungs), float, "share such as 1/3")
-        rising = all(low < high for low, high in itertools.pairwise(rungs))
-        if not rungs or not rising or not rungs[0] > 0 or rungs[-1] != 1:
-            raise ValueError(
-                f"rungs need rising shares of the horizon up to 1, such as (1/9, 1/3, 1), got "
-                f"{shown(rungs)}."
-            )
-        checks.put(self, rungs=rungs, priors=self._checked_priors())
+        checks.put(self, rungs=checks.rungs(self.rungs), priors=self._checked_priors())
 
     def _checked_priors(self) -> dict[str, Prior]:
         priors = checks.mapping("priors", self.priors, '{"pretrain.lr": Prior(...)}')
@@ -365,14 +370,6 @@ def plain_name(name: object) -> str:
 
 
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
-
-
-def _plain_numbers(given: Any) -> Any:
-    """Rungs as floats, as far as they are numbers."""
-    given = checks.plain(given)
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-        given = (given,)
-    return tuple(float(checks.number("each of rungs", each)) for each in given)
 
 
 def _is_prior(domain: Domain, prior: Prior) -> bool:

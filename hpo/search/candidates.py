@@ -29,7 +29,8 @@ from hpo.core.objective import Request, Value
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Trial
 from hpo.numerics import pareto
-from hpo.search import cost_model, initial_design, model
+from hpo.numerics.gaussian_process import Points
+from hpo.search import cost_model, initial_design, model, rungs
 from hpo.search.cost_model import StepCost
 from hpo.search.model import SurrogateModel
 from hpo.search.training_data import TrainingData
@@ -84,13 +85,20 @@ class Ranking:
     """Every way to spend the next evaluation, by what it is worth."""
 
     def __init__(
-        self, spec: StudySpec, data: TrainingData, known: SurrogateModel, history: History
+        self,
+        spec: StudySpec,
+        data: TrainingData,
+        known: SurrogateModel,
+        history: History,
+        usable: Callable[[float], bool] = lambda rung: True,
     ) -> None:
+        """`usable`: whether trials can be measured at a rung that nobody asked for."""
         self.spec, self.data, self.known, self.history = spec, data, known, history
         self.coordinates = data.coordinates
         self.gain_of: Gain = known.gain()
         self.scale_G = known.scale_G
         self.prices = cost_model.learnt(history.trials, spec.currency)
+        self.rungs = rungs.rungs_in_use(spec, self.prices, usable)
         self.best_gain = math.inf
 
     def best(self, number: int, varied: Sequence[int]) -> Candidate:
@@ -105,7 +113,7 @@ class Ranking:
         first = self._first_full_trial(waiting) or self._explored(number, rng)
         if first is not None:
             return first
-        return max([*waiting, *branches, new], key=lambda candidate: candidate.worth)
+        return max([*waiting, *branches, *new], key=lambda candidate: candidate.worth)
 
     def base_only(self, trial: Trial, fidelity: float) -> bool:
         """Whether a trial that goes on is asked for its base alone."""
@@ -117,8 +125,9 @@ class Ranking:
         )
         return self._cost(x_D, float(chance[0]), step)[1]
 
-    def _new(self, rng: np.random.Generator) -> Candidate:
-        spec, first, price = self.spec, self.spec.rungs[0], self.prices
+    def _new(self, rng: np.random.Generator) -> list[Candidate]:
+        """A new point, at the lowest rung and in full."""
+        spec, first, price = self.spec, self.rungs[0], self.prices
         now = price.begun(first) + price.finetuning
         rest = price.begun(1 - first) + (price.finetuning if first < 1 else 0.0)
         weight = self._prior()
@@ -129,15 +138,18 @@ class Ranking:
 
         x_D, _ = model.search_best(self.coordinates, worth, self.known.seeds(), rng)
         self.best_gain = float(self.gain_of(x_D[None])[0][0])
-        asked = Request(params=self.coordinates.values(x_D), fidelity=first, seed=spec.seed)
-        return self._candidate(asked, None, None)
+        params = self.coordinates.values(x_D)
+        return [
+            self._candidate(Request(params=params, fidelity=rung, seed=spec.seed), None, None)
+            for rung in sorted({first, 1.0})
+        ]
 
     def _explored(self, number: int, rng: np.random.Generator) -> Candidate | None:
         """The point farthest from all that was measured, where no other promises much.
 
         Only where it can be had at a rung below full fidelity, and for every other new trial.
         """
-        volume, lowest = self.known.volume(), self.spec.rungs[0]
+        volume, lowest = self.known.volume(), self.rungs[0]
         if number % 2 or lowest == 1 or not self.best_gain < EXPLORE_BELOW * volume:
             return None
         X = self.coordinates.sample(rng, model.CANDIDATES)
@@ -152,7 +164,7 @@ class Ranking:
 
     def _first_full_trial(self, waiting: Sequence[Candidate]) -> Candidate | None:
         """The waiting trial that is to be the first in full; None where one is, or on its way."""
-        trials, lowest = self.history.trials, self.spec.rungs[0]
+        trials, lowest = self.history.trials, self.spec.fidelities[0]
         results = [answer for trial in trials for answer in trial.results]
         if len(results) < FIRST_FULL_AFTER or any(answer.fidelity == 1 for answer in results):
             return None
@@ -163,21 +175,21 @@ class Ranking:
         return max(ahead, key=lambda candidate: candidate.worth) if ahead else None
 
     def _waiting(self) -> list[Candidate]:
+        """Waiting trials at the next rung, and on their way to the end at once."""
         waiting = [trial for trial in self.history.trials if trial.waiting]
         if not waiting:
             return []
-        rungs, price = self.spec.rungs, self.prices
+        price = self.prices
         now = np.array([trial.answers[-1].fidelity for trial in waiting])
-        then = np.array([rungs[rungs.index(float(at)) + 1] for at in now])
+        then = np.array([min(rung for rung in self.rungs if rung > at) for at in now])
         gain, chance = self.gain_of(np.stack([self.coordinates.of(e.params) for e in waiting]))
         rest = np.where(then < 1, price.pretraining * (1 - then) + price.finetuning, 0.0)
         values = gain / (price.pretraining * (then - now) + price.finetuning + chance * rest)
         top = np.argsort(-values, kind="stable")[:WEIGHED]
         return [
-            self._candidate(
-                _request(waiting[i], float(then[i])), request_of(waiting[i]), waiting[i]
-            )
+            self._candidate(_request(waiting[i], rung), request_of(waiting[i]), waiting[i])
             for i in top
+            for rung in sorted({float(then[i]), 1.0})
         ]
 
     def _branches(self, varied: Sequence[int], rng: np.random.Generator) -> list[Candidate]:
@@ -205,7 +217,7 @@ class Ranking:
             if tuple(values[path] for path in space) in asked_before:
                 continue
             before = request_of(measured[roots[index // VARIANTS]])
-            for fidelity in sorted({self.spec.rungs[0], 1.0}):
+            for fidelity in sorted({self.rungs[0], 1.0}):
                 asked = Request(params=values, fidelity=fidelity, seed=self.spec.seed)
                 found.append(self._candidate(asked, before, None))
         return found
@@ -227,24 +239,33 @@ class Ranking:
         A base that takes no training is as a rule another trial's, which is known: asked for alone
         it would tell nothing.
         """
-        whole, spec = step.whole(chance), self.spec
-        early = np.array([goal.metric in spec.objective.early() for goal in spec.goals])
-        always = spec.finetune_at_rungs == "always" or not early.any() or early.all()
-        due = step.request["fidelity"] == spec.rungs[0] and self._whole_is_due()
-        known = self.prices.separate
-        if not known or always or due or 0 in (step.now, step.finetuning, step.rest):
+        if step.rest == 0:
+            return step.expected(chance, 1.0, base_only=False), False
+        shown, shown_early = self._shown(x_D, self.data.u(step.request["fidelity"]))
+        whole = step.expected(chance, shown, base_only=False)
+        spec = self.spec
+        always = spec.finetune_at_rungs == "always" or not rungs.has_late_goals(spec)
+        due = step.request["fidelity"] == self.rungs[0] and self._whole_is_due()
+        if not self.prices.separate or always or due or 0 in (step.now, step.finetuning):
             return whole, False
-        u = self.data.u(step.request["fidelity"])
-        reduction_G = (
-            np.array([surface.expected_sd_reduction(x_D, u) for surface in self.known.goals])
-            / self.scale_G
-        )
-        shown = float(reduction_G[early].sum() / max(reduction_G.sum(), 1e-12))
-        alone = step.base_only(chance, shown)
+        alone = step.expected(chance, shown_early, base_only=True)
         return min(whole, alone), alone < whole
 
+    def _shown(self, x_D: Array, u: float) -> tuple[float, float]:
+        """Shares of what is unknown of a point in full that a result here takes away: all goals',
+        and the early ones' alone."""
+        goals, early = self.known.goals, self.spec.objective.early()
+        here = Points(x_D[None], np.zeros(1))
+        unknown_G = np.array([float(surface.at(here)[1][0]) for surface in goals]) / self.scale_G
+        taken = np.array([surface.expected_sd_reduction(x_D, u) for surface in goals])
+        taken_G = taken / self.scale_G / max(float(unknown_G.sum()), 1e-12)
+        is_early = np.array([goal.metric in early for goal in self.spec.goals])
+        return float(taken_G.sum()), float(taken_G[is_early].sum())
+
     def _whole_is_due(self) -> bool:
-        lowest = self.spec.rungs[0]
+        lowest = self.rungs[0]
+        if not self.prices.pays(lowest):
+            return False
         low = [e.asks[0].base_only for e in self.history.trials if e.asks[0].fidelity == lowest]
         return low.count(False) < WHOLE_LEAST * (len(low) + 1)
 

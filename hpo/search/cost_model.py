@@ -19,13 +19,19 @@ otherwise, which are the same in every run:
 A low rung saves pretraining only; where fine-tuning is expensive, a trial is better asked for its
 base alone until it is known to be worth more.
 
-A step to a rung is taken to show whether the trial improves the front, so with the probability c
-that it does it is expected to cost now + c rest, where rest leads from there to the end. A base
-alone shows a share r of that: now + (1 - r (1 - c)) rest. Of a rung's results each goal takes away
-some standard deviation at full fidelity, in shares of what is between the goal's best and the
-reference point; r is the early goals' part of the sum. Fine-tuning at a rung pays if
+A question at a rung takes away a share of what is unknown of the trial in full: of each goal some
+standard deviation at full fidelity, added up in shares of what is between the goal's best and the
+reference point. With the probability c that the trial improves the front, and `rest` from the rung
+to the end, it is expected to cost
 
-    f <= (1 - r) (1 - c) rest
+    now + (1 - share (1 - c)) rest
+
+so a rung that says nothing saves nothing, and one that says all saves the rest of every trial that
+is not worth it. A base alone has its share from the early goals only, and costs f less. The way to
+the end at once has no rest.
+
+A whole question at a rung r is half a trial or more where r p + f > (p + f) / 2: then none has to
+be asked there, and start-up points are measured in full.
 """
 
 from __future__ import annotations
@@ -55,6 +61,8 @@ class CostModel:
     finetuning: float = 0.0
     separate: bool = True
     """Whether the answers tell the two apart; else all is pretraining."""
+    by_stage: bool = False
+    """Whether they were counted apart, not fitted."""
 
     @property
     def whole(self) -> float:
@@ -67,6 +75,10 @@ class CostModel:
             return 0.0
         tuned = sum(not ask.base_only for ask in asks)
         return self.pretraining * asks[-1].fidelity + self.finetuning * tuned
+
+    def pays(self, fidelity: float) -> bool:
+        """Whether a whole question there costs no more than half a trial."""
+        return self.pretraining * fidelity + self.finetuning <= self.whole / 2
 
     def begun(self, fidelity: float, *, reused: float = 0.0) -> float:
         """Pretraining up to a fidelity where a share of it is there."""
@@ -106,14 +118,14 @@ def _by_stage(answers: Sequence[Answer], currency: Currency) -> CostModel | None
     finetuning = [each.finetune for each in stages if each.tuned]
     if not pretraining or not finetuning:
         return None
-    prices = CostModel(float(np.mean(pretraining)), float(np.mean(finetuning)))
+    prices = CostModel(float(np.mean(pretraining)), float(np.mean(finetuning)), by_stage=True)
     if currency == "tokens":
         return prices
     pretrain_s = _per_token([(each.pretrain_s, each.pretrain_now) for each in stages])
     finetune_s = _per_token([(each.finetune_s, each.finetune_now) for each in stages if each.tuned])
     if pretrain_s is None or finetune_s is None:
         return prices
-    return CostModel(prices.pretraining * pretrain_s, prices.finetuning * finetune_s)
+    return CostModel(prices.pretraining * pretrain_s, prices.finetuning * finetune_s, by_stage=True)
 
 
 @dataclass(frozen=True)
@@ -170,13 +182,10 @@ class StepCost:
     rest: float
     """From there to the end."""
 
-    def whole(self, chance: float) -> float:
-        """Expected cost to the end of the step with fine-tuning."""
-        return self.now + self.finetuning + chance * self.rest
-
-    def base_only(self, chance: float, shown: float) -> float:
-        """Without it, where the base shows this share of what the rung does."""
-        return self.now + (1 - shown * (1 - chance)) * self.rest
+    def expected(self, chance: float, shown: float, *, base_only: bool) -> float:
+        """Expected cost to the end of a question that shows this share of what is unknown."""
+        asked = self.now + (0.0 if base_only else self.finetuning)
+        return asked + (1 - shown * (1 - chance)) * self.rest
 
 
 def step_cost(

@@ -58,8 +58,8 @@ def ask(spec: StudySpec, seed: int, trials: Sequence[Trial]) -> dict[str, Value]
         warnings.simplefilter("ignore")
         sampler = _SAMPLERS[spec.sampler](seed)
         space = distributions(spec.space)
-        if len(spec.rungs) > 1:
-            space[FIDELITY] = FloatDistribution(spec.rungs[0], 1.0, log=True)
+        if len(spec.fidelities) > 1:
+            space[FIDELITY] = FloatDistribution(spec.fidelities[0], 1.0, log=True)
             sampler = PartialFixedSampler({FIDELITY: 1.0}, sampler)
         ways = [goal.optuna_direction for goal in spec.goals]
         study = optuna.create_study(directions=ways, sampler=sampler)
@@ -78,8 +78,8 @@ def _trials(spec: StudySpec, trials: Sequence[Trial]) -> list[FrozenTrial]:
     if not most:
         return []
     space = distributions(spec.space)
-    if len(spec.rungs) > 1:
-        space[FIDELITY] = FloatDistribution(spec.rungs[0], 1.0, log=True)
+    if len(spec.fidelities) > 1:
+        space[FIDELITY] = FloatDistribution(spec.fidelities[0], 1.0, log=True)
     rows = list(_rows(spec, trials))[-most:]
     first = rows[0][0] // POPULATION if rows else 0
     found = []

@@ -33,13 +33,30 @@ def check(spec: StudySpec) -> None:
         method(requests(spec))
 
 
+def usable(spec: StudySpec, rung: float) -> bool:
+    """Whether trials can be measured at a rung, such as that no warmup is longer than it."""
+    method = getattr(spec.objective, "preflight", None)
+    if method is None:
+        return True
+    try:
+        method([
+            Request(params=dict(params), fidelity=rung, seed=spec.seed)
+            for params in _searched(spec)
+        ])  # fmt: skip
+    except ValueError:
+        return False
+    return True
+
+
 def requests(spec: StudySpec) -> list[Request]:
     """The recipe as it is, every baseline and grid point, and both ends of each domain.
 
-    What is searched is asked for at every rung, the whole horizon first; named points in full.
+    What is searched is asked for at every rung, the whole horizon first; named points in full. A
+    rung that nobody asked for is not checked here, as it is left out where it cannot be used.
     """
     named = [(point.params, (1.0,)) for point in spec.points]
-    searched = [(params, tuple(reversed(spec.rungs))) for params in _searched(spec)]
+    rungs = (1.0,) if spec.rungs == "auto" else tuple(reversed(spec.rungs))
+    searched = [(params, rungs) for params in _searched(spec)]
     found: list[Request] = []
     for params, fidelities in [*named, *searched]:
         for fidelity in fidelities:

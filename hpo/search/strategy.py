@@ -34,7 +34,15 @@ from hpo.core.objective import Value
 from hpo.core.spec import StudySpec
 from hpo.core.trial import Ask, Kind, Run, Trial
 from hpo.front import front
-from hpo.search import candidates, cost_model, optuna_samplers, successive_halving, training_data
+from hpo.search import (
+    candidates,
+    cost_model,
+    optuna_samplers,
+    preflight,
+    rungs,
+    successive_halving,
+    training_data,
+)
 from hpo.search.candidates import Ranking
 from hpo.search.initial_design import start_point, start_up
 from hpo.search.model import SurrogateModel
@@ -58,6 +66,11 @@ class Searcher:
     def varied(self) -> list[int]:
         """Indices of the parameters by which branches differ from their trial."""
         return candidates.branch_params(self.spec)
+
+    @functools.cached_property
+    def usable(self) -> Callable[[float], bool]:
+        """Whether trials can be measured at a rung that nobody asked for; looked at once."""
+        return functools.cache(lambda rung: preflight.usable(self.spec, rung))
 
     def decide(self, history: History) -> Decision | None:
         """The next question; None while there is none, or for good if nothing is under way."""
@@ -116,7 +129,7 @@ class Searcher:
         """A new point as trial `number`, the index-th of the search, or a waiting trial."""
         spec = self.spec
         if not spec.space:
-            return self._begin(number, {})
+            return self._begin(history, number, {})
         started = index >= start_up(spec) or spec.sampler in ("nsga2", "random")
         if not started:
             new = self._start(history, number, index)
@@ -132,10 +145,11 @@ class Searcher:
         if promoted is not None:
             return promoted
         asked = optuna_samplers.ask(spec, trial_seed(spec, number), history.trials)
-        return self._new(history, self._begin(number, asked))
+        return self._new(history, self._begin(history, number, asked))
 
-    def _begin(self, number: int, values: dict[str, Value]) -> Begin:
-        return Begin(number, values, self.spec.seed, self.spec.rungs[0])
+    def _begin(self, history: History, number: int, values: dict[str, Value]) -> Begin:
+        fidelity = rungs.first_fidelity(self.spec, history.trials, self.usable)
+        return Begin(number, values, self.spec.seed, fidelity)
 
     def _start(self, history: History, number: int, index: int) -> Begin | None:
         """The next start-up point that was not asked for at this seed; None if there is none.
@@ -147,7 +161,7 @@ class Searcher:
         for offset in range(START_UP_TRIES):
             values = start_point(self.spec, index + offset)
             if values not in asked:
-                return self._begin(number, values)
+                return self._begin(history, number, values)
         return None
 
     def _least_repeated(self, history: History) -> Begin:
@@ -159,7 +173,7 @@ class Searcher:
 
     def _best(self, history: History, number: int, known: SurrogateModel) -> Decision:
         """What promises most for its cost."""
-        ranking = Ranking(self.spec, self.data, known, history)
+        ranking = Ranking(self.spec, self.data, known, history, self.usable)
         found = ranking.best(number, self.varied)
         decided = candidates.decision(found, number)
         return self._new(history, decided, ranking) if isinstance(decided, Begin) else decided
@@ -173,8 +187,8 @@ class Searcher:
         same = [trial for trial in history.trials if dict(trial.params) == new.params]
         for trial in same:
             if trial.waiting:
-                at = self.spec.rungs.index(trial.answers[-1].fidelity)
-                fidelity = self.spec.rungs[at + 1]
+                at = self.spec.fidelities.index(trial.answers[-1].fidelity)
+                fidelity = self.spec.fidelities[at + 1]
                 alone = ranking is not None and ranking.base_only(trial, fidelity)
                 return Continue(trial.number, fidelity, alone)
         for trial in same:
@@ -198,7 +212,7 @@ class Searcher:
         for trial, fidelity in successive_halving.promotable(self.spec, trials):
             if known is None:
                 return Continue(trial.number, fidelity)
-            ranking = Ranking(self.spec, self.data, known, history)
+            ranking = Ranking(self.spec, self.data, known, history, self.usable)
             return Continue(trial.number, fidelity, ranking.base_only(trial, fidelity))
         return None
 

@@ -23,8 +23,8 @@ from hpo.numerics import pareto
 def promotable(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
     """Waiting trials that may go on and to which fidelity; higher rungs and better trials first."""
     found = []
-    for rung in reversed(range(len(spec.rungs) - 1)):
-        here, above = spec.rungs[rung], spec.rungs[rung + 1]
+    for rung in reversed(range(len(spec.fidelities) - 1)):
+        here, above = spec.fidelities[rung], spec.fidelities[rung + 1]
         peers = [(trial, at) for trial in trials if (at := _at(trial, here)) is not None]
         keep = math.floor(len(peers) * here / above + 1e-9)
         order = ranked(spec, peers)[:keep]

@@ -157,7 +157,7 @@ class TrainingData:
 
     def u(self, fidelity: float) -> float:
         """Of a fidelity: 0 in full, 1 at the lowest rung."""
-        lowest = self.spec.rungs[0]
+        lowest = self.spec.fidelities[0]
         return math.log(fidelity) / math.log(lowest) if lowest < 1 else 0.0
 
     def _shown(self, rows: list[Row]) -> Results:
@@ -183,7 +183,7 @@ class TrainingData:
     def _earlier(self) -> list[Row]:
         """An earlier study's trials within this space, in its own units."""
         trials = self.spec.warm[-WARM_MOST:]
-        lowest = self.spec.rungs[0]
+        lowest = self.spec.fidelities[0]
         rows = [
             replace(self._row(each.params, Answer(lowest, index, dict(each.metrics), {})), u=1.0)
             for index, each in enumerate(trials)

@@ -41,7 +41,7 @@ def _unless_default(spec: StudySpec) -> dict[str, Any]:
         found["grid"] = [[each.name, dict(each.params)] for each in spec.grid]
     if spec.replicates > 1:
         found["replicates"] = spec.replicates
-    if len(spec.rungs) > 1:
+    if spec.rungs != "auto":
         found["rungs"] = spec.rungs
     if spec.finetune_at_rungs != "where it pays":
         found["finetune_at_rungs"] = spec.finetune_at_rungs

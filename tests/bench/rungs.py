@@ -1,11 +1,15 @@
 """A study on text with rungs against the same study without: hypervolume over device seconds.
 
 The recipe and space of `tests/bench/short_study.py`, shortened and with two of its tasks, on text
-of the standard library, searched by the project's own sampler in three ways that share nothing:
+of the standard library, searched by the project's own sampler in ways that share nothing:
 
 - full: every trial to its end;
+- auto: as it comes, which chooses where to compare by the seconds of stages;
 - rungs: from a ninth over a third to the whole, fine-tuned at every rung;
 - decoupled: the same rungs, fine-tuned below the end only where it pays.
+
+`--only long` pretrains three times as long, so that it costs about three times the fine-tuning, in
+twice the seconds.
 
 Each has the same device seconds: CPU seconds of the process, so that what else the machine does has
 no part in them; on a GPU seconds by the clock. A front's volume is below a reference common to
@@ -72,6 +76,9 @@ SHORT: Mapping[str, Any] = {
 }
 
 
+LONGER = 3
+
+
 QUICK: Mapping[str, Any] = {
     "corpus.sources": [{"kind": "stdlib", "max_bytes": 300_000}],
     "corpus.vocab_size": 300,
@@ -121,7 +128,8 @@ class Timed:
 
 def run(options: Options) -> dict[str, Figure]:
     """All ways at all seeds."""
-    seconds = QUICK_SECONDS if options.quick else SECONDS
+    long = options.only is not None and options.picked(["short", "long"]) == ["long"]
+    seconds = QUICK_SECONDS if options.quick else SECONDS * (2 if long else 1)
     count = options.repeats or (1 if options.quick else SEEDS)
     seeds = range(options.first_seed, options.first_seed + count)
     found: dict[str, list[float]] = {}
@@ -142,7 +150,8 @@ def run(options: Options) -> dict[str, Figure]:
 
 
 WAYS: dict[str, dict[str, object]] = {
-    "full": {},
+    "full": {"rungs": (1.0,)},
+    "auto": {},
     "rungs": {"rungs": RUNGS, "finetune_at_rungs": "always"},
     "decoupled": {"rungs": RUNGS},
 }
@@ -154,6 +163,8 @@ def _spec(
     fine = replace(RECIPE.finetune, tasks=RECIPE.finetune.tasks[:TASKS])
     short = SHORT | QUICK if options.quick else SHORT
     recipe = replace(RECIPE, finetune=fine).with_params(short)
+    if options.only == "long":
+        recipe = recipe.with_params({"pretrain.steps": LONGER * recipe.pretrain.steps})
     execution = Execution(device=options.device, store=folder / "store")
     return replace(
         STUDY,

@@ -7,8 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from hpo.controller import Controller
+from hpo.core.objective import Request
 from hpo.numerics import pareto
-from tests.bench import moasha, search
+from hpo.search import candidates, rungs
+from tests.bench import moasha, parts, search, textlike
 from tests.bench.figures import Options
 from tests.bench.search import Reported
 from tests.bench.search_problems import PROBLEMS, Analytic
@@ -96,6 +99,46 @@ def test_what_noise_repeats_and_a_budget_cuts_off_is_as_a_user_would_see_it() ->
     )
     true = PROBLEMS["branin-currin"].values(last.points, 1.0)
     assert np.abs(last.values - true).max() < 5 * 0.15
+
+
+def test_parts_compare_the_search_as_it_comes_with_what_it_is_without_a_part() -> None:
+    names = ("as_it_comes", "without_rungs", *parts.LEFT_OUT)
+    before = [candidates.Ranking._shown, candidates.Ranking._new, rungs.first_fidelity]
+    for name in names:
+        found = parts.run(Options(quick=True, only=name))
+        assert set(found) == {f"1_to_1.{name}.at_{share}" for share in (25, 50, 75, 100)}
+        assert all(0 <= figure.value <= 1 for figure in found.values())
+    after = [candidates.Ranking._shown, candidates.Ranking._new, rungs.first_fidelity]
+    assert after == before
+
+
+@pytest.mark.parametrize("finetuning", [1 / 3, 1.0])
+def test_a_study_that_comes_as_it_is_compares_at_rungs_only_where_that_is_cheap(
+    finetuning: float,
+) -> None:
+    """With pretraining at three times fine-tuning a whole question at a ninth is a third."""
+    spec = textlike.study(finetuning, 500, 9 * (1 + finetuning))
+    controller = Controller(spec, "sqlite://")
+    controller.run()
+    asks = [ask for trial in controller.record.history.trials for ask in trial.asks]
+    assert any(ask.fidelity < 1 for ask in asks) is (finetuning < 0.5)
+
+
+def test_the_stand_in_goes_on_where_its_schedule_allows_and_counts_what_it_took() -> None:
+    objective = textlike.TextLike(finetuning=0.5)
+    params = {textlike.DECAY: 0.1, textlike.RATE: 3e-3, textlike.FALL: 0.25}
+    low = Request(params=params, fidelity=1 / 3, seed=0)
+    full = Request(params=params, fidelity=1.0, seed=0)
+    first, second = objective.measure({**low, "base_only": True}), objective.measure(full)
+    assert set(first.metrics) == {"base_loss"}
+    assert first.cost["time_s"] == pytest.approx(1 / 3)
+    assert objective.reused(full, low) == pytest.approx(0.75 / 3)
+    assert second.cost["time_s"] == pytest.approx(0.75 + 0.5)
+    everywhere = [{textlike.DECAY: d, textlike.RATE: r, textlike.FALL: f}
+                  for d in np.geomspace(0.003, 3, 40).tolist()
+                  for r in np.geomspace(1e-3, 3e-2, 20).tolist()
+                  for f in (0.0, 0.25, 1.0)]  # fmt: skip
+    assert 0.9 < textlike.share_of_best(everywhere) <= 1
 
 
 @pytest.mark.skipif(not moasha.installed(), reason="needs syne-tune (--no-deps)")

@@ -74,7 +74,9 @@ def check_types(study: StudySpec) -> None:
     assert 0 <= study.replicate_share < 1
     assert study.sampler in get_args(Sampler)
     assert study.finetune_at_rungs in ("where it pays", "always")
-    assert study.rungs[-1] == 1.0
+    assert study.rungs == "auto" or study.rungs[-1] == 1.0
+    assert study.fidelities[-1] == 1.0
+    assert study.prices in ("auto", "seconds", "tokens")
     kinds = {
         "goals": Goal,
         "limits": Limit,

@@ -20,8 +20,9 @@ from hpo.core.spec import StudySpec
 from hpo.core.trial import Answer, Ask, Trial
 from hpo.front.front import front
 from hpo.numerics import gaussian_process
-from hpo.search import candidates, strategy, training_data
+from hpo.search import candidates, rungs, strategy, training_data
 from hpo.search.candidates import Ranking
+from hpo.search.cost_model import CostModel
 from hpo.storage.record import load_study, read_run, url_of
 from hpo.storage.trials import read_history
 from tests.bench.search_problems import Analytic, Measured
@@ -198,14 +199,68 @@ def test_a_base_alone_teaches_only_the_early_goal() -> None:
     assert all(np.isfinite(s.y_N).all() for s in with_bases.goals)
 
 
-def test_a_third_of_the_lowest_rung_is_whole_however_expensive(decoupled: Controller) -> None:
-    objective = Analytic(name="branin-currin", finetuning=100.0)
+def low_asks(finetuning: float) -> list[Ask]:
+    """First questions below the end, of a study that asks one at a time."""
+    objective = Analytic(name="branin-currin", finetuning=finetuning)
     controller = Controller(dear(objective=objective, trials=18, wave=1), "sqlite://")
     controller.run()
-    low = [entry.asks[0].base_only for entry in controller.record.history.trials]
+    return [e.asks[0] for e in controller.record.history.trials if e.asks[0].fidelity < 1]
+
+
+def test_a_third_of_the_lowest_rung_is_whole_where_that_is_less_than_half_a_trial() -> None:
+    low = [ask.base_only for ask in low_asks(0.5)]
     for count in range(1, len(low) + 1):
         assert low[:count].count(False) >= math.floor(count / 3)
+
+
+def test_no_rung_is_asked_whole_where_that_is_most_of_a_trial() -> None:
+    """But for the one that tells pretraining and fine-tuning apart: the costs are fitted here."""
+    low = [ask.base_only for ask in low_asks(100.0)]
     assert low.count(True) >= 6
+    assert low.count(False) == 1
+
+
+def staged(pretrain_s: float, finetune_s: float) -> History:
+    """A history of one whole trial in full with these costs."""
+    cost = {
+        "tokens": 2.0, "tokens_reused": 0.0, "pretrain_tokens": 1.0, "pretrain_tokens_reused": 0.0,
+        "pretrain_s": pretrain_s, "finetune_s": finetune_s,
+    }  # fmt: skip
+    whole = Trial.measured(0, {"x0": 0.5, "x1": 0.5}, {"first": 0.0, "second": 0.0}, cost=cost)
+    return History([dataclasses.replace(whole, state="complete")])
+
+
+@pytest.mark.parametrize(
+    ("finetune_s", "rung"), [(0.1, 1 / 9), (0.77, 1 / 9), (0.78, 1.0), (3.0, 1.0)]
+)
+def test_start_up_points_are_measured_at_the_lowest_rung_that_is_less_than_half_a_trial(
+    finetune_s: float, rung: float
+) -> None:
+    """r p + f <= (p + f) / 2 with p = 1 and r = 1/9: f <= 7/9."""
+    seen = staged(1.0, finetune_s)
+    for fields in ({}, {"rungs": "auto"}):
+        spec = dear(prices="seconds", **fields)
+        found = strategy.Searcher(spec, lambda run: None).decide(seen)
+        assert found is not None
+        assert found.fidelity == rung
+
+
+def test_start_up_points_are_in_full_before_any_cost_is_known() -> None:
+    for spec, rung in ((dear(), 1.0), (study(), 1 / 9), (study(rungs="auto"), 1.0)):
+        found = strategy.Searcher(spec, lambda run: None).decide(History())
+        assert found is not None
+        assert found.fidelity == rung
+
+
+def test_rungs_that_the_objective_cannot_be_measured_at_are_left_out() -> None:
+    cheap = CostModel(1.0, 0.1, by_stage=True)
+    spec = dear(rungs="auto", prices="seconds")
+    assert rungs.rungs_in_use(spec, cheap, lambda rung: True) == (1 / 9, 1 / 3, 1.0)
+    assert rungs.rungs_in_use(spec, cheap, lambda rung: rung > 0.2) == (1 / 3, 1.0)
+    fitted = dataclasses.replace(cheap, by_stage=False)
+    assert rungs.rungs_in_use(spec, fitted, lambda rung: True) == (1.0,)
+    in_tokens = dear(rungs="auto", prices="tokens")
+    assert rungs.rungs_in_use(in_tokens, cheap, lambda rung: True) == (1.0,)
 
 
 def test_told_is_the_uncertainty_that_a_result_takes_away() -> None:

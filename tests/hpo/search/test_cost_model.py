@@ -70,7 +70,7 @@ def test_prices_in_seconds_are_known_from_the_first_answer(here: float) -> None:
     found = cost_model.learnt(trials, "seconds")
     assert found.separate
     assert (found.pretraining, found.finetuning) == pytest.approx((2000.0, 2000.0))
-    assert cost_model.learnt(trials, "tokens") == CostModel(1000.0, 400.0)
+    assert cost_model.learnt(trials, "tokens") == CostModel(1000.0, 400.0, by_stage=True)
 
 
 def test_what_was_found_in_the_store_does_not_look_cheap() -> None:
@@ -83,7 +83,8 @@ def test_what_was_found_in_the_store_does_not_look_cheap() -> None:
 def test_prices_are_tokens_until_both_stages_were_timed() -> None:
     stored = entry(staged(1.0, base_only=False, here=0.0))
     base = entry(staged(1 / 3, base_only=True, here=1.0))
-    assert cost_model.learnt([stored, base], "seconds") == CostModel(1000.0, 400.0)
+    found = cost_model.learnt([stored, base], "seconds")
+    assert found == CostModel(1000.0, 400.0, by_stage=True)
     assert not cost_model.learnt([base], "seconds").separate
 
 
@@ -125,14 +126,27 @@ def test_fine_tuning_pays_where_it_saves_more_than_it_costs(
 ) -> None:
     step = StepCost(Request(params={}, fidelity=0.5, seed=0), 1.0, finetuning, rest)
     saved = (1 - shown) * (1 - chance) * rest
-    gained = step.base_only(chance, shown) - step.whole(chance)
+    alone = step.expected(chance, shown, base_only=True)
+    gained = alone - step.expected(chance, 1.0, base_only=False)
     assert gained == pytest.approx(saved - finetuning, abs=1e-9)
 
 
-def test_a_base_that_shows_all_costs_less_and_one_that_shows_nothing_the_way_to_the_end() -> None:
+@pytest.mark.parametrize("chance", [0.0, 0.2, 1.0])
+def test_a_rung_that_says_nothing_costs_the_way_to_the_end_and_one_that_says_all_its_share(
+    chance: float,
+) -> None:
     step = StepCost(Request(params={}, fidelity=0.5, seed=0), 1.0, 2.0, 5.0)
-    assert step.base_only(0.2, 1.0) == pytest.approx(step.whole(0.2) - 2.0)
-    assert step.base_only(0.2, 0.0) == 6.0
+    assert step.expected(chance, 0.0, base_only=False) == 8.0
+    assert step.expected(chance, 1.0, base_only=False) == pytest.approx(3.0 + 5.0 * chance)
+    assert step.expected(chance, 0.0, base_only=True) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("finetuning", "lowest"), [(0.0, 1 / 9), (0.7, 1 / 9), (0.8, None), (0.3, 1 / 3), (0.4, None)]
+)
+def test_a_whole_question_pays_up_to_half_a_trial(finetuning: float, lowest: float | None) -> None:
+    rung = lowest or (1 / 9 if finetuning > 0.5 else 1 / 3)
+    assert CostModel(1.0, finetuning).pays(rung) is (lowest is not None)
 
 
 class Half:
