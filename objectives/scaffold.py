@@ -55,7 +55,7 @@ def study_file(wanted: Wanted) -> str:
         ValueError: a file is not there, cannot be read or has no field that is known.
     """
     folder = Path(wanted.file).absolute().parent
-    named = [_task(path) for path in wanted.tasks]
+    named = [task_at(path) for path in wanted.tasks]
     names = [task.name for task in named]
     if len(set(names)) < len(names):
         raise ValueError(f"tasks need different names, got {', '.join(names)}; rename a folder.")
@@ -110,7 +110,7 @@ def _text_field(pattern: str) -> str | None:
     return None
 
 
-def _task(given: str) -> FileTask:
+def task_at(given: str) -> FileTask:
     """The task of a folder with a file for each split, or of a file of training rows."""
     path = Path(given).expanduser()
     if path.is_dir():

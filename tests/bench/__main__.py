@@ -27,6 +27,7 @@ from tests.bench import (
     parts,
     peer_bench,
     probes,
+    race,
     report,
     rungs,
     search,
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         only=arguments.only,
         corpus=arguments.corpus,
         task=arguments.task,
+        seconds=arguments.seconds,
+        parts=arguments.parts,
+        recipe=arguments.recipe,
         say=lambda text: print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr),
     )
     try:
@@ -72,19 +76,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a smoke check of at most a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda")
-    parser.add_argument("--repeats", type=int, metavar="N", help="measurements of each thing")
+    parser.add_argument(
+        "--repeats", "--seeds", type=int, metavar="N", help="measurements of each thing, or seeds"
+    )
     parser.add_argument(
         "--first-seed",
         type=int,
         default=0,
         metavar="N",
-        help="of search and rungs, to measure them in parts",
+        help="of search, rungs, parts and race, to measure them in parts",
     )
     parser.add_argument("--only", metavar="NAME", help="one setting or preset of the bench")
-    parser.add_argument("--corpus", type=Path, metavar="PATH", help="text for lora")
+    parser.add_argument("--corpus", type=Path, metavar="PATH", help="text for lora and race")
     parser.add_argument(
-        "--task", type=Path, metavar="DIR", help="train, validation and test.jsonl for lora"
+        "--task", type=Path, metavar="DIR", help="train, validation and test.jsonl for these"
     )
+    of_race = parser.add_argument_group("race")
+    of_race.add_argument("--seconds", type=float, metavar="S", help="for each arm and seed")
+    of_race.add_argument("--parts", type=Path, metavar="DIR", help="where its parts are kept")
+    of_race.add_argument("--recipe", type=Path, metavar="FILE", help="in place of the quickstart's")
     return parser
 
 
@@ -105,6 +115,7 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
     "lora": lora.run,
     "rungs": rungs.run,
     "parts": parts.run,
+    "race": race.run,
     "report": report.run,
     "shape": shape.run,
     "throughput": throughput.run,

@@ -46,13 +46,19 @@ class Options:
     repeats: int | None = None
     """How often each thing is measured; None is the bench's own number."""
     first_seed: int = 0
-    """Of the benches search and rungs, so that they can be measured in parts."""
+    """Of the benches search, rungs, parts and race, so that they can be measured in parts."""
     only: str | None = None
     """The one setting or preset to measure; None is all."""
     corpus: Path | None = None
     """Text to pretrain on, file or folder; None is the bench's own."""
     task: Path | None = None
     """Folder with the rows of the task to fine-tune on; None is the bench's own."""
+    seconds: float | None = None
+    """Of the bench race, by the clock; None is its own number."""
+    parts: Path | None = None
+    """Folder of the bench race's parts; None is a temporary one."""
+    recipe: Path | None = None
+    """A recipe's file for the bench race; None is the quickstart's."""
     say: Callable[[str], None] = lambda text: None
     """Told of progress."""
 

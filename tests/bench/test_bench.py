@@ -23,6 +23,8 @@ from tests.bench import (
     lanes,
     lora,
     probes,
+    race,
+    race_arms,
     stages,
     tables,
     throughput,
@@ -31,6 +33,7 @@ from tests.bench import figures as bench_figures
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.faults import run
 from tests.bench.figures import Figure, Options
+from tests.bench.race_arms import Raced, Setting
 from tests.bench.search_problems import Analytic
 from tests.objectives import toy
 
@@ -167,6 +170,68 @@ def test_an_unknown_setting_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     assert main(["lanes", "--quick", "--only", "nothing"]) == 2
     assert "--only must be one of llama-0.2m" in capsys.readouterr().err
     assert list(BENCHES)[:4] == ["peer", "lanes", "stages", "kills"]
+
+
+def raced(arm: str, *volumes: float) -> race.Part:
+    """Fronts of one point each, whose first loss falls as the volume grows."""
+    fronts = [np.array([[1 - volume, 0.0]]) for volume in volumes]
+    return race.Part(arm, len(volumes), fronts)
+
+
+def test_a_race_compares_the_times_at_which_means_reach_the_better_peers_last_volume() -> None:
+    rising = [(place + 1) / race.TIMES for place in range(race.TIMES)]
+    flat = [0.5] * race.TIMES
+    parts = [
+        raced("this", *[min(1.0, 4 * y) for y in rising]),
+        raced("this", *[min(1.0, 2 * y) for y in rising]),
+        raced("optuna_gp", *[0.6 * y for y in rising]),
+        raced("optuna_tpe", *[0.4 * y for y in rising]),
+        raced("random", *flat),
+    ]
+    found = race.compare(parts, Options(quick=False))
+    # the mean of this arm, 3 y up to y = 1/4, is at 0.6 in the fourth of twenty steps
+    assert found["this.reaches_optuna_gp"].value == pytest.approx(0.2)
+    assert found["this.reaches_optuna_gp"].goal == race.THIS_GOAL
+    assert found["optuna_gp.reaches_optuna_gp"].value == 1.0
+    assert found["optuna_tpe.reaches_optuna_gp"].value > 1
+    assert found["random.reaches_optuna_gp"].value > 1
+    assert found["this.reaches_random"].value == pytest.approx(0.2)
+    shares = race.volumes(parts)
+    assert shares["this"][0][-1] == max(curve[-1] for each in shares.values() for curve in each)
+
+
+def test_parts_of_another_race_are_refused(tmp_path: Path) -> None:
+    setting = Setting(Recipe(), 60.0, tmp_path)
+    race._write_part(tmp_path, setting, "this", 0, Raced([[]], 0))
+    path = tmp_path / "this-0.json"
+    assert race._read(path, setting)["num_trials"] == 0
+    with pytest.raises(ValueError, match=r"this-0.json was raced with another recipe .* as 60;"):
+        race._read(path, Setting(Recipe(), 61.0, tmp_path))
+
+
+def test_a_race_takes_text_and_a_task_by_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("some text", encoding="utf-8")
+    (tmp_path / "rows").mkdir()
+    for split in ("train", "test"):
+        rows = [json.dumps({"prompt": f"{split} {n}", "completion": "b"}) for n in range(30)]
+        (tmp_path / "rows" / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    options = Options(quick=True, corpus=tmp_path / "text.txt", task=tmp_path / "rows")
+    recipe = race._recipe(options)
+    assert recipe.to_dict()["corpus"]["sources"][0]["paths"] == [str(tmp_path / "text.txt")]
+    assert [task.name for task in recipe.finetune.tasks] == ["rows"]
+
+
+@pytest.mark.slow
+def test_all_arms_race_and_what_is_there_is_not_raced_again(tmp_path: Path) -> None:
+    quick = Options(quick=True, parts=tmp_path)
+    found = race.run(quick)
+    assert {name.split(".")[0] for name in found} == set(race_arms.ARMS)
+    assert all(found[f"{arm}.trials"].value == 2 for arm in race_arms.ARMS)
+    assert max(found[f"{arm}.volume_at_100"].value for arm in race_arms.ARMS) > 0
+    said: list[str] = []
+    again = race.run(Options(quick=True, parts=tmp_path, say=said.append))
+    assert again == found
+    assert said == ["judging 0 points of 0 parts"]
 
 
 def test_a_clock_counts_the_steps_between_what_it_was_told_after_the_first_ones() -> None:
