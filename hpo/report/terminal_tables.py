@@ -156,7 +156,8 @@ def run_json(results: Results) -> dict[str, Any]:
              "rows": [{"point": str, "failed": int, "cells": [{"paper": float | null,
                        "mean": float | null, "sem": float | null, "seeds": int}]}],
              "findings": [{"text": str, "paper": str, "ours": str, "value": float | null,
-                           "error": float | null, "verdict": see
+                           "error": float | null, "p": float | null, two-sided, not corrected,
+                           "detectable": float | null, with 80 % power, "verdict": see
                            `hpo.analysis.paper_claims.Verdict`}]}
 
     TRIAL = {"trial": int, "baseline": str | null, "point": str | null,

@@ -31,19 +31,20 @@ def write_plan(place: RunFolder, plan: VerificationPlan) -> None:
 
 
 def read_all(place: RunFolder) -> tuple[tuple[VerificationPlan, Run], ...]:
-    """The latest verification at each size, the smallest first.
+    """The latest verification at each size, dose of tokens and rate, the smallest size first.
 
     Those without results are left out, and those that cannot be read, so that a run can be shown
     without them; `hpo verify` says why it cannot, and writes a plan again.
     """
-    latest: dict[str, tuple[VerificationPlan, Run]] = {}
+    latest: dict[tuple[str, float, float], tuple[VerificationPlan, Run]] = {}
     for each in run_folder.all_runs(folder_of(place)):
         found = _read(each)
         if found is None:
             continue
-        before = latest.get(found[0].size)
-        if before is None or _ended(before[1]) <= _ended(found[1]):
-            latest[found[0].size] = found
+        plan, run = found
+        key = (plan.size, plan.tokens_per_param, plan.lr_factor)
+        if key not in latest or _ended(latest[key][1]) <= _ended(run):
+            latest[key] = found
     return tuple(sorted(latest.values(), key=lambda each: each[0].num_params))
 
 

@@ -109,7 +109,9 @@ def test_a_repeated_verification_measures_nothing_and_another_plan_only_its_own(
     assert measured() == 14
     (more,) = verified(capsys, "--sizes", "middle", "--rules", "carry_over", "--seeds", "3")
     assert (more["seeds"], measured()) == (3, 14 + 21)
-    assert len(verifications.read_all(place())) == 1  # the latest of a size
+    assert len(verifications.read_all(place())) == 1  # the latest of what differs in seeds alone
+    both = verified(capsys, "--sizes", "middle", "--rules", "carry_over", "--lr-factor", "0.5")
+    assert [each["plan"]["lr_factor"] for each in both] == [1.0, 0.5]
 
 
 def test_a_budget_stops_between_waves_and_the_same_command_goes_on(
