@@ -84,7 +84,8 @@ def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
             hovertemplate=_HOVER,
         )
     )
-    figure.add_traces(_marked(data.trials, data.across, data.values, marks))
+    along = _places(data.across, [level.value for level in data.levels], log=data.log)
+    figure.add_traces(_marked(data.trials, data.across, data.values, marks, along))
     if data.levels:
         figure.add_trace(_levels(data))
         names = [escaped(level.value) for level in data.levels]
@@ -124,7 +125,8 @@ def draw_interaction(data: Interaction, marks: Marks = NO_MARKS) -> go.Figure:
             hovertemplate="#%{customdata}<br>%{text} at rate %{x}, decay %{y}<extra></extra>",
         )
     )
-    figure.add_traces(_marked(data.trials, data.rates, data.decays, marks, only="baseline"))
+    along = _places(data.rates, (), log=True)
+    figure.add_traces(_marked(data.trials, data.rates, data.decays, marks, along, only="baseline"))
     figure.update_xaxes(**_log_axis(data.rates))
     figure.update_yaxes(**_log_axis(data.decays))
     return figure
@@ -231,7 +233,7 @@ def draw_tree(data: TrainingTree, marks: Marks = NO_MARKS) -> go.Figure:
             x=[ends[number].end for number in data.rows],
             y=list(range(len(data.rows))),
             customdata=list(data.rows),
-            text=[_tip(number, marks) for number in data.rows],
+            text=[beside(_tip(number, marks), "right") for number in data.rows],
             name="trials",
             mode="markers+text" if len(data.rows) <= _MOST_ROWS else "markers",
             textposition="middle right",
@@ -249,16 +251,21 @@ def _marked(
     across: Sequence[float | str],
     values: Sequence[float],
     marks: Marks,
+    along: Sequence[float],
     only: str | None = None,
 ) -> list[go.Scatter]:
-    """The trials of each group over the points of all, few baselines with their names."""
+    """The trials of each group over the points of all, few baselines with their names.
+
+    `along`: where on the axis each point is.
+    """
     traces = []
     for group, numbers in marks.groups().items():
         rows = [row for row, number in enumerate(trials) if number in numbers]
         if not rows or only not in (None, group):
             continue
         named = group == "baseline" and len(rows) <= _MOST_NAMES
-        sides = [("middle right", "middle left")[row % 2] for row in range(len(rows))]
+        heights = [values[row] for row in rows]
+        sides = _sides([along[row] for row in rows], heights, (min(along) + max(along)) / 2)
         names = [
             beside(escaped(marks.baselines.get(trials[row], "")), side)
             for row, side in zip(rows, sides, strict=True)
@@ -267,7 +274,7 @@ def _marked(
         traces.append(
             go.Scatter(
                 x=[escaped(each) if isinstance(each, str) else each for each in xs],
-                y=[values[row] for row in rows],
+                y=heights,
                 customdata=[trials[row] for row in rows],
                 name=f"{group} ({len(rows)})",
                 mode="markers+text" if named else "markers",
@@ -280,6 +287,28 @@ def _marked(
             )
         )
     return traces
+
+
+def _places(across: Sequence[float | str], names: Sequence[str], *, log: bool) -> list[float]:
+    """Where on an axis each of these values is; `names`: those of a choice, in their order."""
+    order = {name: float(place) for place, name in enumerate(names)}
+    return [
+        order.get(each, 0.0) if isinstance(each, str) else math.log10(each) if log else each
+        for each in across
+    ]
+
+
+def _sides(along: Sequence[float], values: Sequence[float], middle: float) -> list[str]:
+    """Where names are written: towards the middle, where no edge cuts them, and away from the
+    nearest of the others in height."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    heights = [-math.inf, *(values[row] for row in order), math.inf]
+    sides = [""] * len(values)
+    for rank, row in enumerate(order, 1):
+        below, above = heights[rank] - heights[rank - 1], heights[rank + 1] - heights[rank]
+        upright = "bottom" if above < below else "top"
+        sides[row] = f"{upright} {'right' if along[row] <= middle else 'left'}"
+    return sides
 
 
 def _tip(number: int, marks: Marks) -> str:

@@ -57,10 +57,15 @@ def test_points_have_a_contrast_of_3_on_white_and_of_4_and_a_half_on_dark(
         assert contrast(draw.ON_DARK[colour], DARK, opacity) >= 4.5, colour
 
 
-def test_names_are_beside_their_points_and_clear_of_their_rings() -> None:
-    figure = registry.exhibit(Results(toy.beside_paper()), "slice.weight_decay.gain").draw()
+def test_names_are_towards_the_middle_clear_of_rings_and_away_from_their_neighbours() -> None:
+    trials = [
+        toy.trial(0, 3.5, 0.20, baseline="low", params={"pretrain.lr": 0.001}),
+        toy.trial(1, 3.6, 0.21, baseline="near", params={"pretrain.lr": 0.001}),
+        toy.trial(2, 3.7, 0.30, baseline="high", params={"pretrain.lr": 0.1}),
+        toy.trial(3, 3.8, 0.10, params={"pretrain.lr": 0.02}),
+    ]
+    figure = registry.exhibit(Results(toy.run(trials)), "slice.lr.gain").draw()
     (named,) = (trace for trace in figure.data if trace.text is not None)
-    for text, position in zip(named.text, named.textposition, strict=True):
-        inner = text[0] if position.endswith("right") else text[-1]
-        assert inner == "\N{NO-BREAK SPACE}"
-        assert text.strip()
+    gap = 2 * "\N{NO-BREAK SPACE}"
+    assert named.text == (f"{gap}low", f"{gap}near", f"high{gap}")
+    assert named.textposition == ("bottom right", "top right", "top left")
