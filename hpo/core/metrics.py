@@ -14,6 +14,9 @@ from typing import Protocol
 from hpo.core.format import with_sem
 from hpo.core.trial import Run, Trial
 
+OVER_RATES = "finetune_lr."
+"""Begins the name of a curve over learning rates, and not over steps or layers."""
+
 
 class HasMetrics(Protocol):
     """A trial, or an answer of one."""

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from hpo.core import files
 from hpo.core.callback import CurvePoint, StudyEnded, TrialBegun
 from hpo.core.format import escape_controls
+from hpo.core.metrics import OVER_RATES
 from hpo.core.trial import Run, Trial
 
 
@@ -124,7 +125,11 @@ def _tracked_trial(run: Run, trial: Trial) -> TrackedTrial:
         params={**trial.params, "seed": trial.seed, "fidelity": trial.fidelity},
         goals={each.metric: metrics[each.metric] for each in run.goals if each.metric in metrics},
         metrics=metrics,
-        curves={name: _points(points) for name, points in trial.curves.items()},
+        curves={
+            name: _points(points)
+            for name, points in trial.curves.items()
+            if not name.startswith(OVER_RATES)
+        },
         text=escape_controls("; ".join(filter(None, (trial.failure, *trial.labels, *trial.notes)))),
     )
 

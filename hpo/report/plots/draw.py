@@ -108,7 +108,7 @@ def draw_curves(curves: Iterable[Curve], name: str, last: float | None = None) -
     `last`: the last step or layer of all, where it is not that of these curves.
     """
     curves = tuple(curves)
-    over_rates = name.startswith("finetune_lr.")
+    over_rates = name.startswith(metrics.OVER_RATES)
     kind = {"finetune": "completion loss", "finetune_lr": "validation loss"}.get(
         name.split(".")[0], "loss"
     )

@@ -14,6 +14,8 @@ import pytest
 from hpo.cli import main
 from hpo.core.trial import Run
 from hpo.storage import run_folder
+from hpo.trackers import tracker
+from tests.hpo import toy
 
 pytestmark = pytest.mark.filterwarnings("default")  # the tools' own libraries warn
 
@@ -158,3 +160,9 @@ def test_trackio_keeps_runs_in_its_local_database(
     run = tracked("trackio", capsys)
     names = SQLiteStorage.get_runs("proj")
     assert len(names) == len(run.trials) + 1
+
+
+def test_a_curve_over_rates_is_not_tracked_as_if_they_were_steps() -> None:
+    curves = {"train_loss": [[1.0, 2.0]], "finetune_lr.grammar": [[1e-3, 2.0], [1e-2, 1.5]]}
+    trial = toy.trial(0, 3.5, 0.2, curves=curves)
+    assert tracker._tracked_trial(toy.run([trial]), trial).curves == {"train_loss": [(1, 2.0)]}
