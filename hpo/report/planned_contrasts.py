@@ -77,11 +77,11 @@ def _row(found: ContrastFinding) -> list[str]:
 
 
 def _advice(found: ContrastFinding) -> str:
-    """How many seeds would find a difference of this size, where these do not."""
+    """How many seeds find a difference of this size with 80 % power, where these do not."""
     needed = found.seeds_needed
     if found.outcome != "not significant" or needed is None or needed <= len(found.seeds):
         return ""
-    return f"; {needed:,} seeds would find it"
+    return f"; this size takes {needed:,} seeds"
 
 
 def contrasts_json(results: Results) -> dict[str, Any] | None:

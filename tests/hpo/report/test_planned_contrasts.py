@@ -41,7 +41,7 @@ def test_terminal_json_and_page_show_the_same_contrasts() -> None:
     console = Console(width=250, record=True, file=io.StringIO())
     terminal_tables.print_run(results, console)
     printed = console.export_text()
-    for text in ("b: b - a", "-0.090 ± 0.010", "0.07", "seeds would find it"):
+    for text in ("b: b - a", "-0.090 ± 0.010", "0.07", "this size takes"):
         assert text in page
         assert text in printed
 
