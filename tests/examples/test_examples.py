@@ -120,3 +120,22 @@ def test_own_task_runs_as_a_study_on_its_own_files(
     assert len([*folder.glob("report-*.txt")]) == 100
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     assert {row["label"].strip() for row in rows} == {"grass", "fish", "honey", "hay", "mice"}
+
+
+def test_the_proxy_is_verified_at_a_larger_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy = TOY | small_inputs(tmp_path)
+    fixed = [f"--set={path}={json.dumps(value)}" for path, value in toy.items()]
+    proxy = str(OWN_TASK.with_name("proxy.py"))
+    assert main.main(["run", proxy, "--trials", "4", "--executor", "inline", *fixed]) == 0
+    few = ["--recipes", "3", "--seeds", "1", "--tokens-per-param", "0.005", "--executor", "inline"]
+    few += ["--rules", "tau_share,carry_over"]
+    capsys.readouterr()
+    assert main.main(["verify", "proxy", "--sizes", "llama-0.2m", *few, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["verifications"]
+    assert found["complete"]
+    assert 150_000 < found["plan"]["num_params"] < 250_000
+    assert {rule["rule"] for rule in found["rules"]} == {"tau_share", "carry_over"}
+    assert [goal["recipes"] for goal in found["rules"][0]["goals"]] == [3, 3]
