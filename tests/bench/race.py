@@ -1,8 +1,8 @@
 """The headline: which search finds the better front in the same time on the same machine.
 
 All arms (`tests/bench/race_arms.py`) search the quickstart's space for its goals, for the same
-seconds by the clock on two CPU cores. Arms share nothing but the tokens, which are made before any
-clock starts.
+seconds by the clock on two CPU cores or one GPU (`--device cuda`). Arms share nothing but the
+tokens, which are made before any clock starts.
 
 1. Each arm at each seed writes a part, `ARM-SEED.json` in `--parts DIR`: the params of its front,
    as its user sees it, at times evenly over the seconds. Parts that are there are not measured
@@ -88,7 +88,7 @@ def run(options: Options) -> dict[str, Figure]:
     count = options.repeats or (1 if options.quick else SEEDS)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        setting = Setting(_recipe(options), seconds, scratch)
+        setting = Setting(_recipe(options), seconds, scratch, device=options.device)
         if options.quick:
             setting = replace(setting, workers=1, most_trials=QUICK_TRIALS)
         parts = options.parts or scratch / "parts"
@@ -146,7 +146,8 @@ def _raced(
 
 def _print_of(setting: Setting) -> str:
     """Equal for parts that can be compared."""
-    data = json.dumps([setting.recipe.to_dict(), setting.seconds, setting.workers], sort_keys=True)
+    how = [setting.seconds, setting.workers, setting.device]
+    data = json.dumps([setting.recipe.to_dict(), *how], sort_keys=True)
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 
 
@@ -156,7 +157,7 @@ def _write_part(parts: Path, setting: Setting, arm: str, seed: int, raced: Raced
         "seed": seed,
         "seconds": setting.seconds,
         "setting": _print_of(setting),
-        "machine": figures.machine("cpu"),
+        "machine": figures.machine(setting.device),
         "num_trials": raced.num_trials,
         "fronts": raced.fronts,
     }

@@ -86,6 +86,7 @@ class Setting:
     folder: Path
     """For what is prepared and for runs; the store is in it."""
     workers: int = 2
+    device: str = "cpu"
     most_trials: int = 10_000
     """As a rule the clock ends an arm."""
 
@@ -139,7 +140,7 @@ def race_shipped(
     out = folder / "runs"
     _copy_store(setting.prepared, out / run_folder.STORE)
     command = [sys.executable, "-m", "hpo", "run", str(study), "--out", str(out)]
-    command += ["--wall", f"{setting.seconds}s"]
+    command += ["--wall", f"{setting.seconds}s", "--device", setting.device]
     if setting.workers == 1:
         command += ["--executor", "inline"]
     done = subprocess.run(
@@ -184,9 +185,11 @@ class Trainers:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.pool = ProcessPoolExecutor(
-            setting.workers, get_context("spawn"), _prepare, (str(setting.recipe_file),
-                                                             str(setting.prepared))
-        )  # fmt: skip
+            setting.workers,
+            get_context("spawn"),
+            _prepare,
+            (str(setting.recipe_file), str(setting.prepared), setting.device),
+        )
 
     def race(
         self, arm: str, seed: int, times: Sequence[float], say: Callable[[str], None]
@@ -249,14 +252,14 @@ _material: peer_data.Material | None = None
 """In a process that trains."""
 
 
-def _prepare(recipe_file: str, prepared: str) -> None:
+def _prepare(recipe_file: str, prepared: str, device: str) -> None:
     global _material
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     recipe = Recipe.from_file(recipe_file)
     corpus = token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(Path(prepared)))
     tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
-    _material = peer_data.prepare(recipe, corpus, tasks, "cpu")
+    _material = peer_data.prepare(recipe, corpus, tasks, device)
 
 
 def _ready(seconds: float) -> None:
