@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from objectives import row_errors
+from objectives import result_notes, row_errors
 from objectives.data.tasks import Task
-from objectives.data.token_dataset import TokenDataset
 from objectives.finetuning.checkpoints import NOTHING
 from objectives.finetuning.lr_search import Outcome
-from objectives.pretraining.job import PretrainJob
 from objectives.probes import runner
 from objectives.training import weight_decay_schedule
 from objectives.trial import Trial
@@ -54,7 +52,9 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float, num_devices: int =
     cost |= {"time_s": time_s, "peak_memory_gib": peak_bytes / 2**30}
     curves = _base_curves(trial)
     if trial.failure is not None:
-        return Result(failure=trial.failure, curves=curves, cost=cost, labels=_labels(trial))
+        return Result(
+            failure=trial.failure, curves=curves, cost=cost, labels=result_notes.labels(trial)
+        )
     pairs = zip(trial.tasks, trial.outcomes, strict=True)
     last = [float(trial.job.steps), trial.measured.losses["curve_loss"]]
     curves["val_loss"] = [*trial.base.validation_of(trial.job), last]
@@ -69,10 +69,10 @@ def result_of(trial: Trial, time_s: float, peak_bytes: float, num_devices: int =
             **runner.metrics(trial.probes),
         },
         row_scores=listed_rows(_all_rows(trial)),
-        labels=_labels(trial),
+        labels=result_notes.labels(trial),
         curves=curves | runner.curves(trial.probes),
         cost=runner.with_cost(cost, trial.probes, trial.flops_per_token),
-        notes=[*_notes(trial), *runner.notes(trial.probes)],
+        notes=[*result_notes.notes(trial), *runner.notes(trial.probes)],
     )
 
 
@@ -336,71 +336,6 @@ def _stages(trial: Trial, num_devices: int) -> dict[str, float]:
         "pretrain_s": base.trained_s / num_devices,
         "finetune_s": trial.finetune_s + shared,
     }
-
-
-def _labels(trial: Trial) -> list[str]:
-    """What sets the base apart from one that was trained as its schedule says."""
-    return [] if trial.job.merge is None else ["merged"]
-
-
-def _notes(trial: Trial) -> list[str]:
-    """What a reader of the result should know."""
-    notes = list(trial.notes) if trial.outcomes else []
-    return [*notes, *_base_notes(trial), *_task_notes(trial), *_control_notes(trial)]
-
-
-def _base_notes(trial: Trial) -> list[str]:
-    job, merge = trial.job, trial.job.merge
-    found = []
-    unmeasured = len(job.eval_steps()) - len(trial.model.validation_of(job))
-    if unmeasured:
-        found.append(
-            f"the validation curve lacks {unmeasured} points: the base was pretrained before, with "
-            "other pretrain.evals or pretrain.curve_tokens"
-        )
-    if merge is not None:
-        found.append(
-            f"merged, not trained: the base is the mean of {len(merge.steps)} checkpoints of "
-            f"the run without this decay, steps {merge.steps[0]} to {merge.steps[-1]}, "
-            "which only approximates the decay"
-        )
-    return [*found, *text_notes(job, trial.corpus)]
-
-
-def text_notes(job: PretrainJob, corpus: TokenDataset) -> list[str]:
-    """What a reader should know of the text of a run: how often it is seen, and its own notes."""
-    goes_on = job.second is None or job.goes_on(corpus)
-    phases = [("run", corpus, job.steps if goes_on else job.first_steps)]
-    if job.second is not None and not goes_on:
-        phases.append(("second phase", job.second, job.steps - job.first_steps))
-    pre, found = job.recipe.pretrain, list[str]()
-    for name, text, steps in phases:
-        epochs = text.epochs(steps * pre.batch_size * pre.seq_len, pre.seq_len)
-        if epochs > 1:
-            found.append(f"the {name} sees its training text {epochs:.1f} times")
-        found += text.notes
-    return found
-
-
-def _task_notes(trial: Trial) -> list[str]:
-    found: list[str] = []
-    for task, outcome in zip(trial.tasks, trial.outcomes, strict=True):
-        found += task.notes
-        if task.left_out:
-            found.append(f"task {task.name}: {task.left_out} rows were too long and left out")
-        if outcome.at_edge and len(outcome.tried) > 1:
-            found.append(
-                f"task {task.name}: the best learning rate {outcome.lr:g} is still at the edge "
-                "of the grid; raise finetune.max_extensions"
-            )
-    return found
-
-
-def _control_notes(trial: Trial) -> list[str]:
-    control = trial.control
-    if control is None or control.failure is None:
-        return []
-    return [f"what pretraining is worth is not known: from the initial weights, {control.failure}"]
 
 
 def _over_tasks(outcomes: Sequence[Outcome], name: str) -> list[float]:

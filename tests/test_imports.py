@@ -55,8 +55,8 @@ LAYERS = {
                 "progress", "turns", "waiting", "store", "config", "types", "models", "data",
                  "training",
                 "row_errors", "pretraining", "finetuning", "probes", "trial",
-                "failures", "results", "conditions", "metric_names", "export", "pipeline",
-                "preflight", "scaffold", "objective", "vision",
+                "failures", "result_notes", "results", "conditions", "metric_names", "export",
+                "pipeline", "preflight", "scaffold", "objective", "vision",
             )
         ]
         for place, name in enumerate(ORDER)

@@ -19,7 +19,7 @@ from objectives.data.token_dataset import TokenDataset
 from objectives.pretraining.batches import batches
 from objectives.pretraining.checkpoints import BaseModel
 from objectives.pretraining.job import PretrainJob
-from objectives.results import text_notes
+from objectives.result_notes import text_notes
 from objectives.store.store import Store
 from objectives.types import Request
 from tests.objectives import toy
