@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hpo.cli import main
+from hpo.core.objective import Request
 from hpo.core.spec import GridPoint
 from hpo.search import preflight
 from tests.hpo.cli.test_main import complaint, folder, read, write
-from tests.hpo.toy_objective import spec
+from tests.hpo.toy_objective import ToyObjective, spec
 from tests.toy_size import TOY, small_inputs
 
 __all__ = ["folder"]
@@ -25,6 +27,25 @@ def test_defaults_named_points_and_both_ends_are_asked_for_at_their_rungs() -> N
         assert (params, 0.5) in found
         assert (params, 1.0) in found
     assert len(found) == len(preflight.requests(study))
+
+
+class LongWarmup(ToyObjective):
+    """Needs at least a fifth of the horizon."""
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Refuse what is shorter."""
+        if any(request["fidelity"] < 0.2 for request in requests):
+            raise ValueError("the warmup is longer than the run.")
+
+
+def test_a_rung_that_nobody_asked_for_refuses_no_study_and_is_left_out() -> None:
+    study = spec(objective=LongWarmup(), budget_s=60.0, sampler="gp")
+    assert study.rungs == "auto"
+    assert study.fidelities == (1 / 9, 1 / 3, 1.0)
+    preflight.check(study)
+    assert [preflight.usable(study, rung) for rung in study.fidelities] == [False, True, True]
+    with pytest.raises(ValueError, match="the warmup is longer"):
+        preflight.check(spec(objective=LongWarmup(), rungs=(1 / 9, 1.0)))
 
 
 def test_ends_are_not_asked_for_where_nothing_is_searched() -> None:
