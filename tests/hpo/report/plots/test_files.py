@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from dataclasses import fields
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -117,6 +118,7 @@ def test_without_a_browser_it_says_what_is_missing_and_what_works(
         raise RuntimeError("Kaleido requires\nGoogle Chrome to be installed.")
 
     monkeypatch.setattr(go.Figure, "to_image", fail)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # not installed, which draws without one
     assert main.main(["plot", "toy", "front", "--to", "x.png"]) == 2
     line = complaint(capsys)
     for said in ("Chromium", "plasticity-hpo[pictures]", "html, csv, parquet and json", "Google"):
