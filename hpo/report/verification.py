@@ -98,6 +98,11 @@ def notes(found: Verification) -> list[str]:
         ended = sum(trial.ended for trial in found.run.trials)
         total = len(found.plan.points) * found.plan.seeds
         lines.append(f"Not complete: {ended} of {total} trials; the same command goes on.")
+    if found.plan.lr_factor == 1:
+        lines.append(
+            "Peak rates are the proxy's own, which can be too large for a wider model; --lr-factor "
+            "changes them."
+        )
     lines.append(
         "Decided pairs are those whose difference is significant at the larger model; the others "
         "say little of the proxy. Kendall's tau is twice the share of right pairs less 1. "

@@ -97,6 +97,7 @@ def test_every_size_is_measured_judged_and_in_the_report(
     assert main.main(["show", "toy"]) == 0
     printed = words(capsys)
     assert "Front by carry_over: stayed" in printed
+    assert "Peak rates are the proxy's own" in printed
     assert "DataDecide (arXiv 2504.11393)" in printed
 
 
