@@ -89,12 +89,17 @@ def deviations(groups: Iterable[Sequence[Trial]]) -> dict[str, tuple[float, int]
     return {name: (math.sqrt(squares[name] / freedom[name]), freedom[name]) for name in squares}
 
 
+ZERO_GAP = 0.25
+"""Of a log axis: how far 0, such as no weight decay, is taken to be from the axis's smallest value
+(assumed)."""
+
+
 def encoded(run: Run, found: Sequence[Setting]) -> tuple[Array, ...]:
     """The params that differ between points, an array P points x columns for each.
 
-    Numbers of the space are in [0, 1] from low to high, on a log scale where the space has one;
-    other numbers between their smallest and largest. Of anything else each value has a column, in
-    such a unit that two different values are 1 apart.
+    Numbers of the space are in [0, 1] from low to high, on a log scale where the space has one, on
+    which 0 is `ZERO_GAP` before the smallest; other numbers are between their smallest and largest.
+    Of anything else each value has a column, in such a unit that two different values are 1 apart.
     """
     paths = dict.fromkeys(path for point in found for path in point.trial.params)
     columns = (
@@ -112,9 +117,11 @@ def _columns(values: Sequence[Value], domain: Domain | None) -> Array:
     log, ends = False, np.array([x_P.min(), x_P.max()])
     if domain is not None and not domain.is_choice:
         log, ends = domain.log, np.array(domain.ends, np.float64)
-    if log and (x_P > 0).all():
-        x_P, ends = np.log(x_P), np.log(ends)
-    return np.asarray((x_P - ends[0]) / (np.ptp(ends) or 1.0))[:, None]
+    if not log or (x_P < 0).any():
+        return np.asarray((x_P - ends[0]) / (np.ptp(ends) or 1.0))[:, None]
+    low, high = np.log(ends)
+    u_P = (np.log(np.where(x_P > 0, x_P, ends[0])) - low) / ((high - low) or 1.0)
+    return np.asarray(np.where(x_P > 0, u_P, min(0.0, u_P.min()) - ZERO_GAP))[:, None]
 
 
 def _is_number(value: Value) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpo.core.domains import Float
+from hpo.front.front import front
 from hpo.front.replicates import PRIOR_FREEDOM, deviations, encoded, points
 from tests.hpo import noisy, toy
 
@@ -108,3 +109,32 @@ def test_numbers_are_encoded_by_their_domain_and_words_by_whether_they_differ() 
     apart = ((shape[:, None] - shape[None]) ** 2).sum(-1)
     np.testing.assert_allclose(apart, [[0, 1, 0], [1, 0, 1], [0, 1, 0]])
     assert off.shape == (3, 2)
+
+
+def test_zero_on_a_log_axis_leaves_the_others_where_they_are() -> None:
+    decays = (0.0, 0.01, 0.1, 1.0)
+    trials = [noisy.trial(n, 1.0, 1.0, params={"decay": v}) for n, v in enumerate(decays)]
+    space = {"decay": Float(low=0.01, high=1.0, log=True)}
+    run = toy.run(trials, goals=noisy.GOALS, space=space)
+    (decay,) = encoded(run, points(run, trials))
+    np.testing.assert_allclose(decay, [[-0.25], [0], [0.5], [1]])
+    below = toy.run(trials, goals=noisy.GOALS, space={"decay": Float(low=0.1, high=10.0, log=True)})
+    (decay,) = encoded(below, points(below, trials))
+    np.testing.assert_allclose(decay, [[-0.75], [-0.5], [0], [0.5]])
+
+
+def test_points_at_zero_and_at_little_decay_are_told_apart_by_their_repetitions() -> None:
+    """A tenth of a nat between them, at noise of a hundredth."""
+    draw = np.random.default_rng(0)
+    losses = {0.0: 3.1, 0.01: 3.0, 0.1: 3.05, 1.0: 3.3}
+    trials = [
+        noisy.trial(4 * seed + n, y + draw.normal(0, 0.01), y + draw.normal(0, 0.01),
+                    params={"decay": decay}, seed=seed, point=str(decay))
+        for seed in range(2)
+        for n, (decay, y) in enumerate(losses.items())
+    ]  # fmt: skip
+    space = {"decay": Float(low=0.01, high=1.0, log=True)}
+    run = toy.run(trials, goals=noisy.GOALS, space=space)
+    membership = front(run).membership
+    assert membership[1] > 0.95
+    assert membership[0] < 0.05
