@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ def record(results: Results, note: Mapping[str, Any] | None) -> dict[str, Any]:
                 "study": study,
                 "variant": note.get("variant"),
                 "params": dict(note.get("params") or {}),
-                "command": _command(study, note),
+                "command": command(study, note),
                 "commit": run.reproduce.get("revision"),
                 "versions": run.reproduce.get("versions", {}),
                 "machine": run.reproduce.get("machine", {}),
@@ -84,10 +85,12 @@ def _study(given: str) -> str:
     return PurePath(given).name
 
 
-def _command(study: str, note: Mapping[str, Any]) -> str:
+def command(study: str, note: Mapping[str, Any]) -> str:
+    """The line that starts the run again, quoted for a shell."""
     words = ["hpo", "run", study]
     if note.get("variant"):
         words += ["--variant", str(note["variant"])]
     for path, value in (note.get("params") or {}).items():
-        words += ["--set", f"{path}={value}"]
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["--set", f"{path}={text}"]
     return shlex.join(words)

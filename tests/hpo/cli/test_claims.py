@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hpo.cli import main
+from hpo.cli.parser import parser
+from hpo.report import claims
 from tests.hpo.cli.test_main import HEAD, complaint, folder, words
 
 __all__ = ["folder"]
@@ -94,6 +97,14 @@ def test_a_record_has_what_reproduces_the_run_and_replaces_an_earlier_one_of_it(
     (claim,) = printed["claims"]
     assert claim["value"] == pytest.approx(0.1, abs=0.003)
     assert (claim["verdict"], claim["p"] < 0.01, claim["detectable"] > 0) == ("agree", True, True)
+
+
+def test_the_command_of_a_run_sets_again_what_was_set() -> None:
+    task = {"kind": "file", "name": "a b", "label_field": None}
+    params = {"finetune.tasks": [task], "finetune.lrs": [0.001, 0.01], "model.preset": "llama-1m"}
+    line = claims.command("mine.py", {"variant": "small", "params": params})
+    parsed = parser().parse_args(shlex.split(line)[1:])
+    assert (parsed.study, parsed.variant, dict(parsed.params)) == ("mine.py", "small", params)
 
 
 def test_a_file_of_something_else_is_left_as_it_is(
