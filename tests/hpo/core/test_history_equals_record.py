@@ -87,7 +87,10 @@ class Reading(ToyObjective):
 def test_what_other_conditions_cut_off_is_read_as_it_was_left(wave: int, tmp_path: Path) -> None:
     """Trials that were never answered, also those that go on from a lower rung."""
     stops = Once(wave, tmp_path, explode)
-    study = spec(objective=Reading(corpus="wiki", before=stops), rungs=(0.25, 1.0), trials=8)
+    study = spec(
+        objective=Reading(corpus="wiki", before=stops), rungs=(0.25, 1.0), trials=8,
+        sampler="random",
+    )  # fmt: skip
     with pytest.raises(RuntimeError, match="caught fire"):
         Controller(study, url_of(tmp_path)).run()
     study = replace(study, objective=Reading(corpus="books"), trials=12)

@@ -37,7 +37,7 @@ def preset(toy_folder: Path) -> Recipe:
 def keys(recipe: Recipe, corpus: TokenDataset) -> dict[str, str]:
     """Of a base, of adapters on it, and of a model tuned whole."""
     job = PretrainJob(recipe, 0, 4)
-    task: Any = type("Task", (), {"key": "0" * 8})
+    task: Any = type("Task", (), {"key": "0" * 8, "override": None})
     tuned = {
         method: runs.stage_key("base", Finetune(method=method), False, task, 1e-2, [0])
         for method in ("lora", "full")
