@@ -8,7 +8,7 @@ changes the norm of the weights, and with it the best rate.
 
 from __future__ import annotations
 
-from hpo import Value
+from hpo import PlannedContrast, Value
 from objectives import (
     Corpus,
     Finetune,
@@ -64,4 +64,37 @@ def recipe(corpus: Corpus, task: Task) -> Recipe:
             test_rows=400,
         ),
         probes=Probes(run=("norms", "ranks"), forgetting_tokens=0),
+    )
+
+
+LOSS_AFTER = "finetuned_loss_nats"
+
+
+def of_decay(arm: str, minus: str) -> tuple[PlannedContrast, ...]:
+    """A worse base that is better after fine-tuning, by weight decay."""
+    return (
+        _worse_base("decay makes the base worse", arm, minus, effect=0.03),
+        _better_after("decay makes the fine-tuned model better", arm, minus),
+    )
+
+
+def of_constant_rate(arm: str, cosine: str, wsd: str) -> tuple[PlannedContrast, ...]:
+    """The same by a rate that never falls, and whether it also beats WSD after fine-tuning."""
+    better = "a constant rate makes the fine-tuned model better than"
+    return (
+        _worse_base("a constant rate makes the base worse than a cosine", arm, cosine, effect=0.14),
+        _better_after(f"{better} a cosine", arm, cosine),
+        _better_after(f"{better} WSD", arm, wsd),
+    )
+
+
+def _worse_base(name: str, arm: str, minus: str, effect: float) -> PlannedContrast:
+    return PlannedContrast(
+        name=name, metric="base_loss", arm=arm, minus=minus, expected="up", effect=effect
+    )
+
+
+def _better_after(name: str, arm: str, minus: str) -> PlannedContrast:
+    return PlannedContrast(
+        name=name, metric=LOSS_AFTER, arm=arm, minus=minus, expected="down", effect=0.03
     )

@@ -16,7 +16,6 @@ from hpo import (
     Float,
     Goal,
     GridPoint,
-    PlannedContrast,
     PlannedContrasts,
     StudySpec,
 )
@@ -37,15 +36,12 @@ TASK = FileTask(
 )
 
 
-LOSS_AFTER = "finetuned_loss_nats"
-
-
 STUDY = StudySpec(
     name="other_text",
     description="Decay and a constant rate once more, on textbooks and restaurant sentences.",
     objective=PlasticityObjective(_long.recipe(CORPUS, TASK)),
     space={"pretrain.weight_decay.value": Float(low=0.01, high=1.0, log=True)},
-    goals=(BASE_LOSS_DOWN, Goal(metric=LOSS_AFTER, direction="down")),
+    goals=(BASE_LOSS_DOWN, Goal(metric=_long.LOSS_AFTER, direction="down")),
     baselines=(Baseline(name="decay 0.1, WSD", params={}),),
     grid=(
         GridPoint(name="decay 0, WSD", params={"pretrain.weight_decay.value": 0.0}),
@@ -59,46 +55,8 @@ STUDY = StudySpec(
     replicate_share=0.0,
     contrasts=PlannedContrasts(
         contrasts=(
-            PlannedContrast(
-                name="decay makes the base worse",
-                metric="base_loss",
-                arm="decay 0.1, WSD",
-                minus="decay 0, WSD",
-                expected="up",
-                effect=0.03,
-            ),
-            PlannedContrast(
-                name="decay makes the fine-tuned model better",
-                metric=LOSS_AFTER,
-                arm="decay 0.1, WSD",
-                minus="decay 0, WSD",
-                expected="down",
-                effect=0.03,
-            ),
-            PlannedContrast(
-                name="a constant rate makes the base worse than a cosine",
-                metric="base_loss",
-                arm="decay 0.1, constant",
-                minus="decay 0.1, cosine",
-                expected="up",
-                effect=0.14,
-            ),
-            PlannedContrast(
-                name="a constant rate makes the fine-tuned model better than a cosine",
-                metric=LOSS_AFTER,
-                arm="decay 0.1, constant",
-                minus="decay 0.1, cosine",
-                expected="down",
-                effect=0.03,
-            ),
-            PlannedContrast(
-                name="a constant rate makes the fine-tuned model better than WSD",
-                metric=LOSS_AFTER,
-                arm="decay 0.1, constant",
-                minus="decay 0.1, WSD",
-                expected="down",
-                effect=0.03,
-            ),
+            *_long.of_decay("decay 0.1, WSD", "decay 0, WSD"),
+            *_long.of_constant_rate("decay 0.1, constant", "decay 0.1, cosine", "decay 0.1, WSD"),
         ),
         alpha=0.01,
     ),

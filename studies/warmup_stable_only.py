@@ -18,7 +18,6 @@ from hpo import (
     Choice,
     Goal,
     GridPoint,
-    PlannedContrast,
     PlannedContrasts,
     StudySpec,
     Value,
@@ -38,7 +37,7 @@ from objectives import (
     Stdlib,
     WeightDecay,
 )
-from studies import _tasks, weight_decay_plasticity
+from studies import _long, _tasks, weight_decay_plasticity
 
 # (shape, share of the run that decays, final rate over peak rate alpha)
 SCHEDULES = {
@@ -280,9 +279,6 @@ PHASES = StudySpec(
 )
 
 
-LOSS_AFTER = "finetuned_loss_nats"
-
-
 LONG_PAPER = replace(
     PAPER,
     ours="0.04M parameters, 2 million tokens, decay 0.1 on all parameters, full fine-tuning on "
@@ -298,7 +294,7 @@ LONG_PAPER = replace(
                     paper=dict(zip(SCHEDULES, LOSS[PRE], strict=True)),
                     best_of=tuple(SCHEDULES)[1:],
                 ),
-                Quantity(metric=LOSS_AFTER, best_of=tuple(SCHEDULES)[1:]),
+                Quantity(metric=_long.LOSS_AFTER, best_of=tuple(SCHEDULES)[1:]),
             ),
             claims=(
                 Contrast(
@@ -310,7 +306,7 @@ LONG_PAPER = replace(
                 Contrast(
                     text="Without decay the loss after fine-tuning is lower than the mean of the "
                     "decayed",
-                    metric=LOSS_AFTER,
+                    metric=_long.LOSS_AFTER,
                     weights=means(tuple(SCHEDULES)[:1], tuple(SCHEDULES)[1:]),
                     sign=-1,
                 ),
@@ -325,7 +321,7 @@ SMALL = StudySpec(
     description="Does a rate that never falls make a worse base that is better after fine-tuning?",
     objective=weight_decay_plasticity.SMALL.objective,
     space=PHASES.space,
-    goals=(BASE_LOSS_DOWN, Goal(metric=LOSS_AFTER, direction="down")),
+    goals=(BASE_LOSS_DOWN, Goal(metric=_long.LOSS_AFTER, direction="down")),
     baselines=(Baseline(name="cosine 0.1", params=scheduled("cosine 0.1")),),
     grid=tuple(
         GridPoint(name=name, params=scheduled(name)) for name in SCHEDULES if name != "cosine 0.1"
@@ -337,32 +333,7 @@ SMALL = StudySpec(
     replicate_share=0.0,
     paper=LONG_PAPER,
     contrasts=PlannedContrasts(
-        contrasts=(
-            PlannedContrast(
-                name="a constant rate makes the base worse than a cosine",
-                metric="base_loss",
-                arm="WSO",
-                minus="cosine 0.1",
-                expected="up",
-                effect=0.14,
-            ),
-            PlannedContrast(
-                name="a constant rate makes the fine-tuned model better than a cosine",
-                metric=LOSS_AFTER,
-                arm="WSO",
-                minus="cosine 0.1",
-                expected="down",
-                effect=0.03,
-            ),
-            PlannedContrast(
-                name="a constant rate makes the fine-tuned model better than WSD",
-                metric=LOSS_AFTER,
-                arm="WSO",
-                minus="WSD 0",
-                expected="down",
-                effect=0.03,
-            ),
-        ),
+        contrasts=_long.of_constant_rate("WSO", "cosine 0.1", "WSD 0"),
         alpha=0.01,
     ),
 )

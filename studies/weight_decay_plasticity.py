@@ -18,7 +18,6 @@ from hpo import (
     Float,
     Goal,
     GridPoint,
-    PlannedContrast,
     PlannedContrasts,
     StudySpec,
     Value,
@@ -114,6 +113,27 @@ def grid(steps: dict[int, int]) -> tuple[GridPoint, ...]:
     )
 
 
+def rank_falls(points: tuple[str, ...]) -> Contrast:
+    """Over points of rising decay."""
+    return Contrast(
+        text="The rank of W_QK falls as decay grows (effective rank here; the paper's formula was "
+        "not found)",
+        metric="probe.ranks.qk_effective",
+        weights=trend(points),
+        sign=-1,
+    )
+
+
+def gap_shrinks(points: tuple[str, ...]) -> Contrast:
+    """Over points of rising decay."""
+    return Contrast(
+        text="The gap between training and validation loss shrinks as decay grows",
+        metric="train_validation_gap",
+        weights=trend(points),
+        sign=-1,
+    )
+
+
 def table(tokens: int, losses: dict[float, float], before: str, after: str) -> Table:
     """What decay does at so many tokens per parameter; the paper's best decays are OLMo-2 1B's."""
     points = tuple(name(tokens, decay) for decay in DECAYS)
@@ -140,25 +160,14 @@ def table(tokens: int, losses: dict[float, float], before: str, after: str) -> T
                 paper_before=before,
                 paper_after=after,
             ),
-            Contrast(
-                text="The rank of W_QK falls as decay grows (effective rank here; the paper's "
-                "formula was not found)",
-                metric="probe.ranks.qk_effective",
-                weights=trend(up_to_1),
-                sign=-1,
-            ),
+            rank_falls(up_to_1),
             Contrast(
                 text="Linear separability rises as decay grows",
                 metric="probe.separability.mean",
                 weights=trend(up_to_1),
                 sign=1,
             ),
-            Contrast(
-                text="The gap between training and validation loss shrinks as decay grows",
-                metric="train_validation_gap",
-                weights=trend(up_to_1),
-                sign=-1,
-            ),
+            gap_shrinks(up_to_1),
         ),
     )
 
@@ -213,7 +222,7 @@ LONG_PAPER = replace(
                     paper_name="validation loss, nats/token, OLMo-2 1B",
                     paper={"decay 0.1": 2.6088, "decay 0.3": 2.6208, "decay 1": 2.7064},
                 ),
-                Quantity(metric="finetuned_loss_nats"),
+                Quantity(metric=_long.LOSS_AFTER),
                 Quantity(metric="probe.ranks.qk_effective"),
                 Quantity(metric="probe.ranks.vo_effective"),
                 Quantity(metric="train_validation_gap"),
@@ -222,24 +231,13 @@ LONG_PAPER = replace(
                 Shift(
                     text="The decay that is best after fine-tuning is larger than the best before",
                     points=LONG_POINTS,
-                    after="finetuned_loss_nats",
+                    after=_long.LOSS_AFTER,
                     after_better="down",
                     paper_before="0.1",
                     paper_after="0.3",
                 ),
-                Contrast(
-                    text="The rank of W_QK falls as decay grows (effective rank here; the "
-                    "paper's formula was not found)",
-                    metric="probe.ranks.qk_effective",
-                    weights=trend(LONG_POINTS),
-                    sign=-1,
-                ),
-                Contrast(
-                    text="The gap between training and validation loss shrinks as decay grows",
-                    metric="train_validation_gap",
-                    weights=trend(LONG_POINTS),
-                    sign=-1,
-                ),
+                rank_falls(LONG_POINTS),
+                gap_shrinks(LONG_POINTS),
             ),
         ),
     ),
@@ -256,7 +254,7 @@ SMALL = StudySpec(
         )
     ),
     space={"pretrain.weight_decay.value": Float(low=0.01, high=1.0, log=True)},
-    goals=(BASE_LOSS_DOWN, Goal(metric="finetuned_loss_nats", direction="down")),
+    goals=(BASE_LOSS_DOWN, Goal(metric=_long.LOSS_AFTER, direction="down")),
     baselines=(Baseline(name="decay 0.1", params={}),),
     grid=tuple(
         GridPoint(name=point, params={"pretrain.weight_decay.value": decay})
@@ -270,24 +268,7 @@ SMALL = StudySpec(
     replicate_share=0.0,
     paper=LONG_PAPER,
     contrasts=PlannedContrasts(
-        contrasts=(
-            PlannedContrast(
-                name="decay makes the base worse",
-                metric="base_loss",
-                arm="decay 0.1",
-                minus="decay 0",
-                expected="up",
-                effect=0.03,
-            ),
-            PlannedContrast(
-                name="decay makes the fine-tuned model better",
-                metric="finetuned_loss_nats",
-                arm="decay 0.1",
-                minus="decay 0",
-                expected="down",
-                effect=0.03,
-            ),
-        ),
+        contrasts=_long.of_decay("decay 0.1", "decay 0"),
         alpha=0.01,
     ),
 )
