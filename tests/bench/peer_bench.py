@@ -2,12 +2,16 @@
 
 1. Corpus, tokenizer and tasks are prepared before any clock runs; this project starts from a store
    that holds the tokens and nothing else, and reads the tasks again inside its time.
-2. The peer has a process of its own, as this project tells the allocator to keep what is freed.
-   Both sides run a shrunken trial once, so that neither pays for what happens once a process.
-3. In each repeat the peer runs some of the trials (it is slow), then this project runs all of them
+2. On a CPU this project divides its wave among processes of one thread, one for each core, as
+   `hpo run` does. The peer runs the same trials both in that way and in one process of all threads;
+   the faster way counts. On a GPU either has one process.
+3. Processes live through all repeats and run a shrunken trial first, so that nobody pays for what
+   happens once a process. They are not shared, as this project tells the allocator to keep what is
+   freed.
+4. In each repeat the peer runs some of the trials (it is slow), then this project runs all of them
    as one wave. The peer's trials are the next ones of the wave each time. Time is from requests to
    metrics: pretraining, fine-tuning, scoring.
-4. The ratio is of trials an hour, one a repeat. Metrics of the same trial must agree: the base loss
+5. The ratio is of trials an hour, one a repeat. Metrics of the same trial must agree: the base loss
    of each, and the means over trials after fine-tuning, where rounding may decide between two
    learning rates that do equally well.
 
@@ -17,11 +21,13 @@ products: tokens a second times operations a token over operations a second of a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -57,7 +63,8 @@ ALIKE = (
 class Round:
     """One repeat."""
 
-    peer_per_hour: float
+    peer_per_hour: Mapping[str, float]
+    """By the way in which it ran."""
     ours_per_hour: float
     differences: list[dict[str, float]]
     """This project minus the peer, by metric; one for each trial that both ran."""
@@ -79,109 +86,181 @@ def run(options: Options) -> dict[str, Figure]:
     return found
 
 
+def _ways(device: str) -> dict[str, tuple[int, int]]:
+    """Name -> processes and threads of each."""
+    cores = len(os.sched_getaffinity(0))
+    if torch.device(device).type == "cuda" or cores == 1:
+        return {"one_process": (1, cores)}
+    return {"one_process": (1, cores), "process_a_core": (cores, 1)}
+
+
+class Crew:
+    """Processes that divide trials among them."""
+
+    def __init__(self, num: int, threads: int, setting: Setting, prepared: Path, device: str):
+        given = (setting.recipe, prepared, device, threads, setting.lanes)
+        self.pools = [
+            ProcessPoolExecutor(1, get_context("spawn"), _prepare, given) for _ in range(num)
+        ]
+
+    def warm(self, wave: Sequence[Request], *, peers: bool) -> None:
+        """One shrunken trial in each process."""
+        work = _warm_peer if peers else _warm_ours
+        for future in [pool.submit(work, wave[:1]) for pool in self.pools]:
+            future.result()
+
+    def run(
+        self, name: str, wave: Sequence[Request], *, store: Path | None
+    ) -> tuple[float, list[dict[str, float]]]:
+        """Seconds and metrics of the wave; by the peer where there is no store."""
+        started = time.perf_counter()
+        parts = [wave[place :: len(self.pools)] for place in range(len(self.pools))]
+        futures = [
+            pool.submit(_run_peer, name, part)
+            if store is None
+            else pool.submit(_run_ours, part, store)
+            for pool, part in zip(self.pools, parts, strict=True)
+            if part
+        ]
+        found: list[dict[str, float]] = [{}] * len(wave)
+        for place, future in enumerate(futures):
+            found[place :: len(self.pools)] = future.result()
+        return time.perf_counter() - started, found
+
+    def close(self) -> None:
+        """End the processes."""
+        for pool in self.pools:
+            pool.shutdown()
+
+
 def _compare(name: str, setting: Setting, options: Options) -> dict[str, Figure]:
     if options.quick:
         recipe = shrunk(setting.recipe).with_params(QUICK)
         setting = dataclasses.replace(setting, recipe=recipe, trials=1, peer_trials=1)
     wave = requests(setting.recipe, setting.trials)
-    with tempfile.TemporaryDirectory() as folder:
+    ways = _ways(options.device)
+    if options.quick:
+        ways = dict(list(ways.items())[:1])
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         options.say(f"{name}: preparing corpus and tasks")
         prepared = Path(folder) / "prepared"
         recipe = setting.recipe
         token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
-        process = ProcessPoolExecutor(
-            1, get_context("spawn"), _prepare_peer, (recipe, prepared, options.device)
-        )
-        with process:
+        crews = {}
+        for who, (num, threads) in [*ways.items(), ("ours", list(ways.values())[-1])]:
+            crews[who] = Crew(num, threads, setting, prepared, options.device)
+            stack.callback(crews[who].close)
             if not options.quick:
-                options.say(f"{name}: warming up")
-                process.submit(_warm_peer, wave[:1]).result()
-                _run_ours(shrunk(recipe), wave, setting.lanes, prepared, options)
-            rounds = []
-            for repeat in range(options.repeats or (1 if options.quick else 3)):
-                order = np.arange(setting.peer_trials) + repeat * setting.peer_trials
-                picked = [int(index) % len(wave) for index in order]
-                rounds.append(_round(f"{name}, round {repeat + 1}", setting, process, wave, picked,
-                                     prepared, options))  # fmt: skip
+                options.say(f"{name}: warming up {who}")
+                crews[who].warm(wave, peers=who != "ours")
+        rounds = []
+        for repeat in range(options.repeats or (1 if options.quick else 3)):
+            order = np.arange(setting.peer_trials) + repeat * setting.peer_trials
+            picked = [int(index) % len(wave) for index in order]
+            text = f"{name}, round {repeat + 1}"
+            rounds.append(_round(text, crews, wave, picked, prepared, options))
     return _figures(name, setting, rounds, options)
 
 
-_material: peer_data.Material | None = None
-"""In the peer's process."""
+@dataclass(frozen=True)
+class Prepared:
+    """What a process has."""
+
+    material: peer_data.Material
+    lanes: int | None
+    store: Path
+    """It holds the tokens only."""
 
 
-def _prepare_peer(recipe: Recipe, prepared: Path, device: str) -> None:
-    global _material
+_prepared: Prepared | None = None
+"""In a process of a crew."""
+
+
+def _prepare(recipe: Recipe, prepared: Path, device: str, threads: int, lanes: int | None) -> None:
+    global _prepared
+    torch.set_num_threads(threads)
     corpus = token_dataset.prepare(recipe.corpus, recipe.pretrain.seq_len, Store(prepared))
     tasks = task_loading.load(recipe.finetune, corpus.tokenizer)
-    _material = peer_data.prepare(recipe, corpus, tasks, device)
+    _prepared = Prepared(peer_data.prepare(recipe, corpus, tasks, device), lanes, prepared)
 
 
 def _warm_peer(wave: Sequence[Request]) -> None:
-    assert _material is not None
-    small = dataclasses.replace(_material, recipe=shrunk(_material.recipe))
+    assert _prepared is not None
+    material = _prepared.material
+    small = dataclasses.replace(material, recipe=shrunk(material.recipe))
     peer.run_study(small, wave, lambda text: None)
 
 
-def _run_peer(name: str, picked: Sequence[Request]) -> tuple[float, list[dict[str, float]]]:
-    """Seconds and metrics of these trials."""
-    assert _material is not None
-    started = time.perf_counter()
-    metrics = peer.run_study(_material, picked, lambda text: print(f"  {name}: {text}", flush=True))
-    return time.perf_counter() - started, metrics
+def _warm_ours(wave: Sequence[Request]) -> None:
+    assert _prepared is not None
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(_prepared.store, folder, dirs_exist_ok=True)
+        _evaluate(shrunk(_prepared.material.recipe), wave, Path(folder))
+
+
+def _run_peer(name: str, wave: Sequence[Request]) -> list[dict[str, float]]:
+    assert _prepared is not None
+    return peer.run_study(
+        _prepared.material, wave, lambda text: print(f"  {name}: {text}", flush=True)
+    )
+
+
+def _run_ours(wave: Sequence[Request], store: Path) -> list[dict[str, float]]:
+    assert _prepared is not None
+    return _evaluate(_prepared.material.recipe, wave, store)
+
+
+def _evaluate(recipe: Recipe, wave: Sequence[Request], store: Path) -> list[dict[str, float]]:
+    assert _prepared is not None
+    where = Execution(device=_prepared.material.device, lanes=_prepared.lanes, store=store)
+    results = PlasticityObjective(recipe, where).evaluate(wave)
+    failures = [result.failure for result in results if result.failure is not None]
+    if failures:
+        raise RuntimeError(f"{len(failures)} of our trials failed: {failures[0]}")
+    return [dict(result.metrics) for result in results]
 
 
 def _round(
     name: str,
-    setting: Setting,
-    process: ProcessPoolExecutor,
+    crews: Mapping[str, Crew],
     wave: Sequence[Request],
     picked: Sequence[int],
     prepared: Path,
     options: Options,
 ) -> Round:
-    """The peer's trials, then this project's."""
-    took, theirs = process.submit(_run_peer, name, [wave[index] for index in picked]).result()
-    peer_per_hour = 3600 * len(picked) / took
-    options.say(f"{name}: peer {took / len(picked):.1f} s a trial")
-    took, ours = _run_ours(setting.recipe, wave, setting.lanes, prepared, options)
+    """The peer's trials in each of its ways, then this project's."""
+    rates: dict[str, float] = {}
+    theirs: list[dict[str, float]] = []
+    for who, crew in crews.items():
+        if who == "ours":
+            continue
+        took, theirs = crew.run(name, [wave[index] for index in picked], store=None)
+        rates[who] = 3600 * len(picked) / took
+        options.say(f"{name}: peer as {who} {took / len(picked):.1f} s a trial")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(prepared, folder, dirs_exist_ok=True)
+        took, ours = crews["ours"].run(name, wave, store=Path(folder))
     options.say(f"{name}: ours {took / len(wave):.1f} s a trial, {len(wave)} trials")
     differences = [
         {metric: ours[index][metric] - value for metric, value in other.items()}
         for index, other in zip(picked, theirs, strict=True)
     ]
-    return Round(peer_per_hour, 3600 * len(wave) / took, differences)
-
-
-def _run_ours(
-    recipe: Recipe,
-    wave: Sequence[Request],
-    lanes: int | None,
-    prepared: Path,
-    options: Options,
-) -> tuple[float, list[dict[str, float]]]:
-    """Seconds and metrics of the wave, from a store that holds the tokens only."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(prepared, folder, dirs_exist_ok=True)
-        where = Execution(device=options.device, lanes=lanes, store=Path(folder))
-        started = time.perf_counter()
-        results = PlasticityObjective(recipe, where).evaluate(wave)
-        took = time.perf_counter() - started
-    failures = [result.failure for result in results if result.failure is not None]
-    if failures:
-        raise RuntimeError(f"{len(failures)} of our trials failed: {failures[0]}")
-    return took, [result.metrics for result in results]
+    return Round(rates, 3600 * len(wave) / took, differences)
 
 
 def _figures(
     name: str, setting: Setting, rounds: Sequence[Round], options: Options
 ) -> dict[str, Figure]:
     ours = [each.ours_per_hour for each in rounds]
-    theirs = [each.peer_per_hour for each in rounds]
+    by_way = {way: [each.peer_per_hour[way] for each in rounds] for way in rounds[0].peer_per_hour}
+    theirs = max(by_way.values(), key=lambda rates: float(np.mean(rates)))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     found = {
         f"{name}.ours_trials_per_hour": mean_of(ours, "trials/h"),
-        f"{name}.peer_trials_per_hour": mean_of(theirs, "trials/h"),
+        **{
+            f"{name}.peer_{way}_trials_per_hour": mean_of(rates, "trials/h")
+            for way, rates in by_way.items()
+        },
         f"{name}.ratio": mean_of(ratios, "x", options.speed_goal(setting.goal)),
     }
     differences = [difference for each in rounds for difference in each.differences]
