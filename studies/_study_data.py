@@ -2,8 +2,9 @@
 
 It has the fields of `StudySpec` by the same names, and `recipe` in place of the objective:
 `space`, `limits` and `priors` are mappings by path or metric, `goals` one of metric to direction,
-`baselines` and `grid` of name to params. Nothing in it is executed. What only Python can say, such
-as a paper's tables or an objective of one's own, is left to study files in Python.
+`baselines` and `grid` of name to params, `contrasts` within `contrasts` of name to the rest of a
+planned contrast. Nothing in it is executed. What only Python can say, such as a paper's tables or
+an objective of one's own, is left to study files in Python.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.core import checks
+from hpo.core.contrasts import PlannedContrast, PlannedContrasts
 from hpo.core.domains import Choice, Domain, Float, Int
 from hpo.core.goals import Goal, Limit
 from hpo.core.spec import Baseline, GridPoint, Prior, StudySpec
@@ -27,7 +29,7 @@ OBJECTIVES: dict[str, tuple[Any, Any]] = {
 """The word under `objective` -> kind of recipe, and what measures it."""
 
 
-PYTHON_ONLY = ("warm", "paper", "contrasts")
+PYTHON_ONLY = ("warm", "paper")
 """Fields of a study that a file cannot have."""
 
 
@@ -76,6 +78,8 @@ def _objective(file: DataFile, data: Mapping[str, Any]) -> Any:
 
 def _read(file: DataFile, name: str, value: Any) -> Any:
     """A field's value as `StudySpec` has it."""
+    if name == "contrasts":
+        return _contrasts(file, value)
     if name not in READERS:
         return value
     example, make = READERS[name]
@@ -90,6 +94,22 @@ def _read(file: DataFile, name: str, value: Any) -> Any:
         except ValueError as error:
             raise file.error(str(error), (name, key)) from None
     return made if name in ("space", "priors") else tuple(made.values())
+
+
+def _contrasts(file: DataFile, given: Any) -> PlannedContrasts:
+    """Contrasts by name, and beside them the level and the correction."""
+    place: tuple[str, ...] = ("contrasts",)
+    try:
+        fields = _fields("contrasts", given, CONTRASTS)
+        planned = []
+        for name, each in _fields("contrasts", fields.get("contrasts"), CONTRASTS).items():
+            place = ("contrasts", "contrasts", name)
+            own = _fields(f"contrast {name!r}", each, CONTRAST)
+            planned.append(PlannedContrast(**{"name": name, **own}))
+        place = place[:1]
+        return PlannedContrasts(**{**fields, "contrasts": tuple(planned)})
+    except ValueError as error:
+        raise file.error(str(error), place) from None
 
 
 def _domain(path: str, given: Any) -> Domain:
@@ -126,6 +146,12 @@ def _where(file: DataFile, message: str) -> ValueError:
             if key in message:
                 return file.error(message, (name, key))
     return file.error(message)
+
+
+CONTRAST = "{metric: base_loss, arm: decay, minus: no decay, expected: up}"
+
+
+CONTRASTS = f"{{alpha: 0.01, contrasts: {{NAME: {CONTRAST}}}}}"
 
 
 KINDS: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice}

@@ -13,7 +13,7 @@ Written as a careful user would who does not use this package, one trial after t
 Model, initial weights, tokens, order of the data, steps, grid of rates with its extensions, seeds
 and scored rows are those of `PlasticityObjective`, so the metrics must agree; they go by its names.
 It leaves out the validation curve and the loss on training text, which this project measures as
-well.
+well; the control from initial weights, once a seed in a study, is left out by both.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from objectives import BuiltinTask, Corpus, Finetune, Model, Pretrain, Recipe, Request, Schedule
+from studies.quickstart import RECIPE as QUICKSTART
 from tests.bench.short_study import RECIPE as SHORT
 
 DECAYS = (0.1, 0.0, 0.3, 1.0, 0.03, 0.01)
@@ -16,6 +17,10 @@ RATES = (1.0, 0.5, 0.25)
 
 
 DECAY_FRACS = (1.0, 0.0, 0.25)
+
+
+NO_CONTROL: dict[str, Any] = {"finetune.from_scratch": "off"}
+"""A study measures it once a seed, the peer never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,7 @@ def _recipe(
             steps=50,
             batch_size=8,
             lrs=(1e-3, 3e-3, 1e-2),
+            from_scratch="off",
         ),
     )
 
@@ -99,7 +105,10 @@ QUICK: dict[str, Any] = {
 
 
 CPU: dict[str, Setting] = {
-    "0.2m": Setting(recipe=SHORT, trials=6, peer_trials=2, goal=">= 4"),
+    "quickstart": Setting(
+        recipe=QUICKSTART.with_params(NO_CONTROL), trials=6, peer_trials=2, goal=">= 4"
+    ),
+    "0.2m": Setting(recipe=SHORT.with_params(NO_CONTROL), trials=6, peer_trials=2, goal=">= 4"),
     "1.3m": Setting(
         recipe=_recipe("llama-1m", vocab_size=2048, steps=150, seq_len=64, lr=6e-3),
         trials=6,

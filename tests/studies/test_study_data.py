@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo import study_files
+from hpo.core.contrasts import PlannedContrast, PlannedContrasts
 from hpo.core.domains import Choice, Float, Int
 from hpo.core.goals import Goal, Limit
 from hpo.core.spec import Baseline, Prior, StudySpec
@@ -32,6 +33,11 @@ baselines:
 priors:
   pretrain.lr: {centre: 0.01, width: 0.5}
 trials: 6
+contrasts:
+  alpha: 0.01
+  contrasts:
+    rate costs loss:
+      {metric: base_loss, arm: low rate, minus: standard, expected: up, effect: 0.1}
 """
 
 
@@ -55,6 +61,19 @@ def test_a_study_in_yaml_is_the_one_in_python(tmp_path: Path) -> None:
         baselines=(Baseline("standard", {}), Baseline("low rate", {"pretrain.lr": 1e-3})),
         priors={"pretrain.lr": Prior(centre=0.01, width=0.5)},
         trials=6,
+        contrasts=PlannedContrasts(
+            contrasts=(
+                PlannedContrast(
+                    name="rate costs loss",
+                    metric="base_loss",
+                    arm="low rate",
+                    minus="standard",
+                    expected="up",
+                    effect=0.1,
+                ),
+            ),
+            alpha=0.01,
+        ),
     )
     assert spec_data(loaded(tmp_path, TEXT)) == spec_data(wanted)
 
@@ -70,6 +89,9 @@ MISTAKES = {
     "a mapping": ("goals: {base_loss: down, finetuned: maximize}", "goals: [gain]",
                   "line 11: goals must be a mapping"),
     "an objective": ("name: mine", "objective: audio", "line 1: objective must be plasticity or"),
+    "a contrast's field": ("effect: 0.1", "effects: 0.1", "line 23: PlannedContrast has no field"),
+    "a contrast's arm": ("minus: standard", "minus: none", "the planned contrasts name arms that"),
+    "contrasts": ("alpha: 0.01", "alfa: 0.01", "line 20: PlannedContrasts has no field 'alfa'"),
     "Python's own": ("trials: 6", "warm: []", "line 18: warm can be set in a study file in Python"),
 }  # fmt: skip
 
