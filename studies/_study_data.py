@@ -10,6 +10,7 @@ an objective of one's own, is left to study files in Python.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def study(path: Path) -> StudySpec:
 
 def _objective(file: DataFile, data: Mapping[str, Any]) -> Any:
     kind = data.get("objective", "plasticity")
-    if kind not in OBJECTIVES:
+    if not isinstance(kind, str) or kind not in OBJECTIVES:
         raise file.error(
             f"objective must be {' or '.join(OBJECTIVES)}, got {checks.shown(kind)}.",
             ("objective",),
@@ -117,7 +118,7 @@ def _domain(path: str, given: Any) -> Domain:
         return Choice(options=tuple(given))
     fields = dict(_fields(f"space[{path!r}]", given, "{kind: float, low: 0.1, high: 1}, or a list"))
     kind = fields.pop("kind", "choice" if "options" in fields else None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
             f"space[{path!r}] needs a kind, one of {', '.join(KINDS)}, got {checks.shown(kind)}."
         )
@@ -140,12 +141,22 @@ def _prior(path: str, given: Any) -> Prior:
 
 
 def _where(file: DataFile, message: str) -> ValueError:
-    """The sentence, with the line of the first part of the study that it names."""
+    """The sentence, with the line of the field or part of the study that it names first."""
+    places: list[tuple[str, ...]] = [(name,) for name in file.data]
     for name in ("space", "baselines", "grid", "priors", "goals", "limits"):
-        for key in (file.data.get(name) or {}) if name in file.data else ():
-            if key in message:
-                return file.error(message, (name, key))
-    return file.error(message)
+        places += [(name, key) for key in file.data.get(name) or {}]
+    named = [(at, place) for place in places if (at := _named_at(place, message)) is not None]
+    return file.error(message, *(place for _, place in sorted(named)[:1]))
+
+
+def _named_at(place: tuple[str, ...], message: str) -> int | None:
+    """Where a message names a field, or a part, whose name is in quotes unless it is a path."""
+    *parents, name = place
+    pattern = rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)"
+    if parents and "." not in name:
+        pattern = re.escape(repr(name))
+    found = re.search(pattern, message)
+    return None if found is None else found.start()
 
 
 CONTRAST = "{metric: base_loss, arm: decay, minus: no decay, expected: up}"

@@ -15,6 +15,7 @@ import numpy as np
 from hpo.analysis import transfer
 from hpo.analysis.proxy_agreement import FEWEST
 from hpo.analysis.transfer import Proxy, Scale
+from hpo.core.checks import MOST_WHOLE
 from hpo.core.format import number, title
 from hpo.core.objective import Value
 from hpo.core.trial import Run, Trial
@@ -90,7 +91,8 @@ def plan(
     """These recipes at a size by each rule; rules that give one decay share a point.
 
     Raises:
-        ValueError: the record does not tell a trial's size and schedule.
+        ValueError: the record does not tell a trial's size and schedule, or the size gives a rate,
+            a decay or steps that no training has.
     """
     points = list[CarriedRecipe]()
     for trial in trials:
@@ -143,12 +145,23 @@ def _params(run: Run, proxy: Proxy, target: Scale, decay: float | None) -> dict[
         replaced |= {DECAY, f"{DECAY}.value"}
     found = {path: each for path, each in proxy.trial.params.items() if path not in replaced}
     growth = target.steps / proxy.scale.steps
-    found["pretrain.steps"] = max(1, round(pre["steps"] * growth))
+    found["pretrain.steps"] = _steps(pre["steps"], growth, target)
     if pre.get("mid"):
-        found["pretrain.mid.steps"] = max(1, round(pre["mid"]["steps"] * growth))
+        found["pretrain.mid.steps"] = _steps(pre["mid"]["steps"], growth, target)
     found["pretrain.schedule.warmup_frac"] = proxy.schedule.warmup_frac
     found["pretrain.lr"] = target.lr
     if decay is not None:
         independent = pre["weight_decay"]["coupling"] == "independent"
         found[f"{DECAY}.value"] = decay * target.lr if independent else decay
     return found
+
+
+def _steps(proxy_steps: int, growth: float, target: Scale) -> int:
+    steps = proxy_steps * growth
+    if not 0.5 < steps <= MOST_WHOLE:
+        raise ValueError(
+            f"{target.tokens_per_param:g} tokens a parameter are {steps:.3g} steps of training, "
+            f"which must be from 1 to 2^53; give {'more' if steps < 1 else 'fewer'} tokens a "
+            "parameter."
+        )
+    return round(steps)

@@ -34,7 +34,7 @@ def power(effect: float, error: float, freedom: float, alpha: float) -> float:
     """Of a two-sided t test for an effect, in the unit of its standard error."""
     if not (error > 0 and freedom > 0):
         return math.nan
-    enough = special.stdtrit(freedom, 1 - alpha / 2)
+    enough = _quantile(freedom, alpha)
     beyond = (NORMAL + abs(effect) / error) / enough
     return float(WEIGHTS @ special.chdtr(freedom, freedom * beyond**2))
 
@@ -43,7 +43,7 @@ def detectable(error: float, freedom: float, alpha: float) -> float:
     """The effect that is found with 80 % power; NaN where the error is unknown."""
     if not (error > 0 and freedom > 0):
         return math.nan
-    high = 2.0 * float(special.stdtrit(freedom, 1 - alpha / 2)) + 5.0
+    high = 2.0 * _quantile(freedom, alpha) + 5.0
     found = optimize.brentq(lambda t: power(t, 1.0, freedom, alpha) - POWER, 0.0, high)
     return float(found) * error
 
@@ -65,3 +65,8 @@ def seeds_needed(effect: float, deviation: float, alpha: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
+
+
+def _quantile(freedom: float, alpha: float) -> float:
+    """Of |T| without an effect; from the lower tail, where a small level keeps its digits."""
+    return -float(special.stdtrit(freedom, alpha / 2))

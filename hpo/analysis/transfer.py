@@ -62,12 +62,31 @@ class Scale:
         return self.tokens / self.params
 
     def decay(self, tau: float) -> float:
-        """The decoupled weight decay with this timescale, a share of the run."""
-        return 0.0 if math.isinf(tau) else self.batch / (self.lr * tau * self.tokens)
+        """The decoupled weight decay with this timescale, a share of the run.
+
+        Raises:
+            ValueError: no float is as large.
+        """
+        return 0.0 if math.isinf(tau) else self._per_step(tau)
 
     def tau(self, decay: float) -> float:
-        """The timescale of this weight decay, a share of the run; inf without decay."""
-        return math.inf if decay == 0 else self.batch / (self.lr * decay * self.tokens)
+        """The timescale of this weight decay, a share of the run; inf without decay.
+
+        Raises:
+            ValueError: no float is as large.
+        """
+        return math.inf if decay == 0 else self._per_step(decay)
+
+    def _per_step(self, value: float) -> float:
+        """B / (lr value D)."""
+        product = self.lr * value * self.tokens
+        found = self.batch / product if product > 0 else math.inf
+        if not math.isfinite(found):
+            raise ValueError(
+                f"a peak rate of {self.lr:g} over {self.tokens:g} tokens gives no finite weight "
+                "decay; check the rate and the tokens."
+            )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

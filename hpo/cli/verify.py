@@ -94,7 +94,8 @@ def _sizes(text: str) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    return [each.strip() for each in text.split(",") if each.strip()]
+    """In their order, each once."""
+    return list(dict.fromkeys(each.strip() for each in text.split(",") if each.strip()))
 
 
 def _rules(text: str | None) -> tuple[str, ...]:
@@ -103,6 +104,10 @@ def _rules(text: str | None) -> tuple[str, ...]:
     for name in names:
         if name not in transfer.RULES:
             raise ValueError(f"--rules has no rule {name!r}; {checks.near(name, transfer.RULES)}")
+    if not names:
+        raise ValueError(
+            f"--rules needs at least one of {', '.join(transfer.RULES)}, got {checks.shown(text)}."
+        )
     return names
 
 

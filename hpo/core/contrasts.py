@@ -22,6 +22,11 @@ Expected: TypeAlias = Literal["down", "up"]
 Correction: TypeAlias = Literal["holm", "bonferroni", "none"]
 
 
+LEAST_ALPHA, MOST_ALPHA = 1e-12, 0.5
+"""Levels between which a power has digits and an effect of nothing is not found most of the time;
+assumed."""
+
+
 @checks.explained
 @dataclass(frozen=True, kw_only=True)
 class PlannedContrast:
@@ -79,11 +84,16 @@ class PlannedContrasts:
             "contrasts", self.contrasts, PlannedContrast, "PlannedContrast(name=..., metric=...)"
         )
         names = [each.name for each in found]
-        if not found or len(set(names)) < len(names):
+        if not found:
+            raise ValueError("planned contrasts must be one or more, got none; leave them out.")
+        if len(set(names)) < len(names):
             raise ValueError(f"planned contrasts need different names, got {names}.")
         alpha = checks.number("alpha of PlannedContrasts", self.alpha, "a level such as 0.05")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha of PlannedContrasts must be between 0 and 1, got {alpha}.")
+        if not LEAST_ALPHA <= alpha <= MOST_ALPHA:
+            raise ValueError(
+                f"alpha of PlannedContrasts must be from {LEAST_ALPHA:g} to {MOST_ALPHA:g}, got "
+                f"{alpha:g}; 0.05 is usual."
+            )
         correction = checks.one_of(
             "correction of PlannedContrasts", self.correction, get_args(Correction)
         )

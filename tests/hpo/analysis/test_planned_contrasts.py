@@ -153,3 +153,18 @@ def test_seeds_that_a_search_added_do_not_count() -> None:
     run.trials.append(added)
     (found,) = planned_contrasts.findings(run, PlannedContrasts(contrasts=(DECAY,)))
     assert found.seeds == (0, 1)
+
+
+@pytest.mark.parametrize("alpha", [1e-12, 1e-6, 0.5])
+@pytest.mark.parametrize("freedom", [1, 9])
+def test_every_level_of_a_study_has_a_detectable_effect(alpha: float, freedom: int) -> None:
+    found = power.detectable(0.1, freedom, alpha)
+    assert power.power(found, 0.1, freedom, alpha) == pytest.approx(0.8)
+
+
+def test_a_small_level_keeps_its_digits() -> None:
+    effect, error, freedom, alpha = 9.0, 0.5, 30, 1e-17
+    enough = stats.t.isf(alpha / 2, freedom)
+    expected = stats.nct.sf(enough, freedom, effect / error)
+    assert power.power(effect, error, freedom, alpha) == pytest.approx(expected, abs=1e-6)
+    assert power.power(0.0, error, freedom, alpha) == pytest.approx(alpha, rel=1e-4)

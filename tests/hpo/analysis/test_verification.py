@@ -115,6 +115,20 @@ def test_decay_in_the_gradient_is_carried_over_as_it_is() -> None:
     assert point.params["pretrain.weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr_factor": 1e-320}, "a peak rate of .* gives no finite weight decay"),
+        ({"lr_factor": 1e308}, "a peak rate of .* gives no finite weight decay"),
+        ({"tokens_per_param": 1e-9}, "steps of training, .* give more tokens a parameter"),
+        ({"tokens_per_param": 1e30}, "steps of training, .* give fewer tokens a parameter"),
+    ],
+)
+def test_a_size_that_nothing_trains_at_is_refused(fields: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        planned(proxy_run(), **fields)
+
+
 def test_a_plan_comes_back_from_json() -> None:
     found = planned(proxy_run())
     assert VerificationPlan.from_dict(json.loads(json.dumps(found.to_dict()))) == found

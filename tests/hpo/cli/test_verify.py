@@ -135,7 +135,8 @@ def test_a_dry_run_shows_plan_and_cost_and_trains_nothing(
     printed = words(capsys)
     assert "Plan at large, 160k parameters" in printed
     assert "0.005" in printed
-    assert verify("--sizes", "middle", "--dry-run", "--json", "--rules", "carry_over") == 0
+    twice = ("--sizes", "middle,middle", "--rules", "carry_over,carry_over")  # counted once
+    assert verify(*twice, "--dry-run", "--json") == 0
     (plan,) = json.loads(capsys.readouterr().out)["plans"]
     assert plan["trials"] == 14
     assert plan["estimate"]["tokens"]["pretraining"] == 14 * 40_000 * 20
@@ -152,6 +153,7 @@ def test_a_dry_run_shows_plan_and_cost_and_trains_nothing(
             ("--sizes", "middle", "--rules", "tau_shar"),
             "--rules has no rule 'tau_shar'; did you mean tau_",
         ),
+        (("--sizes", "middle", "--rules", ","), "--rules needs at least one of tau_share, power_"),
         (("--sizes", "middle", "--budget", "1s"), "--budget 1s does not pay for one recipe at mid"),
     ],
 )

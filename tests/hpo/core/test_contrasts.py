@@ -44,9 +44,11 @@ def test_a_contrast_that_cannot_be_judged_is_refused(fields: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"contrasts": ()}, "different names, got"),
+        ({"contrasts": ()}, "must be one or more, got none"),
         ({"contrasts": (contrast(), contrast())}, "different names, got"),
-        ({"alpha": 1.0}, "between 0 and 1, got 1"),
+        ({"alpha": 1.0}, "from 1e-12 to 0.5, got 1"),
+        ({"alpha": 0.9}, "from 1e-12 to 0.5, got 0.9"),
+        ({"alpha": 1e-17}, "from 1e-12 to 0.5, got 1e-17"),
         ({"correction": "tukey"}, "'tukey' is unknown"),
     ],
 )
