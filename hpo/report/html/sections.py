@@ -178,6 +178,7 @@ def _gain(results: Results, figures: Figures) -> Section:
     tops = ((how.gain, apart.top_by_gain), (how.after, apart.top_by_finetuned))
     context = {
         "figures": figures.of("gain"),
+        "chance": bool(figure_data.gain_data(results).chance),
         "worth": _worth_table(results),
         "notes": findings.rank_agreement(apart) + findings.forgetting(run),
         "tops": [

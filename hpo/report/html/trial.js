@@ -6,7 +6,8 @@ function shortNumber(number, digits = 4) {
   for (const [unit, size] of [["T", 1e12], ["B", 1e9], ["M", 1e6]]) {
     if (Math.abs(number) >= size) return Number((number / size).toPrecision(digits)) + unit;
   }
-  return String(Number(number.toPrecision(digits)));
+  const short = Number(number.toPrecision(digits));
+  return short !== 0 && Math.abs(short) < 1e-4 ? short.toExponential() : String(short);
 }
 
 // Name and value side by side; a third entry says what the name means.
@@ -15,8 +16,9 @@ function definitions(title, pairs) {
   if (!known.length) return [];
   const lines = known.map(([name, text, meaning]) => {
     const head = element("th", { scope: "row", children: breakable(name) });
-    if (meaning) head.append(element("small", { text: meaning }));
-    return element("tr", { children: [head, element("td", { text })] });
+    const rows = [element("tr", { children: [head, element("td", { text })] })];
+    if (meaning) rows.push(element("tr", { children: [element("td", { className: "meaning", colSpan: 2, text: meaning })] }));
+    return element("tbody", { children: rows });
   });
   return [element("div", { children: [element("h3", { text: title }), element("table", { className: "facts", children: lines })] })];
 }
@@ -55,7 +57,7 @@ function exportLine(trial, index) {
 function measuredText(name, trial) {
   const error = value(name + "_sem", trial);
   const unit = DATA.units[name] ? " " + DATA.units[name] : "";
-  return value(name, trial) === null ? "n/a" : shortNumber(value(name, trial)) + (error ? " ± " + shortNumber(error, 2) : "") + unit;
+  return value(name, trial) === null ? "n/a" : shortNumber(value(name, trial)) + (error ? " ±\u00a0" + shortNumber(error, 2) : "") + unit;
 }
 
 function facts(trial) {

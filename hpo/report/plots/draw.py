@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -19,6 +19,7 @@ from hpo.core import format, metrics
 from hpo.core.goals import Goal
 from hpo.core.trial import Trial
 from hpo.report.plots.figure_data import Curve, Dots, FrontData, GainData, Group, Point, TaskGain
+from hpo.report.plots.labels import CORNERS, corners
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#C2699A", "#B97700", "#2E93CF", "#808080",
@@ -92,8 +93,7 @@ def draw_front(data: FrontData) -> go.Figure:
             figure.add_trace(_marks(points, group, colour, symbol, size, data.joined))
     baselines = [point for point in data.points if point.baseline is not None]
     if baselines:
-        places = [point.x for point in data.points]
-        figure.add_trace(_names(baselines, (min(places) + max(places)) / 2))
+        figure.add_trace(_names(baselines, data.points))
     knee = [point for point in data.points if point.trial == data.knee]
     if knee:
         ring = {"symbol": "circle-open", "size": 21, "color": GREEN, "line": {"width": 2.5}}
@@ -235,17 +235,19 @@ def _marks(
     )
 
 
-def _names(points: list[Point], middle: float) -> go.Scatter:
-    """Baselines ringed and named; neighbours' names above and below, all towards the middle."""
-    points = sorted(points, key=lambda point: point.x)
+def _names(baselines: list[Point], points: Sequence[Point]) -> go.Scatter:
+    """Baselines ringed and named, clear of each other."""
+    baselines = sorted(baselines, key=lambda point: point.x)
     ring = {"symbol": "diamond-open", "size": 15, "color": BLUE, "line": {"width": 2}}
-    return _overlay(points, "baseline", ring).update(
+    names = [_short(point.baseline or "") + point.tag for point in baselines]
+    extent = [(point.x, point.y) for point in points]
+    sides = corners([(point.x, point.y) for point in baselines], names, extent)
+    return _overlay(baselines, "baseline", ring).update(
         mode="markers+text",
-        text=[escaped(_short(point.baseline or "") + point.tag) for point in points],
-        textposition=[
-            f"{('bottom', 'top')[place % 2]} {'right' if point.x <= middle else 'left'}"
-            for place, point in enumerate(points)
+        text=[
+            "" if side is None else escaped(name) for name, side in zip(names, sides, strict=True)
         ],
+        textposition=[side or CORNERS[0] for side in sides],
         textfont={"size": 11},
         cliponaxis=False,
     )

@@ -32,6 +32,7 @@ from hpo.report.plots.draw import (
     layout,
     marker_size,
 )  # fmt: skip
+from hpo.report.plots.labels import CORNERS, corners
 
 _HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
 
@@ -85,7 +86,8 @@ def draw_slice(data: Slice, name: str, marks: Marks = NO_MARKS) -> go.Figure:
         )
     )
     along = _places(data.across, [level.value for level in data.levels], log=data.log)
-    figure.add_traces(_marked(data.trials, data.across, data.values, marks, along))
+    reach = _reach(data, along)
+    figure.add_traces(_marked(data.trials, data.across, data.values, marks, along, reach))
     if data.levels:
         figure.add_trace(_levels(data))
         names = [escaped(level.value) for level in data.levels]
@@ -126,7 +128,11 @@ def draw_interaction(data: Interaction, marks: Marks = NO_MARKS) -> go.Figure:
         )
     )
     along = _places(data.rates, (), log=True)
-    figure.add_traces(_marked(data.trials, data.rates, data.decays, marks, along, only="baseline"))
+    up = _places(data.decays, (), log=True)
+    reach = list(zip(along, up, strict=True))
+    figure.add_traces(
+        _marked(data.trials, data.rates, data.decays, marks, along, reach, only="baseline", up=up)
+    )
     figure.update_xaxes(**_log_axis(data.rates))
     figure.update_yaxes(**_log_axis(data.decays))
     return figure
@@ -252,23 +258,29 @@ def _marked(
     values: Sequence[float],
     marks: Marks,
     along: Sequence[float],
+    reach: Sequence[tuple[float, float]],
+    *,
     only: str | None = None,
+    up: Sequence[float] | None = None,
 ) -> list[go.Scatter]:
     """The trials of each group over the points of all, few baselines with their names.
 
-    `along`: where on the axis each point is.
+    `along`, `up`: where on the axes each point is; `reach`: where else something is drawn.
     """
     traces = []
+    up = values if up is None else up
     for group, numbers in marks.groups().items():
         rows = [row for row, number in enumerate(trials) if number in numbers]
         if not rows or only not in (None, group):
             continue
         named = group == "baseline" and len(rows) <= _MOST_NAMES
         heights = [values[row] for row in rows]
-        sides = _sides([along[row] for row in rows], heights, (min(along) + max(along)) / 2)
+        labels = [marks.baselines.get(trials[row], "") for row in rows]
+        points = [(along[row], up[row]) for row in rows]
+        sides = corners(points, labels, reach) if named else [None] * len(rows)
         names = [
-            beside(escaped(marks.baselines.get(trials[row], "")), side)
-            for row, side in zip(rows, sides, strict=True)
+            "" if side is None else beside(escaped(label), side)
+            for label, side in zip(labels, sides, strict=True)
         ]
         xs = [across[row] for row in rows]
         traces.append(
@@ -279,7 +291,7 @@ def _marked(
                 name=f"{group} ({len(rows)})",
                 mode="markers+text" if named else "markers",
                 text=names if named else None,
-                textposition=sides,
+                textposition=[side or CORNERS[0] for side in sides],
                 textfont={"size": 10},
                 marker=_MARKS[group],
                 meta={"overlay": True},
@@ -298,17 +310,13 @@ def _places(across: Sequence[float | str], names: Sequence[str], *, log: bool) -
     ]
 
 
-def _sides(along: Sequence[float], values: Sequence[float], middle: float) -> list[str]:
-    """Where names are written: towards the middle, where no edge cuts them, and away from the
-    nearest of the others in height."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    heights = [-math.inf, *(values[row] for row in order), math.inf]
-    sides = [""] * len(values)
-    for rank, row in enumerate(order, 1):
-        below, above = heights[rank] - heights[rank - 1], heights[rank + 1] - heights[rank]
-        upright = "bottom" if above < below else "top"
-        sides[row] = f"{upright} {'right' if along[row] <= middle else 'left'}"
-    return sides
+def _reach(data: Slice, along: Sequence[float]) -> list[tuple[float, float]]:
+    """Where the points of a slice and its trend's band are on the axes."""
+    points = list(zip(along, data.values, strict=True))
+    if data.trend is None:
+        return points
+    edges = (data.trend.low, data.trend.high)
+    return points + [pair for edge in edges for pair in zip(data.trend.x, edge, strict=True)]
 
 
 def _tip(number: int, marks: Marks) -> str:

@@ -245,6 +245,19 @@ def test_a_trials_page_tells_everything(page: browser.Page, tmp_path: Path) -> N
     assert page.errors == []
 
 
+def test_on_a_phone_a_trials_page_shows_every_column_of_its_tasks(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    page.size(390, 844, phone=True)
+    show_mixed(page, tmp_path)
+    page.run("openTrial(3)")
+    hidden = page.run(
+        "[dialog, dialog.querySelector('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+    )
+    page.size(1280, 900)
+    assert hidden == [0, 0]
+
+
 def test_hostile_names_stay_text(page: browser.Page, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     path.write_text(hostile(), encoding="utf-8")
