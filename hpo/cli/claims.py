@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = claims.record(results, run_folder.read_study(place))
     console = new_console(stderr=arguments.json)
     if arguments.record is not None:
-        known = _read(arguments.record)
-        runs = claims.recorded(known, found)
-        files.write(arguments.record, json.dumps({"runs": runs}, indent=1, allow_nan=False) + "\n")
+        record(arguments.record, found)
         console.print(Text(f"Recorded in {arguments.record}"), soft_wrap=True)
     if arguments.json:
         print(json.dumps(found, indent=1, allow_nan=False))
@@ -41,16 +43,40 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The runs in a file; none where it is not there."""
-    if not path.exists():
-        return []
+def record(path: Path, found: Mapping[str, Any]) -> None:
+    """Write a run into a file of claims; what is beside it there stays, whoever writes it.
+
+    A link is followed. Writers of one folder take turns, by a lock that leaves nothing behind.
+
+    Raises:
+        ValueError: the file is there, and holds something else.
+        OSError: it cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        if not all(isinstance(each["study"], str) for each in runs):
+        with contextlib.suppress(OSError):  # file systems without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        known = _read(path)
+        runs = claims.recorded(known["runs"], found)
+        files.write(path, json.dumps({**known, "runs": runs}, indent=1, allow_nan=False) + "\n")
+    finally:
+        os.close(folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is in a file of claims; no runs where it is not there."""
+    if not os.path.lexists(path):
+        return {"runs": []}
+    try:
+        if not path.is_file():  # a pipe would be waited for, a device read without end
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(known, allow_nan=False)
+        if not isinstance(known["runs"], list) or not all(map(claims.is_run, known["runs"])):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
             f"--record {path} is there and is no file of recorded claims; choose another file."
         ) from None
-    return list(runs)
+    return dict(known)

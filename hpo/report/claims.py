@@ -73,7 +73,16 @@ def record(results: Results, note: Mapping[str, Any] | None) -> dict[str, Any]:
 def recorded(known: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The runs that are known with a new one, which replaces an earlier one of the same study."""
     kept = [dict(each) for each in known if _identity(each) != _identity(new)]
-    return sorted([*kept, dict(new)], key=lambda each: (each["study"], each["variant"] or ""))
+    return sorted([*kept, dict(new)], key=lambda each: (each["study"], each.get("variant") or ""))
+
+
+def is_run(found: Any) -> bool:
+    """Whether data is of a recorded run, as far as runs are found and ordered by it."""
+    return (
+        isinstance(found, Mapping)
+        and isinstance(found.get("study"), str)
+        and isinstance(found.get("variant"), str | None)
+    )
 
 
 def _identity(found: Mapping[str, Any]) -> list[Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hpo.cli import main
+from hpo.cli.claims import record
 from hpo.cli.parser import parser
 from hpo.report import claims
 from tests.hpo.cli.test_main import HEAD, complaint, folder, words
@@ -56,6 +59,19 @@ STUDY = spec(
 )
 """
 )
+
+
+OTHER = (
+    '{"runs": [1]}',
+    '{"runs": {}}',
+    '{"runs": [{"study": "a", "variant": 3}]}',
+    '{"runs": [{"study": "a", "value": NaN}]}',
+    '{"runs": [{"study": "a", "value": 1e999}]}',
+    '{"runs": ' + 10_000 * "[" + 10_000 * "]" + "}",
+    "[]",
+    "",
+)
+"""Files that hold no recorded claims."""
 
 
 @pytest.fixture
@@ -110,10 +126,32 @@ def test_the_command_of_a_run_sets_again_what_was_set() -> None:
 def test_a_file_of_something_else_is_left_as_it_is(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("claims.json").write_text('{"runs": [1]}')
-    assert main.main(["claims", "toy", "--record", "claims.json"]) == 2
-    assert "claims.json is there and is no file of recorded claims" in complaint(capsys)
-    assert Path("claims.json").read_text() == '{"runs": [1]}'
+    for other in OTHER:
+        Path("claims.json").write_text(other)
+        assert main.main(["claims", "toy", "--record", "claims.json"]) == 2
+        assert "claims.json is there and is no file of recorded claims" in complaint(capsys)
+        assert Path("claims.json").read_text() == other
+    os.mkfifo("pipe")  # nobody writes into it
+    assert main.main(["claims", "toy", "--record", "pipe"]) == 2
+    assert "pipe is there and is no file of recorded claims" in complaint(capsys)
+
+
+def test_a_link_is_followed_and_what_is_beside_the_runs_stays(finished: Path) -> None:
+    Path("claims.json").write_text('{"title": "mine", "runs": [{"study": "a"}]}')
+    Path("link.json").symlink_to("claims.json")
+    assert main.main(["claims", "toy", "--record", "link.json"]) == 0
+    assert Path("link.json").is_symlink()
+    found = json.loads(Path("claims.json").read_text())
+    assert (found["title"], [each["study"] for each in found["runs"]]) == ("mine", ["a", "mine.py"])
+
+
+def test_runs_that_are_recorded_at_once_are_all_kept(tmp_path: Path) -> None:
+    names = [f"study {number}" for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        each = [{"study": name, "variant": None} for name in names]
+        list(pool.map(lambda found: record(tmp_path / "claims.json", found), each))
+    runs = json.loads((tmp_path / "claims.json").read_text())["runs"]
+    assert [run["study"] for run in runs] == sorted(names)
 
 
 def test_a_run_that_claims_nothing_says_how_it_could(
