@@ -17,6 +17,10 @@ from objectives.training import weight_decay_schedule
 from objectives.trial import Trial
 from objectives.types import Curve, Result, curve, finite_points
 
+ROUNDING_S = 1e-9
+"""Seconds below which a difference of two sums of the same parts is their rounding."""
+
+
 CURVE_POINTS = 64
 """Of the training loss and of the learning rate."""
 
@@ -314,10 +318,17 @@ def _cost(trial: Trial) -> dict[str, float]:
         "tokens": tokens,
         "tokens_reused": steps * a_step + tuning.tokens - tokens,
         "device_s": base.trained_s + now.seconds,
-        # In pairs: equal sums of equal parts leave exactly nothing.
-        "device_s_saved": (base.device_s - base.trained_s) + (tuning.seconds - now.seconds),
+        "device_s_saved": seconds_saved(
+            base.device_s - base.trained_s, tuning.seconds - now.seconds
+        ),
         "flops": trial.flops_per_token * tokens,
     }
+
+
+def seconds_saved(pretraining: float, finetuning: float) -> float:
+    """The sum; nothing where only the last bits of sums in another order are left."""
+    saved = pretraining + finetuning
+    return 0.0 if abs(saved) < ROUNDING_S else saved
 
 
 def _stages(trial: Trial, num_devices: int) -> dict[str, float]:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
+from rich.table import Table
 
+from hpo.cli.fitted_tables import Fitted
 from hpo.cli.streams import encodable
 from hpo.core.format import escape_controls
 
@@ -37,7 +39,7 @@ def guarded(console: Console) -> Console:
 
 class _Guard(RenderHook):
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Plain(each) for each in renderables]
+        return [_Plain(Fitted(each) if isinstance(each, Table) else each) for each in renderables]
 
 
 class _Plain:
