@@ -54,7 +54,7 @@ RECIPES = {"Recipe": Recipe, "VisionRecipe": VisionRecipe}
 
 HEADLINES = (
     ("peer-epyc-2-cores", "quickstart.ratio",
-     "trials per hour of a 0.2M-parameter model, against plain Optuna, Trainer and PEFT"),
+     "trials per hour of the quickstart, against Optuna, Trainer and PEFT with a process a core"),
     ("stages-epyc-2-cores", "tokens_saved_ratio",
      "fewer pretraining tokens on a grid of schedules, as shared stages are trained once"),
     ("faults-epyc-2-cores", "all.faults", "injected faults of workers, databases, networks, disks"),

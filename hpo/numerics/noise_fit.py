@@ -20,6 +20,10 @@ NUM_SETTINGS = 16
 """Draws of the variances and lengths; each gives an equal share of the draws."""
 
 
+PROPOSED, WIDENED = 64, 1.5
+"""Settings that these are drawn from, spread so much wider than the normal around the mode."""
+
+
 FIT_TRIALS = 150
 """Trials that variances and lengths are fitted to; more cost time and change them little."""
 
@@ -31,7 +35,7 @@ EXACT_TRIALS = 300
 FLAT = 100.0  # Prior variance of m in units of the data's variance: as good as flat.
 
 
-_LENGTH = (0.5, 1.0)  # Log of a length in units of the space's side: mean and deviation; assumed.
+_LENGTH = (0.0, 0.7)  # Log of a length in units of the space's side: mean and deviation; assumed.
 
 
 _SMOOTH = (0.0, 1.0)  # Log of a^2 against the data's variance; assumed.
@@ -46,7 +50,8 @@ _SEED = (math.log(0.5), 1.5)  # Log of d^2 against v; assumed.
 _HINT = (math.log(0.3), 1.5)  # The same of k^2; assumed.
 
 
-_NOISE_DEVIATION = 2.0  # Of log v around what repeated trials say; they say it again in the fit.
+_NOISE = (math.log(0.05), 2.0)  # Log of v against the data's variance; assumed. Where repetitions
+# tell of it, the prior is Cauchy's with this centre and scale: they may be alike to many digits.
 
 
 RUNG_FREEDOM = 8.0  # Degrees of freedom that the noise of lower rungs is worth; assumed.
@@ -116,7 +121,8 @@ class _Model:
     """Which of theta are fitted; a variance that is not is 0."""
     centre: Array
     width: Array
-    """Normal prior of theta."""
+    """Normal prior of theta, or Cauchy's."""
+    is_cauchy: npt.NDArray[np.bool_]
 
 
 def squared_distances(x_PC: Array) -> Array:
@@ -125,10 +131,15 @@ def squared_distances(x_PC: Array) -> Array:
 
 
 def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
-    """Draws of theta from the normal around its mode; of many trials the mode alone."""
+    """Draws of theta from its posterior; of many trials the mode alone.
+
+    Few repetitions leave the posterior far from normal: it is drawn by sampling importance
+    resampling (Rubin 1987) from a normal around the mode, wider than the mode's own.
+    """
     model = _model(measured, params)
     start, width = model.centre[model.free], model.width[model.free]
-    low, high = start - 5 * width, start + 5 * width
+    low = np.where(model.is_cauchy[model.free], math.log(LEAST), start - 5 * width)
+    high = start + 5 * width
     found = optimize.minimize(
         lambda free: _misfit(model, free),
         start,
@@ -139,9 +150,19 @@ def fitted(measured: Measured, params: Sequence[Array]) -> list[Array]:
     )
     if len(measured.losses_T) > EXACT_TRIALS:
         return [_whole(model, found.x)]
-    draws = normal_points(NUM_SETTINGS, len(start))
-    root = _spread(model, found.x)
-    return [_whole(model, np.clip(found.x + root @ each, low, high)) for each in draws]
+    normal = normal_points(PROPOSED, len(start))
+    root = WIDENED * _spread(model, found.x)
+    proposed = np.clip(found.x + normal @ root.T, low, high)
+    log_weight = 0.5 * (normal**2).sum(axis=1) - [_misfit(model, each)[0] for each in proposed]
+    return [_whole(model, proposed[row]) for row in _resampled(log_weight)]
+
+
+def _resampled(log_weight: Array) -> npt.NDArray[np.int64]:
+    """NUM_SETTINGS rows, each as often as its weight says."""
+    weight = np.exp(log_weight - log_weight.max())
+    shares = np.cumsum(weight) / weight.sum()
+    places = (np.arange(NUM_SETTINGS) + 0.5) / NUM_SETTINGS
+    return np.asarray(np.searchsorted(shares, places))
 
 
 def _model(measured: Measured, params: Sequence[Array]) -> _Model:
@@ -149,9 +170,8 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
     point_T, seed_T = measured.point_T[kept], measured.seed_T[kept]
     is_known = measured.between is not None or measured.rungs is not None
     lengths = len(params)
-    by = measured.between if measured.rungs is None else measured.rungs
-    noise = math.log(max((by or 0.0) - measured.within, measured.noise / 10, LEAST))
-    noise_width = _NOISE_DEVIATION if measured.rungs is None else math.sqrt(2 / RUNG_FREEDOM)
+    shown = measured.rungs is None and len(kept) > len(np.unique(point_T))
+    noise, noise_width = _NOISE if shown else _told_noise(measured)
     crossed = is_known and 1 < len(np.unique(seed_T)) < len(seed_T)
     apart = [squared_distances(x_PC[point_T]) for x_PC in params]
     hint_T = np.zeros(len(kept)) if measured.hint_P is None else measured.hint_P[point_T]
@@ -173,7 +193,15 @@ def _model(measured: Measured, params: Sequence[Array]) -> _Model:
         width=np.array(
             [_SMOOTH[1], _ROUGH[1], _SEED[1], noise_width, _HINT[1]] + [_LENGTH[1]] * lengths
         ),
+        is_cauchy=np.arange(5 + lengths) == (3 if shown else -1),
     )
+
+
+def _told_noise(measured: Measured) -> tuple[float, float]:
+    """Mean and deviation of log v where no repetitions show it, or lower rungs do as well."""
+    by = measured.between if measured.rungs is None else measured.rungs
+    told = math.log(max((by or 0.0) - measured.within, measured.noise / 10, LEAST))
+    return told, _NOISE[1] if measured.rungs is None else math.sqrt(2 / RUNG_FREEDOM)
 
 
 def _kept(point_T: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -263,11 +291,17 @@ def _misfit(model: _Model, free: Array) -> tuple[float, Array]:
     if r_TT is not None:
         inner = slope_TT * (smooth * 5 / 3) * (1 + r_TT) * np.exp(-r_TT)
         slopes += list(weights * np.tensordot(model.apart_KTT, inner, 2))
-    off = (free - model.centre[model.free]) / model.width[model.free]
     value = 0.5 * float(model.y_T @ pull_T) + float(np.log(np.diag(root)).sum())
-    return value + 0.5 * float(off @ off), (
-        0.5 * np.array(slopes)[model.free] + off / model.width[model.free]
-    )
+    prior, prior_slopes = _prior(model, free)
+    return value + prior, 0.5 * np.array(slopes)[model.free] + prior_slopes
+
+
+def _prior(model: _Model, free: Array) -> tuple[float, Array]:
+    """Negative log prior of theta, up to a constant, and its slope."""
+    width, is_cauchy = model.width[model.free], model.is_cauchy[model.free]
+    off = (free - model.centre[model.free]) / width
+    value = np.where(is_cauchy, np.log1p(off**2), 0.5 * off**2)
+    return float(value.sum()), np.where(is_cauchy, 2 * off / (1 + off**2), off) / width
 
 
 def matern(r: Array) -> Array:

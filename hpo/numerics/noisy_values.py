@@ -21,11 +21,12 @@ lower rungs differ from the curve by, c the share of it that the full result has
 by E, with the covariance S at the points, and l_t with it. Results without lower rungs, such as
 repetitions at other seeds, have none of this.
 
-Variances and lengths have log-normal priors around what the run suggests. That of v is centred on
-the noise of lower rungs, where there are enough of them, and worth RUNG_FREEDOM degrees of freedom;
-repetitions come in by the likelihood. Without rungs it is wide around what repetitions say. The
-posterior of all of them is taken as normal around its mode, from which NUM_SETTINGS are drawn, so
-that what few repetitions leave open about the noise widens the answer as Student's t would.
+Variances and lengths have log-normal priors in units of the data's variance and the space's side.
+That of v is centred on the noise of lower rungs, where there are enough of them, and worth
+RUNG_FREEDOM degrees of freedom. Else it is wide: repetitions come in by the likelihood alone, as a
+prior centred on them would count them twice, and two repetitions may agree by luck. NUM_SETTINGS
+draws of the posterior of all of them stand for it, so that what few repetitions leave open about
+the noise widens the answer as Student's t would.
 
 Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5.
 """

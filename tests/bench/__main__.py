@@ -6,6 +6,7 @@ Exit codes: 0 measured, 1 measured but a goal was missed, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -123,4 +124,5 @@ BENCHES: dict[str, Callable[[Options], dict[str, Figure]]] = {
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a bench started ends with it
     sys.exit(main())

@@ -11,6 +11,8 @@ named; an interval of `hpo.front.errors` is held against the truth.
 
 - `level`, `difference`: share of the stated 95 % intervals that hold the truth, over all settings
   and all pairs with the first one.
+- `estimate`: the same of what is stated as corrected for selection bias (`hpo.front.front`), within
+  2 of its standard errors.
 - `false_best`: studies without any true difference in which the best is called significantly better
   than the baseline by some goal, of 12 and 24 trials.
 - `false_pair`: of the same studies, those in which any two settings of the front are called
@@ -35,6 +37,7 @@ from hpo.core.goals import Goal
 from hpo.core.metrics import sem
 from hpo.core.trial import Run, Trial
 from hpo.front.errors import Estimate, errors_of
+from hpo.front.front import front
 from hpo.front.losses import losses
 from hpo.front.replicates import Setting, points
 from hpo.front.significance import Leads
@@ -97,6 +100,7 @@ class Outcome:
     """One study beside the truth."""
 
     levels: tuple[bool, ...]
+    estimates: tuple[bool, ...]
     differences: tuple[bool, ...]
     naive_levels: tuple[bool, ...]
     naive_differences: tuple[bool, ...]
@@ -218,12 +222,24 @@ def outcome(num_trials: int, spread: float, rng: np.random.Generator) -> Outcome
     leads = Leads(found, len(GOALS))
     return Outcome(
         levels=tuple(levels),
+        estimates=_estimates(run, found, world),
         differences=tuple(differences),
         naive_levels=tuple(naive_levels),
         naive_differences=tuple(naive_differences),
         false_best=any(_best(found, leads, goal) for goal in GOALS),
         false_pair=_pair(found, leads),
         naive_best=_naive_best(found),
+    )
+
+
+def _estimates(run: Run, found: Sequence[Setting], world: World) -> tuple[bool, ...]:
+    """Whether each goal's corrected estimate of each setting holds the truth."""
+    stated = front(run).estimates
+    return tuple(
+        abs(stated[point.trial.number][goal.metric] - float(world.truth(goal.metric)[row]))
+        <= 2 * stated[point.trial.number][f"{goal.metric}_sem"]
+        for row, point in enumerate(found)
+        for goal in GOALS
     )
 
 
@@ -308,6 +324,7 @@ _RATES: dict[str, Callable[[Outcome], Sequence[bool]]] = {
 
 _SHARES: dict[str, Callable[[Outcome], Sequence[bool]]] = {
     "level": lambda o: o.levels,
+    "estimate": lambda o: o.estimates,
     "difference": lambda o: o.differences,
     "naive.level": lambda o: o.naive_levels,
     "naive.difference": lambda o: o.naive_differences,

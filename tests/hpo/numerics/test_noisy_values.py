@@ -82,9 +82,27 @@ def test_what_a_seed_does_to_all_points_alike_leaves_their_order() -> None:
 
 
 def test_few_repetitions_leave_the_truth_wider_than_many() -> None:
+    unlike = (math.sqrt(0.5) * np.eye(3),)
     few, many = repeated(3, 2, 0.5), repeated(3, 12, 0.5)
-    width = [draw(each, ()).std(axis=0).mean() for each in (few, many)]
+    width = [draw(each, unlike).std(axis=0).mean() for each in (few, many)]
     assert width[0] > 2 * width[1]
+
+
+def test_intervals_cover_the_truth_where_two_repetitions_tell_of_the_noise() -> None:
+    covered = []
+    for study in range(30):
+        rng = np.random.default_rng(study)
+        x, centre = rng.random((10, 3)), rng.random(3)
+        truth = ((x - centre) ** 2).sum(axis=1)
+        point = np.array([*range(10), 0, 1])
+        y_T = truth[point] + 0.3 * truth.std() * rng.normal(size=12)
+        between = float(np.mean([(y_T[row] - y_T[10 + row]) ** 2 / 2 for row in (0, 1)]))
+        given = measured(y_T, point, (np.arange(12) >= 10).astype(int), between=between)
+        draws_DP = draw(given, tuple(x.T[:, :, None]), num_draws=256)
+        apart_DP, true_P = draws_DP - draws_DP.mean(axis=1)[:, None], truth - truth.mean()
+        low_P, high_P = np.quantile(apart_DP, (0.025, 0.975), axis=0)
+        covered.append(((low_P <= true_P) & (true_P <= high_P)).mean())
+    assert np.mean(covered) > 0.86
 
 
 def test_a_diverged_point_stays_where_it_was_and_does_not_stretch_the_scale() -> None:
