@@ -15,7 +15,10 @@ from hpo.cli.verify_options import VERIFY
 RUN = Option("run", "RUN", "name or folder of a run")
 JSON = Option("--json", None, "print JSON")
 GROUP = Option(
-    "--group", "N", "show group N of the trials, where data or versions changed", whole(0)
+    "--group",
+    "N",
+    "show group N of the trials, where data or versions changed (default: the latest)",
+    whole(0),
 )
 
 
@@ -113,7 +116,7 @@ LOOK = (
         reading(
             RUN,
             Option(
-                "--record", "FILE", "write them into this JSON file, in place of the earlier ones "
+                "--record", "FILE", "keep them in this JSON file, in place of the earlier ones "
                 "of the same study", Path,
             ),
             JSON,
@@ -158,10 +161,10 @@ USE = (
                 "--trial", "ID", "number of a trial, knee, or best:GOAL", required=True,
                 suggests=("knee",),
             ),
-            Option("--to", "DIR", "a new folder", Path, required=True),
+            Option("--to", "DIR", "new or empty folder that is written", Path, required=True),
             Option(
-                "--push-to-hub", "REPO", "then push it to this repository of the Hugging Face hub, "
-                "a private one"
+                "--push-to-hub", "REPO", "push the folder to this repository of the Hugging Face "
+                "hub, a private one"
             ),
             Option("--public", None, "push to a public repository"),
             Option(
@@ -204,8 +207,8 @@ USE = (
                 "its batch",
                 (
                     Option(
-                        "--batch", "N", "sequences per step, with --seq-len; without it tokens per "
-                        "step, at least 10,000", count,
+                        "--batch", "N", "sequences per step; needs --seq-len (10,000 and more "
+                        "without --seq-len are tokens)", count,
                     ),
                     Option("--batch-tokens", "N", "tokens per step", count),
                 ),

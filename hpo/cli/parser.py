@@ -84,7 +84,7 @@ def parser() -> Parser:
         if above and actions is None:
             words = "|".join(each.split()[1] for each in COMMANDS if each.startswith(f"{above} "))
             store = commands.add_parser(above, usage=f"hpo {above} {words}", description=STORE_HELP)
-            actions = store.add_subparsers(required=True, metavar=words)
+            actions = store.add_subparsers(required=True, metavar=words, prog=f"hpo {above}")
         _add(actions if above else commands, word, command)
     return top
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpo.core.format import listed
 from hpo.core.trial import Run, Trial
 from hpo.report.results import Results
 
@@ -53,7 +54,7 @@ def _best(results: Results, metric: str) -> Trial:
     run = results.run
     goals = [goal.metric for goal in run.goals]
     if metric not in goals:
-        raise ValueError(f"run {run.name!r} has no goal {metric!r}; its goals are {goals}.")
+        raise ValueError(f"run {run.name!r} has no goal {metric!r}; its goals are {listed(goals)}.")
     trial = results.best(run.goals[goals.index(metric)])
     if trial is None:
         raise ValueError(f"no trial of run {run.name!r} counts for the front yet.")

@@ -135,6 +135,10 @@ def setting(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
+_BEGUN = re.compile(r'\[\s*[\[{"]|\{\s*"')
+"""How JSON begins, and no template such as {question} and no pattern such as [ab]*.txt."""
+
+
 def _read(path: str, text: str) -> Any:
     try:
         return json.loads(text)
@@ -145,7 +149,7 @@ def _read(path: str, text: str) -> Any:
     read, value = _as_python(text)
     if read:
         return value
-    if (text[:1], text[-1:]) in (("[", "]"), ("{", "}")):
+    if (text[:1], text[-1:]) in (("[", "]"), ("{", "}")) or _BEGUN.match(text):
         raise ValueError(
             f'{path} must be JSON such as \'["a", "b"]\' in the shell\'s quotes, got '
             f"{checks.shown(text)}"

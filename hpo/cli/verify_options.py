@@ -37,7 +37,7 @@ VERIFY = Command(
                     "llama-0.2m,llama-1m", required=True,
                 ),
                 Option(
-                    "--tokens-per-param", "X", "training tokens a parameter (default: 20)",
+                    "--tokens-per-param", "X", "training tokens per parameter (default: 20)",
                     rate, default=20.0,
                 ),
                 Option(

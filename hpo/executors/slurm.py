@@ -1,5 +1,5 @@
 """The executor of a SLURM cluster, by submitit: every batch is a job, those that begin together an
-array (`arrays.py`).
+array (`slurm_arrays.py`).
 
 1. A batch has a folder under the run's, named by what is asked. A job writes what a worker says
    into its file `outbox.jsonl`, which the controller reads: state is in files and nowhere else.

@@ -302,10 +302,9 @@ def _read_run(study: Study, group: int | None) -> Run:
     if group is None:
         group = attrs.get("group", 0)
     elif not 0 <= group < max(1, len(known)):
-        raise ValueError(
-            f"study {study.study_name!r} has no group {group} of trials; its groups are 0 to "
-            f"{max(1, len(known)) - 1}."
-        )
+        last = max(1, len(known)) - 1
+        there = f"its groups are 0 to {last}" if last else "it has group 0 only"
+        raise ValueError(f"study {study.study_name!r} has no group {group} of trials; {there}.")
     trials = [trial for trial in everything if trial.group == group]
     return Run(
         name=study.study_name,

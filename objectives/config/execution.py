@@ -159,6 +159,7 @@ def _check_name(device: object) -> None:
 
 def check_device(device: str) -> None:
     """Raise ValueError where nothing can be computed on this device."""
+    _check_name(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

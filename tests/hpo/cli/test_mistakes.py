@@ -238,6 +238,7 @@ LINES = [
     ([*RUN, "--set", "pretrain.lr=fast"], "pretrain.lr must be like 0.01, got 'fast'"),
     ([*RUN, "--set", "pretrain.lr=NaN"], "pretrain.lr must be finite numbers"),
     ([*RUN, "--set", "pretrain.shape=[cosine]"], "pretrain.shape must be JSON"),
+    ([*RUN, "--set", 'corpus.sources=[{"kind": "files"'], "corpus.sources must be JSON such as"),
     ([*RUN, "--set", f"pretrain.lr={'[' * 3000}{']' * 3000}"], "nested at most 50 deep"),
     ([*RUN, "--set", f"pretrain.lr={'[' * 60}{']' * 60}"], "nested at most 50 deep"),
     ([*RUN, "--set", f"pretrain.lr={'9' * 400}"], "at most 2^53"),
@@ -247,6 +248,7 @@ LINES = [
     (["transfer", "s", "--params", "1B"], "required: --tokens"),
     (["transfer", "s", "--params", "7G"], "must be a number such as 7e9, 7B or 300M, got '7G'"),
     (["store", "prun"], "did you mean prune?"),
+    (["store", "prune"], "is required; see hpo store prune --help"),
     (["dashboard", "s", "--port", "99999"], "must be a whole number from 1 to 65535"),
     (["--verson"], "did you mean --version?"),
 ]

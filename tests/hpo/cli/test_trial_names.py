@@ -24,7 +24,7 @@ def test_a_trial_is_picked_by_number_knee_or_goal(word: str, number: int) -> Non
         ("99", "run 'toy' has no trial 99; its trials are 0 to 9."),
         ("6", "trial 6 failed (loss is not finite at step 40)"),
         ("7", "trial 7 is running, not measured to its end"),
-        ("best:beauty", "has no goal 'beauty'; its goals are ['base_loss', 'gain']"),
+        ("best:beauty", "has no goal 'beauty'; its goals are base_loss, gain."),
         ("-1", "--trial is a trial's number, knee, best:base_loss or best:gain; got '-1'"),
         ("<b>", "got '<b>'"),
         ("", "got ''"),

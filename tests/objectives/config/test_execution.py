@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from objectives import Execution, PlasticityObjective, Recipe, TrialFailed, VisionObjective
+from objectives.config.execution import check_device
 from objectives.training.out_of_memory import in_chunks
 from tests.objectives import toy
 
@@ -56,6 +57,11 @@ def test_what_cannot_be_is_refused_when_it_is_made(given: dict[str, Any], rule: 
     with pytest.raises(ValueError, match=f"^{re.escape(rule)}") as caught:
         Execution(**given)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_of_no_known_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"^device must be cpu, .* got 'gpu'"):
+        check_device("gpu")
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
