@@ -159,8 +159,15 @@ def _set(data: dict[str, Any], path: str, value: Any, short_forms: ShortForms) -
         path = short_forms[path]
     *parents, last = path.split(".")
     node: Any = data
-    for key in parents:
-        node = dict(_children(node) or []).get(key)
+    for depth, key in enumerate(parents, 1):
+        children = dict(_children(node) or [])
+        node = children.get(key)
+        if node is None and key in children:
+            above = ".".join(parents[:depth])
+            example = json.dumps({parents[depth] if depth < len(parents) else last: "..."})
+            raise ValueError(
+                f"{path} cannot be set, as {above} is None; set {above} itself, such as {example}."
+            )
     if last not in dict(_children(node) or []):
         known = [name for name, _ in _leaves(data, "")]
         raise ValueError(config_errors.unknown(path, [*short_forms, *known]))

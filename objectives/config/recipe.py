@@ -11,11 +11,16 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
+from objectives.config import config_errors
 from objectives.config.config_class import config_class
 from objectives.config.data import Corpus
 from objectives.config.probes import Probes
 from objectives.config.training import Finetune, Pretrain, _check_followed, of_task
 from objectives.config.tree import RecipeTree
+
+MOST_LETTERS = 200
+"""Of a task's name, which metrics are called by."""
+
 
 PresetName = Literal[
     "llama-0.06m",
@@ -108,5 +113,11 @@ def _check_finetune(fine: Finetune) -> None:
         if len(set(lrs)) < len(lrs):
             raise ValueError(f"finetune.tasks.{place}.override.lrs must be different, got {lrs}.")
     names = [task.name for task in fine.tasks]
+    for place, name in enumerate(names):
+        if not name.strip() or not name.isprintable() or len(name) > MOST_LETTERS:
+            raise ValueError(
+                f"finetune.tasks.{place}.name must be a text of 1 to {MOST_LETTERS} printable "
+                f"characters, got {config_errors.shown(name)}."
+            )
     if len(set(names)) < len(names):
         raise ValueError(f"finetune.tasks must have different names, got {names}; rename one.")

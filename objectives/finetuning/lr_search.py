@@ -27,7 +27,7 @@ from objectives.data.tasks import Task
 from objectives.finetuning.checkpoints import FinetuneResult
 from objectives.finetuning.lr_refinement import choice_error, chosen_rate, refined_rates
 from objectives.finetuning.runs import num_steps
-from objectives.finetuning.trainer import FinetuneTrainer
+from objectives.finetuning.trainer import FinetuneTrainer, OnResult
 from objectives.pretraining.checkpoints import Parameters
 from objectives.training import evaluation, lr_schedule
 from objectives.types import Curve, curve
@@ -154,14 +154,28 @@ class Finetuner:
             wanted = {base: next_rates(grid, rates, extension) for base, rates in enumerate(tried)}
             if extension == 0:
                 wanted = self._promising(task, wanted, selecting, tried)
+            if not any(wanted.values()):
+                break
             self.trainer.tune(task, wanted, selecting, choose)
-        for _ in range(self.fine.refine):
-            wanted = {base: refined_rates(rates) for base, rates in enumerate(tried)}
-            self.trainer.tune(task, wanted, selecting, choose)
+        self._refine(task, tried, selecting, choose)
         if others:
             chosen = {base: [chosen_rate(tried[base])] for base in sorted(best)}
             self.trainer.tune(task, chosen, others, add)
         return self._score(task, tried, best, sample)
+
+    def _refine(
+        self,
+        task: Task,
+        tried: Sequence[Mapping[float, float]],
+        seeds: Sequence[int],
+        choose: OnResult,
+    ) -> None:
+        """Try rates between those of the grid, until no round has one."""
+        for _ in range(self.fine.refine):
+            wanted = {base: refined_rates(rates) for base, rates in enumerate(tried)}
+            if not any(wanted.values()):
+                return
+            self.trainer.tune(task, wanted, seeds, choose)
 
     def _promising(
         self,
@@ -283,7 +297,7 @@ def promising_rates(losses: Mapping[float, NDArray[np.float64]], margin: float) 
 
 
 def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: int) -> list[float]:
-    """The grid at first; then one rate beyond the edge at which the best one is."""
+    """The grid at first; then one rate beyond the edge at which the best one is, if a float is."""
     ordered = sorted(grid)
     if extension == 0:
         return ordered
@@ -291,5 +305,9 @@ def next_rates(grid: Sequence[float], tried: Mapping[float, float], extension: i
         return []
     best = chosen_rate(tried)
     if best == max(tried) and math.isfinite(tried[best]):
-        return [best * ordered[-1] / ordered[-2]]
-    return [best * ordered[0] / ordered[1]] if best == min(tried) else []
+        beyond = best * ordered[-1] / ordered[-2]
+    elif best == min(tried):
+        beyond = best * ordered[0] / ordered[1]
+    else:
+        return []
+    return [beyond] if 0 < beyond < math.inf and beyond not in tried else []

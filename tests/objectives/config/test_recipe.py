@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -252,6 +253,28 @@ def test_params_are_not_changed_by_setting_them() -> None:
 def test_rates_of_a_task_alone_must_be_different_too() -> None:
     with pytest.raises(ValueError, match=r"finetune\.tasks\.1\.override\.lrs must be different"):
         Recipe().with_params({"finetune.tasks.1.override": {"lrs": [0.01, 0.01]}})
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[2J", "x" * 201])
+def test_a_task_that_no_metric_can_be_called_by_is_refused(name: str) -> None:
+    task = {"kind": "file", "name": name, "train": "a.jsonl", "test": "b.jsonl"}
+    with pytest.raises(ValueError, match=r"finetune\.tasks\.0\.name must be a text of 1 to 200"):
+        Recipe().with_params({"finetune.tasks": [task]})
+
+
+@pytest.mark.parametrize(
+    ("path", "above", "example"),
+    [
+        ("finetune.tasks.0.override.steps", "finetune.tasks.0.override", '{"steps": "..."}'),
+        ("pretrain.mid.schedule.shape", "pretrain.mid", '{"schedule": "..."}'),
+    ],
+)
+def test_a_field_of_a_part_that_is_none_says_which_part(
+    path: str, above: str, example: str
+) -> None:
+    message = f"{path} cannot be set, as {above} is None; set {above} itself, such as {example}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe().with_params({path: 3})
 
 
 def test_a_learning_rate_that_stands_twice_in_the_grid_is_refused() -> None:

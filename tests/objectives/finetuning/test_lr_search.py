@@ -212,6 +212,19 @@ def test_a_grid_far_below_the_best_rate_grows_as_often_as_it_may(
     assert outcome.at_edge
 
 
+def test_a_grid_does_not_grow_beyond_what_floats_hold() -> None:
+    assert next_rates((1e-323, 1e-320), {1e-323: 1.0, 1e-320: 2.0}, 1) == []
+    assert next_rates((1e300, 1e308), {1e300: 2.0, 1e308: 1.0}, 1) == []
+
+
+def test_rounds_end_where_no_rate_is_left_to_try(
+    fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
+) -> None:
+    many = dataclasses.replace(fine, lrs=(1e-2,), max_extensions=10**15, refine=10**15, steps=1)
+    ((outcome, _),) = finetuner(many, toy_corpus, tmp_path).run(bases(0))
+    assert [*outcome.tried] == [1e-2]
+
+
 def test_the_best_rate_is_looked_for_between_those_of_the_grid_for_each_base(
     fine: Finetune, toy_corpus: TokenDataset, tmp_path: Path
 ) -> None:
