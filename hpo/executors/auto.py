@@ -32,16 +32,17 @@ def local_executor(
     spec: StudySpec, request: StudyRequest, folder: Path, options: Options
 ) -> Executor:
     """Workers where they pay, else this process."""
-    workers = options.workers or _num_workers(spec, request)
+    most = min(spec.wave, spec.trials)  # more would load the study and have no trial
+    workers = min(options.workers or _num_workers(request), most)
     if workers == 1 or (options.workers is None and not _pays(spec, workers)):
         return Inline(spec.objective)
     on_cpu = dataclasses.replace(request, device=request.device or "cpu")
     return Divided(local_pool(on_cpu, folder, workers, options.patience_s), spec.objective)
 
 
-def _num_workers(spec: StudySpec, request: StudyRequest) -> int:
-    """One for each core that a trial's devices leave, and no more than trials of a wave."""
-    return max(1, min(num_cpus() // (request.devices or 1), spec.wave, spec.trials))
+def _num_workers(request: StudyRequest) -> int:
+    """One for each core that a trial's devices leave."""
+    return max(1, num_cpus() // (request.devices or 1))
 
 
 def _pays(spec: StudySpec, workers: int) -> bool:

@@ -159,13 +159,16 @@ def work(run: Run) -> str | None:
         return None
     names = ("tokens", "tokens_reused", "device_s", "device_s_saved")
     trained, reused, seconds, saved = (sum(cost.get(name, 0.0) for cost in costs) for name in names)
-    text = f"Trained {amount(trained)} tokens in {number(seconds, 3)} s of the device"
+    text = f"Trained {amount(trained)} tokens"
+    if any("device_s" in cost for cost in costs):
+        text += f" in {number(seconds, 3)} s of the device"
     if reused <= 0:
         return text + "."
     share = percent(reused / (trained + reused))
+    spared = f", which saved {number(saved, 3)} s" if saved > 0 else ""
     return (
         f"{text}; {amount(reused)} more ({share}) were shared between trials or found in the "
-        f"store, which saved {number(saved, 3)} s."
+        f"store{spared}."
     )
 
 

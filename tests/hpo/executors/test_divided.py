@@ -174,6 +174,7 @@ class Working(ToyObjective):
         (1e13, Options(), 1, 0),
         (0.0, Options(workers=2), 6, 2),
         (1e13, Options(workers=1), 6, 0),
+        (0.0, Options(workers=1000), 3, 3),  # no more than trials of a wave
     ],
 )
 def test_auto_takes_a_worker_of_one_thread_for_each_core_where_that_pays(

@@ -188,6 +188,10 @@ def test_work_is_silent_where_nothing_was_shared_or_nothing_is_known() -> None:
     alone = toy.run([toy.trial(0, 3.0, 0.1, cost=cost)])
     assert work(alone) == "Trained 2M tokens in 60 s of the device."
     assert work(toy.run([toy.trial(0, 3.0, 0.1, cost={})])) is None
+    tokens_alone = toy.trial(0, 3.0, 0.1, cost={"tokens": 2e6, "tokens_reused": 2e6})
+    assert work(toy.run([tokens_alone])) == (
+        "Trained 2M tokens; 2M more (50 %) were shared between trials or found in the store."
+    )
 
 
 def test_labels_stand_behind_the_name_wherever_a_trial_is_named() -> None:
