@@ -173,6 +173,11 @@ def task_names(run: Run) -> list[str]:
     return sorted({name.removeprefix("task.").rpartition(".")[0] for name in names})
 
 
+GENERIC = frozenset({"value", "name", "kind"})
+"""Last parts of a path that say nothing without the part before."""
+
+
 def _endings(path: str) -> list[str]:
     parts = path.split(".")
-    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+    shortest = 2 if parts[-1] in GENERIC and len(parts) > 1 else 1
+    return [".".join(parts[start:]) for start in range(len(parts) - shortest, -1, -1)]

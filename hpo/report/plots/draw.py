@@ -19,7 +19,7 @@ from hpo.core import format, metrics
 from hpo.core.goals import Goal
 from hpo.core.trial import Trial
 from hpo.report.plots.figure_data import Curve, Dots, FrontData, GainData, Group, Point, TaskGain
-from hpo.report.plots.labels import CORNERS, corners
+from hpo.report.plots.labels import CORNERS, corners, once
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#C2699A", "#B97700", "#2E93CF", "#808080",
@@ -239,7 +239,7 @@ def _names(baselines: list[Point], points: Sequence[Point]) -> go.Scatter:
     """Baselines ringed and named, clear of each other."""
     baselines = sorted(baselines, key=lambda point: point.x)
     ring = {"symbol": "diamond-open", "size": 15, "color": BLUE, "line": {"width": 2}}
-    names = [_short(point.baseline or "") + point.tag for point in baselines]
+    names = once([_short(point.baseline or "") + point.tag for point in baselines])
     extent = [(point.x, point.y) for point in points]
     sides = corners([(point.x, point.y) for point in baselines], names, extent)
     return _overlay(baselines, "baseline", ring).update(

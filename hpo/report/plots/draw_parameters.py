@@ -32,7 +32,7 @@ from hpo.report.plots.draw import (
     layout,
     marker_size,
 )  # fmt: skip
-from hpo.report.plots.labels import CORNERS, corners
+from hpo.report.plots.labels import CORNERS, corners, once
 
 _HOVER = "#%{customdata}<br>%{x}, %{y}<extra></extra>"
 
@@ -273,13 +273,13 @@ def _marked(
         rows = [row for row, number in enumerate(trials) if number in numbers]
         if not rows or only not in (None, group):
             continue
-        named = group == "baseline" and len(rows) <= _MOST_NAMES
         heights = [values[row] for row in rows]
-        labels = [marks.baselines.get(trials[row], "") for row in rows]
+        labels = once([marks.baselines.get(trials[row], "") for row in rows])
+        named = group == "baseline" and sum(map(bool, labels)) <= _MOST_NAMES
         points = [(along[row], up[row]) for row in rows]
         sides = corners(points, labels, reach) if named else [None] * len(rows)
         names = [
-            "" if side is None else beside(escaped(label), side)
+            beside(escaped(label), side) if label and side is not None else ""
             for label, side in zip(labels, sides, strict=True)
         ]
         xs = [across[row] for row in rows]

@@ -41,6 +41,11 @@ class Axis:
         return self.length * (0.06 + 0.88 * share)
 
 
+def once(names: Sequence[str]) -> list[str]:
+    """The names, empty for further points of one name, such as a baseline's other seeds."""
+    return [name if name not in names[:place] else "" for place, name in enumerate(names)]
+
+
 def corners(
     points: Sequence[tuple[float, float]],
     names: Sequence[str],

@@ -56,6 +56,14 @@ def test_parameters_are_named_by_their_shortest_unambiguous_ending() -> None:
     }  # fmt: skip
 
 
+def test_a_parameter_called_value_is_named_with_what_it_is_a_value_of() -> None:
+    params = {"pretrain.weight_decay.value": 0.1, "value": 2.0}
+    run = toy.run([toy.trial(0, 3.5, 0.2, params=params)], space={})
+    assert param_names(run, run.trials) == {
+        "pretrain.weight_decay.value": "weight_decay.value", "value": "value",
+    }  # fmt: skip
+
+
 def test_a_tasks_name_may_hold_dots() -> None:
     run = toy.run([toy.trial(0, 3.5, 0.2, metrics={"task.a.b.before": 0.1})])
     assert task_names(run) == ["a.b", "arithmetic", "grammar"]

@@ -30,6 +30,10 @@ def test_no_two_names_of_a_crowd_overlap_and_the_first_is_written(count: int) ->
     assert len(set(written)) == len(written)
 
 
+def test_the_seeds_of_one_baseline_have_one_name() -> None:
+    assert labels.once(["decay 0", "decay 1", "decay 0"]) == ["decay 0", "decay 1", ""]
+
+
 def test_values_that_are_all_one_have_a_place() -> None:
     assert labels.corners([(2.0, 3.0)], ["only"], [(2.0, 3.0)]) == ["top right"]
     assert labels.corners([], [], []) == []
