@@ -25,6 +25,10 @@ from hpo.core.contrasts import Correction, PlannedContrast, PlannedContrasts
 from hpo.core.trial import Run
 from hpo.front.errors import Estimate
 
+ROUNDING = 1e-14
+"""Relative spread that is none, some 45 times what a float is rounded by; assumed."""
+
+
 Outcome: TypeAlias = Literal["as expected", "opposite", "not significant", "not measured"]
 
 
@@ -55,7 +59,10 @@ class ContrastFinding:
 def findings(run: Run, planned: PlannedContrasts) -> tuple[ContrastFinding, ...]:
     """Every contrast of the study, in its order."""
     paired = [_paired(run, each) for each in planned.contrasts]
-    estimates = [_estimate(each) for each in paired]
+    estimates = [
+        _estimate(found, _rounding(run, each))
+        for found, each in zip(paired, planned.contrasts, strict=True)
+    ]
     ps = [_p(each) for each in estimates]
     level = planned.alpha / (1 if planned.correction == "none" else len(ps))
     return tuple(
@@ -87,12 +94,21 @@ def _paired(run: Run, contrast: PlannedContrast) -> dict[int, float]:
     return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
 
 
-def _estimate(paired: dict[int, float]) -> Estimate:
+def _rounding(run: Run, contrast: PlannedContrast) -> float:
+    """What equal differences of these values may vary by, as floats are rounded."""
+    found = values(run, (contrast.arm, contrast.minus), contrast.metric)
+    return ROUNDING * max((abs(y) for each in found.values() for y in each.values()), default=0.0)
+
+
+def _estimate(paired: dict[int, float], rounding: float) -> Estimate:
     d_S = np.array([*paired.values()])
     known = len(d_S) > 1
+    error = float(d_S.std(ddof=1)) / math.sqrt(len(d_S)) if known else math.nan
+    if known and np.ptp(d_S) <= rounding:
+        error = 0.0
     return Estimate(
         value=float(d_S.mean()) if len(d_S) else math.nan,
-        error=float(d_S.std(ddof=1)) / math.sqrt(len(d_S)) if known else math.nan,
+        error=error,
         freedom=max(0.0, len(d_S) - 1.0),
         pretraining_seeds=known,
         rows=False,

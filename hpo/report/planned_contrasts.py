@@ -60,7 +60,7 @@ def rows(found: tuple[ContrastFinding, ...]) -> list[list[str]]:
 def _row(found: ContrastFinding) -> list[str]:
     contrast, estimate = found.contrast, found.estimate
     unit = UNITS.get(contrast.metric, "")
-    low, high = estimate.interval
+    low, high = _interval(found)
     known = math.isfinite(low)
     return [
         f"{contrast.name}: {contrast.arm} - {contrast.minus}",
@@ -74,6 +74,12 @@ def _row(found: ContrastFinding) -> list[str]:
         found.outcome + _advice(found),
         number(found.detectable, 2),
     ]
+
+
+def _interval(found: ContrastFinding) -> tuple[float, float]:
+    """NaN where all differences are equal, which tells no spread."""
+    known = found.estimate.error > 0
+    return found.estimate.interval if known else (math.nan, math.nan)
 
 
 def _advice(found: ContrastFinding) -> str:
@@ -99,7 +105,7 @@ def contrasts_json(results: Results) -> dict[str, Any] | None:
 
 def finding_json(found: ContrastFinding) -> dict[str, Any]:
     """A contrast as data."""
-    low, high = found.estimate.interval
+    low, high = _interval(found)
     return {
         **dataclasses.asdict(found.contrast),
         "value": found.estimate.value,

@@ -168,3 +168,12 @@ def test_a_small_level_keeps_its_digits() -> None:
     expected = stats.nct.sf(enough, freedom, effect / error)
     assert power.power(effect, error, freedom, alpha) == pytest.approx(expected, abs=1e-6)
     assert power.power(0.0, error, freedom, alpha) == pytest.approx(alpha, rel=1e-4)
+
+
+def test_differences_that_rounding_alone_makes_unequal_tell_no_spread() -> None:
+    found = judged({"a": [0.1 + 0.2, 0.4, 0.5], "b": [0.0, 0.1, 0.2]})
+    assert len({*found.differences}) > 1  # 0.3 three times, as floats have it
+    assert (found.estimate.error, math.isnan(found.p)) == (0.0, True)
+    assert found.outcome == "not significant"
+    noisy = judged({"a": [0.3, 0.4, 0.5 + 1e-9], "b": [0.0, 0.1, 0.2]})
+    assert noisy.estimate.error > 0

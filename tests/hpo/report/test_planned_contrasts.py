@@ -59,3 +59,16 @@ def test_a_run_without_contrasts_shows_none() -> None:
     results = Results(toy.beside_paper())
     assert terminal_tables.run_json(results)["contrasts"] is None
     assert planned_contrasts.TITLE not in render(results)
+
+
+def test_equal_differences_have_no_interval() -> None:
+    trials = [
+        toy.trial(2 * seed + at, 3.0 + loss, 0.1, point=name, seed=seed)
+        for seed in range(3)
+        for at, (name, loss) in enumerate((("a", 0.0), ("b", 1.0)))
+    ]
+    results = Results(toy.run(trials, contrasts=PLANNED))
+    row = planned_contrasts.rows(results.planned_contrasts)[0]
+    assert row[3:6] == ["+1.00", "", "3"]
+    found = planned_contrasts.finding_json(results.planned_contrasts[0])
+    assert [str(found[name]) for name in ("low", "high", "p", "error")] == ["nan"] * 3 + ["0.0"]
