@@ -193,7 +193,8 @@ def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Text in one cell: without bars and ends of lines that end it, and tags of a page."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
 CLAIMS = ROOT / "studies" / "RESULTS.json"
@@ -209,7 +210,7 @@ def _claims_of_run(run: dict[str, Any]) -> str:
     seeds = run["seeds"]
     facts = [
         f"commit {run['commit'] or 'not recorded'}",
-        f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}",
+        _seeds(seeds),
         plural(run["trials"], "trial") + (f", {run['failed']} failed" if run["failed"] else ""),
         f"{duration(run['device_s'])} on {_machine(run['machine'])}",
     ]
@@ -229,6 +230,12 @@ def _claims_of_run(run: dict[str, Any]) -> str:
         heads = ("claim of the paper", "here", "p", "detectable", "verdict")
         parts.append(_table(heads, [_claim_row(each) for each in run["claims"]]))
     return "\n\n".join(parts)
+
+
+def _seeds(seeds: list[int]) -> str:
+    if len(seeds) < 2:
+        return f"seed {seeds[0]}" if seeds else "no seed"
+    return f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _machine(found: dict[str, Any]) -> str:

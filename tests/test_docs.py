@@ -326,3 +326,19 @@ def test_recorded_contrasts_are_those_that_the_study_plans(run: dict[str, Any]) 
     assert [[each[name] for name in names] for each in found["findings"]] == [
         [getattr(each, name) for name in names] for each in planned.contrasts
     ]
+
+
+def test_text_of_a_claim_stays_in_its_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "a|b\n| c <img src=x> <!-- end claims all --> x < y"
+    claim = {"table": "T", "text": hostile, "ours": "", "p": None, "detectable": None,
+             "verdict": "not measured"}  # fmt: skip
+    run = {"command": "hpo run s", "commit": None, "seeds": [], "trials": 0, "failed": 0,
+           "device_s": 0.0, "machine": {}, "claims": [claim], "contrasts": None}  # fmt: skip
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps({"runs": [run]}))
+    monkeypatch.setattr(docs, "CLAIMS", path)
+    text = docs.filled("<!-- claims all -->\n<!-- end claims all -->")
+    row = r"| T: a\|b \| c &lt;img src=x> &lt;!-- end claims all --> x < y |"
+    assert f"{row}  | n/a | n/a | not measured |" in text
+    assert "(commit not recorded; no seed; 0 trials" in text
+    assert docs.filled(text) == text
