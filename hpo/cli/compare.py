@@ -95,6 +95,8 @@ def as_json(found: Fronts) -> dict[str, Any]:
 
 def _print(found: Fronts, console: Console) -> None:
     console.print(_table(found))
+    for note in found.notes:
+        console.print(Text(f"Note: {note}."), soft_wrap=True)
     goals = found.sides[0].run.goals
     corner = ", ".join(
         f"{goal.metric} {format.number(value)}"
@@ -103,7 +105,7 @@ def _print(found: Fronts, console: Console) -> None:
     lines = [f"Hypervolume against the worst seen of all runs ({corner}):"]
     lines += [f"  {side.label}: {_volume(side)}" for side in found.sides]
     lines += [sentence(pair) for pair in found.pairs]
-    for line in (*lines, *found.notes):
+    for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 

@@ -107,7 +107,7 @@ def _numbers(numbers: Sequence[int], most: int) -> str:
 def _contrasts(results: Results, planned: PlannedContrasts) -> Section:
     """What the study planned to compare, and what came of it."""
     rows = planned_contrasts.rows(results.planned_contrasts)
-    shown = table(planned_contrasts.HEADS, rows, numbers=(3, 4, 5, 6, 7, 9), wrapped=(0, 8))
+    shown = table(planned_contrasts.HEADS, rows, numbers=(3, 4, 5, 6, 7, 9), wrapped=(0, 1, 8))
     context = {
         "notes": planned_contrasts.notes(results.run, planned),
         "sides": [(shown, [])],

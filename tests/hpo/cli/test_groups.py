@@ -75,3 +75,4 @@ def test_exports_and_comparisons_are_of_the_last_group(
     assert "Run toy, which the search starts from, was measured under other conditions" in warm
     compared = shown(capsys, "compare", "toy", "new")
     assert "toy and new were measured under other conditions: corpus (books -> wiki)" in compared
+    assert compared.index("other conditions") < compared.index("Hypervolume")
