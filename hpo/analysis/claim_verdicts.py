@@ -30,7 +30,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import special
 
-from hpo.analysis.power import detectable
+from hpo.analysis.power import ROUNDING, detectable
 from hpo.core.paper import Contrast, Correlation, Match, Shift
 
 CONFIDENCE = 0.95
@@ -121,6 +121,8 @@ def spread(found: Values) -> Spread:
     freedom = (len(rows) - 1) * (len(seeds) - 1)
     y_PS = np.array(rows)
     rest_PS = y_PS - y_PS.mean(1, keepdims=True) - y_PS.mean(0) + y_PS.mean()
+    if np.abs(rest_PS).max() <= ROUNDING * np.abs(y_PS).max():
+        return Spread(deviation=0.0, freedom=freedom)
     return Spread(deviation=math.sqrt(float((rest_PS**2).sum()) / freedom), freedom=freedom)
 
 
@@ -244,7 +246,9 @@ def _weighted(found: Values, weights: Mapping[str, float], seeds: Sequence[int])
     sums = [sum(w * found[name][seed] for name, w in weights.items()) for seed in seeds]
     known = spread(found)
     pooled = (known.error(list(weights.values()), len(seeds)), known.freedom)
-    own = [(sem(sums), len(sums) - 1)] if len(sums) > 1 else []
+    largest = max(abs(w * found[name][seed]) for name, w in weights.items() for seed in seeds)
+    spreads = max(sums) - min(sums) > ROUNDING * largest
+    own = [(sem(sums) if spreads else 0.0, len(sums) - 1)] if len(sums) > 1 else []
     return WeightedSum(value=float(np.mean(sums)), errors=(pooled, *own))
 
 

@@ -20,14 +20,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from hpo.analysis.paper_claims import values
-from hpo.analysis.power import detectable, power, seeds_needed
+from hpo.analysis.power import ROUNDING, detectable, power, seeds_needed
 from hpo.core.contrasts import Correction, PlannedContrast, PlannedContrasts
 from hpo.core.trial import Run
 from hpo.front.errors import Estimate
-
-ROUNDING = 1e-14
-"""Relative spread that is none, some 45 times what a float is rounded by; assumed."""
-
 
 Outcome: TypeAlias = Literal["as expected", "opposite", "not significant", "not measured"]
 

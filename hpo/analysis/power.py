@@ -20,6 +20,10 @@ POWER = 0.8
 """The usual aim of a design (Cohen 1988)."""
 
 
+ROUNDING = 1e-14
+"""Relative spread that is none, some 45 times what a float is rounded by; assumed."""
+
+
 MOST_SEEDS = 10_000
 
 

@@ -153,6 +153,15 @@ def test_a_contrast_within_the_spread_is_not_significant() -> None:
     assert found.verdict == "not significant"
 
 
+def test_values_that_rounding_alone_spreads_tell_no_verdict() -> None:
+    a, b = (0.1 + 0.2, 0.4, 0.5), (0.0, 0.1, 0.2)  # 0.3 apart at each seed, but for rounding
+    found = {"a": dict(enumerate(a)), "b": dict(enumerate(b))}
+    claim = Contrast(text="a is above b", metric="loss", sign=1, weights=difference("a", "b"))
+    judged = claim_verdicts.contrast(claim, found)
+    assert (judged.verdict, judged.error) == ("not significant", 0.0)
+    assert math.isnan(judged.p)
+
+
 def test_points_that_never_move_do_not_make_one_that_does_certain() -> None:
     found: Values = {name: {0: 1.0, 1: 1.0} for name in "bcdefg"} | {"a": {0: 1.0, 1: 1.5}}
     weights = means(["a"], list("bcdefg"))
