@@ -33,19 +33,22 @@ def write_plan(place: RunFolder, plan: VerificationPlan) -> None:
 def read_all(place: RunFolder) -> tuple[tuple[VerificationPlan, Run], ...]:
     """The latest verification at each size, dose of tokens and rate, the smallest size first.
 
-    Those without results are left out, and those that cannot be read, so that a run can be shown
-    without them; `hpo verify` says why it cannot, and writes a plan again.
+    One that has not ended yet takes no ended one's place, and comes after it. Those without results
+    are left out, and those that cannot be read, so that a run can be shown without them; `hpo
+    verify` says why it cannot, and writes a plan again.
     """
-    latest: dict[tuple[str, float, float], tuple[VerificationPlan, Run]] = {}
-    for each in run_folder.all_runs(folder_of(place)):
-        found = _read(each)
-        if found is None:
-            continue
-        plan, run = found
+    known = [found for each in run_folder.all_runs(folder_of(place)) if (found := _read(each))]
+    latest: dict[tuple[str, float, float], list[tuple[VerificationPlan, Run]]] = {}
+    for plan, run in sorted(known, key=lambda each: _ended(each[1])):
         key = (plan.size, plan.tokens_per_param, plan.lr_factor)
-        if key not in latest or _ended(latest[key][1]) <= _ended(run):
-            latest[key] = found
-    return tuple(sorted(latest.values(), key=lambda each: each[0].num_params))
+        whole = [each for each in latest.get(key, []) if _is_whole(*each)]
+        latest[key] = [(plan, run)] if _is_whole(plan, run) else [*whole, (plan, run)]
+    every = [each for some in latest.values() for each in some]
+    return tuple(sorted(every, key=lambda each: each[0].num_params))
+
+
+def _is_whole(plan: VerificationPlan, run: Run) -> bool:
+    return sum(trial.ended for trial in run.trials) >= len(plan.points) * plan.seeds
 
 
 def _read(place: RunFolder) -> tuple[VerificationPlan, Run] | None:

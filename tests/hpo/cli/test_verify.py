@@ -128,6 +128,18 @@ def test_a_budget_stops_between_waves_and_the_same_command_goes_on(
     assert measured() == 14
 
 
+def test_a_verification_that_was_stopped_hides_no_finished_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words_of = ("--sizes", "middle", "--rules", "carry_over")
+    (first,) = verified(capsys, *words_of)
+    more = (*words_of, "--seeds", "3")
+    both = verified(capsys, *more, "--budget", "320s")
+    assert (both[0], [each["complete"] for each in both]) == (first, [True, False])
+    (whole,) = verified(capsys, *more)
+    assert (whole["seeds"], whole["complete"]) == (3, True)
+
+
 def test_a_dry_run_shows_plan_and_cost_and_trains_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
