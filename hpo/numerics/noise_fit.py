@@ -50,8 +50,8 @@ _SEED = (math.log(0.5), 1.5)  # Log of d^2 against v; assumed.
 _HINT = (math.log(0.3), 1.5)  # The same of k^2; assumed.
 
 
-_NOISE = (math.log(0.05), 2.0)  # Log of v against the data's variance; assumed. Where repetitions
-# tell of it, the prior is Cauchy's with this centre and scale: they may be alike to many digits.
+# Where repetitions show v, its prior is Cauchy's: they may be alike to many digits.
+_NOISE = (math.log(0.05), 2.0)  # Log of v against the data's variance; assumed.
 
 
 RUNG_FREEDOM = 8.0  # Degrees of freedom that the noise of lower rungs is worth; assumed.

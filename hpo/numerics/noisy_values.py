@@ -57,6 +57,10 @@ from hpo.numerics.noise_fit import (
 NUM_DRAWS = 2048
 
 
+ROUNDING, NEGLIGIBLE = 1e-12, 1e-5
+"""Spreads of losses, against their mean and against their known errors, that tell nothing."""
+
+
 _FENCE = 3.0  # Interquartile ranges above the upper quartile where a loss counts as an outlier.
 
 
@@ -78,8 +82,8 @@ def draw(
     fenced_T = fenced(measured.losses_T)
     centre, scale = float(np.mean(fenced_T)), float(np.std(fenced_T))
     rng = np.random.default_rng(seed)
-    if measured.exact or num_points < 2 or scale == 0:
-        error_P = np.sqrt(measured.noise / np.bincount(measured.point_T))
+    if measured.exact or num_points < 2 or _is_alike(measured, centre, scale):
+        error_P = np.sqrt(measured.noise / np.bincount(measured.point_T) + measured.rows)
         return np.asarray(raw_P + error_P * rng.normal(size=(num_draws, num_points)))
     scaled = dataclasses.replace(
         measured,
@@ -101,6 +105,12 @@ def draw(
     draws_DP = np.concatenate(parts)[:num_draws] * scale + centre
     inside_P = point_means(fenced_T, measured.point_T)
     return draws_DP + np.where(raw_P == inside_P, 0.0, raw_P - inside_P)
+
+
+def _is_alike(measured: Measured, centre: float, scale: float) -> bool:
+    """Whether the losses differ by rounding, or by next to nothing beside their known errors."""
+    known = math.sqrt(measured.within + measured.rows)
+    return scale <= max(ROUNDING * abs(centre), NEGLIGIBLE * known)
 
 
 def point_means(losses_T: Array, point_T: npt.NDArray[np.int64]) -> Array:

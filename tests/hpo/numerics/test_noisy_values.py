@@ -114,6 +114,16 @@ def test_a_diverged_point_stays_where_it_was_and_does_not_stretch_the_scale() ->
     assert draws_DP[:, :20].std(axis=0).max() < 0.6
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-15, 1e-12, 1e-8])
+def test_losses_that_differ_by_rounding_have_the_error_of_their_rows(spread: float) -> None:
+    losses = 0.25 + spread * np.random.default_rng(5).normal(size=10)
+    point, seed = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4]), np.arange(10)
+    given = measured(losses, point, seed, between=spread**2, rows=1e-4)
+    draws_DP = draw(given, (np.linspace(0, 1, 5)[:, None],))
+    np.testing.assert_allclose(draws_DP.mean(axis=0), 0.25, atol=1e-3)
+    np.testing.assert_allclose(draws_DP.std(axis=0), 0.01, rtol=0.1)
+
+
 def test_the_same_measurements_give_the_same_draws() -> None:
     given = repeated(8, 2, 0.3)
     np.testing.assert_array_equal(draw(given, ()), draw(given, ()))
